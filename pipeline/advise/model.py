@@ -1,0 +1,64 @@
+"""The nouns of advice: one step of the engine in, forecasts, recommendations and alerts out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from pipeline.forecast.model import Forecast, Score
+from pipeline.windows.model import ClosedWindow
+from sizing.model import Recommendation
+
+__all__ = ["Alert", "AlertKind", "StepInput", "StepOutput"]
+
+
+class AlertKind(StrEnum):
+    """What an alert says. Append only."""
+
+    SPIKE_OBSERVED = "spike_observed"
+    SPIKE_FORECAST = "spike_forecast"
+    SLO_INFEASIBLE = "slo_infeasible"
+    TELEMETRY_GAP = "telemetry_gap"
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """One episode. The same ``alert_id`` is published again whenever the episode changes, and once when it ends.
+
+    Times are event time in epoch seconds. ``raised_at`` is the end of the window that raised it; ``onset_at`` is when
+    demand rose (observed) or is expected to exceed capacity (forecast). ``ratio`` is demand over the recent level
+    (observed) or over capacity (forecast); ``probability`` is P(demand > capacity) where it applies.
+    """
+
+    alert_id: str
+    kind: AlertKind
+    model: str
+    pool: str
+    raised_at: float
+    onset_at: float
+    ended_at: float | None
+    severity: str
+    ratio: float | None
+    probability: float | None
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class StepInput:
+    """All windows that closed at one instant: at most one per pool, all ending at ``as_of`` (epoch seconds)."""
+
+    as_of: int
+    windows: tuple[ClosedWindow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StepOutput:
+    """What one step says. ``alerts`` holds the episodes that began, changed or ended in this step."""
+
+    as_of: int
+    windows: tuple[ClosedWindow, ...] = ()
+    forecasts: tuple[Forecast, ...] = ()
+    scores: tuple[Score, ...] = ()
+    recommendations: tuple[Recommendation, ...] = ()
+    alerts: tuple[Alert, ...] = ()
+    errors: tuple[str, ...] = field(default=())

@@ -1,0 +1,302 @@
+"""Settings: one TOML file, then ``TOKENTIDE_SECTION__KEY`` from the environment; unknown keys are errors.
+
+Nothing is read at import; ``load`` is called by the command line only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from pipeline.errors import ConfigError
+from sizing.model import Deployment, PolicyConfig, Slo
+
+__all__ = [
+    "AdviseSettings",
+    "ForecastSettings",
+    "KafkaSettings",
+    "PoolSettings",
+    "PublishSettings",
+    "Settings",
+    "StoreSettings",
+    "StreamSettings",
+    "WindowSettings",
+    "load",
+]
+
+ENV_PREFIX = "TOKENTIDE_"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class KafkaSettings(_Section):
+    """Where Kafka is and how the topics are named."""
+
+    bootstrap: str = "127.0.0.1:9092"
+    requests_topic: str = "inference.requests.v1"
+    deltas_topic: str = "inference.window-deltas.v1"
+    windows_topic: str = "inference.windows.v1"
+    forecasts_topic: str = "inference.forecasts.v1"
+    recommendations_topic: str = "inference.recommendations.v1"
+    alerts_topic: str = "inference.alerts.v1"
+    replicas_topic: str = "inference.replicas.v1"
+    dead_letters_topic: str = "inference.dead-letters.v1"
+    partitions: PositiveInt = 12
+    replication_factor: PositiveInt = 1
+    create_topics: bool = True
+    group_prefix: str = "tokentide"
+    session_timeout_seconds: PositiveFloat = 15.0
+    publish_results: bool = True
+
+
+class StreamSettings(_Section):
+    """The aggregator: how records are read, checked and folded."""
+
+    max_batch_records: PositiveInt = 5_000
+    queued_batches: PositiveInt = 16
+    max_event_bytes: PositiveInt = 1_048_576
+    dead_letter_bytes: PositiveInt = 65_536
+    dedupe_horizon_records: int = Field(default=100_000, ge=0, description="per partition; 0 turns it off")
+    max_age_seconds: PositiveFloat = Field(default=7 * 86_400.0, description="older than the record's timestamp")
+    max_ahead_seconds: PositiveFloat = Field(default=60.0, description="newer than the record's timestamp")
+    heartbeat_seconds: PositiveFloat = 2.0
+    shutdown_seconds: PositiveFloat = 20.0
+    data_dir: Path | None = None
+    instance_id: str | None = Field(default=None, description="static group membership; None: host name and process")
+
+
+class WindowSettings(_Section):
+    """Event-time windows."""
+
+    grain_seconds: PositiveInt = Field(default=60, description="what forecasts are made on; a multiple of 10")
+    allowed_lateness_seconds: PositiveFloat = 60.0
+    dimensions: tuple[str, ...] = Field(default=(), description="extra event fields to keep apart in the store")
+    max_pools: PositiveInt = Field(default=1_000, description="further (model, pool) pairs fold into __other__")
+
+    @model_validator(mode="after")
+    def _whole_windows(self) -> WindowSettings:
+        if self.grain_seconds % 10:
+            raise ValueError("grain_seconds must be a multiple of 10")
+        allowed = {
+            "tenant",
+            "workload",
+            "priority",
+            "region",
+            "cluster",
+            "namespace",
+            "engine",
+            "accelerator",
+            "variant",
+        }
+        unknown = sorted(set(self.dimensions) - allowed)
+        if unknown:
+            raise ValueError(f"dimensions {unknown} are not event fields that can be kept apart ({sorted(allowed)})")
+        return self
+
+
+class StoreSettings(_Section):
+    """The DuckDB file of a controller."""
+
+    path: Path = Path("tokentide.duckdb")
+    retention_base_seconds: PositiveInt = 3 * 86_400
+    retention_closed_seconds: PositiveInt = 90 * 86_400
+    retention_forecasts_seconds: PositiveInt = 7 * 86_400
+    snapshot_every_steps: PositiveInt = 30
+    memory_limit: str = "2GB"
+
+
+class ForecastSettings(_Section):
+    """The minute-grain forecasters."""
+
+    horizons_seconds: tuple[PositiveInt, ...] = (60, 300, 900, 1800, 3600)
+    season_seconds: PositiveInt = 86_400
+    seed: int = 7
+
+
+class AdviseSettings(_Section):
+    """Alerts and the guard against missing telemetry."""
+
+    false_alerts_per_day: PositiveFloat = 1.0
+    gap_min_expected_requests: PositiveFloat = Field(default=20.0, description="a silent window is a gap above this")
+    gap_accept_seconds: PositiveFloat = Field(default=3600.0, description="silence this long is believed")
+    forecast_alert_probability: float = Field(default=0.5, gt=0, lt=1)
+
+
+class PoolSettings(_Section):
+    """One pool: which replica serves it, which latency it owes, how it may be scaled."""
+
+    model: str
+    pool: str = "default"
+    profile: str
+    accelerator: str
+    tensor_parallel: PositiveInt = 1
+    pipeline_parallel: PositiveInt = 1
+    expert_parallel: PositiveInt = 1
+    data_parallel: PositiveInt = 1
+    precision: str = "bf16"
+    kv_precision: str | None = None
+    max_num_seqs: PositiveInt = 256
+    max_batched_tokens: PositiveInt = 8192
+    memory_utilisation: float = Field(default=0.90, gt=0, le=1)
+    observed_kv_tokens: PositiveInt | None = None
+    ttft_seconds: PositiveFloat | None = 1.0
+    tpot_seconds: PositiveFloat | None = 0.05
+    slo_percentile: float = Field(default=0.95, gt=0, lt=1)
+    min_replicas: int = Field(default=1, ge=0)
+    max_replicas: PositiveInt = 64
+    under_to_over_cost: PositiveFloat = 9.0
+    lead_time_seconds: PositiveFloat = 120.0
+    scale_down_stabilisation_seconds: PositiveFloat = 300.0
+    ttl_seconds: PositiveFloat = 300.0
+    initial_replicas: PositiveInt | None = None
+
+    def deployment(self) -> Deployment:
+        """The replica of this pool."""
+        return Deployment(
+            model=self.profile,
+            gpu=self.accelerator,
+            tensor_parallel=self.tensor_parallel,
+            pipeline_parallel=self.pipeline_parallel,
+            expert_parallel=self.expert_parallel,
+            data_parallel=self.data_parallel,
+            precision=self.precision,
+            kv_precision=self.kv_precision,
+            max_num_seqs=self.max_num_seqs,
+            max_batched_tokens=self.max_batched_tokens,
+            memory_utilisation=self.memory_utilisation,
+            observed_kv_tokens=self.observed_kv_tokens,
+        )
+
+    def slo(self) -> Slo:
+        """What latency this pool owes."""
+        return Slo(self.ttft_seconds, self.tpot_seconds, self.slo_percentile)
+
+    def policy(self) -> PolicyConfig:
+        """How this pool may be scaled."""
+        return PolicyConfig(
+            min_replicas=self.min_replicas,
+            max_replicas=self.max_replicas,
+            under_to_over_cost=self.under_to_over_cost,
+            lead_time_seconds=self.lead_time_seconds,
+            scale_down_stabilisation_seconds=self.scale_down_stabilisation_seconds,
+            ttl_seconds=self.ttl_seconds,
+        )
+
+
+class PublishSettings(_Section):
+    """Where the results are served. Bound to loopback unless told otherwise."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8321, ge=0, le=65_535)
+    bearer_token: SecretStr | None = None
+
+
+class ClockSettings(_Section):
+    """Simulated time for demos and replays; unset: the machine's clock."""
+
+    origin: float | None = None
+    wall_origin: float | None = None
+    speed: PositiveFloat = 1.0
+
+
+class Settings(BaseSettings):
+    """Everything that can be set."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX,
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        nested_model_default_partial_update=True,
+    )
+
+    kafka: KafkaSettings = KafkaSettings()
+    stream: StreamSettings = StreamSettings()
+    windows: WindowSettings = WindowSettings()
+    store: StoreSettings = StoreSettings()
+    forecast: ForecastSettings = ForecastSettings()
+    advise: AdviseSettings = AdviseSettings()
+    publish: PublishSettings = PublishSettings()
+    clock: ClockSettings = ClockSettings()
+    pools: tuple[PoolSettings, ...] = ()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment wins over the file (which ``load`` passes as init values)."""
+        return env_settings, init_settings
+
+    @model_validator(mode="after")
+    def _pools_once(self) -> Settings:
+        seen: set[tuple[str, str]] = set()
+        for pool in self.pools:
+            key = (pool.model, pool.pool)
+            if key in seen:
+                raise ValueError(f"pool {key} is configured twice")
+            seen.add(key)
+        return self
+
+    def config_hash(self) -> str:
+        """Twelve hex digits that change when anything that shapes advice changes."""
+        shaping = self.model_dump_json(include={"windows", "forecast", "advise", "pools"})
+        return hashlib.sha256(shaping.encode()).hexdigest()[:12]
+
+
+def load(path: Path | None = None, **overrides: Any) -> Settings:
+    """Read settings from a TOML file and the environment; ``overrides`` (sections as dicts) win over both.
+
+    Raises:
+        ConfigError: the file cannot be read, or a key is unknown or wrong; the text names each one.
+    """
+    values: dict[str, Any] = {}
+    if path is not None:
+        try:
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ConfigError(f"cannot read {path}: {error.strerror or error}") from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path} is not valid TOML: {error}") from error
+    unknown = _unknown_environment()
+    if unknown:
+        raise ConfigError(f"unknown settings in the environment: {', '.join(unknown)}")
+    try:
+        settings = Settings(**values)
+        if overrides:
+            merged = settings.model_dump()
+            for section, value in overrides.items():
+                merged[section] = merged[section] | value if isinstance(value, dict) else value
+            settings = Settings.model_validate(merged)
+    except ValidationError as error:
+        lines = [f"{'.'.join(map(str, e['loc'])) or 'settings'}: {e['msg']}" for e in error.errors()]
+        raise ConfigError("; ".join(lines)) from error
+    return settings
+
+
+def _unknown_environment() -> list[str]:
+    """TOKENTIDE_… variables whose section does not exist; pydantic-settings alone would ignore them silently."""
+    known = set(Settings.model_fields)
+    names = (name for name in os.environ if name.startswith(ENV_PREFIX))
+    return sorted(n for n in names if n[len(ENV_PREFIX) :].split("__")[0].lower() not in known)

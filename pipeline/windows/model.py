@@ -1,0 +1,171 @@
+"""The nouns of event-time windows: keys, measures, deltas, closed windows.
+
+A *delta* is what an aggregator learned from one range of offsets of one source partition: partial window rows that add
+up. A *closed window* is the value of one (model, pool) minute as it stood when the watermark passed it; it never
+changes afterwards and is the only thing that forecasters learn from.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import msgspec
+
+__all__ = [
+    "BASE_SECONDS",
+    "HISTOGRAMS",
+    "MEASURES",
+    "ClosedWindow",
+    "DeadLetterRef",
+    "Delta",
+    "DeltaRows",
+    "HistogramRows",
+    "PoolKey",
+    "WindowKey",
+]
+
+#: Width of a base window in seconds.
+BASE_SECONDS = 10
+
+#: Additive integer measures of a window row, in storage order. Integers add up the same in any order, so a run with
+#: crashes can be compared with one without for equality.
+MEASURES = (
+    "requests",  # all statuses: demand
+    "ok",
+    "error",
+    "cancelled",
+    "rejected",
+    "timeout",
+    "input_tokens",  # including cached
+    "cached_input_tokens",
+    "cached_known",  # events that told how many input tokens were cached
+    "output_tokens",  # including reasoning
+    "reasoning_output_tokens",
+    "input_tokens_squared",
+    "output_tokens_squared",
+    "input_output_product",
+    "kv_token_milliseconds",  # Σ (input + output/2) · (e2e − queue): KV residency
+    "inflight_milliseconds",  # Σ e2e: mean concurrency · window length
+    "preemptions",
+)
+
+#: Mergeable log-bucket histograms of a window row; the index in this tuple is the stored metric id. Append only.
+HISTOGRAMS = ("input_tokens", "output_tokens", "ttft_seconds", "tpot_seconds", "queue_seconds", "e2e_seconds")
+
+
+class PoolKey(NamedTuple):
+    """What is scaled: one pool serving one model."""
+
+    model: str
+    pool: str
+
+
+class WindowKey(NamedTuple):
+    """What is counted: a pool, and the extra dimensions asked for, as ``name=value`` joined by ``|`` (or empty)."""
+
+    model: str
+    pool: str
+    dims: str
+
+
+class DeadLetterRef(msgspec.Struct, gc=False, frozen=True):
+    """One record that became a dead letter: where it lay and why it was refused."""
+
+    offset: int
+    reason: str
+    detail: str
+
+
+class DeltaRows(msgspec.Struct, gc=False):
+    """Partial window rows in columns of equal length; ``key`` indexes ``Delta.keys``.
+
+    ``measures[i]`` is the column of ``MEASURES[i]``; ``max_completed_ms`` is the newest completion per row (epoch ms).
+    """
+
+    window: list[int]
+    key: list[int]
+    measures: list[list[int]]
+    max_completed_ms: list[int]
+
+
+class HistogramRows(msgspec.Struct, gc=False):
+    """Sparse histogram counts in columns of equal length; ``row`` indexes the rows of ``DeltaRows``."""
+
+    row: list[int]
+    metric: list[int]
+    bucket: list[int]
+    n: list[int]
+
+
+class Delta(msgspec.Struct, gc=False):
+    """What one offset range [from_offset, through_offset] of one source partition adds to the windows.
+
+    ``from_offset`` is also a statement about the log of deltas: after the record at ``base_delta_offset`` of this delta
+    partition (−1: before the first), the applied position was ``from_offset``. With it an aggregator that starts anew
+    finds the covered position from the tail alone (docs/adr/0001).
+
+    ``through_offset == from_offset - 1`` is a heartbeat: nothing new, the partition is caught up (``idle``).
+    ``lost`` counts offsets in the range that the broker no longer had.
+    """
+
+    topic: str
+    partition: int
+    from_offset: int
+    through_offset: int
+    base_delta_offset: int
+    producer_id: str
+    records: int
+    events: int
+    duplicates: int
+    lost: int
+    max_event_at: float | None
+    idle: bool
+    dead_letters: list[DeadLetterRef]
+    keys: list[WindowKey]
+    rows: DeltaRows
+    histograms: HistogramRows
+    schema: str = "tokentide.window-delta.v1"
+    base_seconds: int = BASE_SECONDS
+
+
+@dataclass(frozen=True, slots=True)
+class ClosedWindow:
+    """One (model, pool) window as it stood when it closed; all sums, no rates.
+
+    ``start`` is epoch seconds, the window is [start, start + grain_seconds). ``requests`` counts every status.
+    ``completeness`` in (0, 1] is the estimated share of the window's requests that had been reported at closing.
+    ``gap`` means that telemetry is missing: the counts say nothing about demand.
+    ``current_replicas`` is what the fleet reported last (None: not reported).
+    """
+
+    start: int
+    grain_seconds: int
+    model: str
+    pool: str
+    requests: int
+    ok: int
+    rejected: int
+    input_tokens: int
+    cached_input_tokens: int
+    output_tokens: int
+    input_tokens_squared: int
+    output_tokens_squared: int
+    input_output_product: int
+    kv_token_milliseconds: int
+    inflight_milliseconds: int
+    preemptions: int
+    completeness: float = 1.0
+    gap: bool = False
+    current_replicas: int | None = None
+    ready_replicas: int | None = None
+
+    @property
+    def key(self) -> PoolKey:
+        """The pool that this window belongs to."""
+        return PoolKey(self.model, self.pool)
+
+    @property
+    def end(self) -> int:
+        """End of the window, epoch seconds, exclusive."""
+        return self.start + self.grain_seconds
