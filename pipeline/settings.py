@@ -284,15 +284,16 @@ def load(path: Path | None = None, **overrides: Any) -> Settings:
         raise ConfigError(f"unknown settings in the environment: {', '.join(unknown)}")
     try:
         settings = Settings(**values)
-        if overrides:
-            merged = settings.model_dump()
-            for section, value in overrides.items():
-                merged[section] = merged[section] | value if isinstance(value, dict) else value
-            settings = Settings.model_validate(merged)
+        return settings.model_copy(update={name: _override(settings, name, value) for name, value in overrides.items()})
     except ValidationError as error:
         lines = [f"{'.'.join(map(str, e['loc'])) or 'settings'}: {e['msg']}" for e in error.errors()]
         raise ConfigError("; ".join(lines)) from error
-    return settings
+
+
+def _override(settings: Settings, section: str, values: dict[str, Any]) -> Any:
+    """One section with some keys replaced; validated alone, so that the environment is not read a second time."""
+    current = getattr(settings, section)
+    return type(current).model_validate(current.model_dump() | values)
 
 
 def _unknown_environment() -> list[str]:

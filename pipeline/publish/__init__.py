@@ -1,0 +1,1 @@
+"""Makes results visible: Prometheus metrics, the HTTP API, the live board, Grafana dashboards."""

@@ -1,0 +1,98 @@
+"""The engine: closed windows in, forecasts, recommendations and alerts out.
+
+The only way from windows to advice. Live control, restart, replay and backtest all call ``Advisor.step``; it reads no
+clock and does no I/O, so the same windows give the same advice, bit for bit.
+"""
+
+from __future__ import annotations
+
+import pickle
+
+from pipeline.advise.model import Alert, StepInput, StepOutput
+from pipeline.advise.pool import PoolAdvisor
+from pipeline.errors import CodecError
+from pipeline.forecast.model import Forecast, Score
+from pipeline.settings import Settings
+from pipeline.windows.model import PoolKey
+from sizing.model import Recommendation
+
+__all__ = ["Advisor"]
+
+#: Bumped whenever a snapshot of an older version cannot be continued bit for bit.
+STATE_VERSION = 1
+
+
+class Advisor:
+    """All pools of one controller."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._config_hash = settings.config_hash()
+        self._configured = {PoolKey(p.model, p.pool): p for p in settings.pools}
+        self._pools: dict[PoolKey, PoolAdvisor] = {}
+        self.as_of: int | None = None
+
+    def step(self, inputs: StepInput) -> StepOutput:
+        """Learn the windows that closed at ``inputs.as_of`` and say what follows from them.
+
+        Steps must come in order of time; pools may come and go.
+
+        Raises:
+            ValueError: the step is not after the last one, or a window does not end at ``as_of``.
+        """
+        if self.as_of is not None and inputs.as_of <= self.as_of:
+            raise ValueError(f"step {inputs.as_of} does not follow {self.as_of}")
+        forecasts: list[Forecast] = []
+        scores: list[Score] = []
+        recommendations: list[Recommendation] = []
+        alerts: list[Alert] = []
+        for window in sorted(inputs.windows, key=lambda w: w.key):
+            if window.end != inputs.as_of:
+                raise ValueError(f"window of {window.key} ends at {window.end}, not at {inputs.as_of}")
+            outcome = self._pool(window.key).step(window)
+            forecasts.extend(outcome.forecasts)
+            scores.extend(outcome.scores)
+            alerts.extend(outcome.alerts)
+            if outcome.recommendation is not None:
+                recommendations.append(outcome.recommendation)
+        self.as_of = inputs.as_of
+        return StepOutput(
+            as_of=inputs.as_of,
+            windows=inputs.windows,
+            forecasts=tuple(forecasts),
+            scores=tuple(scores),
+            recommendations=tuple(recommendations),
+            alerts=tuple(alerts),
+        )
+
+    def _pool(self, key: PoolKey) -> PoolAdvisor:
+        pool = self._pools.get(key)
+        if pool is None:
+            pool = PoolAdvisor(key, self._configured.get(key), self._settings, self._config_hash)
+            self._pools[key] = pool
+        return pool
+
+    def snapshot(self) -> bytes:
+        """The whole state; only ever read back from the store that this process owns."""
+        return pickle.dumps((STATE_VERSION, self._config_hash, self.as_of, self._pools), protocol=5)
+
+    @classmethod
+    def restore(cls, settings: Settings, blob: bytes) -> Advisor:
+        """Continue from ``snapshot``.
+
+        Raises:
+            CodecError: the snapshot is damaged, of another version, or made under other settings; the caller then
+                replays the closed windows instead.
+        """
+        advisor = cls(settings)
+        try:
+            version, config_hash, as_of, pools = pickle.loads(blob)
+        except Exception as error:
+            raise CodecError(f"the snapshot cannot be read: {error}") from error
+        if version != STATE_VERSION:
+            raise CodecError(f"the snapshot has version {version}, this program {STATE_VERSION}")
+        if config_hash != advisor._config_hash:
+            raise CodecError("the snapshot was made under other settings")
+        advisor.as_of = as_of
+        advisor._pools = pools
+        return advisor

@@ -1,0 +1,80 @@
+"""Alerts as episodes: one alert from onset to end, told again only when something changed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from pipeline.advise.model import Alert, AlertKind
+from pipeline.windows.model import PoolKey
+
+__all__ = ["Condition", "Episode"]
+
+_SEVERITY_ORDER = {"info": 0, "warning": 1, "critical": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """What one step sees of one kind of trouble."""
+
+    onset_at: float
+    severity: str
+    ratio: float | None
+    probability: float | None
+    message: str
+
+
+class Episode:
+    """One kind of alert of one pool.
+
+    It begins with the first step that sees the condition and ends after ``calm_steps`` steps without it, so that a
+    value wavering around a threshold makes one alert, not many. While it lasts it is told again when it worsens.
+    """
+
+    def __init__(self, key: PoolKey, kind: AlertKind, calm_steps: int) -> None:
+        self.key = key
+        self.kind = kind
+        self.calm_steps = calm_steps
+        self.current: Alert | None = None
+        self._calm = 0
+
+    def step(self, now: float, condition: Condition | None) -> Alert | None:
+        """Take what this step sees; return the alert if it began, worsened or ended, else None."""
+        if condition is None:
+            return self._without(now)
+        self._calm = 0
+        if self.current is None:
+            self.current = Alert(
+                alert_id=f"{self.kind}|{self.key.model}|{self.key.pool}|{int(now)}",
+                kind=self.kind,
+                model=self.key.model,
+                pool=self.key.pool,
+                raised_at=now,
+                onset_at=condition.onset_at,
+                ended_at=None,
+                severity=condition.severity,
+                ratio=condition.ratio,
+                probability=condition.probability,
+                message=condition.message,
+            )
+            return self.current
+        if _SEVERITY_ORDER[condition.severity] <= _SEVERITY_ORDER[self.current.severity]:
+            return None
+        self.current = replace(
+            self.current,
+            severity=condition.severity,
+            ratio=condition.ratio,
+            probability=condition.probability,
+            message=condition.message,
+        )
+        return self.current
+
+    def _without(self, now: float) -> Alert | None:
+        if self.current is None:
+            return None
+        self._calm += 1
+        if self._calm < self.calm_steps:
+            return None
+        ended = replace(self.current, ended_at=now)
+        self.current = None
+        self._calm = 0
+        return ended

@@ -1,0 +1,256 @@
+"""Scenarios: what a simulated fleet is asked for, as pure functions of event time.
+
+A scenario is made for one *live start*: the instant at which history ends and events begin to flow. Its local time of
+day is anchored there (live start is 09:20 local), so that a demo sees the same morning whenever it is started. All
+rates are requests per second, all times epoch seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import InputError
+from pipeline.settings import PoolSettings
+from pipeline.windows.model import PoolKey
+
+__all__ = ["SCENARIOS", "DailySpike", "FlashSpike", "Lengths", "PoolScenario", "Scenario", "scenario"]
+
+DAY_SECONDS = 86_400
+HOUR_SECONDS = 3_600
+
+#: Local time of day at live start.
+LIVE_START_OF_DAY_SECONDS = 9 * HOUR_SECONDS + 20 * 60
+
+#: Slow wander of demand around its daily shape: (period in seconds, amplitude as a share). The periods do not divide
+#: a day, so no two days are alike.
+WANDER = ((2_273.0, 0.02), (5_003.0, 0.025), (12_697.0, 0.03))
+
+
+@dataclass(frozen=True, slots=True)
+class DailySpike:
+    """Demand ``ratio`` times as high every day from ``at_seconds_of_day`` (local) for ``duration_seconds``.
+
+    It rises within ``onset_seconds`` and falls within ``decay_seconds``; both lie inside the duration. The height
+    differs from day to day by up to ``ratio_jitter`` (a share).
+    """
+
+    at_seconds_of_day: float
+    ratio: float
+    duration_seconds: float = 18 * 60.0
+    onset_seconds: float = 45.0
+    decay_seconds: float = 150.0
+    ratio_jitter: float = 0.06
+
+
+@dataclass(frozen=True, slots=True)
+class FlashSpike:
+    """Demand ``ratio`` times as high once, ``after_live_start_seconds`` after live start; nothing announces it."""
+
+    after_live_start_seconds: float
+    ratio: float
+    duration_seconds: float = 14 * 60.0
+    onset_seconds: float = 20.0
+    decay_seconds: float = 180.0
+
+
+@dataclass(frozen=True, slots=True)
+class Lengths:
+    """Lognormal token lengths: mean (tokens), standard deviation of the logarithm, and the cap that a server sets."""
+
+    input_mean_tokens: float
+    input_sigma: float
+    input_max_tokens: int
+    output_mean_tokens: float
+    output_sigma: float
+    output_max_tokens: int
+    cached_share: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class PoolScenario:
+    """One pool: its demand, its lengths, and how one of its replicas really behaves.
+
+    ``capacity_requests_per_second`` is what one replica serves without a growing queue;
+    ``prefill_tokens_per_second`` and ``tpot_seconds`` are those of an idle replica. They are properties of the
+    simulation, which the pipeline under demonstration never sees.
+    """
+
+    settings: PoolSettings
+    base_requests_per_second: float
+    day_amplitude: float
+    peak_seconds_of_day: float
+    lengths: Lengths
+    capacity_requests_per_second: float
+    prefill_tokens_per_second: float
+    tpot_seconds: float
+    spikes: tuple[DailySpike, ...] = ()
+    flashes: tuple[FlashSpike, ...] = ()
+    error_share: float = 0.002
+    cancelled_share: float = 0.006
+
+    @property
+    def key(self) -> PoolKey:
+        """The pool's name."""
+        return PoolKey(self.settings.model, self.settings.pool)
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """A fleet's demand. Equal scenarios give equal events."""
+
+    name: str
+    seed: int
+    live_start: float
+    pools: tuple[PoolScenario, ...]
+
+    def rate(self, pool: int, times: NDArray[np.float64] | float) -> NDArray[np.float64]:
+        """Expected requests per second of pool number ``pool`` at ``times`` (epoch seconds, any shape)."""
+        t = np.asarray(times, dtype=np.float64)
+        spec = self.pools[pool]
+        since_live = t - self.live_start
+        local = since_live + LIVE_START_OF_DAY_SECONDS
+        of_day = np.mod(local, DAY_SECONDS)
+        angle = 2 * np.pi * (of_day - spec.peak_seconds_of_day) / DAY_SECONDS
+        shape = 1.0 + spec.day_amplitude * (0.85 * np.cos(angle) + 0.15 * np.cos(2 * angle))
+        rate = spec.base_requests_per_second * shape
+        for number, (period, amplitude) in enumerate(WANDER):
+            phase = _unit(self.seed, pool, number) * 2 * np.pi
+            rate = rate * (1.0 + amplitude * np.sin(2 * np.pi * since_live / period + phase))
+        day = np.floor(local / DAY_SECONDS)
+        for number, spike in enumerate(spec.spikes):
+            height = spike.ratio - 1.0
+            height = height * (1.0 + spike.ratio_jitter * (2.0 * _day_unit(self.seed + 31 * number, pool, day) - 1.0))
+            into = np.mod(of_day - spike.at_seconds_of_day, DAY_SECONDS)
+            rate = rate * (
+                1.0 + height * _pulse(into, spike.duration_seconds, spike.onset_seconds, spike.decay_seconds)
+            )
+        for flash in spec.flashes:
+            into = since_live - flash.after_live_start_seconds
+            height = flash.ratio - 1.0
+            rate = rate * (
+                1.0 + height * _pulse(into, flash.duration_seconds, flash.onset_seconds, flash.decay_seconds)
+            )
+        return np.asarray(rate, dtype=np.float64)
+
+    def planned_replicas(self, pool: int, time: float) -> int:
+        """Replicas that a careful operator who knew the demand would run at ``time``: what history was served by."""
+        spec = self.pools[pool]
+        rate = float(self.rate(pool, np.arange(time, time + 300.0, 60.0)).max())
+        wanted = int(np.ceil(1.25 * rate / spec.capacity_requests_per_second))
+        return min(max(wanted, spec.settings.min_replicas, 1), spec.settings.max_replicas)
+
+    def pool_settings(self) -> tuple[PoolSettings, ...]:
+        """The pools as the pipeline's settings describe them."""
+        return tuple(spec.settings for spec in self.pools)
+
+
+def _pulse(into: NDArray[np.float64], duration: float, onset: float, decay: float) -> NDArray[np.float64]:
+    """0 outside [0, duration), 1 inside, with straight flanks."""
+    up = np.clip(into / onset, 0.0, 1.0)
+    down = np.clip((duration - into) / decay, 0.0, 1.0)
+    return np.minimum(up, down)
+
+
+def _unit(*parts: int) -> float:
+    """A fixed number in [0, 1) for these integers."""
+    return float(np.random.default_rng(list(parts)).random())
+
+
+def _day_unit(seed: int, pool: int, day: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A fixed number in [0, 1) per day, vectorised (the fractional part of a large sine)."""
+    value = np.sin(day * 12.9898 + seed * 78.233 + pool * 37.719) * 43_758.5453
+    return np.asarray(value - np.floor(value), dtype=np.float64)
+
+
+def _demo(live_start: float, seed: int) -> Scenario:
+    """Two models, three pools, about 25 requests/s in the morning; small enough for a laptop at 60 × real time."""
+    chat_spikes = tuple(
+        DailySpike(at_seconds_of_day=hour * HOUR_SECONDS, ratio=2.5) for hour in (10.0, 14.5, 20.0)
+    )  # 10:00 local is 40 minutes after live start
+    return Scenario(
+        name="demo",
+        seed=seed,
+        live_start=live_start,
+        pools=(
+            PoolScenario(
+                settings=PoolSettings(
+                    model="llama-3.1-8b-instruct",
+                    pool="chat",
+                    profile="llama-3.1-8b",
+                    accelerator="L40S",
+                    max_replicas=32,
+                    lead_time_seconds=240.0,
+                ),
+                base_requests_per_second=13.0,
+                day_amplitude=0.45,
+                peak_seconds_of_day=15 * HOUR_SECONDS,
+                lengths=Lengths(900, 0.9, 8_000, 180, 0.8, 1_000, cached_share=0.3),
+                capacity_requests_per_second=4.0,
+                prefill_tokens_per_second=9_000,
+                tpot_seconds=0.024,
+                spikes=chat_spikes,
+            ),
+            PoolScenario(
+                settings=PoolSettings(
+                    model="llama-3.1-8b-instruct",
+                    pool="batch",
+                    profile="llama-3.1-8b",
+                    accelerator="L40S",
+                    max_replicas=16,
+                    ttft_seconds=10.0,
+                    tpot_seconds=0.1,
+                    under_to_over_cost=3.0,
+                    lead_time_seconds=240.0,
+                ),
+                base_requests_per_second=5.0,
+                day_amplitude=0.5,
+                peak_seconds_of_day=2 * HOUR_SECONDS,
+                lengths=Lengths(2_200, 0.7, 12_000, 120, 0.7, 600, cached_share=0.05),
+                capacity_requests_per_second=3.0,
+                prefill_tokens_per_second=9_000,
+                tpot_seconds=0.032,
+            ),
+            PoolScenario(
+                settings=PoolSettings(
+                    model="llama-3.3-70b-instruct",
+                    pool="chat",
+                    profile="llama-3.3-70b",
+                    accelerator="H100-SXM",
+                    tensor_parallel=4,
+                    max_replicas=16,
+                    ttft_seconds=2.0,
+                    lead_time_seconds=300.0,
+                ),
+                base_requests_per_second=5.0,
+                day_amplitude=0.35,
+                peak_seconds_of_day=14 * HOUR_SECONDS,
+                lengths=Lengths(1_100, 0.9, 8_000, 210, 0.8, 1_000, cached_share=0.25),
+                capacity_requests_per_second=3.0,
+                prefill_tokens_per_second=14_000,
+                tpot_seconds=0.022,
+                flashes=(FlashSpike(after_live_start_seconds=80 * 60.0, ratio=3.0),),
+            ),
+        ),
+    )
+
+
+#: Built-in scenarios by name: (live start in epoch seconds, seed) → scenario.
+SCENARIOS: dict[str, Callable[[float, int], Scenario]] = {"demo": _demo}
+
+
+def scenario(name: str, live_start: float, seed: int = 7) -> Scenario:
+    """Return a built-in scenario whose live part begins at ``live_start`` (epoch seconds).
+
+    Raises:
+        InputError: there is no scenario of that name, or the start is not a plausible time.
+    """
+    build = SCENARIOS.get(name)
+    if build is None:
+        raise InputError(f"there is no scenario {name!r}; built-in are: {', '.join(sorted(SCENARIOS))}")
+    if not (30 * DAY_SECONDS <= live_start < 4e9):
+        raise InputError(f"live start {live_start} is not a time in epoch seconds between 1970 and 2096")
+    return build(float(live_start), seed)

@@ -1,0 +1,158 @@
+"""One JSON shape per noun, used by the HTTP API and by the Kafka topics alike.
+
+The shapes are fixed by ``schemas/{recommendation,forecast,alert}.v1.schema.json``. Times are epoch seconds, unknown is
+``null``, and a number that is not finite never gets out: it becomes ``null``.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, is_dataclass
+from enum import Enum
+from typing import Any
+
+from pipeline.advise.model import Alert, StepOutput
+from pipeline.forecast.model import LEVELS, Forecast, Score
+from pipeline.publish.rates import signal_rates
+from pipeline.windows.model import ClosedWindow
+from sizing.model import Recommendation
+
+__all__ = ["QUANTILE_NAMES", "to_data", "to_json"]
+
+#: Names of the forecast quantiles, in the order of ``LEVELS``: q05, q10, …
+QUANTILE_NAMES = tuple(f"q{round(level * 100):02d}" for level in LEVELS)
+
+
+def to_json(obj: Any) -> bytes:
+    """Encode a Recommendation, Forecast, Alert, Score, ClosedWindow, StepOutput, or plain data holding them, as JSON.
+
+    >>> to_json({"rate": float("nan"), "at": 1.5})
+    b'{"rate":null,"at":1.5}'
+
+    Raises:
+        TypeError: something in ``obj`` has no JSON shape.
+    """
+    return json.dumps(to_data(obj), separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode(
+        "utf-8", "replace"
+    )
+
+
+def to_data(obj: Any) -> Any:
+    """Return ``obj`` as plain dicts, lists, strings, finite numbers and None."""
+    if obj is None or isinstance(obj, (bool, int)) and not isinstance(obj, Enum):
+        return obj
+    if isinstance(obj, float):
+        return obj if math.isfinite(obj) else None
+    if isinstance(obj, Enum):
+        return obj.value
+    if isinstance(obj, str):
+        return obj
+    if isinstance(obj, Mapping):
+        return {str(to_data(key)): to_data(value) for key, value in obj.items()}
+    noun = _NOUNS.get(type(obj))
+    if noun is not None:
+        return to_data(noun(obj))
+    if is_dataclass(obj) and not isinstance(obj, type):
+        return to_data(asdict(obj))
+    if isinstance(obj, (list, tuple, set, frozenset)):
+        return [to_data(item) for item in obj]
+    if hasattr(obj, "item"):  # a numpy scalar
+        return to_data(obj.item())
+    raise TypeError(f"{type(obj).__name__} has no JSON shape")
+
+
+def _recommendation(advice: Recommendation) -> dict[str, Any]:
+    return {
+        "schema": advice.schema,
+        "recommendation_id": advice.recommendation_id,
+        "generation": advice.generation,
+        "issued_at": advice.issued_at,
+        "expires_at": advice.expires_at,
+        "horizon_seconds": advice.horizon_seconds,
+        "target": {
+            "model": advice.model,
+            "pool": advice.pool,
+            "accelerator": advice.accelerator,
+            "accelerators_per_replica": advice.accelerators_per_replica,
+        },
+        "replicas": {
+            "desired": advice.desired,
+            "lower": advice.lower,
+            "upper": advice.upper,
+            "min": advice.min_replicas,
+            "max": advice.max_replicas,
+            "current": advice.current,
+        },
+        "direction": advice.direction,
+        "reason": advice.reason,
+        "message": advice.message,
+        "constraint": advice.constraint,
+        "clamped_by": advice.clamped_by,
+        "state": advice.state,
+        "confidence": advice.confidence,
+        "confidence_ratio": advice.confidence_ratio,
+        "evidence": advice.evidence,
+        "config_hash": advice.config_hash,
+    }
+
+
+def _forecast(forecast: Forecast) -> dict[str, Any]:
+    return {
+        "schema": "tokentide.forecast.v1",
+        "model": forecast.series.model,
+        "pool": forecast.series.pool,
+        "signal": forecast.series.signal,
+        "issued_at": forecast.issued_at,
+        "horizon_seconds": forecast.horizon_seconds,
+        "target_at": forecast.target_at,
+        "quantiles": dict(zip(QUANTILE_NAMES, forecast.quantiles, strict=True)),
+    }
+
+
+def _alert(alert: Alert) -> dict[str, Any]:
+    return {"schema": "tokentide.alert.v1", **asdict(alert), "active": alert.ended_at is None}
+
+
+def _score(score: Score) -> dict[str, Any]:
+    return {
+        "signal": score.series.signal,
+        "horizon_seconds": score.horizon_seconds,
+        "matured": score.matured,
+        "wape": score.wape,
+        "coverage_90": score.coverage_90,
+        "coverage_95": score.coverage_95,
+        "pinball_95": score.pinball_95,
+    }
+
+
+def _window(window: ClosedWindow) -> dict[str, Any]:
+    return {
+        "schema": "tokentide.window.v1",
+        **asdict(window),
+        "end": window.end,
+        "rates": signal_rates(window),
+    }
+
+
+def _step(output: StepOutput) -> dict[str, Any]:
+    return {
+        "as_of": output.as_of,
+        "windows": output.windows,
+        "forecasts": output.forecasts,
+        "scores": output.scores,
+        "recommendations": output.recommendations,
+        "alerts": output.alerts,
+        "errors": output.errors,
+    }
+
+
+_NOUNS: dict[type, Any] = {
+    Recommendation: _recommendation,
+    Forecast: _forecast,
+    Alert: _alert,
+    Score: _score,
+    ClosedWindow: _window,
+    StepOutput: _step,
+}

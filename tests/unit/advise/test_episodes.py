@@ -1,0 +1,43 @@
+from pipeline.advise.episodes import Condition, Episode
+from pipeline.advise.model import AlertKind
+from pipeline.windows.model import PoolKey
+
+
+def condition(severity="warning"):
+    return Condition(onset_at=100.0, severity=severity, ratio=2.0, probability=None, message="up")
+
+
+def episode():
+    return Episode(PoolKey("m", "p"), AlertKind.SPIKE_OBSERVED, calm_steps=3)
+
+
+def test_told_once_at_the_start_and_once_at_the_end():
+    e = episode()
+    told = [e.step(60.0 * i, c) for i, c in enumerate([None, condition(), condition(), None, None, None, None])]
+    assert [bool(t) for t in told] == [False, True, False, False, False, True, False]
+    assert told[1].ended_at is None
+    assert told[5].ended_at == 300.0
+    assert told[5].alert_id == told[1].alert_id
+
+
+def test_a_wavering_value_is_one_episode():
+    e = episode()
+    told = [e.step(60.0 * i, condition() if i % 2 else None) for i in range(20)]
+    assert sum(t is not None for t in told) == 1
+
+
+def test_told_again_only_when_it_worsens():
+    e = episode()
+    first = e.step(0.0, condition())
+    worse = e.step(60.0, condition("critical"))
+    assert worse.alert_id == first.alert_id
+    assert worse.severity == "critical"
+    assert e.step(120.0, condition("warning")) is None
+
+
+def test_the_next_episode_has_its_own_id():
+    e = episode()
+    first = e.step(0.0, condition())
+    for i in range(3):
+        e.step(60.0 * (i + 1), None)
+    assert e.step(600.0, condition()).alert_id != first.alert_id

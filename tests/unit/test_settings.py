@@ -1,0 +1,63 @@
+import pytest
+
+from pipeline.errors import ConfigError
+from pipeline.settings import load
+
+
+@pytest.fixture(autouse=True)
+def _no_environment(monkeypatch):
+    import os
+
+    for name in [n for n in os.environ if n.startswith("TOKENTIDE_")]:
+        monkeypatch.delenv(name)
+
+
+def write(tmp_path, text):
+    path = tmp_path / "tokentide.toml"
+    path.write_text(text)
+    return path
+
+
+def test_file_environment_and_overrides_win_in_that_order(tmp_path, monkeypatch):
+    path = write(tmp_path, '[kafka]\nbootstrap = "file:1"\npartitions = 3\n[publish]\nport = 1\n')
+    monkeypatch.setenv("TOKENTIDE_KAFKA__BOOTSTRAP", "env:1")
+    monkeypatch.setenv("TOKENTIDE_PUBLISH__PORT", "2")
+    settings = load(path, publish={"port": 3})
+    assert settings.kafka.bootstrap == "env:1"
+    assert settings.kafka.partitions == 3
+    assert settings.publish.port == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("[kafka]\npartitons = 3\n", "kafka.partitons"),
+        ("[nonsense]\na = 1\n", "nonsense"),
+        ("[kafka]\npartitions = 0\n", "kafka.partitions"),
+        ("[windows]\ngrain_seconds = 15\n", "multiple of 10"),
+        ('[windows]\ndimensions = ["user"]\n', "user"),
+        ("[kafka\n", "not valid TOML"),
+        ('[[pools]]\nmodel = "m"\n', "profile"),
+        (2 * '[[pools]]\nmodel = "m"\nprofile = "p"\naccelerator = "a"\n', "twice"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path, text, names):
+    with pytest.raises(ConfigError, match=names):
+        load(write(tmp_path, text))
+
+
+def test_unknown_environment_is_an_error(monkeypatch):
+    monkeypatch.setenv("TOKENTIDE_KAFAK__BOOTSTRAP", "x")
+    with pytest.raises(ConfigError, match="TOKENTIDE_KAFAK__BOOTSTRAP"):
+        load()
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"absent\.toml"):
+        load(tmp_path / "absent.toml")
+
+
+def test_the_hash_follows_what_shapes_advice_only():
+    base = load().config_hash()
+    assert load(publish={"port": 1}).config_hash() == base
+    assert load(windows={"grain_seconds": 30}).config_hash() != base
