@@ -6,6 +6,7 @@ Nothing is read at import; ``load`` is called by the command line only.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import tomllib
 from pathlib import Path
@@ -28,6 +29,7 @@ from sizing.model import Deployment, PolicyConfig, Slo
 
 __all__ = [
     "AdviseSettings",
+    "ClockSettings",
     "ForecastSettings",
     "KafkaSettings",
     "PoolSettings",
@@ -37,6 +39,7 @@ __all__ = [
     "StreamSettings",
     "WindowSettings",
     "load",
+    "to_environment",
 ]
 
 ENV_PREFIX = "TOKENTIDE_"
@@ -288,6 +291,16 @@ def load(path: Path | None = None, **overrides: Any) -> Settings:
     except ValidationError as error:
         lines = [f"{'.'.join(map(str, e['loc'])) or 'settings'}: {e['msg']}" for e in error.errors()]
         raise ConfigError("; ".join(lines)) from error
+
+
+def to_environment(settings: Settings) -> dict[str, str]:
+    """Environment variables that give a child process these very settings (secrets in clear: for a child only)."""
+
+    def plain(value: Any) -> Any:
+        return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+
+    values = settings.model_dump(mode="python")
+    return {f"{ENV_PREFIX}{name.upper()}": json.dumps(value, default=plain) for name, value in values.items()}
 
 
 def _override(settings: Settings, section: str, values: dict[str, Any]) -> Any:

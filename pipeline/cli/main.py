@@ -1,12 +1,55 @@
-"""The ``tokentide`` command."""
+"""The ``tokentide`` command: the only place that wires everything."""
 
 from __future__ import annotations
 
+import sys
+
 import typer
 
-app = typer.Typer(no_args_is_help=True)
+import pipeline
+from pipeline.cli import config, show
+from pipeline.cli.common import Output, OutputOption, clean_errors, emit
+from pipeline.cli.data import backtest, replay, simulate
+from pipeline.cli.demo import demo
+from pipeline.cli.doctor import doctor
+from pipeline.cli.run import run
+from pipeline.cli.size import size
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    help="Forecasts LLM inference demand and says how much GPU capacity it needs, before it is needed.",
+)
+app.command()(demo)
+app.command()(run)
+app.command()(simulate)
+app.command()(replay)
+app.command()(backtest)
+app.add_typer(show.forecast, name="forecast")
+app.add_typer(show.recommend, name="recommend")
+app.command()(size)
+app.add_typer(config.app, name="config")
+app.command()(doctor)
 
 
-def run() -> None:
+@app.command()
+@clean_errors
+def version(output: OutputOption = Output.TABLE) -> None:
+    """Print the versions in use. Example: tokentide version -o json"""
+    from importlib.metadata import version as installed
+
+    names = ("faust-streaming", "aiokafka", "kafka-python", "duckdb", "river", "numpy")
+    data = {"tokentide": pipeline.__version__, "python": sys.version.split()[0]} | {n: installed(n) for n in names}
+    emit(output, data, ("package", "version"), data.items())
+
+
+def main() -> None:
     """Run the command line."""
     app()
+
+
+if __name__ == "__main__":
+    main()

@@ -73,7 +73,7 @@ def recommend_explain(
     url: UrlOption = DEFAULT_URL,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Print why a pool's recommendation is what it is. Example: tokentide recommend explain llama-3.1-8b-instruct chat"""
+    """Print why a recommendation is what it is. Example: tokentide recommend explain llama-3.1-8b-instruct chat"""
     data = call(url, _path("recommendations", model, pool))
     if output is Output.TABLE:
         print(data["message"])

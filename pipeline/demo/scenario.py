@@ -185,7 +185,7 @@ def _demo(live_start: float, seed: int) -> Scenario:
                     max_replicas=32,
                     lead_time_seconds=240.0,
                 ),
-                base_requests_per_second=13.0,
+                base_requests_per_second=15.0,
                 day_amplitude=0.45,
                 peak_seconds_of_day=15 * HOUR_SECONDS,
                 lengths=Lengths(900, 0.9, 8_000, 180, 0.8, 1_000, cached_share=0.3),
@@ -206,7 +206,7 @@ def _demo(live_start: float, seed: int) -> Scenario:
                     under_to_over_cost=3.0,
                     lead_time_seconds=240.0,
                 ),
-                base_requests_per_second=5.0,
+                base_requests_per_second=6.0,
                 day_amplitude=0.5,
                 peak_seconds_of_day=2 * HOUR_SECONDS,
                 lengths=Lengths(2_200, 0.7, 12_000, 120, 0.7, 600, cached_share=0.05),
@@ -225,7 +225,7 @@ def _demo(live_start: float, seed: int) -> Scenario:
                     ttft_seconds=2.0,
                     lead_time_seconds=300.0,
                 ),
-                base_requests_per_second=5.0,
+                base_requests_per_second=5.5,
                 day_amplitude=0.35,
                 peak_seconds_of_day=14 * HOUR_SECONDS,
                 lengths=Lengths(1_100, 0.9, 8_000, 210, 0.8, 1_000, cached_share=0.25),
@@ -243,7 +243,7 @@ SCENARIOS: dict[str, Callable[[float, int], Scenario]] = {"demo": _demo}
 
 
 def scenario(name: str, live_start: float, seed: int = 7) -> Scenario:
-    """Return a built-in scenario whose live part begins at ``live_start`` (epoch seconds).
+    """Return a built-in scenario whose live part begins at ``live_start`` (epoch seconds, cut to a whole minute).
 
     Raises:
         InputError: there is no scenario of that name, or the start is not a plausible time.
@@ -253,4 +253,4 @@ def scenario(name: str, live_start: float, seed: int = 7) -> Scenario:
         raise InputError(f"there is no scenario {name!r}; built-in are: {', '.join(sorted(SCENARIOS))}")
     if not (30 * DAY_SECONDS <= live_start < 4e9):
         raise InputError(f"live start {live_start} is not a time in epoch seconds between 1970 and 2096")
-    return build(float(live_start), seed)
+    return build(float(live_start - live_start % 60), seed)

@@ -7,15 +7,27 @@ stays None. All latencies run from the request's arrival at the emitting hop.
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
-__all__ = ["SCHEMA", "STATUSES", "RejectReason", "RequestEvent"]
+__all__ = ["MAX_LATENCY_SECONDS", "MAX_TEXT_LENGTH", "MAX_TOKENS", "SCHEMA", "STATUSES", "RejectReason", "RequestEvent"]
 
 SCHEMA = "tokentide.request.completed.v1"
 
 #: Every status counts as demand; only ``ok`` is load that was served to the end.
 STATUSES = ("ok", "error", "cancelled", "rejected", "timeout")
+
+#: Bounds beyond which a value is taken for a fault of the emitter. They also keep every sum of a batch inside 64 bits.
+MAX_TEXT_LENGTH = 256
+MAX_TOKENS = 10_000_000
+MAX_LATENCY_SECONDS = 86_400.0
+
+Name = Annotated[str, Meta(min_length=1, max_length=MAX_TEXT_LENGTH)]
+Text = Annotated[str, Meta(max_length=MAX_TEXT_LENGTH)]
+Count = Annotated[int, Meta(ge=0, le=MAX_TOKENS)]
+Seconds = Annotated[float, Meta(ge=0.0, le=MAX_LATENCY_SECONDS)]
 
 
 class RejectReason(StrEnum):
@@ -40,46 +52,47 @@ class RequestEvent(msgspec.Struct, gc=False, omit_defaults=True, kw_only=True):
     """One finished request (``tokentide.request.completed.v1``).
 
     Times are epoch seconds or RFC 3339 text; two of ``arrived_at``, ``completed_at`` and ``e2e_seconds`` must be given.
-    ``input_tokens`` includes cached ones, ``output_tokens`` includes reasoning.
+    ``input_tokens`` includes cached ones, ``output_tokens`` includes reasoning. The annotated bounds are enforced where
+    an event is decoded (``codecs``) and where one is checked (``check``), not by the constructor.
     """
 
-    event_id: str
-    model: str
-    input_tokens: int
-    output_tokens: int
+    event_id: Name
+    model: Name
+    input_tokens: Count
+    output_tokens: Count
     status: str
     schema: str = SCHEMA
     arrived_at: float | str | None = None
     completed_at: float | str | None = None
-    e2e_seconds: float | None = None
-    pool: str = "default"
-    variant: str | None = None
-    operation: str | None = None
-    request_id: str | None = None
-    trace_id: str | None = None
-    cached_input_tokens: int | None = None
-    reasoning_output_tokens: int | None = None
-    max_output_tokens: int | None = None
-    n: int | None = None
-    ttft_seconds: float | None = None
-    queue_seconds: float | None = None
-    prefill_seconds: float | None = None
-    decode_seconds: float | None = None
-    tpot_seconds: float | None = None
-    preemptions: int | None = None
-    error_type: str | None = None
-    http_status: int | None = None
-    finish_reason: str | None = None
+    e2e_seconds: Seconds | None = None
+    pool: Name = "default"
+    variant: Text | None = None
+    operation: Text | None = None
+    request_id: Text | None = None
+    trace_id: Text | None = None
+    cached_input_tokens: Count | None = None
+    reasoning_output_tokens: Count | None = None
+    max_output_tokens: Count | None = None
+    n: Count | None = None
+    ttft_seconds: Seconds | None = None
+    queue_seconds: Seconds | None = None
+    prefill_seconds: Seconds | None = None
+    decode_seconds: Seconds | None = None
+    tpot_seconds: Seconds | None = None
+    preemptions: Count | None = None
+    error_type: Text | None = None
+    http_status: Count | None = None
+    finish_reason: Text | None = None
     stream: bool | None = None
-    tenant: str | None = None
-    workload: str | None = None
-    priority: str | None = None
-    region: str | None = None
-    cluster: str | None = None
-    namespace: str | None = None
-    server_id: str | None = None
-    engine: str | None = None
-    engine_version: str | None = None
-    accelerator: str | None = None
-    accelerators_per_replica: int | None = None
-    source: str | None = None
+    tenant: Text | None = None
+    workload: Text | None = None
+    priority: Text | None = None
+    region: Text | None = None
+    cluster: Text | None = None
+    namespace: Text | None = None
+    server_id: Text | None = None
+    engine: Text | None = None
+    engine_version: Text | None = None
+    accelerator: Text | None = None
+    accelerators_per_replica: Count | None = None
+    source: Text | None = None

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
 
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 
 import pipeline
 from pipeline.clock import Clock
@@ -20,7 +21,7 @@ from pipeline.forecast.model import Signal
 from pipeline.publish import board
 from pipeline.publish.exporter import CONTENT_TYPE, Exporter
 from pipeline.publish.json import to_data, to_json
-from pipeline.publish.problem import Problem, require_token, secure
+from pipeline.publish.problem import ProblemError, require_token, secure
 from pipeline.publish.state import LiveState, PoolView, Snapshot
 from pipeline.settings import PublishSettings
 
@@ -61,7 +62,7 @@ def create_app(live: LiveState, reader: Reader, settings: PublishSettings, clock
 
     With ``settings.bearer_token`` every route except the two probes asks for it.
     """
-    middlewares = [secure]
+    middlewares: list[Middleware] = [secure]
     if settings.bearer_token is not None:
         middlewares.append(require_token(settings.bearer_token.get_secret_value()))
     app = web.Application(middlewares=middlewares, client_max_size=1024)
@@ -110,11 +111,11 @@ class _Api:
     async def readyz(self, request: web.Request) -> web.Response:  # noqa: ARG002
         health = self._live.health()
         if not health.ready:
-            raise Problem(503, health.detail or "not ready yet")
+            raise ProblemError(503, health.detail or "not ready yet")
         return _json({"status": "ready"})
 
     async def metrics(self, request: web.Request) -> web.Response:  # noqa: ARG002
-        return web.Response(body=self._exporter.render(), headers={"Content-Type": CONTENT_TYPE})
+        return web.Response(body=await self._read(self._exporter.render), headers={"Content-Type": CONTENT_TYPE})
 
     async def status(self, request: web.Request) -> web.Response:  # noqa: ARG002
         return _json(status_data(self._live.snapshot()))
@@ -134,9 +135,11 @@ class _Api:
         view = self._view(request)
         advice = view.recommendation
         if advice is None and view.expired is not None:
-            raise Problem(410, f"the advice for {view.key.model}/{view.key.pool} expired at {view.expired.expires_at}")
+            raise ProblemError(
+                410, f"the advice for {view.key.model}/{view.key.pool} expired at {view.expired.expires_at}"
+            )
         if advice is None:
-            raise Problem(404, f"no advice for {view.key.model}/{view.key.pool} yet")
+            raise ProblemError(404, f"no advice for {'/'.join(view.key)} yet")
         # The generation alone would hide a renewed expiry from a consumer that revalidates.
         etag = f'"{advice.generation}-{advice.issued_at:.0f}"'
         remaining = int(max(0.0, min(advice.expires_at - self._clock.now(), MAX_AGE_SECONDS)))
@@ -155,7 +158,7 @@ class _Api:
         view = self._view(request)
         signal = request.query.get("signal")
         if signal is not None and signal not in {s.value for s in Signal}:
-            raise Problem(400, f"signal must be one of {', '.join(s.value for s in Signal)}")
+            raise ProblemError(400, f"signal must be one of {', '.join(s.value for s in Signal)}")
         forecasts = [f for f in view.forecasts if signal in (None, str(f.series.signal))]
         scores = [s for s in view.scores if signal in (None, str(s.series.signal))]
         return _json(
@@ -172,13 +175,13 @@ class _Api:
         view = self._view(request)
         grain = _whole(request, "grain_seconds", view.window.grain_seconds if view.window else 60, 10, 86_400)
         if grain % 10:
-            raise Problem(400, "grain_seconds must be a multiple of 10")
+            raise ProblemError(400, "grain_seconds must be a multiple of 10")
         end = _time(request, "end", self._clock.now())
         start = _time(request, "start", max(0.0, end - DEFAULT_LOOKBACK_SECONDS))
         if start >= end:
-            raise Problem(400, "start must be before end")
+            raise ProblemError(400, "start must be before end")
         if (end - start) / grain > MAX_POINTS:
-            raise Problem(400, f"more than {MAX_POINTS} windows; ask for a shorter range or a coarser grain")
+            raise ProblemError(400, f"more than {MAX_POINTS} windows; ask for a shorter range or a coarser grain")
         key = view.key
         rows = await self._read(lambda: self._reader.history(key.model, key.pool, start, end, grain))
         return _json({"model": key.model, "pool": key.pool, "grain_seconds": grain, "windows": list(rows)})
@@ -195,7 +198,7 @@ class _Api:
         model, pool = request.match_info["model"], request.match_info["pool"]
         view = self._live.pool(model, pool)
         if view is None:
-            raise Problem(404, f"no pool {pool[:256]!r} of model {model[:256]!r}")
+            raise ProblemError(404, f"no pool {pool[:256]!r} of model {model[:256]!r}")
         return view
 
 
@@ -268,7 +271,7 @@ def _time(request: web.Request, name: str, default: float) -> float:
     except ValueError:
         value = math.nan
     if not (math.isfinite(value) and 0 <= value < 1e11):
-        raise Problem(400, f"{name} must be epoch seconds")
+        raise ProblemError(400, f"{name} must be epoch seconds")
     return value
 
 
@@ -277,5 +280,5 @@ def _whole(request: web.Request, name: str, default: int, low: int, high: int) -
     if text is None:
         return default
     if not text.isascii() or not text.isdigit() or len(text) > 9 or not low <= int(text) <= high:
-        raise Problem(400, f"{name} must be a whole number from {low} to {high}")
+        raise ProblemError(400, f"{name} must be a whole number from {low} to {high}")
     return int(text)

@@ -41,7 +41,7 @@ def to_json(obj: Any) -> bytes:
 
 def to_data(obj: Any) -> Any:
     """Return ``obj`` as plain dicts, lists, strings, finite numbers and None."""
-    if obj is None or isinstance(obj, (bool, int)) and not isinstance(obj, Enum):
+    if obj is None or (isinstance(obj, (bool, int)) and not isinstance(obj, Enum)):
         return obj
     if isinstance(obj, float):
         return obj if math.isfinite(obj) else None

@@ -6,19 +6,18 @@ import base64
 import binascii
 import hmac
 import logging
-from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 
 from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
 
 from pipeline.errors import InputError, TokentideError
 from pipeline.publish.json import to_json
 
-__all__ = ["Problem", "problem_response", "require_token", "secure"]
+__all__ = ["ProblemError", "problem_response", "require_token", "secure"]
 
 log = logging.getLogger(__name__)
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 #: Answered without a token, so that probes need no secret.
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})
@@ -36,7 +35,7 @@ SECURITY_HEADERS = {
 }
 
 
-class Problem(Exception):
+class ProblemError(Exception):
     """An HTTP error with a text for the caller."""
 
     def __init__(self, status: int, detail: str, kind: str = "about:blank") -> None:
@@ -59,7 +58,7 @@ async def secure(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Turn every error into a problem document, refuse bodies of state-changing methods, add the security headers."""
     try:
         response = await handler(request)
-    except Problem as error:
+    except ProblemError as error:
         response = problem_response(error.status, error.detail, error.kind)
     except InputError as error:
         response = problem_response(400, str(error))
@@ -78,7 +77,7 @@ async def secure(request: web.Request, handler: Handler) -> web.StreamResponse:
     return response
 
 
-def require_token(token: str) -> Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]:
+def require_token(token: str) -> Middleware:
     """Return a middleware that asks for ``token``: as a bearer token, or as a Basic password (browsers can send that).
 
     ``/healthz`` and ``/readyz`` stay open.

@@ -5,7 +5,15 @@ from __future__ import annotations
 from pipeline.forecast.model import Signal
 from pipeline.windows.model import ClosedWindow
 
-__all__ = ["signal_rates"]
+__all__ = ["counted_seconds", "signal_rates"]
+
+#: Below this completeness the correction would multiply noise (the same floor as the forecasters').
+LEAST_COMPLETENESS = 0.2
+
+
+def counted_seconds(window: ClosedWindow) -> float:
+    """Return by what the sums of a window are divided: its length, cut by what had not been reported at closing."""
+    return window.grain_seconds * max(window.completeness, LEAST_COMPLETENESS)
 
 
 def signal_rates(window: ClosedWindow) -> dict[str, float | None]:
@@ -15,9 +23,7 @@ def signal_rates(window: ClosedWindow) -> dict[str, float | None]:
     """
     if window.gap:
         return dict.fromkeys((signal.value for signal in Signal), None)
-    seconds = window.grain_seconds * window.completeness
-    if not seconds > 0:
-        return dict.fromkeys((signal.value for signal in Signal), None)
+    seconds = counted_seconds(window)
     return {
         Signal.REQUESTS.value: window.requests / seconds,
         Signal.PREFILL_TOKENS.value: max(0, window.input_tokens - window.cached_input_tokens) / seconds,

@@ -1,7 +1,9 @@
+import json
+
 import pytest
 
 from pipeline.errors import ConfigError
-from pipeline.settings import load
+from pipeline.settings import load, to_environment
 
 
 @pytest.fixture(autouse=True)
@@ -61,3 +63,15 @@ def test_the_hash_follows_what_shapes_advice_only():
     base = load().config_hash()
     assert load(publish={"port": 1}).config_hash() == base
     assert load(windows={"grain_seconds": 30}).config_hash() != base
+
+
+def test_a_child_process_gets_the_same_settings(monkeypatch):
+    pool = {"model": "m/x", "profile": "llama-3.1-8b", "accelerator": "L40S", "initial_replicas": 2}
+    monkeypatch.setenv("TOKENTIDE_POOLS", json.dumps([pool]))
+    settings = load(publish={"bearer_token": "s3cret"}, stream={"data_dir": "/tmp/x"}, clock={"origin": 5.0})
+    monkeypatch.delenv("TOKENTIDE_POOLS")
+    for name, value in to_environment(settings).items():
+        monkeypatch.setenv(name, value)
+    again = load()
+    assert again == settings
+    assert again.publish.bearer_token.get_secret_value() == "s3cret"

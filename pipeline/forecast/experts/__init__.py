@@ -1,0 +1,41 @@
+"""The experts of a pool, one file each."""
+
+from __future__ import annotations
+
+from pipeline.forecast.context import SeriesContext
+from pipeline.forecast.experts.base import Expert
+from pipeline.forecast.experts.ewma import Ewma
+from pipeline.forecast.experts.last_value import LastValue
+from pipeline.forecast.experts.least_squares import LeastSquares
+from pipeline.forecast.experts.profile_level import ProfileLevel
+from pipeline.forecast.experts.river_guard import RiverGuard
+from pipeline.forecast.experts.seasonal_increment import SeasonalIncrement
+from pipeline.forecast.experts.seasonal_naive import SeasonalNaive
+
+__all__ = [
+    "Ewma",
+    "Expert",
+    "LastValue",
+    "LeastSquares",
+    "ProfileLevel",
+    "RiverGuard",
+    "SeasonalIncrement",
+    "SeasonalNaive",
+    "default_experts",
+]
+
+
+def default_experts(context: SeriesContext) -> tuple[Expert, ...]:
+    """The experts of every series, the last value first (the pool scales losses by it)."""
+    return (
+        LastValue(context),
+        SeasonalNaive(context),
+        SeasonalIncrement(context),
+        Ewma(context, 0.5),
+        Ewma(context, 0.2),
+        Ewma(context, 0.05),
+        ProfileLevel(context),
+        RiverGuard(context),
+        LeastSquares(context, logarithmic=False),
+        LeastSquares(context, logarithmic=True),
+    )

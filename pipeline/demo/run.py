@@ -1,0 +1,230 @@
+"""The demo: the whole product on one machine, fed by a simulated fleet, in simulated time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.error import URLError
+
+from pipeline.advise.engine import Advisor
+from pipeline.clock import ScaledClock
+from pipeline.demo.actuator import FleetActuator
+from pipeline.demo.emit import EmitTotals, emit
+from pipeline.demo.fleet import history
+from pipeline.demo.scenario import Scenario, scenario
+from pipeline.errors import ServerUnavailable
+from pipeline.settings import Settings, load, to_environment
+from pipeline.store.store import Store
+from pipeline.stream.broker import EmbeddedBroker
+from pipeline.stream.topics import ensure_topics
+
+__all__ = ["DemoOptions", "run_demo"]
+
+#: How far before now the simulated present lies, so that simulated time never catches up with the wall clock.
+_PAST_SECONDS = 21 * 86_400
+#: Wall seconds that the processes get to start before simulated time begins to run.
+_START_SECONDS = 12.0
+_READY_SECONDS = 90.0
+
+
+@dataclass(frozen=True, slots=True)
+class DemoOptions:
+    """How the demo runs. ``seconds``: stop by itself after so many wall seconds (None: until interrupted)."""
+
+    port: int = 8321
+    speed: float = 60.0
+    history_days: float = 4.0
+    seed: int = 7
+    seconds: float | None = None
+
+
+def run_demo(options: DemoOptions, say: Callable[[str], None]) -> int:
+    """Run until interrupted; return an exit code. Everything it started is stopped and every file removed.
+
+    Raises:
+        ServerUnavailable: the port is taken, or a part did not come up.
+    """
+    _claim_port(options.port)
+    folder = Path(tempfile.mkdtemp(prefix="tokentide-demo-"))
+    try:
+        with _interruptible():
+            return _run(options, folder, say)
+    except KeyboardInterrupt:
+        say("stopped")
+        return 0
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _run(options: DemoOptions, folder: Path, say: Callable[[str], None]) -> int:
+    live_start = float((time.time() - _PAST_SECONDS) // 3600 * 3600)
+    fleet = scenario("demo", live_start, options.seed)
+    say("starting an embedded Kafka-protocol broker")
+    with EmbeddedBroker() as broker:
+        settings = _settings(options, folder, broker.bootstrap, fleet)
+        ensure_topics(settings)
+        _load_history(settings, fleet, live_start, options.history_days, say)
+        clock = ScaledClock(live_start, time.time() + _START_SECONDS, options.speed)
+        settings = settings.model_copy(
+            update={
+                "clock": settings.clock.model_copy(
+                    update={"origin": clock.origin, "wall_origin": clock.wall_origin, "speed": clock.speed}
+                )
+            }
+        )
+        say("starting the aggregator and the controller")
+        with _pipeline(settings, folder / "pipeline.log") as process:
+            url = f"http://127.0.0.1:{options.port}"
+            _await_ready(url, process, folder / "pipeline.log")
+            say(f"board    {url}/\nAPI      {url}/v1/status\nmetrics  {url}/metrics")
+            say(f"one minute passes every {60 / options.speed:.2g} s; Ctrl-C stops")
+            return asyncio.run(_feed(options, settings, fleet, clock, process, say))
+
+
+def _settings(options: DemoOptions, folder: Path, bootstrap: str, fleet: Scenario) -> Settings:
+    return load(
+        None,
+        kafka={"bootstrap": bootstrap, "partitions": 4, "session_timeout_seconds": 10.0},
+        stream={"heartbeat_seconds": 1.0, "instance_id": "demo"},
+        windows={"allowed_lateness_seconds": 30.0},
+        store={"path": folder / "demo.duckdb"},
+        publish={"port": options.port},
+    ).model_copy(update={"pools": fleet.pool_settings()})
+
+
+def _load_history(
+    settings: Settings, fleet: Scenario, live_start: float, days: float, say: Callable[[str], None]
+) -> None:
+    """Pass simulated days through the very core that runs live: same windows, same engine, same store."""
+    store = Store.open(settings.store.path, settings.store, settings.windows)
+    try:
+        advisor = Advisor(settings)
+        start = live_start - days * 86_400
+        began = told = time.monotonic()
+        for rows, step in history(fleet, start, live_start, settings.windows.grain_seconds):
+            output = advisor.step(step)
+            store.backfill(rows)
+            store.record_step(output, advisor.snapshot() if step.as_of >= live_start else None)
+            if time.monotonic() - told > 2.0:
+                told = time.monotonic()
+                share = (step.as_of - start) / (live_start - start)
+                say(f"learning {days:g} simulated days of history: {share:.0%}")
+        say(f"learned {days:g} simulated days in {time.monotonic() - began:.0f} s")
+    finally:
+        store.close()
+
+
+async def _feed(
+    options: DemoOptions,
+    settings: Settings,
+    fleet: Scenario,
+    clock: ScaledClock,
+    process: subprocess.Popen[bytes],
+    say: Callable[[str], None],
+) -> int:
+    """Emit events until interrupted, until ``seconds`` have passed or until the pipeline died."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    if options.seconds is not None:
+        loop.call_later(options.seconds, stop.set)
+    told = time.monotonic()
+    counted = 0
+
+    def progress(totals: EmitTotals) -> None:
+        nonlocal told, counted
+        now = time.monotonic()
+        if now - told < 10.0:
+            return
+        rate = (totals.events - counted) / (now - told)
+        told, counted = now, totals.events
+        simulated = time.strftime("%a %H:%M", time.gmtime(totals.event_time))
+        say(f"{simulated}  {totals.events:,} events sent ({rate:,.0f}/s)")
+
+    async def watch() -> None:
+        while not stop.is_set():
+            if process.poll() is not None:
+                stop.set()
+            await asyncio.sleep(0.5)
+
+    watcher = asyncio.create_task(watch())
+    await emit(settings.kafka, fleet, clock, FleetActuator(fleet), stop=stop, progress=progress)
+    watcher.cancel()
+    if process.poll() is not None:
+        raise ServerUnavailable(f"the pipeline ended with exit code {process.returncode}")
+    say("stopping")
+    return 0
+
+
+@contextlib.contextmanager
+def _pipeline(settings: Settings, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Both roles in a process group of their own, so that the terminal's Ctrl-C reaches this process alone."""
+    with log.open("wb") as sink:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "pipeline", "run"],
+            env=os.environ | to_environment(settings),
+            stdin=subprocess.DEVNULL,
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(settings.stream.shutdown_seconds + 5.0)
+        except subprocess.TimeoutExpired:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def _await_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + _READY_SECONDS
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            break
+        try:
+            with urllib.request.urlopen(f"{url}/readyz", timeout=2):
+                return
+        except (URLError, TimeoutError, OSError):
+            time.sleep(0.25)
+    tail = log.read_text(errors="replace").splitlines()[-15:]
+    raise ServerUnavailable("the pipeline did not become ready; its last words:\n" + "\n".join(tail))
+
+
+def _claim_port(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise ServerUnavailable(f"port {port} is taken ({error.strerror}); choose another with --port") from error
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """SIGTERM ends the demo as Ctrl-C does."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)

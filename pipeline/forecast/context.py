@@ -1,0 +1,163 @@
+"""What every expert of one series may look at: the recent values, a day of them, the recurring profile of the day.
+
+One context is shared by all experts of a series, so that the season buffer exists once. Its owner pushes a window before
+the experts learn it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.forecast.profile import SeasonalProfile
+
+__all__ = ["TINY", "Floats", "Ints", "SeriesContext"]
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+#: Below this nothing is told apart from zero; keeps divisions finite.
+TINY = 1e-12
+
+_SLACK = 256
+_LEVEL_DECAY = 0.98
+
+
+class SeriesContext:
+    """History of one series on a regular grid of windows; gaps are filled for look-ups but remembered as gaps.
+
+    Args:
+        steps: forecast horizons in windows, ascending, distinct.
+        season_steps: windows per season; more than twice the longest horizon.
+        grain_seconds: width of a window.
+
+    Raises:
+        ValueError: the horizons or the season cannot work.
+    """
+
+    def __init__(self, steps: tuple[int, ...], season_steps: int, grain_seconds: float) -> None:
+        if not steps or steps[0] < 1 or any(b <= a for a, b in zip(steps, steps[1:], strict=False)):
+            raise ValueError(f"horizons must be positive, distinct and ascending, not {steps} windows")
+        if season_steps <= 2 * steps[-1]:
+            raise ValueError(f"a season of {season_steps} windows is too short for a horizon of {steps[-1]}")
+        self.steps: Ints = np.array(steps, dtype=np.int64)
+        self.season_steps = season_steps
+        half = int(min(30, max(2, 1800 // grain_seconds), (season_steps - steps[-1]) // 4))
+        self._keep = season_steps + 2 * half + 64
+        self._values: Floats = np.zeros(self._keep + _SLACK)
+        self._observed: NDArray[np.bool_] = np.zeros(self._keep + _SLACK, dtype=np.bool_)
+        self._used = 0
+        self.profile = SeasonalProfile(season_steps, half)
+        self.index = 0
+        self.seen = 0
+        self.age = 0
+        self.level = 0.0
+        self.recent_max = 0.0
+        self._max_decay = float(np.exp(-1.0 / season_steps))
+        self._share = 0.0
+        self.profile_forecast: Floats = np.zeros(len(steps))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the unused slack out of the pickle; the values that remain are the same."""
+        state = self.__dict__.copy()
+        keep = min(self._used, self._keep)
+        state["_values"] = self._values[self._used - keep : self._used].copy()
+        state["_observed"] = self._observed[self._used - keep : self._used].copy()
+        state["_used"] = keep
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Give the buffers their slack back."""
+        self.__dict__.update(state)
+        for name, empty in (("_values", np.zeros(self._keep + _SLACK)), ("_observed", np.zeros(self._keep + _SLACK, bool))):
+            empty[: self._used] = state[name]
+            setattr(self, name, empty)
+
+    @property
+    def last(self) -> float:
+        """The newest value (filled where the newest window is a gap)."""
+        return float(self._values[self._used - 1]) if self._used else 0.0
+
+    @property
+    def has_season(self) -> bool:
+        """Whether a whole season lies in the buffer."""
+        return self._used > self.season_steps
+
+    @property
+    def clip(self) -> float:
+        """The largest forecast that anything in the last season justifies: twice the (decaying) maximum."""
+        return 2.0 * self.recent_max
+
+    def recent(self, count: int) -> Floats:
+        """The newest ``count`` values, oldest first; fewer when fewer are known. A view: do not change it."""
+        return self._values[max(0, self._used - count) : self._used]
+
+    def seasonal(self) -> Floats:
+        """Values one season before each target; call only with ``has_season``."""
+        return self._values[self._used - 1 - self.season_steps + self.steps]
+
+    def seasonal_origin(self) -> float:
+        """The value one season before the newest window; call only with ``has_season``."""
+        return float(self._values[self._used - 1 - self.season_steps])
+
+    def push(self, index: int, value: float | None) -> None:
+        """Take the window number ``index`` (epoch seconds / grain); None is a gap."""
+        self.index = index
+        if value is None:
+            self.age += 1
+            filled = self._fill()
+        else:
+            self.age = 0
+            self.seen += 1
+            filled = value
+            self.level = value if self.seen == 1 else _LEVEL_DECAY * self.level + (1 - _LEVEL_DECAY) * value
+            self.recent_max = max(value, self.recent_max * self._max_decay)
+        self._append(filled, value is not None)
+        self._learn_profile()
+        self._follow_profile(value)
+
+    def skip(self, count: int, index: int) -> None:
+        """Take ``count`` windows that never came, the last one numbered ``index``, as gaps; work is bounded."""
+        self.age += count
+        for _ in range(min(count, self._keep)):
+            self._append(self._fill(), False)
+        self.index = index
+
+    def _fill(self) -> float:
+        return self.last
+
+    def _append(self, value: float, observed: bool) -> None:
+        if self._used == self._values.size:
+            for buffer in (self._values, self._observed):
+                buffer[: self._keep] = buffer[self._used - self._keep : self._used].copy()
+            self._used = self._keep
+        self._values[self._used] = value
+        self._observed[self._used] = observed
+        self._used += 1
+
+    def _learn_profile(self) -> None:
+        width = 2 * self.profile.half + 1
+        if self._used < width:
+            return
+        observed = self._observed[self._used - width : self._used]
+        if observed[self.profile.half] and 2 * int(np.count_nonzero(observed)) > width:
+            self.profile.learn_one(self.index - self.profile.half, self._values[self._used - width : self._used])
+
+    def _follow_profile(self, value: float | None) -> None:
+        profile = self.profile
+        if not profile.known(self.index):
+            self.profile_forecast = np.full(self.steps.size, self.last)
+            self._share = 0.0
+            return
+        floor = max(0.02 * self.level, TINY)
+        smooth, whole = profile.at(self.index)
+        if value is not None:
+            by_smooth, by_whole = value / max(smooth, floor), value / max(whole, floor)
+            # A recurring spike that stays away today must not drag the level of the whole profile down.
+            share = by_smooth if abs(by_smooth - self._share) < abs(by_whole - self._share) else by_whole
+            self._share = share if self._share == 0.0 else self._share + 0.2 * (share - self._share)
+        targets = profile.ahead(self.index + self.steps)
+        forecast = np.where(np.isnan(targets), self.last, targets * self._share)
+        self.profile_forecast = np.minimum(forecast, self.clip)

@@ -1,0 +1,23 @@
+"""Persistence: what was, will be."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pipeline.forecast.context import Floats
+from pipeline.forecast.experts.base import Expert
+
+__all__ = ["LastValue"]
+
+
+class LastValue(Expert):
+    """The newest value at every horizon; also the yardstick by which the pool scales losses."""
+
+    @property
+    def name(self) -> str:
+        """The name within a pool."""
+        return "last"
+
+    def forecast(self) -> Floats:
+        """See ``Expert.forecast``."""
+        return np.full(self.context.steps.size, self.context.last)

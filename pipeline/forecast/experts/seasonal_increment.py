@@ -1,0 +1,27 @@
+"""The last value plus what was added over the same stretch one season ago."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pipeline.forecast.context import Floats
+from pipeline.forecast.experts.base import Expert
+
+__all__ = ["SeasonalIncrement"]
+
+
+class SeasonalIncrement(Expert):
+    """``y(t) + y(t + h - season) - y(t - season)``, not below zero; the last value until a season has been seen."""
+
+    @property
+    def name(self) -> str:
+        """The name within a pool."""
+        return "seasonal_increment"
+
+    def forecast(self) -> Floats:
+        """See ``Expert.forecast``."""
+        context = self.context
+        if not context.has_season:
+            return np.full(context.steps.size, context.last)
+        change = context.seasonal() - context.seasonal_origin()
+        return np.clip(context.last + change, 0.0, context.clip)

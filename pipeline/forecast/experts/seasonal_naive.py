@@ -1,0 +1,25 @@
+"""The same time one season ago."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pipeline.forecast.context import Floats
+from pipeline.forecast.experts.base import Expert
+
+__all__ = ["SeasonalNaive"]
+
+
+class SeasonalNaive(Expert):
+    """The value one season before the target; the last value until a season has been seen."""
+
+    @property
+    def name(self) -> str:
+        """The name within a pool."""
+        return "seasonal_naive"
+
+    def forecast(self) -> Floats:
+        """See ``Expert.forecast``."""
+        if not self.context.has_season:
+            return np.full(self.context.steps.size, self.context.last)
+        return self.context.seasonal()

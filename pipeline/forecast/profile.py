@@ -1,0 +1,74 @@
+"""The recurring shape of a season: a smooth course plus the spikes that came back, with the noise shrunk away."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["SeasonalProfile"]
+
+_SMOOTH_RATE = 0.5
+_SPIKE_RATE = 0.4
+_NOISE_RATE = 0.002
+_THRESHOLD = 2.5
+
+
+class SeasonalProfile:
+    """Per slot of the season: a running median (the course) and the ratio to it, kept only where it recurred.
+
+    The ratio of a slot counts when the newest season and the seasons before it agree on its sign and both stand out of
+    the noise (hard thresholding, after Donoho and Johnstone 1994, "Ideal spatial adaptation by wavelet shrinkage"); the
+    smaller of the two is taken, so that a spike seen once is not expected again.
+
+    Args:
+        season_steps: windows per season.
+        half: the running median spans ``2 * half + 1`` windows.
+    """
+
+    def __init__(self, season_steps: int, half: int) -> None:
+        self.half = half
+        self._season = season_steps
+        self._smooth: NDArray[np.float32] = np.full(season_steps, np.nan, dtype=np.float32)
+        self._ratio: NDArray[np.float32] = np.full(season_steps, np.nan, dtype=np.float32)
+        self._spike: NDArray[np.float32] = np.ones(season_steps, dtype=np.float32)
+        self._noise = 0.0
+        self._learned = 0
+
+    def learn_one(self, index: int, values: NDArray[np.float64]) -> None:
+        """Learn window ``index`` from the ``2 * half + 1`` values around it."""
+        slot = index % self._season
+        course = float(np.partition(values, self.half)[self.half])
+        value = float(values[self.half])
+        before = float(self._smooth[slot])
+        self._smooth[slot] = course if before != before else before + _SMOOTH_RATE * (course - before)
+        if course <= 0.0:
+            self._spike[slot] = 1.0
+            return
+        excess = min(value / course - 1.0, 50.0)
+        self._learned += 1
+        # Spikes must not raise the noise that they are compared with.
+        bounded = min(abs(excess), 4.0 * self._noise) if self._learned > 2 * self.half else min(abs(excess), 1.0)
+        self._noise += max(_NOISE_RATE, 1.0 / self._learned) * (bounded - self._noise)
+        known = float(self._ratio[slot])
+        if known != known:
+            self._ratio[slot] = excess
+            return
+        agreed = min(abs(excess), abs(known)) if excess * known > 0.0 else 0.0
+        stands_out = agreed > _THRESHOLD * self._noise
+        self._spike[slot] = 1.0 + (np.sign(excess) * agreed if stands_out else 0.0)
+        self._ratio[slot] = known + _SPIKE_RATE * (excess - known)
+
+    def known(self, index: int) -> bool:
+        """Whether the slot of window ``index`` has been seen in an earlier season."""
+        return bool(self._smooth[index % self._season] == self._smooth[index % self._season])
+
+    def at(self, index: int) -> tuple[float, float]:
+        """The course, and the course with its recurring spikes, at window ``index``."""
+        slot = index % self._season
+        smooth = float(self._smooth[slot])
+        return smooth, smooth * float(self._spike[slot])
+
+    def ahead(self, indexes: NDArray[np.int64]) -> NDArray[np.float64]:
+        """The course with its recurring spikes at ``indexes``; NaN where never seen."""
+        slots = indexes % self._season
+        return np.asarray(self._smooth[slots] * self._spike[slots], dtype=np.float64)

@@ -1,0 +1,66 @@
+"""Running scores of matured forecasts."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.forecast.context import Floats
+from pipeline.forecast.model import LEVELS, Score, SeriesKey
+
+__all__ = ["RunningScores"]
+
+_MEDIAN = LEVELS.index(0.5)
+_Q05 = LEVELS.index(0.05)
+_Q95 = LEVELS.index(0.95)
+
+
+class RunningScores:
+    """WAPE, coverage and pinball loss per horizon, exponentially forgotten.
+
+    Args:
+        horizons: number of horizons.
+        memory_steps: windows after which a forecast weighs 1/e.
+    """
+
+    def __init__(self, horizons: int, memory_steps: int) -> None:
+        self._keep = float(np.exp(-1.0 / memory_steps))
+        # Columns: weight, |y|, |error|, in [q05, q95], y <= q95, pinball at .95.
+        self._sums: Floats = np.zeros((horizons, 6))
+        self._matured = np.zeros(horizons, dtype=np.int64)
+
+    def learn(self, y: float, quantiles: Floats, matured: NDArray[np.bool_]) -> None:
+        """Score the quantiles ``(horizons, levels)`` issued for a window whose value is ``y``."""
+        low, middle, high = quantiles[:, _Q05], quantiles[:, _MEDIAN], quantiles[:, _Q95]
+        gap = y - high
+        new = np.empty_like(self._sums)
+        new[:, 0] = 1.0
+        new[:, 1] = y
+        new[:, 2] = np.abs(middle - y)
+        new[:, 4] = gap <= 0.0
+        new[:, 3] = new[:, 4] * (y >= low)
+        new[:, 5] = np.maximum(0.95 * gap, -0.05 * gap)
+        self._sums = np.where(matured[:, None], self._keep * self._sums + new, self._sums)
+        self._matured += matured
+
+    def report(self, series: SeriesKey, horizons_seconds: tuple[int, ...]) -> tuple[Score, ...]:
+        """The scores of every horizon."""
+        return tuple(
+            _score(series, horizon, int(count), sums)
+            for horizon, count, sums in zip(horizons_seconds, self._matured, self._sums.tolist(), strict=True)
+        )
+
+
+def _score(series: SeriesKey, horizon: int, matured: int, sums: list[float]) -> Score:
+    weight, demand, error, inside, below, pinball = sums
+    if matured == 0:
+        return Score(series, horizon, 0, None, None, None, None)
+    return Score(
+        series=series,
+        horizon_seconds=horizon,
+        matured=matured,
+        wape=error / demand if demand > 0.0 else None,
+        coverage_90=inside / weight,
+        coverage_95=below / weight,
+        pinball_95=pinball / demand if demand > 0.0 else None,
+    )

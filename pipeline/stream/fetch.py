@@ -1,0 +1,192 @@
+"""Turns what aiokafka fetched into record batches, without a Python object per record where that is possible.
+
+The quick way reads the records of a fetch response in columns and so repeats the control flow of aiokafka's
+``Fetcher.fetched_records``, ``FetchResult.getall`` and ``PartitionRecords._unpack_records`` (0.14): CRC check, aborted
+transactions, control batches, holes left by compaction, the position that every consumed batch moves. Those names are
+private; ``missing_names`` says which of them this aiokafka lacks, and then the ``ConsumerRecord`` lists of the ordinary
+way are folded instead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from aiokafka.consumer import fetcher as _fetcher
+from aiokafka.errors import ConsumerStoppedError, CorruptRecordException
+from faust.transport.consumer import ensure_TP
+from faust.transport.drivers import aiokafka as _driver
+from faust.types import TP
+
+from pipeline.stream.batch import RecordBatch
+
+__all__ = ["BatchConsumerThread", "fold_records", "missing_names", "read_columns"]
+
+_METHODS = {
+    "Fetcher": ("_create_fetch_waiter", "_notify"),
+    "FetchResult": ("check_assignment", "has_more", "_update_position", "getall"),
+    "PartitionRecords": ("_consume_aborted_up_to", "_contains_abort_marker"),
+}
+_ATTRIBUTES = {
+    "Fetcher": ("_records", "_subscriptions", "_wait_consume_future", "_closed"),
+    "FetchResult": ("_topic_partition", "_partition_records"),
+    "PartitionRecords": ("_records", "_aborted_producers", "_check_crcs", "_isolation_level", "next_fetch_offset"),
+}
+
+
+def missing_names(module: Any = _fetcher) -> list[str]:
+    """Names that reading in columns needs and that ``module`` (aiokafka's fetcher) does not have, sorted."""
+    missing = [name for name in ("READ_COMMITTED", *_METHODS) if not hasattr(module, name)]
+    for owner, names in _METHODS.items():
+        cls = getattr(module, owner, None)
+        missing += [f"{owner}.{name}" for name in names if cls is not None and not hasattr(cls, name)]
+    for owner, names in _ATTRIBUTES.items():
+        code = getattr(getattr(getattr(module, owner, None), "__init__", None), "__code__", None)
+        missing += [f"{owner}.{name}" for name in names if code is not None and name not in code.co_names]
+    return sorted(missing)
+
+
+def fold_records(tp: TP, records: list[Any]) -> RecordBatch:
+    """Make one batch of ``ConsumerRecord``s: the way without private names.
+
+    The offsets before the first record are not known here, so a hole between two batches looks like loss; that only
+    happens on compacted or transactional topics, which request topics are not.
+    """
+    batch = RecordBatch(tp, records[0].offset)
+    batch.extend(records)
+    batch.next_offset = records[-1].offset + 1
+    return batch
+
+
+def read_columns(result: Any, max_records: int) -> RecordBatch | None:
+    """Take up to about ``max_records`` records (whole wire batches) out of a ``FetchResult``.
+
+    Returns None when nothing is left or the partition was sought, paused or taken away meanwhile. The batch may be empty
+    of records: the offsets it covers held only transaction markers or aborted records.
+
+    Raises:
+        CorruptRecordException: the next wire batch fails its CRC; what came before it was handed over already.
+    """
+    tp = result._topic_partition
+    if not result.has_more() or not result.check_assignment(tp):
+        return None
+    part = result._partition_records
+    records = part._records
+    read_committed = part._isolation_level == _fetcher.READ_COMMITTED
+    batch = RecordBatch(ensure_TP(tp), part.next_fetch_offset)
+    next_offset = part.next_fetch_offset
+    corrupt = False
+    while len(batch) < max_records and records.has_next() and not corrupt:
+        wire = records.next_batch()
+        if part._check_crcs and not wire.validate_crc():
+            if next_offset == batch.first_offset:
+                raise CorruptRecordException(f"Invalid CRC - {tp}")
+            corrupt = True  # hand over what is good; the position points at the corrupt batch, which is fetched again
+            continue
+        if read_committed and wire.producer_id is not None:
+            part._consume_aborted_up_to(wire.base_offset)
+            if wire.is_control_batch and part._contains_abort_marker(wire):
+                part._aborted_producers.discard(wire.producer_id)
+            if wire.is_transactional and wire.producer_id in part._aborted_producers:
+                next_offset = wire.next_offset
+                continue
+        if not wire.is_control_batch:
+            rows = list(wire)
+            if rows and rows[0].offset < next_offset:  # a position inside a wire batch
+                rows = [row for row in rows if row.offset >= next_offset]
+            batch.extend(rows)
+        # Format 2 keeps the last offset of a batch whose last records were compacted away.
+        next_offset = wire.next_offset
+    part.next_fetch_offset = batch.next_offset = next_offset
+    result._update_position()
+    if corrupt or not records.has_next():
+        result._partition_records = None
+    return batch if next_offset > batch.first_offset else None
+
+
+class BatchConsumerThread(_driver.AIOKafkaConsumerThread):  # type: ignore[misc]
+    """Faust's consumer thread, handing out record batches for the topics that asked for them."""
+
+    async def _fetch_records(
+        self,
+        consumer: Any,
+        active_partitions: set[TP],
+        timeout: float | None = None,
+        max_records: int | None = None,
+    ) -> Mapping[TP, list[Any]]:
+        transport: Any = self.transport
+        if not transport.reads_columns:
+            found = await super()._fetch_records(consumer, active_partitions, timeout, max_records)
+            return self._fold_found(found)
+        if not self.consumer.flow_active:
+            return {}
+        fetcher = consumer._fetcher
+        if consumer._closed or fetcher._closed:
+            raise ConsumerStoppedError()
+        with fetcher._subscriptions.fetch_context():
+            return await self._fetched(fetcher, active_partitions, timeout or 0.0, max_records)
+
+    def _fold_found(self, found: Mapping[Any, list[Any]]) -> dict[TP, list[Any]]:
+        transport: Any = self.transport
+        folded: dict[TP, list[Any]] = {}
+        for found_tp, records in found.items():
+            tp = ensure_TP(found_tp)
+            if records and tp.topic in transport.batch_topics:
+                folded[tp] = fold_records(tp, records).split(transport.max_batch_records)
+            else:
+                folded[tp] = records
+        return folded
+
+    async def _fetched(
+        self, fetcher: Any, partitions: Iterable[TP], timeout: float, max_records: int | None
+    ) -> dict[TP, list[Any]]:
+        """Wait up to ``timeout`` seconds for fetched records; the control flow of ``Fetcher.fetched_records``."""
+        deadline = time.monotonic() + timeout
+        while True:
+            if fetcher._subscriptions.reassignment_in_progress:
+                await fetcher._subscriptions.wait_for_assignment()
+            drained = self._drain(fetcher, partitions, max_records)
+            remaining = deadline - time.monotonic()
+            if drained or remaining <= 0:
+                return drained
+            waiter = fetcher._create_fetch_waiter()
+            done, _ = await asyncio.wait([waiter], timeout=remaining)
+            if not done or fetcher._closed:
+                waiter.cancel()
+                return {}
+            waiter.result()  # raises authorisation errors
+
+    def _drain(self, fetcher: Any, partitions: Iterable[TP], max_records: int | None) -> dict[TP, list[Any]]:
+        transport: Any = self.transport
+        drained: dict[TP, list[Any]] = {}
+        for tp in list(fetcher._records):
+            if partitions and tp not in partitions:
+                if not fetcher._subscriptions.is_assigned(tp):
+                    del fetcher._records[tp]
+                continue
+            result = fetcher._records[tp]
+            if type(result) is not _fetcher.FetchResult:
+                if drained:
+                    return drained  # hand over what is good; the next call raises the error
+                self._drop(fetcher, tp)
+                result.check_raise()
+                continue
+            found: list[Any]
+            if tp.topic in transport.batch_topics:
+                batch = read_columns(result, transport.max_batch_records)
+                found = [] if batch is None else batch.split(transport.max_batch_records)
+            else:
+                found = result.getall(max_records)
+            if not result.has_more():
+                self._drop(fetcher, tp)
+            if found:
+                drained[ensure_TP(tp)] = found
+        return drained
+
+    @staticmethod
+    def _drop(fetcher: Any, tp: Any) -> None:
+        """Forget a result, so that the partition is fetched again."""
+        del fetcher._records[tp]
+        fetcher._notify(fetcher._wait_consume_future)

@@ -1,0 +1,102 @@
+"""Creates the topics that the pipeline needs and refuses a cluster on which it cannot be exact."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipeline.errors import ConfigError, ServerUnavailable
+from pipeline.settings import KafkaSettings
+
+__all__ = ["DELTA_BYTES", "TopicSpec", "ensure_topics", "partition_counts", "topic_specs"]
+
+#: Largest delta: a batch whose every event has a key of its own, with names as long as allowed, stays below it.
+DELTA_BYTES = 16 * 1024 * 1024
+
+_DAY_MS = 86_400_000
+
+
+@dataclass(frozen=True, slots=True)
+class TopicSpec:
+    """One topic: its name, its number of partitions and the configuration it is created with."""
+
+    name: str
+    partitions: int
+    config: dict[str, str] = field(default_factory=dict)
+
+
+def topic_specs(kafka: KafkaSettings) -> list[TopicSpec]:
+    """The topics of ``kafka`` in the order in which they are created; retention in milliseconds is part of ``config``.
+
+    Deltas have as many partitions as requests, because the deltas of a partition are one chain. They are kept longer
+    than requests: an aggregator learns from their tail where to go on.
+    """
+    large = str(DELTA_BYTES)
+    keep = {"cleanup.policy": "delete"}
+    latest = {"cleanup.policy": "compact"}
+    return [
+        TopicSpec(kafka.requests_topic, kafka.partitions, {**keep, "retention.ms": str(3 * _DAY_MS)}),
+        TopicSpec(
+            kafka.deltas_topic,
+            kafka.partitions,
+            {**keep, "retention.ms": str(14 * _DAY_MS), "max.message.bytes": large},
+        ),
+        TopicSpec(kafka.dead_letters_topic, 1, {**keep, "retention.ms": str(14 * _DAY_MS)}),
+        TopicSpec(kafka.windows_topic, 1, {**keep, "retention.ms": str(7 * _DAY_MS)}),
+        TopicSpec(kafka.forecasts_topic, 1, {**keep, "retention.ms": str(2 * _DAY_MS)}),
+        TopicSpec(kafka.recommendations_topic, 1, latest),
+        TopicSpec(kafka.alerts_topic, 1, {**keep, "retention.ms": str(30 * _DAY_MS)}),
+        TopicSpec(kafka.replicas_topic, 1, {**keep, "retention.ms": str(_DAY_MS)}),
+    ]
+
+
+def ensure_topics(kafka: KafkaSettings, timeout_seconds: float = 30.0) -> dict[str, int]:
+    """Create what is missing (unless ``create_topics`` is off) and return the partitions of every topic.
+
+    Raises:
+        ServerUnavailable: no broker answers, or it refuses to create a topic.
+        ConfigError: a topic is missing and must not be created, or deltas and requests differ in partitions.
+    """
+    from kafka import KafkaAdminClient
+    from kafka.errors import KafkaError, TopicAlreadyExistsError
+
+    specs = topic_specs(kafka)
+    try:
+        admin = KafkaAdminClient(
+            bootstrap_servers=kafka.bootstrap, request_timeout_ms=int(timeout_seconds * 1000), client_id="tokentide"
+        )
+    except (KafkaError, OSError, ValueError) as error:
+        raise ServerUnavailable(f"no Kafka broker on {kafka.bootstrap}: {error or type(error).__name__}") from error
+    try:
+        counts = partition_counts(admin)
+        missing = [spec for spec in specs if spec.name not in counts]
+        if missing and not kafka.create_topics:
+            names = ", ".join(spec.name for spec in missing)
+            raise ConfigError(f"topics {names} do not exist and kafka.create_topics is off")
+        for spec in missing:
+            wanted = {
+                "num_partitions": spec.partitions,
+                "replication_factor": kafka.replication_factor,
+                "configs": spec.config,
+            }
+            try:
+                admin.create_topics({spec.name: wanted}, wait_for_metadata=True)
+            except TopicAlreadyExistsError:
+                pass  # another process of ours was quicker
+        counts = partition_counts(admin)
+    except KafkaError as error:
+        raise ServerUnavailable(f"{kafka.bootstrap} cannot provide the topics: {error}") from error
+    finally:
+        admin.close()
+    requests, deltas = counts.get(kafka.requests_topic), counts.get(kafka.deltas_topic)
+    if requests != deltas:
+        raise ConfigError(
+            f"{kafka.deltas_topic} has {deltas} partitions and {kafka.requests_topic} has {requests}; they must be equal: "
+            "recreate the deltas topic (and the store), or add partitions to it"
+        )
+    return {spec.name: counts[spec.name] for spec in specs if spec.name in counts}
+
+
+def partition_counts(admin: Any) -> dict[str, int]:
+    """Partitions per existing topic, as a ``kafka.KafkaAdminClient`` sees them."""
+    return {topic["name"]: len(topic["partitions"]) for topic in admin.describe_topics()}

@@ -1,0 +1,149 @@
+"""Deltas on the wire, and the rule by which a log of deltas means one state whoever wrote it.
+
+The state of a source partition is a position. A delta is applied if and only if it begins at the position; one that
+begins below it repeats something and is dropped whole, one that begins above it leaves a gap and is refused. So two
+aggregators that believe they own a partition cannot count an event twice: whichever record comes first in the log of
+deltas wins, and every reader of that log agrees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import msgspec
+
+from pipeline.errors import CodecError
+from pipeline.windows import histogram
+from pipeline.windows.model import BASE_SECONDS, HISTOGRAMS, MEASURES, Delta
+
+__all__ = ["SCHEMA", "Verdict", "applies", "covered_position", "decode", "encode", "first_needed", "validate"]
+
+SCHEMA = "tokentide.window-delta.v1"
+
+Verdict = Literal["apply", "drop", "gap"]
+
+_ENCODER = msgspec.json.Encoder()
+_DECODER = msgspec.json.Decoder(Delta)
+_MAX_COUNT = (1 << 63) - 1
+_MAX_SECONDS = 1e11  # about the year 5138
+_MAX_TEXT = 4_096
+
+
+def encode(delta: Delta) -> bytes:
+    """Return the delta as JSON (``schemas/window-delta.v1.schema.json``)."""
+    return _ENCODER.encode(delta)
+
+
+def decode(value: bytes | None) -> Delta:
+    """Return the delta in one record of the delta topic, validated in full.
+
+    Raises:
+        CodecError: these bytes are no delta that can be applied safely.
+    """
+    if not value:
+        raise CodecError("a delta record without a value")
+    try:
+        delta = _DECODER.decode(value)
+    except (ValueError, RecursionError) as error:
+        raise CodecError(f"not a delta: {str(error)[:200]}") from error
+    validate(delta)
+    return delta
+
+
+def validate(delta: Delta) -> None:
+    """Check everything that applying a delta relies on.
+
+    Raises:
+        CodecError: it names the first thing that does not hold.
+    """
+    rows, cells = delta.rows, delta.histograms
+    n = len(rows.window)
+    counters = (delta.records, delta.events, delta.duplicates, delta.lost)
+    checks = (
+        (delta.schema == SCHEMA, f"schema {delta.schema[:64]!r}"),
+        (delta.base_seconds == BASE_SECONDS, f"base windows of {delta.base_seconds} s"),
+        (0 <= delta.partition < 1 << 31 and 0 < len(delta.topic) <= _MAX_TEXT, "topic or partition"),
+        (0 <= delta.from_offset <= delta.through_offset + 1 <= _MAX_COUNT, "offset range"),
+        (-1 <= delta.base_delta_offset <= _MAX_COUNT, "base_delta_offset"),
+        (all(0 <= count <= _MAX_COUNT for count in counters), "a counter is negative or too large"),
+        (delta.records == delta.events + delta.duplicates + len(delta.dead_letters), "the counters do not balance"),
+        (delta.records + delta.lost <= delta.through_offset + 1 - delta.from_offset, "more records than offsets"),
+        (len(rows.measures) == len(MEASURES), f"{len(rows.measures)} measures, not {len(MEASURES)}"),
+        (all(len(c) == n for c in (rows.key, rows.max_completed_ms, *rows.measures)), "row columns differ in length"),
+        (_within(rows.key, 0, len(delta.keys) - 1), "a row without a key"),
+        (all(0 <= w <= _MAX_SECONDS and w % BASE_SECONDS == 0 for w in rows.window), "a window off the grid"),
+        (all(_within(c, 0, _MAX_COUNT) for c in rows.measures), "a measure is negative or too large"),
+        (_within(rows.max_completed_ms, 0, int(_MAX_SECONDS * 1000)), "max_completed_ms"),
+        (sum(rows.measures[0]) == delta.events if rows.measures else False, "rows do not add up to the events"),
+        (len(set(zip(rows.window, rows.key, strict=False))) == n, "a window and key occur twice"),
+        (all(len(c) == len(cells.row) for c in (cells.metric, cells.bucket, cells.n)), "histogram columns differ"),
+        (_within(cells.row, 0, n - 1), "a histogram without a row"),
+        (_within(cells.metric, 0, len(HISTOGRAMS) - 1), "an unknown histogram"),
+        (_within(cells.n, 1, _MAX_COUNT), "a histogram count"),
+        (_buckets_fit(cells.bucket), "a histogram bucket"),
+        (delta.max_event_at is None or 0.0 <= delta.max_event_at <= _MAX_SECONDS, "max_event_at"),
+        (all(_is_text(part) for key in delta.keys for part in key), "a key's text"),
+        (all(_is_text(d.reason) and _is_text(d.detail) for d in delta.dead_letters), "a dead letter's text"),
+        (
+            all(delta.from_offset <= d.offset <= delta.through_offset for d in delta.dead_letters),
+            "a dead letter's offset",
+        ),
+    )
+    for holds, what in checks:
+        if not holds:
+            raise CodecError(f"delta of {delta.topic[:64]}[{delta.partition}]: {what}")
+
+
+def applies(position: int | None, delta: Delta) -> Verdict:
+    """Say what a delta does to a source partition at ``position`` (next offset wanted; None: nothing known yet)."""
+    if position is None or delta.from_offset == position:
+        return "apply"
+    return "drop" if delta.from_offset < position else "gap"
+
+
+def first_needed(tail: Sequence[tuple[int, Delta | None]]) -> int:
+    """Return the delta offset from which ``covered_position`` has to see the log, given at least its newest records."""
+    for _, delta in reversed(tail):
+        if delta is not None:
+            return delta.base_delta_offset + 1
+    return 0
+
+
+def covered_position(tail: Sequence[tuple[int, Delta | None]]) -> int | None:
+    """Return the source position that a log of deltas has reached, from its newest records alone.
+
+    ``tail`` holds the newest records of one delta partition as (delta offset, delta), ascending without holes; None
+    stands for a record that is no delta, which every reader skips. The newest delta claims that after the record at its
+    ``base_delta_offset`` the position was its ``from_offset``; the rule does the rest. An empty log gives None.
+
+    Raises:
+        CodecError: records from ``first_needed(tail)`` on are missing.
+    """
+    if not tail:
+        return None
+    offsets = [offset for offset, _ in tail]
+    if any(b != a + 1 for a, b in zip(offsets, offsets[1:], strict=False)):
+        raise CodecError(f"the delta log's tail from {offsets[0]} to {offsets[-1]} has holes")
+    newest = next((delta for _, delta in reversed(tail) if delta is not None), None)
+    needed = first_needed(tail)
+    if offsets[0] > needed:
+        raise CodecError(f"the delta log's tail begins at {offsets[0]}; it is needed from {needed}")
+    # Before the first record of the log there is no position, whatever a writer took for its start.
+    position = newest.from_offset if newest is not None and newest.base_delta_offset >= 0 else None
+    for offset, delta in tail:
+        if offset >= needed and delta is not None and applies(position, delta) == "apply":
+            position = delta.through_offset + 1
+    return position
+
+
+def _within(column: Sequence[int], low: int, high: int) -> bool:
+    return not column or (min(column) >= low and max(column) <= high)
+
+
+def _buckets_fit(buckets: Sequence[int]) -> bool:
+    return all(histogram.MIN_BUCKET <= b <= histogram.MAX_BUCKET or b == histogram.ZERO_BUCKET for b in buckets)
+
+
+def _is_text(text: str) -> bool:
+    return len(text) <= _MAX_TEXT and not any(0xD800 <= ord(c) <= 0xDFFF for c in text)

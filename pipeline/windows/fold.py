@@ -1,0 +1,110 @@
+"""Folds event columns into partial window rows and sparse histograms: integers only, so any order adds up the same."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.events.batch import EventColumns
+from pipeline.events.model import STATUSES
+from pipeline.windows import histogram
+from pipeline.windows.model import BASE_SECONDS, HISTOGRAMS, MEASURES, DeltaRows, HistogramRows, WindowKey
+
+__all__ = ["empty_histograms", "empty_rows", "fold", "measure_matrix"]
+
+Ints = NDArray[np.int64]
+
+_OK = STATUSES.index("ok")
+_BUCKET_SPAN = 1 << 16
+
+
+def fold(columns: EventColumns) -> tuple[list[WindowKey], DeltaRows, HistogramRows]:
+    """Fold accepted events into rows per (base window of the arrival, key), sorted by window, then key.
+
+    Returns the keys in use, the rows, and the histograms of those rows. Each histogram takes the events that know the
+    value; ``output_tokens`` takes those served to the end only, since the others' lengths were cut short.
+    """
+    if not len(columns):
+        return [], empty_rows(), empty_histograms()
+    used, key = np.unique(columns.key, return_inverse=True)
+    keys = [WindowKey(*columns.keys[i]) for i in used.tolist()]
+    window = np.floor(columns.arrived_at / BASE_SECONDS).astype(np.int64)
+    origin = int(window.min())
+    cell, row = np.unique((window - origin) * len(keys) + key, return_inverse=True)
+    order = np.argsort(row, kind="stable")
+    starts = np.searchsorted(row[order], np.arange(len(cell)))
+    sums = np.add.reduceat(measure_matrix(columns)[:, order], starts, axis=1)
+    completed_ms = np.rint(columns.completed_at * 1000.0).astype(np.int64)
+    rows = DeltaRows(
+        window=((cell // len(keys) + origin) * BASE_SECONDS).tolist(),
+        key=(cell % len(keys)).tolist(),
+        measures=sums.tolist(),
+        max_completed_ms=np.maximum.reduceat(completed_ms[order], starts).tolist(),
+    )
+    return keys, rows, _histograms(columns, row)
+
+
+def empty_rows() -> DeltaRows:
+    """Return no rows."""
+    return DeltaRows(window=[], key=[], measures=[[] for _ in MEASURES], max_completed_ms=[])
+
+
+def empty_histograms() -> HistogramRows:
+    """Return no histogram counts."""
+    return HistogramRows(row=[], metric=[], bucket=[], n=[])
+
+
+def measure_matrix(columns: EventColumns) -> Ints:
+    """Return every event's contribution to ``MEASURES``: shape (len(MEASURES), events), int64.
+
+    Contributions are capped so that a whole batch adds up inside 64 bits; the cap (2⁶² over the number of events) lies
+    far above anything but nonsense.
+    """
+    n = len(columns)
+    e2e_ms = np.rint(columns.e2e * 1000.0).astype(np.int64)
+    queue_ms = np.rint(np.nan_to_num(columns.queue) * 1000.0).astype(np.int64)
+    tokens_in, tokens_out = columns.input_tokens, columns.output_tokens
+    columns_of = {
+        "requests": np.ones(n, np.int64),
+        **{name: (columns.status == code).astype(np.int64) for code, name in enumerate(STATUSES)},
+        "input_tokens": tokens_in,
+        "cached_input_tokens": np.maximum(columns.cached_input_tokens, 0),
+        "cached_known": (columns.cached_input_tokens >= 0).astype(np.int64),
+        "output_tokens": tokens_out,
+        "reasoning_output_tokens": np.maximum(columns.reasoning_output_tokens, 0),
+        "input_tokens_squared": tokens_in * tokens_in,
+        "output_tokens_squared": tokens_out * tokens_out,
+        "input_output_product": tokens_in * tokens_out,
+        "kv_token_milliseconds": (2 * tokens_in + tokens_out) * np.maximum(e2e_ms - queue_ms, 0) // 2,
+        "inflight_milliseconds": e2e_ms,
+        "preemptions": np.maximum(columns.preemptions, 0),
+    }
+    matrix: Ints = np.stack([columns_of[name] for name in MEASURES])
+    return np.minimum(matrix, (1 << 62) // max(n, 1))
+
+
+def _histograms(columns: EventColumns, row: Ints) -> HistogramRows:
+    """Count (row, metric, bucket) cells; ``row`` is the window row of each event."""
+    known_values = {
+        "input_tokens": (columns.input_tokens, None),
+        "output_tokens": (columns.output_tokens, columns.status == _OK),
+        "ttft_seconds": (columns.ttft, ~np.isnan(columns.ttft)),
+        "tpot_seconds": (columns.tpot, ~np.isnan(columns.tpot)),
+        "queue_seconds": (columns.queue, ~np.isnan(columns.queue)),
+        "e2e_seconds": (columns.e2e, None),
+    }
+    codes: list[Ints] = []
+    for metric, name in enumerate(HISTOGRAMS):
+        x, known = known_values[name]
+        at = row
+        if known is not None:
+            x, at = x[known], row[known]
+        codes.append((at * len(HISTOGRAMS) + metric) * _BUCKET_SPAN + histogram.bucket(x) - histogram.ZERO_BUCKET)
+    cell, n = np.unique(np.concatenate(codes), return_counts=True)
+    rest, shifted = np.divmod(cell, _BUCKET_SPAN)
+    return HistogramRows(
+        row=(rest // len(HISTOGRAMS)).tolist(),
+        metric=(rest % len(HISTOGRAMS)).tolist(),
+        bucket=(shifted + histogram.ZERO_BUCKET).tolist(),
+        n=n.tolist(),
+    )

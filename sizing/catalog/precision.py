@@ -1,0 +1,48 @@
+"""Precisions by their many names, and what they weigh."""
+
+from __future__ import annotations
+
+from sizing.errors import InvalidInput
+
+__all__ = ["BYTES_PER_PARAMETER", "KV_BYTES_PER_ELEMENT", "kv_precision", "weight_precision"]
+
+_ALIASES = {
+    "bf16": "bf16", "bfloat16": "bf16", "fp16": "bf16", "float16": "bf16", "half": "bf16", "auto": "bf16",
+    "fp8": "fp8", "fp8_block": "fp8", "fp8_e4m3": "fp8", "fp8_e5m2": "fp8", "float8": "fp8",
+    "int8": "int8", "w8a8": "int8",
+    "int4": "int4", "awq": "int4", "gptq": "int4", "w4a16": "int4",
+    "fp4": "nvfp4", "nvfp4": "nvfp4", "mxfp4": "mxfp4",
+}  # fmt: skip
+
+#: Bytes of one weight by canonical precision; 4-bit formats with their scales (sizing facts: about 0.56).
+BYTES_PER_PARAMETER = {"bf16": 2.0, "fp8": 1.0, "int8": 1.0, "int4": 0.56, "nvfp4": 0.56, "mxfp4": 0.56}
+
+#: Bytes of one element of the KV cache.
+KV_BYTES_PER_ELEMENT = {"bf16": 2.0, "fp8": 1.0, "int8": 1.0}
+
+
+def weight_precision(name: str) -> str:
+    """Return the canonical name of a weight precision.
+
+    Raises:
+        InvalidInput: it is not known.
+
+    >>> weight_precision("FP16"), weight_precision("awq")
+    ('bf16', 'int4')
+    """
+    canonical = _ALIASES.get(str(name).strip().lower())
+    if canonical is None:
+        raise InvalidInput(f"unknown precision {name!r}; known: {', '.join(sorted(BYTES_PER_PARAMETER))}")
+    return canonical
+
+
+def kv_precision(name: str | None) -> str:
+    """Return the canonical precision of the KV cache; None is bf16, what engines choose when nothing is set.
+
+    Raises:
+        InvalidInput: it is not a precision that engines keep a KV cache in.
+    """
+    canonical = "bf16" if name is None else weight_precision(name)
+    if canonical not in KV_BYTES_PER_ELEMENT:
+        raise InvalidInput(f"KV cache in {name!r} is not supported; known: {', '.join(sorted(KV_BYTES_PER_ELEMENT))}")
+    return canonical

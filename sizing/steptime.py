@@ -1,0 +1,136 @@
+"""Time of one engine step: a sum of roofline terms.
+
+step = overhead · layers + all-reduces + bytes of weights touched / bandwidth + bytes of KV read / bandwidth +
+FLOPs / peak + overhead · sequences. The sum form follows BLIS (inference-sim, docs/blog/posts/how-blis-learns-latency.md),
+which found it closer to measurements than a maximum of terms. Mixture-of-experts coverage: a step of t tokens touches
+the share 1 - (1 - k/E)^t of the routed experts. Coefficients: ``StepCoefficients``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sizing.catalog.precision import BYTES_PER_PARAMETER, KV_BYTES_PER_ELEMENT
+from sizing.memory import Resolved, kv_share_per_gpu, weight_bytes
+
+__all__ = ["StepCoefficients", "StepModel", "step_model"]
+
+
+@dataclass(frozen=True, slots=True)
+class StepCoefficients:
+    """Global coefficients of the step time, the same for all models and GPUs; seconds and ratios to the ideal time.
+
+    Fitted by ``tests/unit/sizing/test_accuracy.py`` on the end-to-end measurements described in docs/sizing.md.
+    """
+
+    layer_seconds: float = 0.045e-3
+    parallel_layer_seconds: float = 0.034e-3
+    sequence_seconds: float = 0.0
+    weight_ratio: float = 1.0
+    kv_ratio: float = 1.4
+    compute_ratio: float = 1.0
+    comm_ratio: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class StepModel:
+    """Step time of one lane (one batch) of a replica, linear but for the coverage of experts; all times in seconds.
+
+    ``fixed_seconds`` is paid by every step; ``expert_seconds`` when all experts are touched; ``expert_miss`` = 1 - k/E;
+    ``expert_lanes`` lanes put their tokens through the same experts in one step. ``decode_seconds`` per running
+    sequence; ``kv_seconds`` and ``kv_window_seconds`` per context token of a running sequence;
+    ``prefill_seconds`` per computed prompt token; ``attention_seconds`` per prompt token and token of context before it.
+    """
+
+    fixed_seconds: float
+    expert_seconds: float
+    expert_miss: float
+    expert_lanes: int
+    decode_seconds: float
+    kv_seconds: float
+    kv_window_seconds: float
+    window_tokens: int
+    prefill_seconds: float
+    attention_seconds: float
+
+    def base_seconds(self, tokens: float) -> float:
+        """Return the part of a step that reads weights, for ``tokens`` tokens (decode and prefill) per lane."""
+        if self.expert_seconds == 0.0:
+            return self.fixed_seconds
+        return self.fixed_seconds + self.expert_seconds * (1.0 - self.expert_miss ** (tokens * self.expert_lanes))
+
+    def sequence_seconds(self, context_tokens: float) -> float:
+        """Return what one running sequence with ``context_tokens`` tokens of context adds to a step."""
+        windowed = self.kv_window_seconds * min(context_tokens, self.window_tokens)
+        return self.decode_seconds + self.kv_seconds * context_tokens + windowed
+
+    def prompt_token_seconds(self, mean_context_tokens: float) -> float:
+        """Return what one computed prompt token adds, with ``mean_context_tokens`` tokens before it on average."""
+        return self.prefill_seconds + self.attention_seconds * mean_context_tokens
+
+    def step_seconds(
+        self, batch: float, context_tokens: float, prompt_tokens: float = 0.0, prompt_context_tokens: float = 0.0
+    ) -> float:
+        """Return the seconds of a step with ``batch`` decoding sequences and ``prompt_tokens`` prompt tokens."""
+        return (
+            self.base_seconds(batch + prompt_tokens)
+            + batch * self.sequence_seconds(context_tokens)
+            + prompt_tokens * self.prompt_token_seconds(prompt_context_tokens)
+        )
+
+
+def step_model(resolved: Resolved, coefficients: StepCoefficients | None = None) -> StepModel:
+    """Derive the step time of a deployment from its architecture, its GPU and the global coefficients.
+
+    A pipeline of p stages is treated as p lanes: each lane's step passes all stages, so it reads all weights at the
+    bandwidth of one tensor-parallel group while the other lanes keep the other stages busy.
+    """
+    c = coefficients or StepCoefficients()
+    deployment, model, gpu = resolved.deployment, resolved.model, resolved.gpu
+    tp, dp = deployment.tensor_parallel, deployment.data_parallel
+    expert_group = tp * dp
+    dense_bytes, expert_bytes, _ = weight_bytes(model, resolved.precision)
+    head_bytes = model.head_parameters * BYTES_PER_PARAMETER["bf16"]
+
+    dense_precision = "bf16" if resolved.precision == "mxfp4" and model.experts else resolved.precision
+    dense_seconds = dense_bytes / (tp * gpu.effective_weight_bandwidth(dense_precision))
+    head_seconds = head_bytes / (tp * gpu.effective_weight_bandwidth("bf16"))
+    expert_seconds = expert_bytes / (expert_group * gpu.effective_weight_bandwidth(resolved.precision))
+
+    group = expert_group if model.experts else tp
+    hops = 0.0
+    comm_token = 0.0
+    if group > 1:
+        # Two all-reduces per layer; dispatch and combine of data-parallel experts move the same volume as an
+        # all-gather and a reduce-scatter (vLLM's default all-to-all backend).
+        link = gpu.link(group)
+        hops = 2 * model.layers * link.latency_seconds
+        message = model.hidden_size * 2.0 * dp
+        comm_token = 2 * model.layers * 2 * (group - 1) / group * message / link.bandwidth_bytes_per_second
+    fixed = (
+        model.layers * (c.layer_seconds + (c.parallel_layer_seconds if group > 1 else 0.0))
+        + c.comm_ratio * hops
+        + c.weight_ratio * (dense_seconds + head_seconds)
+    )
+
+    dense_flops = gpu.effective_flops_per_second(dense_precision)
+    expert_flops = gpu.effective_flops_per_second(resolved.precision)
+    active_experts = model.expert_parameters * model.expert_share
+    # The experts of dp lanes share tp·dp GPUs, so a lane's token costs 1/tp of a GPU either way.
+    token_compute = c.compute_ratio * 2 * (model.dense_parameters / dense_flops + active_experts / expert_flops) / tp
+    head_compute = c.compute_ratio * 2 * model.head_parameters / gpu.effective_flops_per_second("bf16") / tp
+    element = KV_BYTES_PER_ELEMENT[resolved.kv_precision] * kv_share_per_gpu(model, tp)
+    bandwidth = gpu.memory_bandwidth_bytes_per_second
+    return StepModel(
+        fixed_seconds=fixed,
+        expert_seconds=c.weight_ratio * expert_seconds if model.experts else 0.0,
+        expert_miss=1.0 - model.expert_share,
+        expert_lanes=dp,
+        decode_seconds=token_compute + head_compute + c.comm_ratio * comm_token + c.sequence_seconds
+        + c.kv_ratio * model.state_elements * KV_BYTES_PER_ELEMENT["bf16"] / tp / bandwidth,
+        kv_seconds=c.kv_ratio * model.kv_elements_full * element / bandwidth,
+        kv_window_seconds=c.kv_ratio * model.kv_elements_windowed * element / bandwidth,
+        window_tokens=model.window_tokens,
+        prefill_seconds=token_compute + c.comm_ratio * comm_token,
+        attention_seconds=c.compute_ratio * 4 * model.attention_width / gpu.effective_flops_per_second("bf16") / tp,
+    )

@@ -1,0 +1,317 @@
+"""A synthetic fleet for the tests of pipeline.publish: a LiveState fed minute by minute, and a reader beside it."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import threading
+from dataclasses import replace
+from typing import Any
+
+from aiohttp import web
+
+from pipeline.advise.model import Alert, AlertKind, StepOutput
+from pipeline.clock import ManualClock
+from pipeline.forecast.model import LEVELS, Forecast, Score, SeriesKey, Signal
+from pipeline.publish.api import create_app
+from pipeline.publish.state import LiveState, PipelineHealth
+from pipeline.settings import PoolSettings, PublishSettings
+from pipeline.windows.model import ClosedWindow
+from sizing.model import Confidence, Constraint, Reason, Recommendation, RecommendationState
+
+START = 1_700_000_000 // 60 * 60
+HORIZONS = (60, 300, 900, 1800, 3600)
+Z = dict(zip(LEVELS, (-1.645, -1.282, -0.674, 0.0, 0.674, 1.282, 1.645, 2.326), strict=True))
+PER_REPLICA = 3.0
+POOLS = (
+    PoolSettings(model="llama-3.1-8b-instruct", pool="chat", profile="llama-3.1-8b", accelerator="L40S"),
+    PoolSettings(model="llama-3.1-8b-instruct", pool="batch", profile="llama-3.1-8b", accelerator="L40S"),
+    PoolSettings(
+        model="meta-llama/Llama-3.3-70B-Instruct",
+        pool="chat",
+        profile="llama-3.3-70b",
+        accelerator="H100-SXM",
+        tensor_parallel=4,
+    ),
+)
+
+
+def demand(index: int, at: float) -> float:
+    """Requests per second of pool ``index``: a slow wave, and an announced rise of pool 0 an hour after START + 3 h."""
+    base = (14.0, 6.0, 4.0)[index] * (1.0 + 0.3 * math.sin(at / 9_000.0 + index))
+    if index == 0:
+        base *= 1.0 + 1.6 / (1.0 + math.exp(-(at - START - 3 * 3600 - 1_500) / 90.0))
+    if index == 2 and START + 3 * 3600 - 600 <= at:
+        base *= 2.8
+    return base * (1.0 + 0.03 * math.sin(at * 7.1 + index))
+
+
+class Feed:
+    """Owns the clock, the live state and the rows that a store would hold."""
+
+    def __init__(self, pools: tuple[PoolSettings, ...] = POOLS) -> None:
+        self.clock = ManualClock(START)
+        self.settings = pools
+        self.live = LiveState(self.clock, pools, "c0ffee123456")
+        self.windows: dict[tuple[str, str], list[ClosedWindow]] = {(p.model, p.pool): [] for p in pools}
+        self.advice: dict[tuple[str, str], list[Recommendation]] = {(p.model, p.pool): [] for p in pools}
+        self.episodes: dict[str, Alert] = {}
+        self.as_of = START
+        self.generation = 0
+        self.requests = 0
+        self.fail: Exception | None = None
+
+    def step(self, minutes: int = 1, delay_seconds: float = 65.0) -> None:
+        for _ in range(minutes):
+            self.as_of += 60
+            self.clock.set(self.as_of + delay_seconds)
+            self.live.update(self._output())
+        self._health()
+
+    def _output(self) -> StepOutput:
+        windows, forecasts, scores, advice = [], [], [], []
+        for index, pool in enumerate(self.settings):
+            rate = demand(index % 3, self.as_of - 30)
+            windows.append(self._window(pool, rate, index))
+            for horizon in HORIZONS:
+                forecasts += self._forecasts(pool, index, horizon)
+                series = SeriesKey(pool.model, pool.pool, Signal.REQUESTS)
+                scores.append(Score(series, horizon, 120, 0.05 + horizon / 40_000, 0.9, 0.95, 0.3))
+            advice.append(self._recommendation(pool, index, rate))
+        for window, given in zip(windows, advice, strict=True):
+            self.windows[window.model, window.pool].append(window)
+            self.advice[window.model, window.pool].append(given)
+        alerts = self._alerts()
+        self.episodes |= {alert.alert_id: alert for alert in alerts}
+        return StepOutput(
+            self.as_of, tuple(windows), tuple(forecasts), tuple(scores), tuple(advice), tuple(alerts)
+        )
+
+    def _window(self, pool: PoolSettings, rate: float, index: int) -> ClosedWindow:
+        requests = round(rate * 60)
+        self.requests += requests
+        return ClosedWindow(
+            start=self.as_of - 60,
+            grain_seconds=60,
+            model=pool.model,
+            pool=pool.pool,
+            requests=requests,
+            ok=requests - 2,
+            rejected=1,
+            input_tokens=requests * 900,
+            cached_input_tokens=requests * 200,
+            output_tokens=requests * 240,
+            input_tokens_squared=requests * 1_000_000,
+            output_tokens_squared=requests * 90_000,
+            input_output_product=requests * 250_000,
+            kv_token_milliseconds=requests * 6_000_000,
+            inflight_milliseconds=requests * 7_000,
+            preemptions=0,
+            completeness=0.98,
+            current_replicas=self.current(index),
+            ready_replicas=self.current(index),
+        )
+
+    def current(self, index: int) -> int:
+        return max(1, math.ceil(demand(index % 3, self.as_of - 600) * 1.15 / PER_REPLICA))
+
+    def _forecasts(self, pool: PoolSettings, index: int, horizon: int) -> list[Forecast]:
+        median = demand(index % 3, self.as_of + horizon - 30)
+        spread = median * (0.05 + 0.15 * math.sqrt(horizon / 3600))
+        scales = {
+            Signal.REQUESTS: 1.0,
+            Signal.PREFILL_TOKENS: 700.0,
+            Signal.DECODE_TOKENS: 240.0,
+            Signal.KV_TOKENS: 6_000.0,
+        }
+        return [
+            Forecast(
+                SeriesKey(pool.model, pool.pool, signal),
+                float(self.as_of),
+                horizon,
+                tuple(max(0.0, (median + Z[level] * spread) * scale) for level in LEVELS),
+            )
+            for signal, scale in scales.items()
+        ]
+
+    def _recommendation(self, pool: PoolSettings, index: int, rate: float) -> Recommendation:
+        ahead = demand(index % 3, self.as_of + 900 - 30) * 1.12
+        current = self.current(index)
+        desired = max(1, math.ceil(ahead / PER_REPLICA))
+        direction = "up" if desired > current else "down" if desired < current else "hold"
+        before = self.advice[pool.model, pool.pool]
+        generation = before[-1].generation if before else 1
+        if before and before[-1].desired != desired:
+            generation += 1
+        return Recommendation(
+            recommendation_id=f"{pool.model}|{pool.pool}|{generation}",
+            model=pool.model,
+            pool=pool.pool,
+            generation=generation,
+            issued_at=float(self.as_of),
+            expires_at=float(self.as_of + pool.ttl_seconds),
+            horizon_seconds=900.0,
+            accelerator=pool.accelerator,
+            accelerators_per_replica=pool.tensor_parallel,
+            desired=desired,
+            lower=max(1, desired - 1),
+            upper=desired + 2,
+            min_replicas=1,
+            max_replicas=64,
+            current=current,
+            direction=direction,
+            reason={"up": Reason.FORECAST_UP, "down": Reason.FORECAST_DOWN, "hold": Reason.WITHIN_BAND}[direction],
+            message=(
+                f"15-min-ahead p90 of {ahead:.1f} req/s needs {desired} replicas "
+                f"(decode latency binds at {PER_REPLICA:.1f} req/s each); now {current}"
+            ),
+            constraint=Constraint.DECODE_LATENCY,
+            clamped_by=(),
+            state=RecommendationState.FRESH,
+            confidence=Confidence.CALIBRATED,
+            confidence_ratio=0.88,
+            evidence={
+                "capacity_requests_per_second_per_replica": PER_REPLICA,
+                "forecast_p90_requests_per_second": ahead,
+                "observed_requests_per_second": rate,
+            },
+            config_hash="c0ffee123456",
+        )
+
+    def _alerts(self) -> list[Alert]:
+        model, pool = self.settings[0].model, self.settings[0].pool
+        found = []
+        if self.as_of == START + 3 * 3600 - 5 * 60:
+            found.append(
+                Alert(
+                    f"spike_forecast|{model}|{pool}|{self.as_of}",
+                    AlertKind.SPIKE_FORECAST,
+                    model,
+                    pool,
+                    float(self.as_of),
+                    float(START + 3 * 3600 + 1_500),
+                    None,
+                    "warning",
+                    1.7,
+                    0.93,
+                    "demand is expected to exceed what 7 replicas serve in 30 min",
+                )
+            )
+        if len(self.settings) > 2 and self.as_of == START + 3 * 3600 - 8 * 60:
+            model, pool = self.settings[2].model, self.settings[2].pool
+            found.append(
+                Alert(
+                    f"spike_observed|{model}|{pool}|{self.as_of}",
+                    AlertKind.SPIKE_OBSERVED,
+                    model,
+                    pool,
+                    float(self.as_of),
+                    float(START + 3 * 3600 - 600),
+                    None,
+                    "critical",
+                    2.8,
+                    None,
+                    "demand rose to 2.8 times the recent level",
+                )
+            )
+        ended = self.episodes.get("test-ended")
+        if ended is None and self.as_of >= START + 1800:
+            found.append(
+                Alert(
+                    "test-ended",
+                    AlertKind.TELEMETRY_GAP,
+                    model,
+                    pool,
+                    float(self.as_of - 900),
+                    float(self.as_of - 900),
+                    float(self.as_of - 300),
+                    "warning",
+                    None,
+                    None,
+                    "no telemetry for 10 min; advice was held",
+                )
+            )
+        return found
+
+    def _health(self) -> None:
+        rejected = {"malformed": 7, "negative": 2}
+        self.live.set_health(
+            PipelineHealth(
+                ready=True,
+                watermark=float(self.as_of),
+                records=self.requests + 25 + 9,
+                events=self.requests,
+                duplicates=25,
+                dead_letters=rejected,
+                late=3,
+                deltas_applied=4_000,
+                lag_records={("inference.requests.v1", p): p * 3 for p in range(2)},
+                last_success={"store": float(self.as_of + 60), "advise": float(self.as_of + 61)},
+                store_write_seconds=0.012,
+            )
+        )
+
+    def end_alert(self, alert_id: str) -> None:
+        ended = replace(self.episodes[alert_id], ended_at=float(self.as_of))
+        self.episodes[alert_id] = ended
+        self.live.update(StepOutput(self.as_of, alerts=(ended,)))
+
+    # What the API asks of a store.
+    def history(self, model: str, pool: str, start: float, end: float, grain_seconds: int) -> list[Any]:
+        self._maybe_fail()
+        return [w for w in self.windows.get((model, pool), []) if start <= w.start < end]
+
+    def recommendations(self, model: str, pool: str, limit: int) -> list[Any]:
+        self._maybe_fail()
+        return self.advice.get((model, pool), [])[::-1][:limit]
+
+    def alerts(self, since: float) -> list[Any]:
+        self._maybe_fail()
+        return [a for a in self.episodes.values() if a.raised_at >= since]
+
+    def _maybe_fail(self) -> None:
+        if self.fail is not None:
+            raise self.fail
+
+
+class Server:
+    """The application on a free loopback port, in a thread of its own."""
+
+    def __init__(self, feed: Feed, token: str | None = None) -> None:
+        self.feed = feed
+        self.settings = PublishSettings(port=0, bearer_token=token)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._runner: web.AppRunner | None = None
+        self.port = 0
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def __enter__(self) -> Server:
+        self._thread.start()
+        self.port = asyncio.run_coroutine_threadsafe(self._start(), self._loop).result(20)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stop()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+        self._loop.close()
+
+    async def _start(self, port: int = 0) -> int:
+        app = create_app(self.feed.live, self.feed, self.settings, self.feed.clock)
+        self._runner = web.AppRunner(app, access_log=None)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", port)
+        await site.start()
+        return int(site._server.sockets[0].getsockname()[1])  # type: ignore[union-attr]
+
+    def stop(self) -> None:
+        if self._runner is not None:
+            asyncio.run_coroutine_threadsafe(self._runner.cleanup(), self._loop).result(20)
+            self._runner = None
+
+    def start_again(self) -> None:
+        asyncio.run_coroutine_threadsafe(self._start(self.port), self._loop).result(20)

@@ -1,0 +1,165 @@
+"""The engine as a whole: determinism, restarts, gaps, spikes, advice."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from pipeline.advise.engine import Advisor
+from pipeline.advise.model import AlertKind, StepInput
+from pipeline.errors import CodecError
+from pipeline.settings import PoolSettings, load
+from pipeline.windows.model import ClosedWindow
+from sizing.model import RecommendationState
+
+MODEL, POOL = "llama-3.1-8b-instruct", "chat"
+START = 1_700_000_040
+
+
+def settings(**pool):
+    values = {"model": MODEL, "pool": POOL, "profile": "llama-3.1-8b", "accelerator": "L40S", "max_replicas": 64}
+    return load().model_copy(update={"pools": (PoolSettings(**(values | pool)),)})
+
+
+def window(minute, rate, *, model=MODEL, pool=POOL, seed=1, completeness=1.0, replicas=None, gap=False):
+    count = int(np.random.default_rng([seed, minute]).poisson(rate * 60)) if rate else 0
+    n, m = 800, 200
+    return ClosedWindow(
+        start=START + 60 * minute,
+        grain_seconds=60,
+        model=model,
+        pool=pool,
+        requests=count,
+        ok=count,
+        rejected=0,
+        input_tokens=count * n,
+        cached_input_tokens=count * 100,
+        output_tokens=count * m,
+        input_tokens_squared=count * n * n,
+        output_tokens_squared=count * m * m,
+        input_output_product=count * n * m,
+        kv_token_milliseconds=count * 900 * 6000,
+        inflight_milliseconds=count * 6000,
+        preemptions=0,
+        completeness=completeness,
+        current_replicas=replicas,
+        gap=gap,
+    )
+
+
+def steps(rates, **kwargs):
+    return [StepInput(START + 60 * (i + 1), (window(i, r, **kwargs),)) for i, r in enumerate(rates)]
+
+
+def run(advisor, inputs):
+    return [advisor.step(s) for s in inputs]
+
+
+RATES = [10 + 3 * np.sin(i / 40) for i in range(90)]
+
+
+def test_two_runs_say_the_same():
+    assert run(Advisor(settings()), steps(RATES)) == run(Advisor(settings()), steps(RATES))
+
+
+@pytest.mark.parametrize("cut", [1, 30, 61])
+def test_a_restart_in_the_middle_changes_nothing(cut):
+    whole = run(Advisor(settings()), steps(RATES))
+    first = Advisor(settings())
+    run(first, steps(RATES)[:cut])
+    second = Advisor.restore(settings(), first.snapshot())
+    assert run(second, steps(RATES)[cut:]) == whole[cut:]
+
+
+def test_the_order_of_pools_does_not_matter():
+    a, b = window(0, 10), window(0, 4, model="other")
+    end = START + 60
+    one = Advisor(settings()).step(StepInput(end, (a, b)))
+    two = Advisor(settings()).step(StepInput(end, (b, a)))
+    assert (one.forecasts, one.recommendations) == (two.forecasts, two.recommendations)
+
+
+def test_snapshots_of_other_settings_or_bytes_are_refused():
+    advisor = Advisor(settings())
+    run(advisor, steps(RATES[:3]))
+    with pytest.raises(CodecError, match="other settings"):
+        Advisor.restore(settings(max_replicas=3), advisor.snapshot())
+    with pytest.raises(CodecError, match="cannot be read"):
+        Advisor.restore(settings(), b"garbage")
+
+
+def test_steps_must_follow_each_other():
+    advisor = Advisor(settings())
+    run(advisor, steps(RATES[:2]))
+    with pytest.raises(ValueError, match="does not follow"):
+        advisor.step(steps(RATES[:2])[1])
+    with pytest.raises(ValueError, match="ends at"):
+        advisor.step(StepInput(START + 600, (window(3, 5),)))
+
+
+def test_every_window_leads_to_forecasts_of_all_signals_and_horizons():
+    out = run(Advisor(settings()), steps(RATES))[-1]
+    assert len(out.forecasts) == 4 * 5
+    assert all(np.isfinite(f.quantiles).all() and min(f.quantiles) >= 0 for f in out.forecasts)
+    assert all(list(f.quantiles) == sorted(f.quantiles) for f in out.forecasts)
+
+
+def test_advice_follows_demand_and_names_a_reason():
+    advisor = Advisor(settings(scale_down_stabilisation_seconds=300))
+    low = run(advisor, steps([4.0] * 60))[-1].recommendations[0]
+    more = [StepInput(START + 60 * (i + 1), (window(i, 40.0),)) for i in range(60, 90)]
+    high = run(advisor, more)[-1].recommendations[0]
+    assert high.desired > low.desired
+    assert high.lower <= high.desired <= high.upper
+    assert high.generation > low.generation
+    assert high.message
+    assert high.issued_at == START + 60 * 90
+    assert high.expires_at > high.issued_at
+
+
+def test_a_pool_without_profile_is_forecast_but_not_sized():
+    out = run(Advisor(settings()), steps(RATES[:40], model="never-heard-of"))[-1]
+    assert out.forecasts
+    assert out.recommendations == ()
+
+
+def test_missing_telemetry_never_lowers_advice_and_is_told():
+    advisor = Advisor(settings())
+    before = run(advisor, steps([20.0] * 60))[-1].recommendations[0]
+    silent = [StepInput(START + 60 * (i + 1), (window(i, 0.0),)) for i in range(60, 90)]
+    outs = run(advisor, silent)
+    assert all(o.recommendations[0].desired >= before.desired for o in outs)
+    assert all(o.recommendations[0].state is not RecommendationState.FRESH for o in outs)
+    kinds = [a.kind for o in outs for a in o.alerts]
+    assert kinds == [AlertKind.TELEMETRY_GAP]
+
+
+def test_the_return_from_a_gap_is_no_spike():
+    advisor = Advisor(settings())
+    rates = [20.0] * 90 + [0.0] * 20 + [20.0] * 30
+    alerts = [a for o in run(advisor, steps(rates)) for a in o.alerts]
+    assert {a.kind for a in alerts} == {AlertKind.TELEMETRY_GAP}
+
+
+def test_an_unannounced_spike_is_told_within_two_windows():
+    advisor = Advisor(settings())
+    rates = [10.0] * 120 + [30.0] * 8 + [10.0] * 30
+    alerts = [a for o in run(advisor, steps(rates)) for a in o.alerts if a.kind is AlertKind.SPIKE_OBSERVED]
+    onset = START + 60 * 120
+    assert alerts
+    assert alerts[0].raised_at - onset <= 120
+    assert alerts[-1].ended_at is not None
+    assert len({a.alert_id for a in alerts}) == 1
+
+
+def test_what_was_not_reported_yet_is_made_up_for():
+    half = Advisor(settings())
+    full = Advisor(settings())
+    inputs = steps([20.0] * 30)
+    halved = [
+        StepInput(s.as_of, tuple(dataclasses.replace(w, requests=w.requests // 2, completeness=0.5) for w in s.windows))
+        for s in inputs
+    ]
+    seen = run(half, halved)[-1].forecasts[0].quantiles[3]
+    truth = run(full, inputs)[-1].forecasts[0].quantiles[3]
+    assert seen == pytest.approx(truth, rel=0.02)
