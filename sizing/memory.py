@@ -18,6 +18,10 @@ from sizing.model import Deployment
 __all__ = ["Memory", "Resolved", "fit", "kv_bytes_per_token", "resolve", "weight_bytes"]
 
 
+#: A change is said to make a model fit when it leaves at least this share of the usable memory for the KV cache.
+_USEFUL_KV_SHARE = 0.1
+
+
 @dataclass(frozen=True, slots=True)
 class Resolved:
     """A deployment with its names looked up and its numbers checked."""
@@ -194,7 +198,7 @@ def explain_misfit(resolved: Resolved) -> str:
     missing = -memory.kv_budget_bytes
     helps: list[str] = []
     for change, words in alternatives(resolved):
-        if fit(change).kv_budget_bytes > 0:
+        if fit(change).kv_budget_bytes > _USEFUL_KV_SHARE * memory.usable_bytes:
             helps.append(words)
             break
     hint = f"; {helps[0]} would fit" if helps else "; no single change that was tried fits"
@@ -225,7 +229,9 @@ def alternatives(resolved: Resolved) -> list[tuple[Resolved, str]]:
     deployment = resolved.deployment
     changes: list[tuple[Resolved, str]] = []
     if resolved.precision == "bf16" and "fp8" in resolved.gpu.flops_per_second:
-        changes.append((replace(resolved, precision="fp8", deployment=replace(deployment, precision="fp8")), "fp8 weights"))
+        changes.append(
+            (replace(resolved, precision="fp8", deployment=replace(deployment, precision="fp8")), "fp8 weights")
+        )
     if resolved.kv_precision == "bf16" and "fp8" in resolved.gpu.flops_per_second:
         fp8_kv = replace(deployment, kv_precision="fp8", observed_kv_tokens=None)
         changes.append((replace(resolved, kv_precision="fp8", deployment=fp8_kv), "an fp8 KV cache"))

@@ -1,13 +1,15 @@
 """Time of one engine step: a sum of roofline terms.
 
 step = overhead · layers + all-reduces + bytes of weights touched / bandwidth + bytes of KV read / bandwidth +
-FLOPs / peak + overhead · sequences. The sum form follows BLIS (inference-sim, docs/blog/posts/how-blis-learns-latency.md),
-which found it closer to measurements than a maximum of terms. Mixture-of-experts coverage: a step of t tokens touches
+FLOPs / peak + overhead · sequences. The sum form follows BLIS (inference-sim/inference-sim,
+docs/blog/posts/how-blis-learns-latency.md), which found it closer to measurements than a maximum of terms.
+Mixture-of-experts coverage: a step of t tokens touches
 the share 1 - (1 - k/E)^t of the routed experts. Coefficients: ``StepCoefficients``.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from sizing.catalog.precision import BYTES_PER_PARAMETER, KV_BYTES_PER_ELEMENT
@@ -39,7 +41,8 @@ class StepModel:
     ``fixed_seconds`` is paid by every step; ``expert_seconds`` when all experts are touched; ``expert_miss`` = 1 - k/E;
     ``expert_lanes`` lanes put their tokens through the same experts in one step. ``decode_seconds`` per running
     sequence; ``kv_seconds`` and ``kv_window_seconds`` per context token of a running sequence;
-    ``prefill_seconds`` per computed prompt token; ``attention_seconds`` per prompt token and token of context before it.
+    ``prefill_seconds`` per computed prompt token; ``attention_seconds`` per prompt token and token of context before
+    it.
     """
 
     fixed_seconds: float
@@ -57,7 +60,8 @@ class StepModel:
         """Return the part of a step that reads weights, for ``tokens`` tokens (decode and prefill) per lane."""
         if self.expert_seconds == 0.0:
             return self.fixed_seconds
-        return self.fixed_seconds + self.expert_seconds * (1.0 - self.expert_miss ** (tokens * self.expert_lanes))
+        touched = 1.0 - math.pow(self.expert_miss, tokens * self.expert_lanes)
+        return self.fixed_seconds + self.expert_seconds * touched
 
     def sequence_seconds(self, context_tokens: float) -> float:
         """Return what one running sequence with ``context_tokens`` tokens of context adds to a step."""
@@ -126,7 +130,10 @@ def step_model(resolved: Resolved, coefficients: StepCoefficients | None = None)
         expert_seconds=c.weight_ratio * expert_seconds if model.experts else 0.0,
         expert_miss=1.0 - model.expert_share,
         expert_lanes=dp,
-        decode_seconds=token_compute + head_compute + c.comm_ratio * comm_token + c.sequence_seconds
+        decode_seconds=token_compute
+        + head_compute
+        + c.comm_ratio * comm_token
+        + c.sequence_seconds
         + c.kv_ratio * model.state_elements * KV_BYTES_PER_ELEMENT["bf16"] / tp / bandwidth,
         kv_seconds=c.kv_ratio * model.kv_elements_full * element / bandwidth,
         kv_window_seconds=c.kv_ratio * model.kv_elements_windowed * element / bandwidth,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import threading
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from aiohttp import web
@@ -41,7 +41,7 @@ def demand(index: int, at: float) -> float:
     base = (14.0, 6.0, 4.0)[index] * (1.0 + 0.3 * math.sin(at / 9_000.0 + index))
     if index == 0:
         base *= 1.0 + 1.6 / (1.0 + math.exp(-(at - START - 3 * 3600 - 1_500) / 90.0))
-    if index == 2 and START + 3 * 3600 - 600 <= at:
+    if index == 2 and at >= START + 3 * 3600 - 600:
         base *= 2.8
     return base * (1.0 + 0.03 * math.sin(at * 7.1 + index))
 
@@ -83,9 +83,7 @@ class Feed:
             self.advice[window.model, window.pool].append(given)
         alerts = self._alerts()
         self.episodes |= {alert.alert_id: alert for alert in alerts}
-        return StepOutput(
-            self.as_of, tuple(windows), tuple(forecasts), tuple(scores), tuple(advice), tuple(alerts)
-        )
+        return StepOutput(self.as_of, tuple(windows), tuple(forecasts), tuple(scores), tuple(advice), tuple(alerts))
 
     def _window(self, pool: PoolSettings, rate: float, index: int) -> ClosedWindow:
         requests = round(rate * 60)
@@ -259,7 +257,12 @@ class Feed:
     # What the API asks of a store.
     def history(self, model: str, pool: str, start: float, end: float, grain_seconds: int) -> list[Any]:
         self._maybe_fail()
-        return [w for w in self.windows.get((model, pool), []) if start <= w.start < end]
+        found = [w for w in self.windows.get((model, pool), []) if start <= w.start < end]
+        rows = [{"end": w.end, "closed": 1, **asdict(w)} for w in found]
+        if found and found[-1].end == self.as_of < end:  # the window that is still filling
+            open_ = replace(found[-1], start=self.as_of, requests=3, completeness=1.0)
+            rows.append({"end": open_.end, **asdict(open_), "closed": 0, "current_replicas": None})
+        return rows
 
     def recommendations(self, model: str, pool: str, limit: int) -> list[Any]:
         self._maybe_fail()

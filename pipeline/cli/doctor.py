@@ -13,7 +13,7 @@ import typer
 import pipeline
 from pipeline.cli.common import EXIT_FINDINGS, ConfigOption, Output, OutputOption, clean_errors, emit, settings_from
 from pipeline.cli.config import check_pools
-from pipeline.errors import StoreLocked, TokentideError
+from pipeline.errors import ServerUnavailable, StoreLocked, TokentideError
 from pipeline.settings import Settings
 
 __all__ = ["doctor"]
@@ -69,12 +69,26 @@ def _pools(settings: Settings) -> str:
 
 
 def _kafka(settings: Settings) -> str:
-    from pipeline.stream.topics import describe_topics
+    from kafka import KafkaAdminClient
+    from kafka.errors import KafkaError
 
-    started = time.monotonic()
-    partitions = describe_topics(settings)
-    took = time.monotonic() - started
+    from pipeline.stream.topics import partition_counts
+
     kafka = settings.kafka
+    started = time.monotonic()
+    try:
+        admin = KafkaAdminClient(
+            bootstrap_servers=kafka.bootstrap, request_timeout_ms=10_000, client_id="tokentide-doctor"
+        )
+        try:
+            partitions = partition_counts(admin)
+        finally:
+            admin.close()
+    except (KafkaError, OSError, ValueError) as error:
+        raise ServerUnavailable(
+            f"no Kafka broker answers on {kafka.bootstrap}: {error or type(error).__name__}"
+        ) from error
+    took = time.monotonic() - started
     missing = [t for t in (kafka.requests_topic, kafka.deltas_topic) if t not in partitions]
     if missing and not kafka.create_topics:
         raise TokentideError(f"{kafka.bootstrap} answers, but has no topic {', '.join(missing)}")

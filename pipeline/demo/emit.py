@@ -16,14 +16,16 @@ from aiokafka.errors import KafkaError
 
 from pipeline.clock import Clock
 from pipeline.demo.actuator import FleetActuator
-from pipeline.demo.fleet import BLOCK_SECONDS, events
+from pipeline.demo.fleet import events
 from pipeline.demo.scenario import Scenario
+from pipeline.demo.service import BLOCK_SECONDS
 from pipeline.errors import ServerUnavailable
 from pipeline.events.model import RequestEvent
 from pipeline.replay.producer import BatchProducer
 from pipeline.settings import KafkaSettings
+from pipeline.stream.topics import ensure_topics
 
-__all__ = ["EmitTotals", "emit"]
+__all__ = ["EmitTotals", "apply_recommendation", "emit"]
 
 _TICK_SECONDS = 0.05
 
@@ -72,7 +74,10 @@ async def emit(
 
     Raises:
         ServerUnavailable: Kafka cannot be reached or lost a batch.
+        ConfigError: a topic is missing, or the topics of the cluster do not fit.
     """
+    if kafka.create_topics:
+        await asyncio.to_thread(ensure_topics, kafka)
     stop = stop if stop is not None else asyncio.Event()
     totals = EmitTotals(event_time=scenario.live_start)
     follower: asyncio.Task[None] | None = None

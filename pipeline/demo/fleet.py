@@ -1,188 +1,122 @@
-"""A simulated fleet: draws requests, serves them with the replicas that are ready, and finishes them.
-
-Everything is a pure function of the scenario, its seed and the replicas over time. Randomness is drawn per pool and
-minute of arrival, each from its own generator, so the same minute holds the same requests wherever a run begins.
-
-The service model is deliberately simple and stated here, because the product under demonstration must not depend on it:
-
-- utilisation ρ = arrivals of the second / (ready replicas · capacity of one);
-- a fluid queue per pool grows by what exceeds the capacity; a request waits for what stands before it, and is rejected
-  with status ``rejected`` when that wait would exceed ``MAX_QUEUE_SECONDS``;
-- prefill = uncached input tokens / prefill rate · (1 + 0.5 ρ); time per output token = idle value · (1 + 0.9 ρ²),
-  each with a few per cent of lognormal noise; ρ is capped at 1.2 in both.
-"""
+"""The simulated fleet's output: its past, folded by the code that folds events from Kafka, and its events to come."""
 
 from __future__ import annotations
 
+import dataclasses
 import heapq
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pipeline.demo.scenario import PoolScenario, Scenario
+from pipeline.advise.model import StepInput
+from pipeline.demo.scenario import Scenario
+from pipeline.demo.service import (
+    BLOCK_SECONDS,
+    ERROR,
+    REJECTED,
+    FleetSimulator,
+    PlannedReplicas,
+    ReadyReplicas,
+    ServedRequests,
+)
+from pipeline.errors import InputError
+from pipeline.events.batch import EventColumns, EventKey
 from pipeline.events.model import STATUSES, RequestEvent
+from pipeline.windows.fold import fold
+from pipeline.windows.model import DeltaRows, HistogramRows, PoolKey, WindowKey
+from pipeline.windows.rollup import CLOSED_MEASURES, closed_window, rollup
 
-__all__ = ["BLOCK_SECONDS", "FleetSimulator", "PlannedReplicas", "ReadyReplicas", "ServedRequests", "events"]
-
-#: Requests are drawn and served in blocks of this many seconds of arrival time.
-BLOCK_SECONDS = 60
-#: A request that would wait longer is turned away.
-MAX_QUEUE_SECONDS = 12.0
-
-_OK, _ERROR, _CANCELLED, _REJECTED = (STATUSES.index(s) for s in ("ok", "error", "cancelled", "rejected"))
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-
-
-class ReadyReplicas(Protocol):
-    """Tells how many replicas of a pool can serve."""
-
-    def ready(self, pool: int, time: float) -> int:
-        """Return the replicas of pool number ``pool`` that are ready at ``time`` (epoch seconds)."""
-        ...
-
-
-class PlannedReplicas:
-    """Replicas as a careful operator who knows the demand would run them; what history was served by."""
-
-    def __init__(self, scenario: Scenario) -> None:
-        self._scenario = scenario
-
-    def ready(self, pool: int, time: float) -> int:
-        """Return the planned replicas of pool number ``pool`` at ``time`` (epoch seconds)."""
-        return self._scenario.planned_replicas(pool, time)
+__all__ = ["HistoryChunk", "events", "history", "request_events", "to_columns"]
 
 
 @dataclass(frozen=True, slots=True)
-class ServedRequests:
-    """Finished requests of one pool and one block, in columns ordered by arrival.
+class HistoryChunk:
+    """Base rows of the arrivals in [start, end) (epoch seconds), as ``pipeline.windows.fold.fold`` returns them.
 
-    Times are epoch seconds to the microsecond; durations are seconds, NaN where a request had none. ``status`` indexes
-    ``STATUSES``. ``block`` is the number of the block since the epoch.
+    ``replicas`` holds, per pool, the replicas that served each block of ``BLOCK_SECONDS``.
     """
 
-    pool: int
-    block: int
-    arrived_at: Floats
-    e2e_seconds: Floats
-    queue_seconds: Floats
-    ttft_seconds: Floats
-    tpot_seconds: Floats
-    input_tokens: Ints
-    cached_input_tokens: Ints
-    output_tokens: Ints
-    preemptions: Ints
-    status: Ints
+    start: int
+    end: int
+    keys: list[WindowKey]
+    rows: DeltaRows
+    histograms: HistogramRows
+    replicas: dict[PoolKey, tuple[int, ...]]
 
-    @property
-    def completed_at(self) -> Floats:
-        """Completion, epoch seconds."""
-        return self.arrived_at + self.e2e_seconds
+    def steps(self, grain_seconds: int) -> list[StepInput]:
+        """Return the chunk as closed windows, one step per grain, every pool in every step.
 
-
-class FleetSimulator:
-    """Draws and serves block after block; holds the queue of each pool between blocks."""
-
-    def __init__(self, scenario: Scenario, replicas: ReadyReplicas) -> None:
-        self._scenario = scenario
-        self._replicas = replicas
-        self._backlog = [0.0] * len(scenario.pools)
-
-    def serve_block(self, block: int) -> tuple[ServedRequests, ...]:
-        """Return the requests that arrive in [block, block + 1) · ``BLOCK_SECONDS``, one item per pool.
-
-        Blocks must be asked for in order; each sees the replicas that are ready when it begins.
+        Raises:
+            InputError: the chunk does not begin and end on the grain.
         """
-        return tuple(self._serve(pool, block) for pool in range(len(self._scenario.pools)))
-
-    def _serve(self, pool: int, block: int) -> ServedRequests:
-        spec = self._scenario.pools[pool]
-        start = float(block * BLOCK_SECONDS)
-        rng = np.random.default_rng([self._scenario.seed, pool, block])
-        seconds = start + np.arange(BLOCK_SECONDS, dtype=np.float64)
-        per_second = rng.poisson(self._scenario.rate(pool, seconds + 0.5))
-        second = np.repeat(np.arange(BLOCK_SECONDS), per_second)
-        n = len(second)
-        arrived = np.round(start + np.sort(second + rng.random(n)), 6)
-        draws = rng.standard_normal((4, n))
-        uniforms = rng.random((2, n))
-
-        lengths = spec.lengths
-        inputs = _lognormal_tokens(draws[0], lengths.input_mean_tokens, lengths.input_sigma, lengths.input_max_tokens)
-        outputs = _lognormal_tokens(
-            draws[1], lengths.output_mean_tokens, lengths.output_sigma, lengths.output_max_tokens
-        )
-        # A prefix is cached or not: most requests hit little, some hit nearly all; the mean is cached_share.
-        cached = np.floor(inputs * np.power(uniforms[0], 1.0 / max(spec.lengths.cached_share, 1e-3) - 1.0)).astype(
-            np.int64
-        )
-        cached = np.minimum(cached, np.maximum(inputs - 1, 0))
-
-        wait_of_second, turned_away, load_of_second = self._queue(pool, spec, start, per_second)
-        load = np.minimum(load_of_second[second], 1.2)
-        queue = wait_of_second[second]
-        rank = np.arange(n) - np.searchsorted(second, second)  # position within the second
-        rejected = rank >= (per_second - turned_away)[second]
-
-        prefill = (inputs - cached) / spec.prefill_tokens_per_second * (1.0 + 0.5 * load) * np.exp(0.08 * draws[2])
-        tpot = spec.tpot_seconds * (1.0 + 0.9 * load**2) * np.exp(0.05 * draws[3])
-
-        status = np.full(n, _OK, dtype=np.int64)
-        status[uniforms[1] < spec.error_share + spec.cancelled_share] = _CANCELLED
-        status[uniforms[1] < spec.error_share] = _ERROR
-        status[rejected] = _REJECTED
-        outputs = np.where(status == _CANCELLED, np.maximum(outputs // 2, 1), outputs)
-        outputs = np.where((status == _ERROR) | (status == _REJECTED), 0, outputs)
-
-        served = outputs > 0
-        ttft = np.where(served, queue + prefill, np.nan)
-        tpot = np.where(outputs > 1, tpot, np.nan)
-        e2e = np.where(served, queue + prefill + np.where(outputs > 1, tpot, 0.0) * (outputs - 1), 0.02)
-        e2e = np.where(status == _ERROR, queue + 0.5 * prefill + 0.05, e2e)
-        return ServedRequests(
-            pool=pool,
-            block=block,
-            arrived_at=arrived,
-            e2e_seconds=np.round(e2e, 6),
-            queue_seconds=np.where(status == _REJECTED, np.nan, np.round(queue, 6)),
-            ttft_seconds=np.round(ttft, 6),
-            tpot_seconds=np.round(tpot, 7),
-            input_tokens=inputs,
-            cached_input_tokens=cached,
-            output_tokens=outputs,
-            preemptions=((load >= 1.05) & (draws[2] > 1.0) & served).astype(np.int64),
-            status=status,
-        )
-
-    def _queue(self, pool: int, spec: PoolScenario, start: float, per_second: Ints) -> tuple[Floats, Ints, Floats]:
-        """Return per second: the wait (seconds), the requests turned away, the utilisation."""
-        capacity = self._replicas.ready(pool, start) * spec.capacity_requests_per_second
-        if capacity <= 0:
-            return np.zeros(len(per_second)), per_second.astype(np.int64), np.full(len(per_second), 1.2)
-        backlog = self._backlog[pool]
-        limit = MAX_QUEUE_SECONDS * capacity
-        wait = np.zeros(len(per_second))
-        turned_away = np.zeros(len(per_second), dtype=np.int64)
-        for i, arrivals in enumerate(per_second.tolist()):
-            wait[i] = backlog / capacity
-            over = backlog + arrivals - limit
-            if over > 0:
-                turned_away[i] = min(int(np.ceil(over)), arrivals)
-            backlog = max(backlog + arrivals - int(turned_away[i]) - capacity, 0.0)
-        self._backlog[pool] = backlog
-        # Load of a second is smoothed over ten: a batch does not empty between two arrivals.
-        smooth = np.convolve(np.concatenate([np.full(9, per_second[:10].mean()), per_second]), np.full(10, 0.1), "valid")
-        return wait, turned_away, np.maximum(smooth / capacity, np.minimum(wait, 1.2))
+        if self.start % grain_seconds or self.end % grain_seconds:
+            raise InputError(f"history from {self.start} to {self.end} is not whole windows of {grain_seconds} s")
+        found = {(w.start, w.key): w for w in rollup([(self.keys, self.rows)], grain_seconds)}
+        nothing = (0,) * len(CLOSED_MEASURES)
+        steps = []
+        for start in range(self.start, self.end, grain_seconds):
+            windows = []
+            for key, replicas in self.replicas.items():
+                window = found.get((start, key)) or closed_window(start, grain_seconds, key.model, key.pool, nothing)
+                block = min((start + grain_seconds - self.start) // BLOCK_SECONDS, len(replicas)) - 1
+                serving = replicas[max(block, 0)]
+                windows.append(dataclasses.replace(window, current_replicas=serving, ready_replicas=serving))
+            steps.append(StepInput(start + grain_seconds, tuple(windows)))
+        return steps
 
 
-def _lognormal_tokens(normal: Floats, mean: float, sigma: float, cap: int) -> Ints:
-    """Whole tokens in [1, cap] whose mean before rounding and capping is ``mean``."""
-    tokens = np.exp(np.log(mean) - 0.5 * sigma**2 + sigma * normal)
-    return np.clip(np.rint(tokens), 1, cap).astype(np.int64)
+def history(scenario: Scenario, start: float, end: float, chunk_seconds: int = 3_600) -> Iterator[HistoryChunk]:
+    """Yield what the fleet was asked for in [start, end), served by the replicas a careful operator would have run.
+
+    ``start`` and ``end`` (epoch seconds) are cut to whole blocks; requests that arrived before ``end`` are counted
+    whether or not they had completed by then, so history and ``events`` from ``end`` on share no request and miss
+    none. Chunks are aligned to ``chunk_seconds``, a multiple of ``BLOCK_SECONDS``.
+    """
+    if chunk_seconds <= 0 or chunk_seconds % BLOCK_SECONDS:
+        raise InputError(f"chunk_seconds must be a multiple of {BLOCK_SECONDS}, not {chunk_seconds}")
+    planned = PlannedReplicas(scenario)
+    simulator = FleetSimulator(scenario, planned)
+    at = math.floor(start / BLOCK_SECONDS) * BLOCK_SECONDS
+    stop = math.floor(end / BLOCK_SECONDS) * BLOCK_SECONDS
+    while at < stop:
+        chunk_end = min(at - at % chunk_seconds + chunk_seconds, stop)
+        blocks = range(at // BLOCK_SECONDS, chunk_end // BLOCK_SECONDS)
+        served = [pool for block in blocks for pool in simulator.serve_block(block)]
+        keys, rows, histograms = fold(to_columns(scenario, served))
+        replicas = {
+            spec.key: tuple(planned.ready(number, float(block * BLOCK_SECONDS)) for block in blocks)
+            for number, spec in enumerate(scenario.pools)
+        }
+        yield HistoryChunk(at, chunk_end, keys, rows, histograms, replicas)
+        at = chunk_end
+
+
+def to_columns(scenario: Scenario, served: Sequence[ServedRequests]) -> EventColumns:
+    """Return served requests as the columns that decoding their events would give, without ids."""
+    status = np.concatenate([s.status for s in served])
+    rejected = np.isnan(np.concatenate([s.queue_seconds for s in served]))
+    cached = np.concatenate([s.cached_input_tokens for s in served])
+    n = len(status)
+    return EventColumns(
+        arrived_at=np.concatenate([s.arrived_at for s in served]),
+        completed_at=np.round(np.concatenate([s.completed_at for s in served]), 6),
+        e2e=np.concatenate([s.e2e_seconds for s in served]),
+        queue=np.concatenate([s.queue_seconds for s in served]),
+        ttft=np.concatenate([s.ttft_seconds for s in served]),
+        tpot=np.concatenate([s.tpot_seconds for s in served]),
+        input_tokens=np.concatenate([s.input_tokens for s in served]),
+        cached_input_tokens=np.where(rejected, -1, cached),
+        output_tokens=np.concatenate([s.output_tokens for s in served]),
+        reasoning_output_tokens=np.full(n, -1, dtype=np.int64),
+        preemptions=np.concatenate([s.preemptions for s in served]),
+        status=status,
+        key=np.concatenate([np.full(len(s.status), s.pool, dtype=np.int64) for s in served]),
+        index=np.arange(n, dtype=np.int64),
+        ids=[""] * n,
+        keys=[EventKey(spec.key.model, spec.key.pool, "") for spec in scenario.pools],
+    )
 
 
 def request_events(scenario: Scenario, served: ServedRequests) -> list[tuple[float, RequestEvent]]:
@@ -218,11 +152,11 @@ def request_events(scenario: Scenario, served: ServedRequests) -> list[tuple[flo
             ttft_seconds=_known(ttft),
             tpot_seconds=_known(tpot),
             input_tokens=inputs,
-            cached_input_tokens=None if status == _REJECTED else cached,
+            cached_input_tokens=None if status == REJECTED else cached,
             output_tokens=outputs,
             preemptions=preemptions,
             status=STATUSES[status],
-            http_status=429 if status == _REJECTED else 500 if status == _ERROR else 200,
+            http_status=429 if status == REJECTED else 500 if status == ERROR else 200,
             engine="simulated",
             accelerator=settings.accelerator,
             accelerators_per_replica=settings.tensor_parallel * settings.pipeline_parallel * settings.data_parallel,
@@ -232,7 +166,7 @@ def request_events(scenario: Scenario, served: ServedRequests) -> list[tuple[flo
 
 
 def _known(value: float) -> float | None:
-    return None if value != value else value  # NaN is the only value that differs from itself
+    return None if math.isnan(value) else value
 
 
 def events(

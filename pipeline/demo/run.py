@@ -74,7 +74,7 @@ def _run(options: DemoOptions, folder: Path, say: Callable[[str], None]) -> int:
     say("starting an embedded Kafka-protocol broker")
     with EmbeddedBroker() as broker:
         settings = _settings(options, folder, broker.bootstrap, fleet)
-        ensure_topics(settings)
+        ensure_topics(settings.kafka)
         _load_history(settings, fleet, live_start, options.history_days, say)
         clock = ScaledClock(live_start, time.time() + _START_SECONDS, options.speed)
         settings = settings.model_copy(

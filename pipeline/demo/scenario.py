@@ -116,24 +116,20 @@ class Scenario:
         of_day = np.mod(local, DAY_SECONDS)
         angle = 2 * np.pi * (of_day - spec.peak_seconds_of_day) / DAY_SECONDS
         shape = 1.0 + spec.day_amplitude * (0.85 * np.cos(angle) + 0.15 * np.cos(2 * angle))
-        rate = spec.base_requests_per_second * shape
+        rate = np.asarray(spec.base_requests_per_second * shape, dtype=np.float64)
         for number, (period, amplitude) in enumerate(WANDER):
             phase = _unit(self.seed, pool, number) * 2 * np.pi
             rate = rate * (1.0 + amplitude * np.sin(2 * np.pi * since_live / period + phase))
         day = np.floor(local / DAY_SECONDS)
         for number, spike in enumerate(spec.spikes):
-            height = spike.ratio - 1.0
-            height = height * (1.0 + spike.ratio_jitter * (2.0 * _day_unit(self.seed + 31 * number, pool, day) - 1.0))
+            jitter = spike.ratio_jitter * (2.0 * _day_unit(self.seed + 31 * number, pool, day) - 1.0)
             into = np.mod(of_day - spike.at_seconds_of_day, DAY_SECONDS)
-            rate = rate * (
-                1.0 + height * _pulse(into, spike.duration_seconds, spike.onset_seconds, spike.decay_seconds)
-            )
+            pulse = _pulse(into, spike.duration_seconds, spike.onset_seconds, spike.decay_seconds)
+            rate = rate * (1.0 + (spike.ratio - 1.0) * (1.0 + jitter) * pulse)
         for flash in spec.flashes:
             into = since_live - flash.after_live_start_seconds
-            height = flash.ratio - 1.0
-            rate = rate * (
-                1.0 + height * _pulse(into, flash.duration_seconds, flash.onset_seconds, flash.decay_seconds)
-            )
+            pulse = _pulse(into, flash.duration_seconds, flash.onset_seconds, flash.decay_seconds)
+            rate = rate * (1.0 + (flash.ratio - 1.0) * pulse)
         return np.asarray(rate, dtype=np.float64)
 
     def planned_replicas(self, pool: int, time: float) -> int:
@@ -188,7 +184,7 @@ def _demo(live_start: float, seed: int) -> Scenario:
                 base_requests_per_second=15.0,
                 day_amplitude=0.45,
                 peak_seconds_of_day=15 * HOUR_SECONDS,
-                lengths=Lengths(900, 0.9, 8_000, 180, 0.8, 1_000, cached_share=0.3),
+                lengths=Lengths(900, 0.9, 8_000, 180, 0.8, 700, cached_share=0.3),
                 capacity_requests_per_second=4.0,
                 prefill_tokens_per_second=9_000,
                 tpot_seconds=0.024,
@@ -209,7 +205,7 @@ def _demo(live_start: float, seed: int) -> Scenario:
                 base_requests_per_second=6.0,
                 day_amplitude=0.5,
                 peak_seconds_of_day=2 * HOUR_SECONDS,
-                lengths=Lengths(2_200, 0.7, 12_000, 120, 0.7, 600, cached_share=0.05),
+                lengths=Lengths(2_200, 0.7, 12_000, 120, 0.7, 500, cached_share=0.05),
                 capacity_requests_per_second=3.0,
                 prefill_tokens_per_second=9_000,
                 tpot_seconds=0.032,
@@ -228,7 +224,7 @@ def _demo(live_start: float, seed: int) -> Scenario:
                 base_requests_per_second=5.5,
                 day_amplitude=0.35,
                 peak_seconds_of_day=14 * HOUR_SECONDS,
-                lengths=Lengths(1_100, 0.9, 8_000, 210, 0.8, 1_000, cached_share=0.25),
+                lengths=Lengths(1_100, 0.9, 8_000, 210, 0.8, 700, cached_share=0.25),
                 capacity_requests_per_second=3.0,
                 prefill_tokens_per_second=14_000,
                 tpot_seconds=0.022,

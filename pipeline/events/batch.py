@@ -36,9 +36,9 @@ class EventKey(NamedTuple):
 
 
 class Rejection(NamedTuple):
-    """One record that is no event: its position in the batch, the ``RejectReason``, and what was wrong."""
+    """One record that is no event: its ``position`` in the batch, the ``RejectReason``, and what was wrong."""
 
-    index: int
+    position: int
     reason: str
     detail: str
 
@@ -48,8 +48,8 @@ class EventColumns:
     """Accepted events as columns of equal length.
 
     Times are epoch seconds, latencies seconds (NaN: unknown), tokens whole numbers (−1: unknown). ``status`` indexes
-    ``STATUSES``, ``key`` indexes ``keys``, ``index`` is the record's position in the batch that was decoded. ``tpot`` is
-    derived as (e2e − ttft) / (output − 1) where the emitter left it out and the request was served to the end.
+    ``STATUSES``, ``key`` indexes ``keys``, ``index`` is the record's position in the batch that was decoded. ``tpot``
+    is derived as (e2e − ttft) / (output − 1) where the emitter left it out and the request was served to the end.
     """
 
     arrived_at: Floats

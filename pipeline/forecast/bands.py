@@ -11,6 +11,7 @@ for longer horizons.
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.forecast.context import TINY, Floats, SeriesContext
 from pipeline.forecast.delay import DelayRing
@@ -21,16 +22,23 @@ __all__ = ["QuantileBands"]
 _LEVELS = np.array(LEVELS)
 # Mean absolute residual = 1: the quantiles of a Laplace distribution, heavier than a normal one.
 _START = np.where(_LEVELS < 0.5, np.log(2 * _LEVELS), -np.log(2 * (1 - _LEVELS)))
-# Per band: forgetting of its scale, and the step of its tracked quantiles.
+# Forgetting per band: short memory, long memory, proportional to the forecast, proportional to the disagreement.
 _SCALE_RATE = np.array([0.03, 0.0007, 0.002, 0.002])
-_STEP = np.array([0.02, 0.02, 0.02, 0.02])[:, None]
+_STEP = 0.02
+# The pool already aims at the median: its own shift only takes out a lasting bias.
+_PACE = np.where(_LEVELS == 0.5, 0.05, 1.0)
 _BANDS = _SCALE_RATE.size
+# Columns of a row that waits for its label: point, scale per band, the two units that vary, quantiles.
+_UNITS = 1 + _BANDS
+_QUANTILES = _UNITS + 2
 _PINBALL_MEMORY = 0.998
-_PINBALL_RATE = 2.0
+_PINBALL_RATE = 20.0
 _OUTER_STEP = 0.05
 _MIN_MATURED = 5
 _COLD_SHARE = 0.3
 _MAX_STRETCH = 10.0
+_BURST = 10.0
+_LIMIT = 30.0
 
 
 class QuantileBands:
@@ -43,49 +51,50 @@ class QuantileBands:
     def __init__(self, context: SeriesContext) -> None:
         self._context = context
         horizons = context.steps.size
-        self._ring = DelayRing(context.steps, 1 + 2 * _BANDS + _LEVELS.size)
+        self._ring = DelayRing(context.steps, _QUANTILES + _LEVELS.size)
         self._residual: Floats = np.zeros((horizons, _BANDS))
         self._unit: Floats = np.zeros((horizons, _BANDS))
         self._theta: Floats = np.tile(_START, (horizons, _BANDS, 1))
         self._pinball: Floats = np.zeros((horizons, _BANDS, _LEVELS.size))
         self._outer: Floats = np.zeros((horizons, _LEVELS.size))
         self._outer_step: Floats = (_OUTER_STEP / np.sqrt(context.steps))[:, None]
+
         self.matured = np.zeros(horizons, dtype=np.int64)
 
-    def learn(self, y: float) -> tuple[Floats, np.ndarray[tuple[int], np.dtype[np.bool_]]]:
+    def learn(self, y: float) -> tuple[Floats, NDArray[np.bool_]]:
         """Learn from the quantiles that were issued for the newest window, whose value is ``y``.
 
         Returns:
             The issued quantiles ``(horizons, levels)`` and whether each horizon's exist; for scoring.
         """
         issued, matured = self._ring.take(self._context.index)
-        quantiles = issued[:, 1 + 2 * _BANDS :]
+        quantiles = issued[:, _QUANTILES:]
         if matured.any():
             self._learn(y, issued, quantiles, matured)
         return quantiles, matured
 
-    def _learn(self, y: float, issued: Floats, quantiles: Floats, matured: np.ndarray) -> None:  # type: ignore[type-arg]
-        point, scales, units = issued[:, 0], issued[:, 1 : 1 + _BANDS], issued[:, 1 + _BANDS : 1 + 2 * _BANDS]
-        self.matured += matured
+    def _learn(self, y: float, issued: Floats, quantiles: Floats, matured: NDArray[np.bool_]) -> None:
         live = matured[:, None]
-        residual = (y - point)[:, None]
-        scales = np.maximum(scales, TINY)
+        self.matured += matured
+        residual = (y - issued[:, 0])[:, None]
+        scales = np.maximum(issued[:, 1:_UNITS], TINY)
         # One burst must not stretch the bands for a day.
-        size = np.minimum(np.abs(residual), np.where(self.matured[:, None] > _MIN_MATURED, 10.0 * scales, np.inf))
-        rate = np.where(live, _SCALE_RATE, 0.0)
-        self._residual += rate * (size - self._residual)
-        self._unit += rate * (units - self._unit)
-        z = (residual / scales)[:, :, None]
-        excess = z - self._theta
+        bound = np.where(self.matured[:, None] > _MIN_MATURED, _BURST * scales, np.inf)
+        rate = _SCALE_RATE * live
+        self._residual += rate * (np.minimum(np.abs(residual), bound) - self._residual)
+        self._unit[:, :2] += rate[:, :2] * (1.0 - self._unit[:, :2])
+        self._unit[:, 2:] += rate[:, 2:] * (issued[:, _UNITS:_QUANTILES] - self._unit[:, 2:])
+        excess = (residual / scales)[:, :, None] - self._theta
         below = excess <= 0.0
+        loss = (_LEVELS - below) * excess * scales[:, :, None]
+        loss /= np.maximum(loss.sum(axis=1, keepdims=True) / _BANDS, TINY)
         live3 = live[:, :, None]
-        loss = np.where(below, (_LEVELS - 1.0) * excess, _LEVELS * excess) * scales[:, :, None]
-        loss /= np.maximum(loss.mean(axis=1, keepdims=True), TINY)
-        self._pinball = np.where(live3, _PINBALL_MEMORY * self._pinball + (1 - _PINBALL_MEMORY) * np.minimum(loss, 20.0), self._pinball)
-        step = np.maximum(_STEP, 0.5 / np.maximum(self.matured, 1)[:, None, None])
-        self._theta = np.clip(self._theta + np.where(live3, step * (_LEVELS - below) , 0.0), -30.0, 30.0)
-        covered = y <= quantiles
-        self._outer = np.clip(self._outer + np.where(live, self._outer_step * (_LEVELS - covered), 0.0), -10.0, 10.0)
+        self._pinball += (1.0 - _PINBALL_MEMORY) * live3 * (np.minimum(loss, _BURST) - self._pinball)
+        step = np.maximum(_STEP, 0.5 / np.maximum(self.matured, 1))[:, None, None] * live3
+        theta = self._theta + step * _PACE * (_LEVELS - below)
+        self._theta = np.minimum(np.maximum(theta, -_LIMIT), _LIMIT)
+        outer = self._outer + self._outer_step * live * _PACE * (_LEVELS - (y <= quantiles))
+        self._outer = np.minimum(np.maximum(outer, -_LIMIT), _LIMIT)
 
     def issue(self, point: Floats, spread: Floats) -> Floats:
         """Quantiles around ``point`` at ``LEVELS``, shape ``(horizons, levels)``: ascending, non-negative, finite.
@@ -93,18 +102,21 @@ class QuantileBands:
         ``spread`` is the experts' mean distance from the point. Bands widen with the age of a gap.
         """
         context = self._context
-        units = np.empty((point.size, _BANDS))
-        units[:, :2] = 1.0
-        units[:, 2] = np.maximum(point, 0.01 * context.level)
-        units[:, 3] = spread
-        scales = self._residual * units / np.maximum(self._unit, TINY)
+        units = np.empty((point.size, 2))
+        units[:, 0] = np.maximum(point, 0.01 * context.level)
+        units[:, 1] = spread
+        scales = self._residual / np.maximum(self._unit, TINY)
+        scales[:, 2:] *= units
+        # Experts may agree by chance: half of the band stands on the long memory.
         scales[:, 3] = 0.5 * (scales[:, 3] + scales[:, 1])
         if self.matured[-1] < _MIN_MATURED:
             self._warm(scales, point)
         pinball = self._pinball - self._pinball.min(axis=1, keepdims=True)
-        weights = np.exp(-_PINBALL_RATE * 10.0 * pinball)
+        weights = np.exp(-_PINBALL_RATE * pinball)
         weights /= weights.sum(axis=1, keepdims=True)
-        shift = (weights * self._theta * scales[:, :, None]).sum(axis=1) + self._outer * scales.mean(axis=1, keepdims=True)
+        shift = (weights * self._theta * scales[:, :, None]).sum(axis=1) + self._outer * scales.mean(
+            axis=1, keepdims=True
+        )
         if context.age:
             stretch = np.sqrt((context.steps + context.age) / context.steps)[:, None]
             shift *= np.minimum(stretch, _MAX_STRETCH)

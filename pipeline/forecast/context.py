@@ -23,6 +23,7 @@ TINY = 1e-12
 
 _SLACK = 256
 _LEVEL_DECAY = 0.98
+_MEANS = np.array([3, 6, 12, 30])
 
 
 class SeriesContext:
@@ -57,7 +58,9 @@ class SeriesContext:
         self.recent_max = 0.0
         self._max_decay = float(np.exp(-1.0 / season_steps))
         self._share = 0.0
+        self._ones: Floats = np.ones(len(steps))
         self.profile_forecast: Floats = np.zeros(len(steps))
+        self.lags: Floats = np.zeros(8 + 2 * len(steps))
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the unused slack out of the pickle; the values that remain are the same."""
@@ -71,7 +74,10 @@ class SeriesContext:
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Give the buffers their slack back."""
         self.__dict__.update(state)
-        for name, empty in (("_values", np.zeros(self._keep + _SLACK)), ("_observed", np.zeros(self._keep + _SLACK, bool))):
+        for name, empty in (
+            ("_values", np.zeros(self._keep + _SLACK)),
+            ("_observed", np.zeros(self._keep + _SLACK, bool)),
+        ):
             empty[: self._used] = state[name]
             setattr(self, name, empty)
 
@@ -86,9 +92,18 @@ class SeriesContext:
         return self._used > self.season_steps
 
     @property
+    def has_profile(self) -> bool:
+        """Whether the newest window's place in the season was seen in an earlier season."""
+        return self._share > 0.0
+
+    @property
     def clip(self) -> float:
         """The largest forecast that anything in the last season justifies: twice the (decaying) maximum."""
         return 2.0 * self.recent_max
+
+    def flat(self, value: float) -> Floats:
+        """``value`` at every horizon."""
+        return self._ones * value
 
     def recent(self, count: int) -> Floats:
         """The newest ``count`` values, oldest first; fewer when fewer are known. A view: do not change it."""
@@ -117,6 +132,7 @@ class SeriesContext:
         self._append(filled, value is not None)
         self._learn_profile()
         self._follow_profile(value)
+        self._gather_lags()
 
     def skip(self, count: int, index: int) -> None:
         """Take ``count`` windows that never came, the last one numbered ``index``, as gaps; work is bounded."""
@@ -148,7 +164,7 @@ class SeriesContext:
     def _follow_profile(self, value: float | None) -> None:
         profile = self.profile
         if not profile.known(self.index):
-            self.profile_forecast = np.full(self.steps.size, self.last)
+            self.profile_forecast = self.flat(self.last)
             self._share = 0.0
             return
         floor = max(0.02 * self.level, TINY)
@@ -161,3 +177,19 @@ class SeriesContext:
         targets = profile.ahead(self.index + self.steps)
         forecast = np.where(np.isnan(targets), self.last, targets * self._share)
         self.profile_forecast = np.minimum(forecast, self.clip)
+
+    def _gather_lags(self) -> None:
+        """Fill ``lags``: the last three values, four means, the season's origin, its targets, the profile's targets."""
+        lags, horizons = self.lags, self.steps.size
+        past = self.recent(30)[::-1]
+        if past.size == 30:
+            lags[:3] = past[:3]
+            lags[3:7] = past.cumsum()[_MEANS - 1] / _MEANS
+        else:
+            lags[:7] = self.last
+        if self.has_season:
+            lags[7] = self.seasonal_origin()
+            lags[8 : 8 + horizons] = self.seasonal()
+        else:
+            lags[7 : 8 + horizons] = self.last
+        lags[8 + horizons :] = self.profile_forecast

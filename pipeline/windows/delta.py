@@ -9,6 +9,7 @@ deltas wins, and every reader of that log agrees.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Literal
 
 import msgspec
@@ -123,7 +124,7 @@ def covered_position(tail: Sequence[tuple[int, Delta | None]]) -> int | None:
     if not tail:
         return None
     offsets = [offset for offset, _ in tail]
-    if any(b != a + 1 for a, b in zip(offsets, offsets[1:], strict=False)):
+    if any(b != a + 1 for a, b in pairwise(offsets)):
         raise CodecError(f"the delta log's tail from {offsets[0]} to {offsets[-1]} has holes")
     newest = next((delta for _, delta in reversed(tail) if delta is not None), None)
     needed = first_needed(tail)

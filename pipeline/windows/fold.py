@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,7 +12,7 @@ from pipeline.events.model import STATUSES
 from pipeline.windows import histogram
 from pipeline.windows.model import BASE_SECONDS, HISTOGRAMS, MEASURES, DeltaRows, HistogramRows, WindowKey
 
-__all__ = ["empty_histograms", "empty_rows", "fold", "measure_matrix"]
+__all__ = ["empty_histograms", "empty_rows", "fold", "measure_matrix", "take_rows"]
 
 Ints = NDArray[np.int64]
 
@@ -52,6 +54,28 @@ def empty_rows() -> DeltaRows:
 def empty_histograms() -> HistogramRows:
     """Return no histogram counts."""
     return HistogramRows(row=[], metric=[], bucket=[], n=[])
+
+
+def take_rows(rows: DeltaRows, histograms: HistogramRows, wanted: Sequence[int]) -> tuple[DeltaRows, HistogramRows]:
+    """Return the rows at the positions ``wanted`` and their histograms."""
+    if len(wanted) == len(rows.window):
+        return rows, histograms
+    new_row = {old: new for new, old in enumerate(wanted)}
+    cells = [i for i, row in enumerate(histograms.row) if row in new_row]
+    return (
+        DeltaRows(
+            window=[rows.window[i] for i in wanted],
+            key=[rows.key[i] for i in wanted],
+            measures=[[column[i] for i in wanted] for column in rows.measures],
+            max_completed_ms=[rows.max_completed_ms[i] for i in wanted],
+        ),
+        HistogramRows(
+            row=[new_row[histograms.row[i]] for i in cells],
+            metric=[histograms.metric[i] for i in cells],
+            bucket=[histograms.bucket[i] for i in cells],
+            n=[histograms.n[i] for i in cells],
+        ),
+    )
 
 
 def measure_matrix(columns: EventColumns) -> Ints:

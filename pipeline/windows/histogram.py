@@ -44,7 +44,7 @@ def value(b: int) -> float:
     """Return the number that bucket ``b`` stands for.
 
     >>> round(value(233), 1), value(ZERO_BUCKET)
-    (99.8, 0.0)
+    (99.9, 0.0)
     """
     return 0.0 if b == ZERO_BUCKET else float(2.0 * GAMMA**b / (GAMMA + 1.0))
 

@@ -28,7 +28,8 @@ _COLUMNS = tuple(MEASURES.index(name) for name in CLOSED_MEASURES)
 
 def closed_window(start: int, grain_seconds: int, model: str, pool: str, sums: Sequence[int]) -> ClosedWindow:
     """Return a closed window from its sums in the order of ``CLOSED_MEASURES``."""
-    return ClosedWindow(start, grain_seconds, model, pool, *map(int, sums))
+    named = dict(zip(CLOSED_MEASURES, map(int, sums), strict=True))
+    return ClosedWindow(start=start, grain_seconds=grain_seconds, model=model, pool=pool, **named)  # type: ignore[arg-type]
 
 
 def rollup(parts: Iterable[tuple[Sequence[WindowKey], DeltaRows]], grain_seconds: int) -> list[ClosedWindow]:

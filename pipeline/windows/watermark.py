@@ -12,7 +12,7 @@ __all__ = ["Watermark"]
 
 
 class Watermark:
-    """The event time that every partition has reached. Partitions that are idle (caught up, silent) do not hold it back.
+    """The event time that every partition has reached; idle ones (caught up, silent) do not hold it back.
 
     ``allowed_lateness_seconds`` is how long after the watermark passed a window's end the window stays open.
     """
@@ -33,10 +33,8 @@ class Watermark:
     def time(self) -> float | None:
         """Return the watermark in epoch seconds; it never goes back. None: no event seen yet."""
         active = [t for p, t in self._newest.items() if t is not None and not self._idle[p]]
-        if active:
-            now = min(active)
-        else:
-            now = max((t for t in self._newest.values() if t is not None), default=None)
+        known = (t for t in self._newest.values() if t is not None)
+        now = min(active) if active else max(known, default=None)
         if now is not None and (self._time is None or now > self._time):
             self._time = now
         return self._time

@@ -5,6 +5,7 @@ Parameter counts follow from the layer shapes (biases and norms, below 0.1 %, ar
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -146,7 +147,7 @@ class _Reader:
             value = self.fields.get(candidate)
             if value is None:
                 continue
-            if isinstance(value, bool) or not isinstance(value, int | float) or value != value or value % 1:
+            if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value) or value % 1:
                 raise InvalidInput(f"{self.name}: {candidate} must be a whole number, not {value!r}")
             if not 0 < value <= _LIMIT:
                 raise InvalidInput(f"{self.name}: {candidate} must be between 1 and {_LIMIT}, not {value!r}")

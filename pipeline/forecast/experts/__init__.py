@@ -37,5 +37,5 @@ def default_experts(context: SeriesContext) -> tuple[Expert, ...]:
         ProfileLevel(context),
         RiverGuard(context),
         LeastSquares(context, logarithmic=False),
-        LeastSquares(context, logarithmic=True),
+        LeastSquares(context, logarithmic=True, forgetting=0.9998),
     )

@@ -24,6 +24,11 @@ class Expert(ABC):
     def name(self) -> str:
         """A short name, distinct within a pool."""
 
+    @property
+    def awake(self) -> bool:
+        """Whether the newest forecast is the expert's own; one that only stands in is neither used nor judged."""
+        return True
+
     def learn_one(self, y: float | None) -> None:
         """Learn the window that the context took last; None (a gap) lets time pass without learning.
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from pipeline.forecast.context import Floats, SeriesContext
 from pipeline.forecast.experts.base import Expert
 
@@ -37,4 +35,4 @@ class Ewma(Expert):
 
     def forecast(self) -> Floats:
         """See ``Expert.forecast``."""
-        return np.full(self.context.steps.size, self.context.last if self._mean is None else self._mean)
+        return self.context.flat(self.context.last if self._mean is None else self._mean)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from pipeline.forecast.context import Floats
 from pipeline.forecast.experts.base import Expert
 
@@ -20,4 +18,4 @@ class LastValue(Expert):
 
     def forecast(self) -> Floats:
         """See ``Expert.forecast``."""
-        return np.full(self.context.steps.size, self.context.last)
+        return self.context.flat(self.context.last)

@@ -12,7 +12,7 @@ __all__ = ["LeastSquares"]
 
 _PRIOR = 100.0
 _OFFSET = 0.05
-_MEANS = np.array([3, 6, 12, 30])
+_LIMIT = 1e3
 _OUTLIER = 20.0
 
 
@@ -21,9 +21,10 @@ class LeastSquares(Expert):
 
     Features, all relative to today's level: the last three values and means of 3, 6, 12 and 30 windows (minus the last
     value), what was added one season ago until each target, the recurring profile at each target (minus the last value),
-    three harmonics of the season, a constant. Recursive least squares with exponential forgetting (Haykin, *Adaptive
-    Filter Theory*, chapter on RLS); since the features are the same for all horizons so is the inverse covariance, whose
-    trace is capped at its start, and one update serves all horizons. Labels arrive when they mature.
+    a constant. Recursive least squares with exponential forgetting (Haykin, *Adaptive Filter Theory*, chapter on RLS).
+    The features are the same for all horizons, hence so are the inverse covariance, whose trace is capped at its start,
+    and the gain: a label that matures after ``h`` windows uses the gain of its own origin. Gains and features wait in
+    half precision, whose rounding (5e-4) is far below the noise.
 
     Args:
         context: the series.
@@ -38,20 +39,23 @@ class LeastSquares(Expert):
         self._log = logarithmic
         self._forgetting = forgetting
         horizons = context.steps.size
-        # Raw values: last three, four means, season origin, season targets, profile targets.
-        seasonal = list(range(8, 8 + horizons))
-        profile = list(range(8 + horizons, 8 + 2 * horizons))
-        self._plus = np.array([1, 2, 3, 4, 5, 6, 7, *seasonal, *profile])
+        # Differences of context.lags: lags and means, season targets minus season origin, profile targets.
+        self._plus = np.arange(1, 8 + 2 * horizons)
         self._minus = np.array([0] * 7 + [7] * horizons + [0] * horizons)
-        size = self._plus.size + 7
+        size = self._plus.size + 1
+        self._size = size
         self._p: Floats = np.eye(size) * _PRIOR
         self._w: Floats = np.zeros((horizons, size))
         rows = int(context.steps[-1]) + 1
-        self._x: NDArray[np.float32] = np.zeros((rows, size), dtype=np.float32)
-        self._start: Floats = np.zeros((rows, 2))
+        # Features, then gain.
+        self._past: NDArray[np.float16] = np.zeros((rows, 2 * size), dtype=np.float16)
+        # Scale and transformed last value at the origin.
+        self._origin: NDArray[np.float32] = np.zeros((rows, 2), dtype=np.float32)
         self._issued = np.full(rows, -1, dtype=np.int64)
         self._error: Floats = np.zeros(horizons)
         self._now: Floats = np.zeros(size)
+        self._now[-1] = 0.1
+        self._scale, self._last = 1.0, 0.0
 
     @property
     def name(self) -> str:
@@ -60,87 +64,71 @@ class LeastSquares(Expert):
 
     def learn_one(self, y: float | None) -> None:
         """See ``Expert.learn_one``."""
-        context = self.context
-        index = context.index
-        rows = self._issued.size
+        index = self.context.index
         if y is not None:
             self._learn_matured(index, y)
-        scale, origin = self._features()
-        row = index % rows
+        self._look()
+        row = index % len(self._past)
         if y is None:
             self._issued[row] = -1
             return
-        self._x[row] = self._now
-        self._start[row] = (scale, origin)
+        self._past[row, : self._size] = self._now
+        self._past[row, self._size :] = self._absorb()
+        self._origin[row] = (self._scale, self._last)
         self._issued[row] = index
-        self._absorb()
 
     def forecast(self) -> Floats:
         """See ``Expert.forecast``."""
         context = self.context
-        if context.seen == 0:
-            return np.zeros(context.steps.size)
-        scale, origin = self._features() if context.age else self._start[context.index % self._issued.size]
-        ahead = self._back(origin + (self._w * self._now).sum(axis=1)) * scale
-        return np.clip(np.where(np.isfinite(ahead), ahead, context.last), 0.0, context.clip)
+        ahead = self._last + (self._w * self._now).sum(axis=1)
+        if self._log:
+            ahead = np.exp(np.minimum(ahead, 20.0)) - _OFFSET
+        ahead *= self._scale
+        ahead = np.minimum(np.maximum(ahead, 0.0), context.clip)
+        return np.where(np.isfinite(ahead), ahead, context.last)
 
     def _learn_matured(self, index: int, y: float) -> None:
-        at = index - self.context.steps
-        rows = at % self._issued.size
-        matured = self._issued[rows] == at
+        issued = index - self.context.steps
+        rows = issued % len(self._past)
+        matured = self._issued[rows] == issued
         if not matured.any():
             return
-        x = self._x[rows].astype(np.float64)
-        start = self._start[rows]
-        target = self._forth(y / np.maximum(start[:, 0], TINY)) - start[:, 1]
-        error = np.where(matured, target - (self._w * x).sum(axis=1), 0.0)
-        bound = np.where(self._error > 0.0, _OUTLIER * self._error, np.inf)
-        error = np.clip(error, -bound, bound)
-        self._error = np.where(matured, self._error + 0.01 * (np.abs(error) - self._error), self._error)
-        self._w += (x @ self._p) * error[:, None]
+        past = self._past[rows].astype(np.float64)
+        scale, last = self._origin[rows].T
+        target = np.minimum(y / np.maximum(scale, TINY), _LIMIT)
+        if self._log:
+            target = np.log(target + _OFFSET)
+        error = target - last - (self._w * past[:, : self._size]).sum(axis=1)
+        # Until an error is known, nothing is an outlier.
+        bound = _OUTLIER * np.where(self._error > 0.0, self._error, np.inf)
+        error = np.minimum(np.maximum(error, -bound), bound) * matured
+        grown = np.abs(error) - self._error
+        self._error += matured * np.where(self._error > 0.0, 0.01 * grown, grown)
+        self._w += past[:, self._size :] * error[:, None]
+        if not np.isfinite(self._w).all():
+            self._w = np.zeros_like(self._w)
 
-    def _absorb(self) -> None:
-        px = self._p @ self._now
-        gain = px / (self._forgetting + float(self._now @ px))
-        p = (self._p - np.multiply.outer(gain, px)) / self._forgetting
-        p = 0.5 * (p + p.T)
-        trace = float(p.trace())
-        cap = _PRIOR * self._now.size
-        if not np.isfinite(trace) or trace <= 0.0:
-            p = np.eye(self._now.size) * _PRIOR
+    def _absorb(self) -> Floats:
+        """Take the newest features into the inverse covariance; return the gain."""
+        px = (self._p * self._now).sum(axis=1)
+        gain = px / (self._forgetting + float((self._now * px).sum()))
+        p = (self._p - np.multiply.outer(gain, px)) * (0.5 / self._forgetting)
+        self._p = p + p.T
+        trace, cap = float(self._p.trace()), _PRIOR * self._size
+        if not 0.0 < trace < np.inf:
+            self._p = np.eye(self._size) * _PRIOR
         elif trace > cap:
-            p *= cap / trace
-        self._p = p
+            self._p *= cap / trace
+        return np.asarray(gain, dtype=np.float64)
 
-    def _features(self) -> tuple[float, float]:
-        """Compute the features of the newest window; return its scale and its transformed last value."""
+    def _look(self) -> None:
+        """Compute the features of the newest window."""
         context = self.context
-        horizons = context.steps.size
-        scale = max(context.level, 0.01 * context.recent_max, TINY)
-        raw = np.full(8 + 2 * horizons, context.last)
-        past = context.recent(30)[::-1]
-        raw[: min(3, past.size)] = past[:3]
-        if past.size == 30:
-            raw[3:7] = past.cumsum()[_MEANS - 1] / _MEANS
-        if context.has_season:
-            raw[7] = context.seasonal_origin()
-            raw[8 : 8 + horizons] = context.seasonal()
-        raw[8 + horizons :] = context.profile_forecast
-        moved = self._forth(raw / scale)
-        now = self._now
-        now[:-7] = moved[self._plus] - moved[self._minus]
+        self._scale = max(context.level, 0.01 * context.recent_max, TINY)
+        moved = np.minimum(context.lags / self._scale, _LIMIT)
+        if self._log:
+            moved = np.log(moved + _OFFSET)
+        self._last = float(moved[0])
+        self._now[:-1] = moved[self._plus] - moved[self._minus]
         if not context.has_season:
-            now[6 : 7 + horizons] = 0.0
-        phase = 2.0 * np.pi * (context.index % context.season_steps) / context.season_steps
-        angles = phase * np.array([1.0, 2.0, 3.0])
-        now[-7:-4] = 0.1 * np.sin(angles)
-        now[-4:-1] = 0.1 * np.cos(angles)
-        now[-1] = 0.1
-        return scale, float(moved[0])
-
-    def _forth(self, values: Floats) -> Floats:
-        values = np.clip(values, 0.0, 1e3)
-        return np.log(values + _OFFSET) if self._log else values
-
-    def _back(self, values: Floats) -> Floats:
-        return np.exp(np.clip(values, -20.0, 20.0)) - _OFFSET if self._log else values
+            self._now[6 : 7 + context.steps.size] = 0.0

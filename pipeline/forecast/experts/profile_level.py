@@ -19,6 +19,11 @@ class ProfileLevel(Expert):
         """The name within a pool."""
         return "profile_level"
 
+    @property
+    def awake(self) -> bool:
+        """See ``Expert.awake``."""
+        return self.context.has_profile
+
     def forecast(self) -> Floats:
         """See ``Expert.forecast``."""
         return self.context.profile_forecast

@@ -83,20 +83,20 @@ class RiverGuard(Expert):
     def forecast(self) -> Floats:
         """See ``Expert.forecast``."""
         context = self.context
-        last = np.full(context.steps.size, context.last)
+        last = context.flat(context.last)
         if self._learned < _WARM_UP:
             return last
         try:
             path = self._model.forecast(horizon=self._at[-1] + 1)
             ahead = np.array([path[at] for at in self._at], dtype=np.float64) * self._scale
         except (ArithmeticError, ValueError, IndexError):
-            ahead = np.full(context.steps.size, np.nan)
+            ahead = context.flat(np.nan)
         first, bound = float(ahead[0]), max(context.recent_max, TINY)
         if not np.isfinite(ahead).all() or not -bound <= first <= 4.0 * bound:
             self._restart()
             self.resets += 1
             return last
-        return np.clip(ahead, 0.0, context.clip)
+        return np.minimum(np.maximum(ahead, 0.0), context.clip)
 
     def _restart(self) -> None:
         self._model = self._factory()

@@ -18,10 +18,15 @@ class SeasonalIncrement(Expert):
         """The name within a pool."""
         return "seasonal_increment"
 
+    @property
+    def awake(self) -> bool:
+        """See ``Expert.awake``."""
+        return self.context.has_season
+
     def forecast(self) -> Floats:
         """See ``Expert.forecast``."""
         context = self.context
         if not context.has_season:
-            return np.full(context.steps.size, context.last)
+            return context.flat(context.last)
         change = context.seasonal() - context.seasonal_origin()
-        return np.clip(context.last + change, 0.0, context.clip)
+        return np.minimum(np.maximum(context.last + change, 0.0), context.clip)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from pipeline.forecast.context import Floats
 from pipeline.forecast.experts.base import Expert
 
@@ -18,8 +16,13 @@ class SeasonalNaive(Expert):
         """The name within a pool."""
         return "seasonal_naive"
 
+    @property
+    def awake(self) -> bool:
+        """See ``Expert.awake``."""
+        return self.context.has_season
+
     def forecast(self) -> Floats:
         """See ``Expert.forecast``."""
         if not self.context.has_season:
-            return np.full(self.context.steps.size, self.context.last)
+            return self.context.flat(self.context.last)
         return self.context.seasonal()

@@ -1,0 +1,121 @@
+"""One Parquet or CSV file, read through DuckDB, with the checks that turn its faults into one-line errors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import duckdb
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import InputError
+
+__all__ = ["Table", "quoted"]
+
+_NUMBERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT")
+_FLOATS = ("FLOAT", "DOUBLE")
+
+
+class Table:
+    """A file as a DuckDB view. Use as a context manager; DuckDB keeps what does not fit into memory on disk."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.types: dict[str, str] = {}
+        self._connection = duckdb.connect(":memory:")
+
+    def is_number(self, column: str) -> bool:
+        """Whether the file stores the column as numbers."""
+        return self.types[column].startswith((*_NUMBERS, *_FLOATS, "DECIMAL"))
+
+    def __enter__(self) -> Table:
+        path = self.path
+        if not path.is_file():
+            raise InputError(f"{path} is not a file")
+        suffixes = [s.lower() for s in path.suffixes]
+        reader = "read_parquet" if suffixes[-1:] == [".parquet"] else "read_csv"
+        if reader == "read_csv" and not {".csv", ".tsv", ".txt"} & set(suffixes):
+            raise InputError(f"{path.name}: expected a .parquet, .csv, .csv.gz or .tsv file")
+        try:
+            # Timestamps without a zone are UTC wherever this runs.
+            self._connection.execute("SET TimeZone = 'UTC'")
+            self._connection.execute("SET threads = 2")
+            name = str(path).replace("'", "''")
+            self._connection.execute(f"CREATE VIEW source AS SELECT * FROM {reader}('{name}')")
+            rows = self._connection.execute("DESCRIBE source").fetchall()
+        except (duckdb.Error, UnicodeDecodeError) as error:
+            raise InputError(f"{path.name} cannot be read: {_first_line(error)}") from error
+        self.types = {str(row[0]): str(row[1]).upper() for row in rows}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+
+    def require(self, columns: Sequence[str]) -> None:
+        """Check that the file has these columns and at least one row."""
+        for column in columns:
+            if column not in self.types:
+                raise InputError(f"{self.path.name} has no column {column!r}; it has: {', '.join(self.types)}")
+        if self.one("SELECT 1 FROM source LIMIT 1") is None:
+            raise InputError(f"{self.path.name} is empty")
+
+    def seconds(self, column: str) -> str:
+        """SQL for a column of times as epoch seconds, NULL where a time cannot be read."""
+        kind, name = self.types[column], quoted(column)
+        if kind.startswith(("TIMESTAMP", "DATE")):
+            # Microseconds as a whole number: a double of seconds would blur them.
+            return f"(epoch_us({name}::TIMESTAMPTZ) / 1e6)"
+        if self.is_number(column):
+            return f"({name}::DOUBLE)"
+        if kind.startswith("VARCHAR"):
+            return f"(epoch_us(try_cast({name} AS TIMESTAMPTZ)) / 1e6)"
+        raise InputError(f"{self.path.name}: column {column!r} is of type {kind}, which is no time")
+
+    def number(self, column: str) -> str:
+        """SQL for a column of numbers, NULL where a value is none."""
+        return f"(try_cast({quoted(column)} AS DOUBLE))"
+
+    def refuse_bad(self, column: str, condition: str, what: str) -> None:
+        """Raise, with an example, when any row meets ``condition``."""
+        found = self.one(f"SELECT count(*), first({quoted(column)}::VARCHAR) FROM source WHERE {condition}")
+        if found is not None and found[0]:
+            example = "nothing" if found[1] is None else repr(str(found[1])[:60])
+            raise InputError(f"{self.path.name}: {found[0]} rows have {what} in column {column!r}, such as {example}")
+
+    def numpy(self, query: str) -> dict[str, NDArray[np.generic]]:
+        """Run a query and return its columns."""
+        try:
+            found: dict[str, NDArray[np.generic]] = self._connection.execute(query).fetchnumpy()
+        except duckdb.Error as error:
+            raise InputError(f"{self.path.name} cannot be read: {_first_line(error)}") from error
+        return found
+
+    def chunks(self, query: str) -> Iterator[dict[str, NDArray[np.generic]]]:
+        """Run a query and yield its columns piece by piece (about 40,000 rows each), never all at once."""
+        try:
+            result = self._connection.execute(query)
+            while True:
+                frame = result.fetch_df_chunk(20)
+                if not len(frame):
+                    return
+                yield {str(name): frame[name].to_numpy() for name in frame.columns}
+        except duckdb.Error as error:
+            raise InputError(f"{self.path.name} cannot be read: {_first_line(error)}") from error
+
+    def one(self, query: str) -> tuple[int | str | float | None, ...] | None:
+        """Run a query and return its first row."""
+        try:
+            row: tuple[int | str | float | None, ...] | None = self._connection.execute(query).fetchone()
+        except duckdb.Error as error:
+            raise InputError(f"{self.path.name} cannot be read: {_first_line(error)}") from error
+        return row
+
+
+def quoted(column: str) -> str:
+    """Return a column's name as SQL."""
+    return '"' + column.replace('"', '""') + '"'
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or ["unknown error"])[0][:200]

@@ -1,0 +1,344 @@
+"""Applying deltas: rows, histograms, dead letters, ledger and positions in ONE transaction.
+
+A delta's effect and the positions that remember it commit together, so a crash at any point leaves either both or
+neither, and a record that is delivered again finds its position taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import OffsetGap
+from pipeline.store.sql import run, texts, transaction
+from pipeline.windows.delta import applies
+from pipeline.windows.model import MEASURES, Delta, DeltaRows, HistogramRows, WindowKey
+
+__all__ = ["OTHER", "ApplyResult", "DeltaApplier", "KeyTable", "SourcePosition", "merge_rows"]
+
+Source = tuple[str, int]
+
+#: Where pools (or dimension values) beyond the limit are counted.
+OTHER = "__other__"
+#: Extra dimension values are kept apart up to this many keys per allowed pool.
+_KEYS_PER_POOL = 100
+
+_LEDGER = ("records", "events", "duplicates", "dead_letters", "late", "lost")
+
+
+class SourcePosition(NamedTuple):
+    """How far one source partition has been folded: next offset wanted, newest completion (epoch seconds), idle."""
+
+    next_offset: int
+    max_event_at: float | None
+    idle: bool
+
+
+@dataclass(slots=True)
+class ApplyResult:
+    """What one call of ``apply`` did.
+
+    ``repeated`` records lay below the stored position of their delta partition, ``dropped`` ones repeated offsets of
+    their source partition. ``gaps`` were not applied and their delta position was not moved past them. ``events`` were
+    added to windows; ``late_events`` of them to windows that had closed. ``positions`` holds the source partitions that
+    moved.
+    """
+
+    applied: int = 0
+    dropped: int = 0
+    repeated: int = 0
+    undecodable: int = 0
+    events: int = 0
+    late_events: int = 0
+    gaps: list[OffsetGap] = field(default_factory=list)
+    positions: dict[Source, SourcePosition] = field(default_factory=dict)
+    delta_positions: dict[int, int] = field(default_factory=dict)
+
+
+class KeyTable:
+    """The durable table of window keys; decides which keys fold into ``__other__``."""
+
+    def __init__(self, connection: Any, max_pools: int) -> None:
+        self._connection = connection
+        self._max_pools = max_pools
+        self.reload()
+
+    def reload(self) -> None:
+        """Forget what was not committed."""
+        rows = self._connection.execute("SELECT key_id, model, pool, dims FROM keys").fetchall()
+        self._ids: dict[WindowKey, int] = {WindowKey(*names): key_id for key_id, *names in rows}
+        self._pools = {(key.model, key.pool) for key in self._ids}
+        self._new: list[WindowKey] = []
+
+    def ids(self, keys: Sequence[WindowKey]) -> NDArray[np.int64]:
+        """Return the ids of keys, new ones included; ``write`` makes these durable."""
+        return np.array([self._id(key) for key in keys], np.int64)
+
+    def write(self) -> None:
+        """Insert the new keys; call inside the transaction that uses them."""
+        if self._new:
+            batch = {
+                "key_id": np.array([self._ids[key] for key in self._new], np.int64),
+                "model": texts([key.model for key in self._new]),
+                "pool": texts([key.pool for key in self._new]),
+                "dims": texts([key.dims for key in self._new]),
+            }
+            run(self._connection, "INSERT INTO keys SELECT key_id, model, pool, dims FROM batch", batch)
+            self._new = []
+
+    def _id(self, key: WindowKey) -> int:
+        found = self._ids.get(key)
+        if found is not None:
+            return found
+        if (key.model, key.pool) not in self._pools and len(self._pools) >= self._max_pools:
+            key = WindowKey(OTHER, OTHER, "")
+        elif key.dims and len(self._ids) >= self._max_pools * _KEYS_PER_POOL:
+            key = key._replace(dims=OTHER)
+        if key not in self._ids:
+            self._ids[key] = len(self._ids)
+            self._new.append(key)
+            if key.model != OTHER:
+                self._pools.add((key.model, key.pool))
+        return self._ids[key]
+
+
+class DeltaApplier:
+    """Applies delta records; owns the in-memory copy of the positions. One per file, used by one thread at a time."""
+
+    def __init__(self, connection: Any, keys: KeyTable) -> None:
+        self._connection = connection
+        self._keys = keys
+        self.reload()
+
+    def reload(self) -> None:
+        """Read the positions that are committed."""
+        rows = self._connection.execute("SELECT delta_partition, next_offset FROM delta_positions").fetchall()
+        self.delta_positions: dict[int, int] = dict(rows)
+        rows = self._connection.execute(
+            "SELECT topic, source_partition, next_offset, max_event_at, idle FROM source_positions"
+        ).fetchall()
+        self.source_positions = {(topic, p): SourcePosition(*rest) for topic, p, *rest in rows}
+
+    def apply(self, records: Sequence[tuple[int, int, Delta | None]], last_closed: int | None) -> ApplyResult:
+        """Apply records (delta partition, delta offset, delta or None) in order; see ``Store.apply``."""
+        plan = _Plan(self.delta_positions, self.source_positions, last_closed)
+        for delta_partition, delta_offset, delta in records:
+            plan.add(delta_partition, delta_offset, delta)
+        if not plan.moved:
+            return plan.result
+        try:
+            with transaction(self._connection):
+                self._write(plan)
+        except BaseException:
+            self._keys.reload()
+            raise
+        self.delta_positions.update(plan.result.delta_positions)
+        self.source_positions.update(plan.result.positions)
+        return plan.result
+
+    def _write(self, plan: _Plan) -> None:
+        merge_rows(self._connection, self._keys, [(d.keys, d.rows, d.histograms) for d in plan.deltas])
+        self._write_dead_letters(plan.deltas)
+        _merge(
+            self._connection,
+            "ledger",
+            ("topic", "source_partition"),
+            {
+                "topic": texts([topic for topic, _ in plan.ledger]),
+                "source_partition": _ints(p for _, p in plan.ledger),
+                **{name: _ints(entry[i] for entry in plan.ledger.values()) for i, name in enumerate(_LEDGER)},
+            },
+            add=_LEDGER,
+        )
+        positions = plan.result.positions
+        _merge(
+            self._connection,
+            "source_positions",
+            ("topic", "source_partition"),
+            {
+                "topic": texts([topic for topic, _ in positions]),
+                "source_partition": _ints(p for _, p in positions),
+                "next_offset": _ints(p.next_offset for p in positions.values()),
+                "max_event_at": np.array([p.max_event_at for p in positions.values()], np.float64),
+                "idle": np.array([p.idle for p in positions.values()], np.bool_),
+            },
+            replace=("next_offset", "max_event_at", "idle"),
+        )
+        moved = plan.moved
+        _merge(
+            self._connection,
+            "delta_positions",
+            ("delta_partition",),
+            {
+                "delta_partition": _ints(moved),
+                "next_offset": _ints(plan.result.delta_positions[p] for p in moved),
+                "applied": _ints(counts[0] for counts in moved.values()),
+                "dropped": _ints(counts[1] for counts in moved.values()),
+                "undecodable": _ints(counts[2] for counts in moved.values()),
+            },
+            replace=("next_offset",),
+            add=("applied", "dropped", "undecodable"),
+        )
+
+    def _write_dead_letters(self, deltas: Sequence[Delta]) -> None:
+        dead = [(delta, letter) for delta in deltas for letter in delta.dead_letters]
+        if dead:
+            batch = {
+                "topic": texts([delta.topic for delta, _ in dead]),
+                "source_partition": _ints(delta.partition for delta, _ in dead),
+                "source_offset": _ints(letter.offset for _, letter in dead),
+                "reason": texts([letter.reason for _, letter in dead]),
+                "detail": texts([letter.detail for _, letter in dead]),
+            }
+            run(
+                self._connection,
+                "INSERT INTO dead_letters SELECT topic, source_partition, source_offset, reason, detail FROM batch",
+                batch,
+            )
+
+
+class _Plan:
+    """Decides, without the database, what a sequence of records comes to."""
+
+    def __init__(
+        self,
+        delta_positions: dict[int, int],
+        source_positions: dict[Source, SourcePosition],
+        last_closed: int | None,
+    ) -> None:
+        self._delta_positions = delta_positions
+        self._source_positions = source_positions
+        self._last_closed = last_closed
+        self._blocked: set[int] = set()
+        self.result = ApplyResult()
+        self.deltas: list[Delta] = []
+        self.ledger: dict[Source, list[int]] = {}
+        self.moved: dict[int, list[int]] = {}  # delta partition: applied, dropped, undecodable
+
+    def add(self, delta_partition: int, delta_offset: int, delta: Delta | None) -> None:
+        result = self.result
+        if delta_partition in self._blocked:
+            return
+        at = result.delta_positions.get(delta_partition, self._delta_positions.get(delta_partition, 0))
+        if delta_offset < at:
+            result.repeated += 1
+            return
+        if delta is None:
+            self.moved.setdefault(delta_partition, [0, 0, 0])[2] += 1
+            result.undecodable += 1
+            result.delta_positions[delta_partition] = delta_offset + 1
+            return
+        source = (delta.topic, delta.partition)
+        position = result.positions.get(source, self._source_positions.get(source))
+        verdict = applies(None if position is None else position.next_offset, delta)
+        if verdict == "gap":
+            assert position is not None
+            self._blocked.add(delta_partition)
+            result.gaps.append(OffsetGap(*source, position.next_offset, delta.from_offset))
+            return
+        counts = self.moved.setdefault(delta_partition, [0, 0, 0])
+        result.delta_positions[delta_partition] = delta_offset + 1
+        if verdict == "drop":
+            counts[1] += 1
+            result.dropped += 1
+            return
+        counts[0] += 1
+        result.applied += 1
+        self._account(source, position, delta)
+
+    def _account(self, source: Source, position: SourcePosition | None, delta: Delta) -> None:
+        times = [t for t in (delta.max_event_at, position and position.max_event_at) if t is not None]
+        self.result.positions[source] = SourcePosition(
+            delta.through_offset + 1, max(times) if times else None, delta.idle
+        )
+        late = 0
+        if self._last_closed is not None:
+            requests = delta.rows.measures[0]
+            late = sum(n for w, n in zip(delta.rows.window, requests, strict=True) if w < self._last_closed)
+        self.result.events += delta.events
+        self.result.late_events += late
+        entry = self.ledger.setdefault(source, [0] * len(_LEDGER))
+        adds = (delta.records, delta.events, delta.duplicates, len(delta.dead_letters), late, delta.lost)
+        for i, n in enumerate(adds):
+            entry[i] += n
+        self.deltas.append(delta)
+
+
+def merge_rows(
+    connection: Any, keys: KeyTable, parts: Sequence[tuple[Sequence[WindowKey], DeltaRows, HistogramRows]]
+) -> None:
+    """Add window rows and histogram counts to the file; call inside a transaction."""
+    windows, key_ids, measures, completed = [], [], [], []
+    cells: list[NDArray[np.int64]] = []
+    for part_keys, rows, histograms in parts:
+        if not rows.window:
+            continue
+        window = np.array(rows.window, np.int64)
+        key_id = keys.ids(part_keys)[np.array(rows.key, np.int64)]
+        windows.append(window)
+        key_ids.append(key_id)
+        measures.append(np.array(rows.measures, np.int64))
+        completed.append(np.array(rows.max_completed_ms, np.int64))
+        row = np.array(histograms.row, np.int64)
+        cells.append(
+            np.stack(
+                [window[row], key_id[row], _ints(histograms.metric), _ints(histograms.bucket), _ints(histograms.n)]
+            )
+        )
+    if not windows:
+        return
+    keys.write()
+    batch = {
+        "window_start": np.concatenate(windows),
+        "key_id": np.concatenate(key_ids),
+        **dict(zip(MEASURES, np.concatenate(measures, axis=1), strict=True)),
+        "max_completed_ms": np.concatenate(completed),
+    }
+    run(connection, _MERGE_WINDOWS, batch)
+    names = ("window_start", "key_id", "metric", "bucket", "n")
+    run(connection, _INSERT_HISTOGRAMS, dict(zip(names, np.concatenate(cells, axis=1), strict=True)))
+
+
+_SUMS = ", ".join(f"sum({name}) AS {name}" for name in MEASURES)
+_MERGE_WINDOWS = f"""
+MERGE INTO windows AS t
+USING (SELECT window_start, key_id, {_SUMS}, max(max_completed_ms) AS max_completed_ms FROM batch GROUP BY ALL) AS s
+ON t.window_start = s.window_start AND t.key_id = s.key_id
+WHEN MATCHED THEN UPDATE SET {", ".join(f"{name} = t.{name} + s.{name}" for name in MEASURES)},
+    max_completed_ms = greatest(t.max_completed_ms, s.max_completed_ms)
+WHEN NOT MATCHED THEN INSERT (window_start, key_id, {", ".join(MEASURES)}, max_completed_ms)
+    VALUES (s.window_start, s.key_id, {", ".join(f"s.{name}" for name in MEASURES)}, s.max_completed_ms)
+"""
+_INSERT_HISTOGRAMS = """
+INSERT INTO histograms SELECT window_start, key_id, metric, bucket, sum(n) AS n FROM batch GROUP BY ALL
+"""
+
+
+def _merge(
+    connection: Any,
+    table: str,
+    on: Sequence[str],
+    batch: dict[str, NDArray[Any]],
+    replace: Sequence[str] = (),
+    add: Sequence[str] = (),
+) -> None:
+    """Update the rows of a small table by key, insert those that are missing. NaN is stored as NULL."""
+    if not len(batch[on[0]]):
+        return
+    source = {n: f"nullif(s.{n}, 'NaN'::DOUBLE)" if c.dtype == np.float64 else f"s.{n}" for n, c in batch.items()}
+    updates = [f"{n} = {source[n]}" for n in replace] + [f"{n} = t.{n} + s.{n}" for n in add]
+    run(
+        connection,
+        f"MERGE INTO {table} AS t USING (SELECT * FROM batch) AS s ON {' AND '.join(f't.{n} = s.{n}' for n in on)} "
+        f"WHEN MATCHED THEN UPDATE SET {', '.join(updates)} "
+        f"WHEN NOT MATCHED THEN INSERT ({', '.join(batch)}) VALUES ({', '.join(source.values())})",
+        batch,
+    )
+
+
+def _ints(values: Any) -> NDArray[np.int64]:
+    return np.array(list(values), np.int64)

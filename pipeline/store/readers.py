@@ -1,0 +1,206 @@
+"""Read-only queries for the API and the command line: plain dicts and lists, safe from any thread."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import msgspec
+
+from pipeline.store.sql import dict_rows
+from pipeline.store.steps import QUANTILE_COLUMNS
+from pipeline.windows import histogram
+from pipeline.windows.model import HISTOGRAMS
+from pipeline.windows.rollup import CLOSED_MEASURES
+
+__all__ = ["StoreReaders"]
+
+_LATENCY_QUANTILES = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99}
+
+
+class StoreReaders:
+    """Queries over one store. Every thread reads through a cursor of its own and sees committed data only."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+        self._local = threading.local()
+
+    def cursor(self) -> Any:
+        """Return this thread's cursor."""
+        cursor = getattr(self._local, "cursor", None)
+        if cursor is None:
+            cursor = self._local.cursor = self._connection.cursor()
+        return cursor
+
+    def history(self, model: str, pool: str, start: float, end: float, grain_seconds: int) -> list[dict[str, Any]]:
+        """Return one row per window of ``grain_seconds`` that begins in [start, end) and holds anything, ascending.
+
+        A row has ``start`` and ``end`` (epoch seconds) and the sums of ``CLOSED_MEASURES``; and, of the closed windows
+        inside it, ``closed`` (how many), the least ``completeness``, ``gap`` (any), the last ``current_replicas`` and
+        ``ready_replicas`` (None where nothing has closed). Beyond the retention of base windows the sums come from the
+        closed windows.
+        """
+        if grain_seconds <= 0:
+            raise ValueError(f"grain_seconds must be positive, not {grain_seconds}")
+        sums = ", ".join(f"sum({name}) AS {name}" for name in CLOSED_MEASURES)
+        merged = ", ".join(f"coalesce(b.{name}, c.{name}) AS {name}" for name in CLOSED_MEASURES)
+        return dict_rows(
+            self.cursor().execute(
+                f"""
+                WITH b AS (
+                    SELECT window_start // $grain * $grain AS start, {sums}
+                    FROM windows JOIN keys USING (key_id)
+                    WHERE model = $model AND pool = $pool AND window_start >= $start AND window_start < $end
+                    GROUP BY 1
+                ), c AS (
+                    SELECT window_start // $grain * $grain AS start, {sums}, count(*) AS closed,
+                        min(completeness) AS completeness, bool_or(gap) AS gap,
+                        arg_max(current_replicas, window_start) AS current_replicas,
+                        arg_max(ready_replicas, window_start) AS ready_replicas
+                    FROM closed_windows
+                    WHERE model = $model AND pool = $pool AND window_start >= $start AND window_start < $end
+                    GROUP BY 1
+                )
+                SELECT start, start + $grain AS "end", {merged}, coalesce(closed, 0) AS closed, completeness, gap,
+                    current_replicas, ready_replicas
+                FROM b FULL JOIN c USING (start) ORDER BY start
+                """,
+                {
+                    "model": model,
+                    "pool": pool,
+                    "start": int(-(-start // grain_seconds) * grain_seconds),
+                    "end": int(-(-end // grain_seconds) * grain_seconds),
+                    "grain": int(grain_seconds),
+                },
+            )
+        )
+
+    def forecasts(self, model: str, pool: str, signal: str, issued_at: float | None = None) -> list[dict[str, Any]]:
+        """Return the forecasts of one series issued at ``issued_at`` (None: the newest), by horizon.
+
+        A row has ``issued_at``, ``target_at``, ``horizon_seconds`` and ``quantiles`` (a list at ``LEVELS``).
+        """
+        rows = (
+            self.cursor()
+            .execute(
+                f"""
+                SELECT issued_at, horizon_seconds, {", ".join(QUANTILE_COLUMNS)} FROM forecasts
+                WHERE model = $model AND pool = $pool AND signal = $signal AND issued_at = coalesce($issued_at, (
+                    SELECT max(issued_at) FROM forecasts WHERE model = $model AND pool = $pool AND signal = $signal))
+                ORDER BY horizon_seconds
+                """,
+                {"model": model, "pool": pool, "signal": str(signal), "issued_at": issued_at},
+            )
+            .fetchall()
+        )
+        return [
+            {"issued_at": at, "target_at": at + horizon, "horizon_seconds": horizon, "quantiles": list(quantiles)}
+            for at, horizon, *quantiles in rows
+        ]
+
+    def recommendations(self, model: str, pool: str, limit: int = 100) -> list[dict[str, Any]]:
+        """Return the newest recommendations of a pool, newest first, as dicts of ``Recommendation``'s fields."""
+        return self._bodies(
+            "SELECT body FROM recommendations WHERE model = ? AND pool = ? ORDER BY issued_at DESC, generation DESC "
+            "LIMIT ?",
+            [model, pool, max(limit, 0)],
+        )
+
+    def alerts(self, since: float) -> list[dict[str, Any]]:
+        """Return the alerts raised or changed at or after ``since`` (epoch seconds), newest first."""
+        return self._bodies("SELECT body FROM alerts WHERE changed_at >= ? ORDER BY raised_at DESC, alert_id", [since])
+
+    def ledger(self) -> list[dict[str, Any]]:
+        """Return one row per source partition: what became of its records.
+
+        ``records`` = ``events`` + ``duplicates`` + ``dead_letters``; ``late`` of the events came after their window had
+        closed; ``lost`` offsets had left the broker before they were read.
+        """
+        return dict_rows(
+            self.cursor().execute(
+                "SELECT topic, source_partition AS partition, records, events, duplicates, dead_letters, late, lost "
+                "FROM ledger ORDER BY ALL"
+            )
+        )
+
+    def delta_ledger(self) -> list[dict[str, Any]]:
+        """Return one row per delta partition: next offset, and how many deltas were applied, dropped, undecodable."""
+        return dict_rows(self.cursor().execute("SELECT * FROM delta_positions ORDER BY delta_partition"))
+
+    def totals(self) -> dict[str, int]:
+        """Return requests, input_tokens and output_tokens over everything ever stored."""
+        names = ("requests", "input_tokens", "output_tokens")
+        sums = ", ".join(f"coalesce(sum({name}), 0)" for name in names)
+        row = (
+            self.cursor()
+            .execute(
+                f"SELECT {sums} FROM (SELECT {', '.join(names)} FROM windows UNION ALL "
+                f"SELECT {', '.join(names)} FROM retired_totals)"
+            )
+            .fetchone()
+        )
+        return {name: int(value) for name, value in zip(names, row, strict=True)}
+
+    def histograms(self, model: str, pool: str, start: float, end: float) -> dict[str, dict[int, int]]:
+        """Return {histogram name: {bucket: n}} of a pool, merged over the base windows that begin in [start, end)."""
+        rows = (
+            self.cursor()
+            .execute(
+                "SELECT metric, bucket, sum(n)::BIGINT FROM histograms JOIN keys USING (key_id) "
+                "WHERE model = ? AND pool = ? AND window_start >= ? AND window_start < ? GROUP BY ALL",
+                [model, pool, start, end],
+            )
+            .fetchall()
+        )
+        merged: dict[str, dict[int, int]] = {name: {} for name in HISTOGRAMS}
+        for metric, bucket, n in rows:
+            merged[HISTOGRAMS[metric]][bucket] = n
+        return merged
+
+    def latency_quantiles(self, model: str, pool: str, start: float, end: float) -> dict[str, dict[str, float | None]]:
+        """Return {histogram name: {p50, p90, p95, p99}} of a pool over [start, end); None where nothing is known.
+
+        Values are within 1 % of an observed one; names and units are those of ``HISTOGRAMS``.
+        """
+        return {
+            name: {label: histogram.quantile(counts, q) for label, q in _LATENCY_QUANTILES.items()}
+            for name, counts in self.histograms(model, pool, start, end).items()
+        }
+
+    def e2e_histogram(self, since: float, until: float) -> dict[tuple[str, str], dict[int, int]]:
+        """Return {(model, pool): {bucket: n}} of ``e2e_seconds`` over the base windows that begin in [since, until)."""
+        rows = (
+            self.cursor()
+            .execute(
+                "SELECT model, pool, bucket, sum(n)::BIGINT FROM histograms JOIN keys USING (key_id) "
+                "WHERE metric = ? AND window_start >= ? AND window_start < ? GROUP BY ALL",
+                [HISTOGRAMS.index("e2e_seconds"), since, until],
+            )
+            .fetchall()
+        )
+        merged: dict[tuple[str, str], dict[int, int]] = {}
+        for model, pool, bucket, n in rows:
+            merged.setdefault((model, pool), {})[bucket] = n
+        return merged
+
+    def dead_letters(self, limit: int = 100) -> list[dict[str, Any]]:
+        """Return refused records, by topic, partition and falling offset."""
+        return dict_rows(
+            self.cursor().execute(
+                'SELECT topic, source_partition AS partition, source_offset AS "offset", reason, detail '
+                "FROM dead_letters ORDER BY topic, source_partition, source_offset DESC LIMIT ?",
+                [max(limit, 0)],
+            )
+        )
+
+    def dead_letter_reasons(self) -> dict[str, int]:
+        """Return {reason: how many}."""
+        return dict(self.cursor().execute("SELECT reason, count(*) FROM dead_letters GROUP BY 1 ORDER BY 1").fetchall())
+
+    def pools(self) -> list[tuple[str, str]]:
+        """Return every (model, pool) that has been seen, sorted."""
+        return self.cursor().execute("SELECT DISTINCT model, pool FROM keys ORDER BY ALL").fetchall()  # type: ignore[no-any-return]
+
+    def _bodies(self, query: str, parameters: list[Any]) -> list[dict[str, Any]]:
+        rows = self.cursor().execute(query, parameters).fetchall()
+        return [msgspec.json.decode(body) for (body,) in rows]

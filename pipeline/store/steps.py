@@ -1,0 +1,148 @@
+"""What each step of the engine leaves behind: closed windows, forecasts, recommendations, alerts, snapshots."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import groupby
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from pipeline.advise.model import StepInput, StepOutput
+from pipeline.store.sql import run, texts
+from pipeline.windows.model import ClosedWindow
+from pipeline.windows.rollup import CLOSED_MEASURES
+
+__all__ = ["closed_since", "latest_snapshot", "write_step"]
+
+QUANTILE_COLUMNS = ("q05", "q10", "q25", "q50", "q75", "q90", "q95", "q99")
+
+#: Snapshots kept: the newest, and one before it in case the newest cannot be read.
+_SNAPSHOTS = 2
+
+_CLOSED_FIELDS = (
+    "window_start",
+    "grain_seconds",
+    "model",
+    "pool",
+    *CLOSED_MEASURES,
+    "completeness",
+    "gap",
+    "current_replicas",
+    "ready_replicas",
+)
+
+
+def write_step(connection: Any, output: StepOutput, snapshot: bytes | None) -> None:
+    """Write everything one step says; call inside a transaction."""
+    connection.execute("INSERT INTO steps VALUES (?)", [output.as_of])
+    _write_windows(connection, output)
+    _write_forecasts(connection, output)
+    _write_recommendations(connection, output)
+    _write_alerts(connection, output)
+    if snapshot is not None:
+        connection.execute("INSERT INTO snapshots VALUES (?, ?)", [output.as_of, snapshot])
+        connection.execute(
+            "DELETE FROM snapshots WHERE as_of NOT IN (SELECT as_of FROM snapshots ORDER BY as_of DESC LIMIT ?)",
+            [_SNAPSHOTS],
+        )
+
+
+def latest_snapshot(cursor: Any) -> tuple[int, bytes] | None:
+    """Return (as_of, bytes) of the newest snapshot."""
+    row = cursor.execute("SELECT as_of, body FROM snapshots ORDER BY as_of DESC LIMIT 1").fetchone()
+    return None if row is None else (int(row[0]), bytes(row[1]))
+
+
+def closed_since(cursor: Any, as_of: int, chunk_rows: int = 10_000) -> Iterator[StepInput]:
+    """Yield the steps after ``as_of`` in order, each with its windows in the order in which they were recorded."""
+    fields = ", ".join(f"w.{name}" for name in _CLOSED_FIELDS)
+    cursor.execute(
+        f"SELECT s.as_of, {fields} FROM steps s LEFT JOIN closed_windows w ON w.as_of = s.as_of "
+        "WHERE s.as_of > ? ORDER BY s.as_of, w.seq",
+        [as_of],
+    )
+    rows = iter(lambda: cursor.fetchmany(chunk_rows), [])
+    for step, group in groupby((row for chunk in rows for row in chunk), key=lambda row: row[0]):
+        windows = tuple(_closed_window(row[1:]) for row in group if row[1] is not None)
+        yield StepInput(as_of=int(step), windows=windows)
+
+
+def _closed_window(row: tuple[Any, ...]) -> ClosedWindow:
+    values = dict(zip(_CLOSED_FIELDS, row, strict=True))
+    return ClosedWindow(start=values.pop("window_start"), **values)
+
+
+def _write_windows(connection: Any, output: StepOutput) -> None:
+    windows = output.windows
+    if not windows:
+        return
+    batch: dict[str, Any] = {
+        "seq": np.arange(len(windows)),
+        "window_start": np.array([w.start for w in windows], np.int64),
+        "grain_seconds": np.array([w.grain_seconds for w in windows], np.int64),
+        "model": texts([w.model for w in windows]),
+        "pool": texts([w.pool for w in windows]),
+        # As text, since sums may pass 64 bits.
+        **{name: texts([str(getattr(w, name)) for w in windows]) for name in CLOSED_MEASURES},
+        "completeness": np.array([w.completeness for w in windows], np.float64),
+        "gap": np.array([w.gap for w in windows], np.bool_),
+        **{
+            name: np.array([-1 if getattr(w, name) is None else getattr(w, name) for w in windows], np.int64)
+            for name in ("current_replicas", "ready_replicas")
+        },
+    }
+    sums = ", ".join(f"{name}::HUGEINT" for name in CLOSED_MEASURES)
+    run(
+        connection,
+        f"INSERT INTO closed_windows SELECT {int(output.as_of)}, seq, window_start, grain_seconds, model, pool, "
+        f"{sums}, completeness, gap, nullif(current_replicas, -1), nullif(ready_replicas, -1) FROM batch",
+        batch,
+    )
+
+
+def _write_forecasts(connection: Any, output: StepOutput) -> None:
+    forecasts = output.forecasts
+    if not forecasts:
+        return
+    quantiles = np.array([f.quantiles for f in forecasts], np.float64)
+    batch: dict[str, Any] = {
+        "model": texts([f.series.model for f in forecasts]),
+        "pool": texts([f.series.pool for f in forecasts]),
+        "signal": texts([str(f.series.signal) for f in forecasts]),
+        "issued_at": np.array([f.issued_at for f in forecasts], np.float64),
+        "horizon_seconds": np.array([f.horizon_seconds for f in forecasts], np.int64),
+        **{name: np.ascontiguousarray(quantiles[:, i]) for i, name in enumerate(QUANTILE_COLUMNS)},
+    }
+    run(connection, f"INSERT INTO forecasts SELECT {', '.join(batch)} FROM batch", batch)
+
+
+def _write_recommendations(connection: Any, output: StepOutput) -> None:
+    advice = output.recommendations
+    if not advice:
+        return
+    batch: dict[str, Any] = {
+        "model": texts([r.model for r in advice]),
+        "pool": texts([r.pool for r in advice]),
+        "issued_at": np.array([r.issued_at for r in advice], np.float64),
+        "generation": np.array([r.generation for r in advice], np.int64),
+        "body": texts([msgspec.json.encode(r).decode() for r in advice]),
+    }
+    run(connection, f"INSERT INTO recommendations SELECT {', '.join(batch)} FROM batch", batch)
+
+
+def _write_alerts(connection: Any, output: StepOutput) -> None:
+    alerts = {alert.alert_id: alert for alert in output.alerts}.values()  # the last word on an episode wins
+    if not alerts:
+        return
+    batch: dict[str, Any] = {
+        "alert_id": texts([a.alert_id for a in alerts]),
+        "model": texts([a.model for a in alerts]),
+        "pool": texts([a.pool for a in alerts]),
+        "raised_at": np.array([a.raised_at for a in alerts], np.float64),
+        "changed_at": np.full(len(alerts), output.as_of, np.float64),
+        "body": texts([msgspec.json.encode(a).decode() for a in alerts]),
+    }
+    run(connection, "DELETE FROM alerts WHERE alert_id IN (SELECT alert_id FROM batch)", batch)
+    run(connection, f"INSERT INTO alerts SELECT {', '.join(batch)} FROM batch", batch)

@@ -1,0 +1,190 @@
+"""The window store: one DuckDB file, one owner, one writer.
+
+Calls that write (``apply``, ``record_step``, ``backfill``, ``retain``) must not overlap; the caller serialises them,
+usually in one writer thread. Everything else may be called from any thread at any time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Self
+
+import duckdb
+import numpy as np
+
+from pipeline.advise.model import StepInput, StepOutput
+from pipeline.errors import StoreError
+from pipeline.settings import StoreSettings, WindowSettings
+from pipeline.store import retention, steps
+from pipeline.store.apply import ApplyResult, DeltaApplier, KeyTable, SourcePosition, merge_rows
+from pipeline.store.migrations import connect
+from pipeline.store.readers import StoreReaders
+from pipeline.store.sql import transaction
+from pipeline.windows.fold import take_rows
+from pipeline.windows.model import ClosedWindow, Delta, DeltaRows, HistogramRows, WindowKey
+from pipeline.windows.rollup import CLOSED_MEASURES, closed_window
+
+__all__ = ["BACKFILL_TOPIC", "Store"]
+
+#: The ledger's name for rows that did not come through Kafka.
+BACKFILL_TOPIC = "(backfill)"
+
+
+class Store(StoreReaders):
+    """One DuckDB file; see the module for who may call what. Open it with ``Store.open``."""
+
+    def __init__(self, connection: Any, settings: StoreSettings, windows: WindowSettings) -> None:
+        super().__init__(connection)
+        self._settings = settings
+        self._windows = windows
+        self._keys = KeyTable(connection, windows.max_pools)
+        self._applier = DeltaApplier(connection, self._keys)
+        self._last_closed = self._read_last_closed()
+
+    @classmethod
+    def open(cls, path: Path, settings: StoreSettings | None = None, windows: WindowSettings | None = None) -> Self:
+        """Open or create a store; ``Path(":memory:")`` gives one that is never written down.
+
+        Raises:
+            StoreLocked: another process owns the file.
+            StoreTooNew: a newer version of Tokentide wrote it.
+            StoreError: it is no Tokentide store, or it cannot be opened.
+        """
+        settings = settings or StoreSettings()
+        return cls(connect(path, settings.memory_limit), settings, windows or WindowSettings())
+
+    def close(self) -> None:
+        """Write the file out and release it."""
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def apply(self, records: Sequence[tuple[int, int, Delta | None]]) -> ApplyResult:
+        """Apply records of the delta topic, (delta partition, delta offset, delta), in ONE transaction.
+
+        None stands for a record that is no delta: it is counted and passed over. A delta that leaves a gap is not
+        applied and stops its delta partition; the other partitions go on, and the gap is in the result.
+
+        Raises:
+            StoreError: DuckDB refused; nothing has changed.
+        """
+        return self._applier.apply(records, self._last_closed)
+
+    def delta_positions(self) -> dict[int, int]:
+        """Return {delta partition: next offset to read}."""
+        return dict(self._applier.delta_positions)
+
+    def source_positions(self) -> dict[tuple[str, int], SourcePosition]:
+        """Return {(topic, partition): position} of the request topic as folded so far."""
+        return dict(self._applier.source_positions)
+
+    def last_closed(self) -> int | None:
+        """Return the end of the last closed window, epoch seconds."""
+        return self._last_closed
+
+    def first_open_window(self) -> int | None:
+        """Return the start of the first window still open: after the last closed one, else the first with data."""
+        if self._last_closed is not None:
+            return self._last_closed
+        (first,) = self.cursor().execute("SELECT min(window_start) FROM windows").fetchone()
+        grain = self._windows.grain_seconds
+        return None if first is None else int(first) // grain * grain
+
+    def window_sums(self, start: int, end: int) -> list[ClosedWindow]:
+        """Return the sums over [start, end) of every (model, pool) with data in it, dimensions added up, sorted."""
+        sums = ", ".join(f"sum({name})" for name in CLOSED_MEASURES)
+        rows = (
+            self.cursor()
+            .execute(
+                f"SELECT model, pool, {sums} FROM windows JOIN keys USING (key_id) "
+                "WHERE window_start >= ? AND window_start < ? GROUP BY model, pool ORDER BY model, pool",
+                [start, end],
+            )
+            .fetchall()
+        )
+        return [closed_window(start, end - start, model, pool, values) for model, pool, *values in rows]
+
+    def record_step(self, output: StepOutput, snapshot: bytes | None = None) -> None:
+        """Write one step (closed windows, forecasts, recommendations, alerts, snapshot) in ONE transaction.
+
+        Raises:
+            StoreError: the step is not after the last one, or DuckDB refused; nothing has changed.
+        """
+        if self._last_closed is not None and output.as_of <= self._last_closed:
+            raise StoreError(f"step {output.as_of} is not after the last one, {self._last_closed}")
+        with transaction(self._connection):
+            steps.write_step(self._connection, output, snapshot)
+        self._last_closed = output.as_of
+
+    def latest_snapshot(self) -> tuple[int, bytes] | None:
+        """Return (as_of, bytes) of the newest snapshot of the engine."""
+        return steps.latest_snapshot(self.cursor())
+
+    def closed_since(self, as_of: int) -> Iterator[StepInput]:
+        """Yield the steps after ``as_of``, in order: what the engine has to see again after ``latest_snapshot``."""
+        return steps.closed_since(self._connection.cursor(), as_of)
+
+    def backfill(self, keys: Sequence[WindowKey], rows: DeltaRows, histograms: HistogramRows) -> int:
+        """Store whole base rows that did not come through Kafka; return how many events they added.
+
+        A row whose (window, key) is stored already is left out, so a second call changes nothing. The ledger counts
+        the events under ``BACKFILL_TOPIC``.
+
+        Raises:
+            StoreError: DuckDB refused; nothing has changed.
+        """
+        if not rows.window:
+            return 0
+        try:
+            with transaction(self._connection):
+                return self._insert_missing(keys, rows, histograms)
+        except BaseException:
+            self._keys.reload()
+            raise
+
+    def retain(self, now: float) -> None:
+        """Delete what is older than its retention at ``now`` (event time, epoch seconds) and compact the file.
+
+        Raises:
+            StoreError: DuckDB refused; nothing has changed.
+        """
+        with transaction(self._connection):
+            retention.delete_expired(self._connection, now, self._settings)
+        with suppress(duckdb.Error):  # a reader is busy; DuckDB checkpoints by itself later
+            self._connection.execute("CHECKPOINT")
+
+    def export_parquet(self, folder: Path) -> list[Path]:
+        """Write every table as ``folder/TABLE.parquet``; return the paths."""
+        return retention.export_parquet(self.cursor(), folder)
+
+    def _insert_missing(self, keys: Sequence[WindowKey], rows: DeltaRows, histograms: HistogramRows) -> int:
+        key_ids = self._keys.ids(keys)[np.array(rows.key, np.int64)]
+        first, last = min(rows.window), max(rows.window)
+        stored = set(
+            self._connection.execute(
+                "SELECT window_start, key_id FROM windows WHERE window_start BETWEEN ? AND ?", [first, last]
+            ).fetchall()
+        )
+        missing = [i for i, cell in enumerate(zip(rows.window, key_ids.tolist(), strict=True)) if cell not in stored]
+        part = take_rows(rows, histograms, missing)
+        merge_rows(self._connection, self._keys, [(keys, *part)])
+        added = sum(part[0].measures[0])
+        self._connection.execute(
+            "INSERT INTO ledger SELECT $topic, 0, 0, 0, 0, 0, 0, 0 WHERE NOT EXISTS (FROM ledger WHERE topic = $topic)",
+            {"topic": BACKFILL_TOPIC},
+        )
+        self._connection.execute(
+            "UPDATE ledger SET records = records + $n, events = events + $n WHERE topic = $topic",
+            {"n": added, "topic": BACKFILL_TOPIC},
+        )
+        return added
+
+    def _read_last_closed(self) -> int | None:
+        (as_of,) = self._connection.execute("SELECT max(as_of) FROM steps").fetchone()
+        return None if as_of is None else int(as_of)

@@ -1,0 +1,270 @@
+"""The aggregator: request events in, deltas out. Stateless: what it must know it learns from the log of deltas.
+
+For each partition: read a batch, fold it into a delta, write the dead letters, write the delta, make sure that nobody
+else wrote in between, and only then acknowledge the batch. On assignment the tail of the delta partition says from which
+source offset on events count; the records of the dedupe horizon before it are read again to remember their ids.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from faust.types import TP
+
+import pipeline
+from pipeline.clock import Clock
+from pipeline.errors import TokentideError
+from pipeline.events.check import EventLimits
+from pipeline.settings import Settings
+from pipeline.stream.app import PipelineApp, instance_id, kafka_app, new_producer
+from pipeline.stream.batch import RecordBatch, batch_topic
+from pipeline.stream.dead_letters import send_dead_letters
+from pipeline.stream.delta_log import DeltaLog
+from pipeline.stream.reader import log_bounds, partition_reader
+from pipeline.stream.stats import StreamStats
+from pipeline.windows.aggregate import PartitionAggregator
+from pipeline.windows.model import Delta
+
+__all__ = ["Aggregator", "aggregator_app"]
+
+_log = logging.getLogger(__name__)
+
+STATS_SECONDS = 10.0
+
+
+@dataclass(slots=True)
+class _Partition:
+    """What is known of one owned partition. ``position``: next source offset that counts. ``read``: next one expected
+    from the consumer (below ``position`` while the dedupe memory is refilled). ``base``: newest record of its delta log.
+    """
+
+    epoch: int
+    position: int
+    read: int
+    base: int
+    folder: PartitionAggregator
+    lost: int = 0
+    written_at: float = 0.0  # monotonic seconds; 0: nothing yet, so that the first heartbeat comes at once
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class Aggregator:
+    """Folds the partitions that Faust assigns; ``consumer`` gives the app's ``BatchConsumer`` once there is one."""
+
+    def __init__(self, settings: Settings, clock: Clock, consumer: Callable[[], Any]) -> None:
+        self._settings = settings
+        self._clock = clock
+        stream = settings.stream
+        self._limits = EventLimits(stream.max_event_bytes, stream.max_age_seconds, stream.max_ahead_seconds)
+        self._producer_id = instance_id(settings)
+        self._partitions: dict[TP, _Partition] = {}
+        self._get_consumer = consumer
+        self._producer: Any = None
+        self._deltas: DeltaLog | None = None
+        self.stats = StreamStats()
+
+    async def start(self) -> None:
+        """Connect the producer.
+
+        Raises:
+            KafkaError: no broker answers.
+        """
+        kafka = self._settings.kafka
+        self._producer = new_producer(self._settings, "aggregate")
+        await self._producer.start()
+        self._deltas = DeltaLog(kafka.bootstrap, kafka.deltas_topic, self._producer)
+
+    async def stop(self) -> None:
+        """Write out what is pending and disconnect."""
+        if self._producer is not None:
+            await self._producer.stop()
+
+    @property
+    def _consumer(self) -> Any:
+        return self._get_consumer()
+
+    async def start_partitions(self, epochs: Mapping[TP, int]) -> dict[TP, int]:
+        """The position source: take over exactly these partitions and say where to start reading each.
+
+        Raises:
+            TokentideError: the source topic ends before what the deltas cover (it was recreated), or the tail of the
+                deltas cannot be understood.
+        """
+        self._partitions = {}
+        starts = {}
+        for tp, epoch in epochs.items():
+            partition = await self._take_over(tp, epoch)
+            self._partitions[tp] = partition
+            starts[tp] = partition.read
+        return starts
+
+    async def _take_over(self, tp: TP, epoch: int) -> _Partition:
+        assert self._deltas is not None
+        stream = self._settings.stream
+        async with partition_reader(self._settings.kafka.bootstrap, tp.topic, tp.partition) as (reader, source):
+            begin, end = await log_bounds(reader, source)
+        state = await self._deltas.state(tp.partition)
+        position = begin if state.position is None else state.position
+        if position > end:
+            raise TokentideError(
+                f"{tp.topic}[{tp.partition}] ends at offset {end}, but deltas cover it up to {position}: the topic was "
+                "recreated; recreate the deltas topic and the store as well"
+            )
+        read = max(begin, position - stream.dedupe_horizon_records)
+        partition = _Partition(epoch, position, read, state.last_offset, self._new_folder(tp))
+        if begin > position:
+            self._note_loss(tp, partition, position, begin)
+        _log.info(
+            "%s[%d]: events count from offset %d, reading from %d", tp.topic, tp.partition, partition.position, read
+        )
+        return partition
+
+    def _new_folder(self, tp: TP) -> PartitionAggregator:
+        return PartitionAggregator(
+            tp.topic,
+            tp.partition,
+            self._producer_id,
+            self._limits,
+            self._settings.stream.dedupe_horizon_records,
+            self._settings.windows.dimensions,
+        )
+
+    def _note_loss(self, tp: TP, partition: _Partition, start: int, end: int) -> None:
+        """Offsets [start, end) are gone from the log; the next delta covers them and says so."""
+        _log.error("%s[%d]: offsets %d..%d are lost to retention", tp.topic, tp.partition, start, end - 1)
+        partition.lost += end - start
+        partition.position = end
+
+    async def take(self, batch: RecordBatch) -> None:
+        """Fold one batch and see its delta into the log; returns when the batch may be acknowledged.
+
+        Raises:
+            ServerUnavailable: the broker refused the delta or a dead letter; the process should restart.
+        """
+        partition = self._partitions.get(batch.tp)
+        if partition is None or partition.epoch != batch.epoch:
+            return  # read before the last seek: it is read again
+        async with partition.lock:
+            await self._fold(batch, partition)
+
+    async def _fold(self, batch: RecordBatch, partition: _Partition) -> None:
+        if batch.first_offset < partition.read:
+            raise TokentideError(f"{batch!r} repeats offsets below {partition.read}")
+        if batch.first_offset > max(partition.read, partition.position):
+            self._note_loss(batch.tp, partition, max(partition.read, partition.position), batch.first_offset)
+        partition.read = batch.next_offset
+        self.stats.batches += 1
+        delta, letters = partition.folder.fold(
+            batch.values,
+            batch.offsets,
+            batch.timestamps,
+            batch.first_offset,
+            batch.next_offset,
+            self._clock.now(),
+            emit_from=partition.position,
+            lost=partition.lost,
+        )
+        if delta is None:
+            return  # only refilled the dedupe memory
+        if letters:
+            await send_dead_letters(
+                self._producer,
+                self._settings.kafka.dead_letters_topic,
+                batch,
+                letters,
+                max_bytes=self._settings.stream.dead_letter_bytes,
+                app_version=pipeline.__version__,
+            )
+        await self._write(batch.tp, partition, delta)
+        self.stats.count(delta)
+
+    async def _write(self, tp: TP, partition: _Partition, delta: Delta) -> None:
+        """Append a delta; when somebody else wrote meanwhile, go on from where the log says."""
+        assert self._deltas is not None
+        delta.base_delta_offset = partition.base
+        offset = await self._deltas.append(delta)
+        reached = await self._deltas.settle(delta, offset)
+        partition.base = offset
+        partition.lost = 0
+        partition.position = delta.through_offset + 1
+        partition.written_at = time.monotonic()
+        if reached == partition.position:
+            return
+        self.stats.realigned += 1
+        partition.position = reached
+        begin = (await self._consumer.earliest_offsets(tp))[tp]
+        partition.read = max(begin, reached - self._settings.stream.dedupe_horizon_records)
+        _log.warning(
+            "%s[%d]: somebody else wrote deltas; events count from offset %d now", tp.topic, tp.partition, reached
+        )
+        partition.folder = self._new_folder(tp)
+        if begin > reached:
+            self._note_loss(tp, partition, reached, begin)
+        partition.epoch = await self._consumer.rewind(tp, partition.read)
+
+    async def beat(self) -> None:
+        """Write a heartbeat for every owned partition that is caught up and had no delta for a while.
+
+        Raises:
+            ServerUnavailable: the broker refused it.
+        """
+        partitions = dict(self._partitions)
+        if not partitions:
+            return
+        owned = self._consumer.assignment()
+        waiting = [tp for tp in partitions if tp in owned]
+        listed = await self._consumer.highwaters(*waiting)  # asks the broker: one that is stuck gets no heartbeats
+        for tp in waiting:
+            partition = partitions[tp]
+            end = max(listed[tp], self._consumer.highwater(tp) or 0)
+            self.stats.lag[tp.partition] = max(0, end - partition.position)
+            silent = time.monotonic() - partition.written_at
+            if partition.position != end or silent < self._settings.stream.heartbeat_seconds:
+                continue
+            async with partition.lock:
+                # Meanwhile a batch may have been folded, or the partition taken away.
+                if partition.position == end and self._partitions.get(tp) is partition:
+                    await self._write(tp, partition, partition.folder.heartbeat(partition.position))
+                    self.stats.heartbeats += 1
+
+    def forget(self, revoked: set[TP]) -> None:
+        """Stop writing for partitions that were taken away."""
+        for tp in revoked:
+            self._partitions.pop(tp, None)
+            self.stats.lag.pop(tp.partition, None)
+
+
+def aggregator_app(settings: Settings, clock: Clock) -> PipelineApp:
+    """The Faust app of one aggregator; ``app.aggregator`` is its ``Aggregator``."""
+    app = kafka_app(settings, "aggregate")
+    aggregator = app.aggregator = Aggregator(settings, clock, lambda: app.consumer)
+    app.resources.append(aggregator)
+    app.transport.position_source = aggregator.start_partitions
+    topic = batch_topic(app, settings.kafka.requests_topic, queued_batches=settings.stream.queued_batches)
+
+    @app.agent(topic, name="aggregate", concurrency=1)  # type: ignore[untyped-decorator]
+    async def aggregate(stream: Any) -> None:
+        async for batch in stream:
+            await aggregator.take(batch)
+
+    @app.on_partitions_revoked.connect  # type: ignore[untyped-decorator]
+    async def forget(_app: Any, revoked: set[TP], **_: Any) -> None:
+        aggregator.forget(revoked)
+
+    @app.task  # type: ignore[untyped-decorator]
+    async def heartbeat() -> None:
+        logged_at = time.monotonic()
+        while not app.should_stop:
+            await app.sleep(settings.stream.heartbeat_seconds / 2)
+            if not app.rebalancing:
+                await aggregator.beat()
+            if time.monotonic() - logged_at >= STATS_SECONDS:
+                logged_at = time.monotonic()
+                aggregator.stats.log()
+
+    return app

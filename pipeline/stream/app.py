@@ -1,0 +1,108 @@
+"""What both Faust apps of the pipeline have in common."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import Any, Protocol
+
+import faust
+from aiokafka import AIOKafkaProducer
+
+from pipeline.settings import Settings
+from pipeline.stream.topics import DELTA_BYTES
+from pipeline.stream.transport import SCHEME
+
+__all__ = ["PipelineApp", "Resource", "instance_id", "kafka_app", "new_producer", "servers"]
+
+
+class Resource(Protocol):
+    """Something that an app needs from before its first record until after its last."""
+
+    async def start(self) -> None:
+        """Begin; an exception keeps the app from starting."""
+        ...
+
+    async def stop(self) -> None:
+        """End; called once, also when ``start`` did not finish."""
+        ...
+
+
+class PipelineApp(faust.App):  # type: ignore[misc]
+    """A Faust app with resources: started before it in order, stopped after it in reverse order."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.resources: list[Resource] = []
+        super().__init__(*args, **kwargs)
+
+    async def on_start(self) -> None:
+        """Start the resources, then the app."""
+        for resource in self.resources:
+            await resource.start()
+        await super().on_start()
+
+    async def on_stop(self) -> None:
+        """Let the agents finish, then stop the resources."""
+        await super().on_stop()
+        for resource in reversed(self.resources):
+            await resource.stop()
+
+    def _create_directories(self) -> None:
+        """No tables, so no folders on disk."""
+
+
+def instance_id(settings: Settings) -> str:
+    """The static group membership of this process: as configured, else host name and process id.
+
+    A configured one lets a restarted process take its partitions back at once; without it the group first waits until
+    the session of the dead member has timed out.
+    """
+    return settings.stream.instance_id or f"{socket.gethostname()}-{os.getpid()}"
+
+
+def servers(bootstrap: str) -> list[str]:
+    """Split ``host:port,host:port`` into its addresses."""
+    return [part.strip() for part in bootstrap.split(",") if part.strip()]
+
+
+def kafka_app(settings: Settings, role: str) -> PipelineApp:
+    """Make a Faust app for ``role`` on the folding transport: in-memory, no web server, no leader topic, no tables.
+
+    An exception in an agent ends the process (Faust's default would skip the record that caused it).
+    """
+    kafka = settings.kafka
+    app = PipelineApp(
+        f"{kafka.group_prefix}-{role}",
+        broker=";".join(f"{SCHEME}://{server}" for server in servers(kafka.bootstrap)),
+        broker_client_id=f"tokentide-{role}",
+        broker_session_timeout=kafka.session_timeout_seconds,
+        broker_heartbeat_interval=min(3.0, kafka.session_timeout_seconds / 5),
+        broker_commit_interval=1.0,
+        consumer_auto_offset_reset="earliest",
+        consumer_group_instance_id=f"{role}-{instance_id(settings)}",
+        store="memory://",
+        agent_supervisor="mode.CrashingSupervisor",
+        cython_optimizations=True,
+        stream_wait_empty=True,
+        table_standby_replicas=0,
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        web_enabled=False,
+    )
+    app.transport.max_batch_records = settings.stream.max_batch_records
+    return app
+
+
+def new_producer(settings: Settings, role: str) -> Any:
+    """Make a producer that waits for all replicas; the caller starts and stops it.
+
+    It is not idempotent on purpose: an idempotent one can hang for ever after a restart of the broker, and what it would
+    prevent (a record twice) is harmless by the rule of deltas.
+    """
+    return AIOKafkaProducer(
+        bootstrap_servers=servers(settings.kafka.bootstrap),
+        client_id=f"tokentide-{role}",
+        acks="all",
+        enable_idempotence=False,
+        max_request_size=DELTA_BYTES,
+    )

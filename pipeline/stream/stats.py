@@ -1,0 +1,53 @@
+"""Counters of one worker, logged periodically and readable by tests and by the watchdog."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from dataclasses import dataclass, field
+
+from pipeline.windows.model import Delta
+
+__all__ = ["StreamStats"]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class StreamStats:
+    """What one aggregator has done since it started. ``lag`` is records not yet folded, by partition."""
+
+    records: int = 0
+    events: int = 0
+    duplicates: int = 0
+    lost: int = 0
+    batches: int = 0
+    deltas: int = 0
+    heartbeats: int = 0
+    realigned: int = 0
+    rejected: Counter[str] = field(default_factory=Counter)
+    lag: dict[int, int] = field(default_factory=dict)
+
+    def count(self, delta: Delta) -> None:
+        """Add one delta that was written."""
+        self.deltas += 1
+        self.records += delta.records
+        self.events += delta.events
+        self.duplicates += delta.duplicates
+        self.lost += delta.lost
+        self.rejected.update(letter.reason for letter in delta.dead_letters)
+
+    def log(self) -> None:
+        """Write one line with the totals."""
+        _log.info(
+            "records=%d events=%d duplicates=%d rejected=%s lost=%d batches=%d deltas=%d realigned=%d lag=%d",
+            self.records,
+            self.events,
+            self.duplicates,
+            dict(self.rejected),
+            self.lost,
+            self.batches,
+            self.deltas,
+            self.realigned,
+            sum(self.lag.values()),
+        )

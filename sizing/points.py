@@ -1,0 +1,167 @@
+"""Predicts one row of a table: latency and throughput of a deployment at a concurrency or a request rate.
+
+Input columns: ``id, model, gpu, gpus_per_node?, tp, pp, ep, dp, precision, kv_precision?, isl, osl, concurrency |
+request_rate, engine?``; empty cells take the defaults of ``Deployment``. Latencies are those of a client: TTFT from
+sending, TPOT = (E2E - TTFT) / (output tokens - 1).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from sizing.catalog import Catalog
+from sizing.errors import DoesNotFit, InvalidInput, SizingError
+from sizing.memory import Resolved, resolve
+from sizing.model import Confidence, Constraint, Deployment, Workload
+from sizing.replica import Latency, ReplicaModel
+from sizing.steptime import StepCoefficients
+
+__all__ = ["OUTPUT_COLUMNS", "TPOT_INTERVAL_RATIOS", "TTFT_INTERVAL_RATIOS", "predict_point"]
+
+OUTPUT_COLUMNS = (
+    "id",
+    "ttft_ms_p50",
+    "ttft_ms_p95",
+    "tpot_ms_p50",
+    "tpot_ms_p95",
+    "tokens_per_second",
+    "fits",
+    "limit",
+    "ttft_ms_lower",
+    "ttft_ms_upper",
+    "tpot_ms_lower",
+    "tpot_ms_upper",
+    "confidence",
+    "error",
+)
+
+#: 5 % and 95 % points of measured over predicted on end-to-end measurements (docs/sizing.md says which and how).
+TPOT_INTERVAL_RATIOS = (0.68, 1.47)
+TTFT_INTERVAL_RATIOS = (0.5, 2.0)
+
+
+def predict_point(
+    row: Mapping[str, Any], *, catalog: Catalog | None = None, coefficients: StepCoefficients | None = None
+) -> dict[str, Any]:
+    """Predict one row; the result has ``OUTPUT_COLUMNS``.
+
+    Times are milliseconds, ``tokens_per_second`` counts output tokens of the whole replica. What cannot be predicted is
+    None, and ``error`` says why; nothing is raised for bad values. ``model`` may be a catalogue name or the content of
+    a Hugging Face ``config.json``.
+    """
+    result: dict[str, Any] = dict.fromkeys(OUTPUT_COLUMNS)
+    result["id"] = row.get("id")
+    result["confidence"] = Confidence.REFUSED.value
+    try:
+        resolved = _resolve(row, catalog)
+        result |= _predict(row, resolved, coefficients)
+    except DoesNotFit as error:
+        result |= {"fits": False, "limit": Constraint.KV_MEMORY.value, "error": str(error)}
+    except SizingError as error:
+        result["error"] = str(error)
+    return result
+
+
+def _resolve(row: Mapping[str, Any], catalog: Catalog | None) -> Resolved:
+    model = row.get("model")
+    if not _given(model):
+        raise InvalidInput("model is missing")
+    catalog = catalog or Catalog()
+    spec = catalog.model(model if isinstance(model, Mapping) else str(model))
+    gpu = catalog.gpu(_text(row, "gpu", ""))
+    per_node = _whole(row, "gpus_per_node", gpu.gpus_per_node)
+    deployment = Deployment(
+        model=spec.name,
+        gpu=gpu.name,
+        tensor_parallel=_whole(row, "tp", 1),
+        pipeline_parallel=_whole(row, "pp", 1),
+        expert_parallel=_whole(row, "ep", 1),
+        data_parallel=_whole(row, "dp", 1),
+        precision=_text(row, "precision", "bf16"),
+        kv_precision=_text(row, "kv_precision", "") or None,
+        max_num_seqs=_whole(row, "max_num_seqs", 1024),
+        max_batched_tokens=_whole(row, "max_batched_tokens", 8192),
+        engine=_text(row, "engine", "vllm"),
+    )
+    named = Catalog({gpu.name: replace(gpu, gpus_per_node=per_node)}, {spec.name: spec})
+    return resolve(deployment, named)
+
+
+def _predict(row: Mapping[str, Any], resolved: Resolved, coefficients: StepCoefficients | None) -> dict[str, Any]:
+    workload = Workload(_number(row, "isl"), _number(row, "osl"))
+    if _given(row.get("concurrency")):
+        concurrency = _number(row, "concurrency")
+        # A closed loop sends when something finishes: its batch does not fluctuate like that of random arrivals.
+        replica = ReplicaModel(resolved, workload, dispersion=0.0, coefficients=coefficients)
+        batch = replica.closed_loop_lane_batch(concurrency)
+        rate = replica.requests_per_second(batch)
+        p50, p95 = (_closed(replica, batch, concurrency, rate, level) for level in (0.5, 0.95))
+    elif _given(row.get("request_rate")):
+        rate = _number(row, "request_rate")
+        replica = ReplicaModel(resolved, workload, coefficients=coefficients)
+        open_batch = replica.lane_batch(rate)
+        if open_batch is None:
+            raise InvalidInput(
+                f"{rate:g} req/s is more than the {replica.saturation_requests_per_second:.3g} req/s at which "
+                f"{replica.limit.value} saturates one replica"
+            )
+        batch = open_batch
+        p50, p95 = replica.latency(batch, 0.5), replica.latency(batch, 0.95)
+    else:
+        raise InvalidInput("neither concurrency nor request_rate is given")
+    extrapolated = "assumed" in resolved.gpu.source or "given by the user" in resolved.model.source
+    return {
+        "ttft_ms_p50": p50.ttft_seconds * 1e3,
+        "ttft_ms_p95": p95.ttft_seconds * 1e3,
+        "tpot_ms_p50": p50.tpot_seconds * 1e3,
+        "tpot_ms_p95": p95.tpot_seconds * 1e3,
+        "tokens_per_second": rate * workload.output_tokens,
+        "fits": True,
+        "limit": replica.limit.value if batch >= 0.99 * replica.max_lane_batch else Constraint.DECODE_LATENCY.value,
+        "ttft_ms_lower": p50.ttft_seconds * 1e3 * TTFT_INTERVAL_RATIOS[0],
+        "ttft_ms_upper": p50.ttft_seconds * 1e3 * TTFT_INTERVAL_RATIOS[1],
+        "tpot_ms_lower": p50.tpot_seconds * 1e3 * TPOT_INTERVAL_RATIOS[0],
+        "tpot_ms_upper": p50.tpot_seconds * 1e3 * TPOT_INTERVAL_RATIOS[1],
+        "confidence": (Confidence.EXTRAPOLATED if extrapolated else Confidence.INTERPOLATED).value,
+    }
+
+
+def _closed(replica: ReplicaModel, batch: float, concurrency: float, rate: float, level: float) -> Latency:
+    latency = replica.latency(batch, level, waiting=False)
+    # Clients beyond the batch wait; by Little's law each passes TTFT + decode in concurrency / rate seconds.
+    queued = concurrency / rate - replica.decode_seconds(batch)
+    return replace(latency, ttft_seconds=max(latency.ttft_seconds, queued))
+
+
+def _given(value: Any) -> bool:
+    return not (value is None or value == "" or (isinstance(value, float) and math.isnan(value)))
+
+
+def _text(row: Mapping[str, Any], key: str, default: str) -> str:
+    value = row.get(key)
+    return str(value).strip() if _given(value) else default
+
+
+def _number(row: Mapping[str, Any], key: str) -> float:
+    value = row.get(key)
+    if not _given(value):
+        raise InvalidInput(f"{key} is missing")
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        raise InvalidInput(f"{key} must be a number, not {str(value)[:40]!r}") from None
+    if not 0 < number < 1e9:
+        raise InvalidInput(f"{key} must be in (0, 1e9), not {number!r}")
+    return number
+
+
+def _whole(row: Mapping[str, Any], key: str, default: int) -> int:
+    if not _given(row.get(key)):
+        return default
+    number = _number(row, key)
+    if number % 1:
+        raise InvalidInput(f"{key} must be a whole number, not {number!r}")
+    return int(number)

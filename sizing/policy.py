@@ -1,0 +1,442 @@
+"""The controller: turns plans into safe advice for one pool, one decision at a time.
+
+Up at once; down only after a consistently lower need, by a limited step, and never on missing or young data. It holds
+what it needs to know between decisions, can be pickled, and reads no clock: same inputs, same advice.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass
+
+from sizing.catalog import Catalog
+from sizing.errors import DoesNotFit, SizingError
+from sizing.model import (
+    Confidence,
+    Constraint,
+    Demand,
+    Deployment,
+    PolicyConfig,
+    Reason,
+    Recommendation,
+    RecommendationState,
+    Slo,
+)
+from sizing.plan import Plan, Planner, check_policy, demand_quantile
+from sizing.steptime import StepCoefficients
+
+__all__ = ["ReplicaController"]
+
+#: Moves up (down) within the plan's interval that are smaller than this share of the fleet are not worth a change.
+_SMALL_UP = 0.05
+_SMALL_DOWN = 0.10
+#: Demand level that what remains after a scale-down must carry, whatever the policy's own quantile.
+_DOWN_LEVEL = 0.9
+
+_REASON_CLASS = {
+    Reason.FORECAST_UP: "up",
+    Reason.OBSERVED_UP: "up",
+    Reason.FORECAST_DOWN: "down",
+    Reason.WITHIN_BAND: "hold",
+    Reason.STABILISING: "hold",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Advice:
+    """What one decision came to, before it is written down."""
+
+    desired: int
+    lower: int
+    upper: int
+    reason: Reason
+    state: RecommendationState
+    message: str
+    constraint: Constraint | None = None
+    clamped_by: tuple[str, ...] = ()
+    plan: Plan | None = None
+    refused: bool = False
+
+
+class ReplicaController:
+    """Advice for one pool: call ``decide`` once per step, in event-time order.
+
+    A deployment that cannot be understood does not raise: its advice is to hold, with reason ``no_profile``.
+
+    Raises:
+        InvalidInput: the policy's limits cannot be.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        pool: str,
+        deployment: Deployment,
+        slo: Slo,
+        policy: PolicyConfig,
+        config_hash: str,
+        accelerator_label: str | None = None,
+        *,
+        catalog: Catalog | None = None,
+        coefficients: StepCoefficients | None = None,
+    ) -> None:
+        check_policy(policy)
+        self.model = model
+        self.pool = pool
+        self.deployment = deployment
+        self.slo = slo
+        self.policy = policy
+        self.config_hash = config_hash
+        self.accelerator_label = accelerator_label or deployment.gpu
+        self._planner: Planner | None = None
+        self._no_profile = ""
+        self._extrapolated = True
+        try:
+            self._planner = Planner(deployment, slo, catalog=catalog, coefficients=coefficients)
+        except SizingError as error:
+            self._no_profile = str(error)
+        else:
+            resolved = self._planner.resolved
+            self._extrapolated = "assumed" in resolved.gpu.source or "given by the user" in resolved.model.source
+        self._desired: int | None = None
+        self._generation = 0
+        self._signature: tuple[object, ...] | None = None
+        # (time, need) of the last stabilisation period; advice never falls below the largest need in it.
+        self._needs: deque[tuple[float, int]] = deque()
+        self._lower_since: float | None = None
+
+    @property
+    def planner(self) -> Planner | None:
+        """The planner behind the advice; None when the deployment could not be understood."""
+        return self._planner
+
+    def decide(
+        self, now: float, demand: Demand | None, current: int | None, *, gap: bool, warm: bool
+    ) -> Recommendation:
+        """Return advice at ``now`` (epoch seconds of event time).
+
+        Args:
+            now: end of the newest window.
+            demand: what the forecast says at the lead time; None when there is no forecast.
+            current: replicas as the fleet reports them; None when unknown.
+            gap: telemetry is missing; nothing is learned and nothing goes down.
+            warm: the forecaster has seen enough to be trusted; before that only observed demand raises the advice.
+
+        Never raises for odd demand: it holds, and says why.
+        """
+        current = None if current is None else max(int(current), 0)
+        advice = self._advise(now, demand, current, gap=gap, warm=warm)
+        if gap or demand is None or advice.state is not RecommendationState.FRESH:
+            # What happened meanwhile is unknown: a lower need must prove itself anew.
+            self._lower_since = None
+            self._needs.clear()
+        return self._write(now, demand, current, advice)
+
+    # -- deciding ---------------------------------------------------------------------------------------------------
+
+    def _reference(self, current: int | None) -> int | None:
+        """What runs or has been asked for already, whichever is more: pending replicas count."""
+        known = [value for value in (current, self._desired) if value is not None]
+        return max(known) if known else None
+
+    def _advise(self, now: float, demand: Demand | None, current: int | None, *, gap: bool, warm: bool) -> _Advice:
+        if self._planner is None:
+            text = f"cannot size {self.model}: {self._no_profile}"
+            return self._hold(current, Reason.NO_PROFILE, RecommendationState.HOLD, text, refused=True)
+        if gap:
+            return self._hold(
+                current, Reason.TELEMETRY_GAP, RecommendationState.DEGRADED, "telemetry is missing: not scaling down"
+            )
+        if demand is None:
+            if not warm:
+                return self._hold(current, Reason.COLD_START, RecommendationState.COLD_START, "no forecast yet")
+            return self._hold(current, Reason.TELEMETRY_GAP, RecommendationState.HOLD, "no demand forecast")
+        try:
+            plan = self._planner.plan(demand if warm else _observed_only(demand), self.policy)
+            observed = self._observed_need(demand, plan)
+            down_need = self._down_need(demand, plan)
+        except DoesNotFit as error:
+            return self._hold(current, Reason.SLO_INFEASIBLE, RecommendationState.HOLD, str(error), refused=True)
+        except SizingError as error:
+            text = f"the demand cannot be used: {error}"
+            return self._hold(current, Reason.TELEMETRY_GAP, RecommendationState.DEGRADED, text)
+        if not warm:
+            return self._cold(current, plan)
+        return self._follow(now, demand, current, plan, observed, down_need)
+
+    def _hold(
+        self,
+        current: int | None,
+        reason: Reason,
+        state: RecommendationState,
+        why: str,
+        *,
+        refused: bool = False,
+    ) -> _Advice:
+        reference = self._reference(current)
+        desired = self.policy.min_replicas if reference is None else max(reference, self.policy.min_replicas)
+        text = f"{why}; holding {_replicas(desired)}"
+        return _Advice(desired, desired, desired, reason, state, text, refused=refused)
+
+    def _cold(self, current: int | None, plan: Plan) -> _Advice:
+        reference = self._reference(current)
+        base = self.policy.min_replicas if reference is None else reference
+        target, clamped = self._limit(max(plan.unclamped, base))
+        # Limits bound what is added; they never take away what runs while nothing is known yet.
+        desired = max(target, base)
+        text = f"cold start: observed {plan.demand_requests_per_second:.3g} req/s needs {_replicas(plan.unclamped)}; "
+        text += f"advising {_replicas(desired)}"
+        return _Advice(
+            desired,
+            min(plan.lower, desired),
+            max(plan.upper, desired),
+            Reason.COLD_START,
+            RecommendationState.COLD_START,
+            text,
+            plan.constraint,
+            clamped,
+            plan,
+        )
+
+    def _follow(
+        self, now: float, demand: Demand, current: int | None, plan: Plan, observed: int, down_need: int
+    ) -> _Advice:
+        wanted = max(plan.unclamped, observed)
+        target, clamped = self._limit(wanted)
+        reference = self._reference(current)
+        by_observed = observed > plan.unclamped
+        up_reason = Reason.OBSERVED_UP if by_observed else Reason.FORECAST_UP
+        self._remember(now, self._limit(max(wanted, down_need))[0])
+
+        if reference is None:
+            desired, reason = target, up_reason
+        elif target > reference:
+            self._lower_since = None
+            desired, reason, clamped = self._up(target, reference, current, plan, up_reason, clamped)
+        elif target < reference:
+            desired, reason, clamped = self._down(now, target, reference, current, clamped)
+            draining = self._desired is not None and self._desired < reference
+            small = not draining and reference - target <= _SMALL_DOWN * reference
+            if small and plan.lower <= reference <= plan.upper and reference <= self.policy.max_replicas:
+                desired, reason, self._lower_since = reference, Reason.WITHIN_BAND, None
+        else:
+            self._lower_since = None
+            desired = target
+            reason = up_reason if current is not None and current < target else Reason.WITHIN_BAND
+        if reason in (Reason.FORECAST_UP, Reason.WITHIN_BAND, Reason.OBSERVED_UP):
+            if wanted > self.policy.max_replicas and desired == self.policy.max_replicas:
+                reason = Reason.MAX_REPLICAS
+            elif wanted < self.policy.min_replicas and desired == self.policy.min_replicas:
+                reason = Reason.MIN_REPLICAS
+        if not plan.operating_point.feasible:
+            reason = Reason.SLO_INFEASIBLE
+        return _Advice(
+            desired,
+            min(plan.lower, desired),
+            max(plan.upper, desired),
+            reason,
+            RecommendationState.FRESH,
+            self._message(demand, plan, reason, desired, current, observed if by_observed else None, now),
+            plan.constraint if plan.operating_point.feasible else Constraint.SLO_INFEASIBLE,
+            clamped,
+            plan,
+        )
+
+    def _up(
+        self,
+        target: int,
+        reference: int,
+        current: int | None,
+        plan: Plan,
+        reason: Reason,
+        clamped: tuple[str, ...],
+    ) -> tuple[int, Reason, tuple[str, ...]]:
+        small = target - reference <= _SMALL_UP * reference
+        if small and reason is Reason.FORECAST_UP and plan.lower <= reference <= plan.upper:
+            return reference, Reason.WITHIN_BAND, clamped
+        running = reference if current is None else current
+        # From nothing, a first step of the same size as from one replica.
+        cap = math.ceil(max(running, 1) * self.policy.max_step_up_ratio)
+        if target > max(cap, reference):
+            return max(cap, reference), Reason.STEP_LIMIT, (*clamped, "max_step_up_ratio")
+        return target, reason, clamped
+
+    def _down(
+        self, now: float, target: int, reference: int, current: int | None, clamped: tuple[str, ...]
+    ) -> tuple[int, Reason, tuple[str, ...]]:
+        if current is not None and self._desired is not None and target <= self._desired < current:
+            # Advised before and not yet done: keep saying it.
+            reference = self._desired
+            if target == reference:
+                return reference, Reason.FORECAST_DOWN, clamped
+        if self._lower_since is None:
+            self._lower_since = now
+        lowest = max(target, *(need for _, need in self._needs))
+        running = current is not None and reference < current
+        waiting = (Reason.FORECAST_DOWN if running else Reason.STABILISING, clamped)
+        if now - self._lower_since < self.policy.scale_down_stabilisation_seconds or lowest >= reference:
+            return reference, *waiting
+        floor = math.ceil(reference * self.policy.max_step_down_ratio) if reference > 1 else 0
+        desired = max(lowest, min(floor, reference - 1))
+        self._lower_since = now  # the next step down must prove itself again
+        if desired > lowest:
+            clamped = (*clamped, "max_step_down_ratio")
+        return desired, Reason.FORECAST_DOWN, clamped
+
+    def _remember(self, now: float, need: int) -> None:
+        """Keep the needs of the stabilisation period; only falling sequences matter for the maximum."""
+        while self._needs and self._needs[-1][1] <= need:
+            self._needs.pop()
+        self._needs.append((now, need))
+        while self._needs and self._needs[0][0] < now - self.policy.scale_down_stabilisation_seconds:
+            self._needs.popleft()
+
+    def _observed_need(self, demand: Demand, plan: Plan) -> int:
+        rate = demand.observed_requests_per_second
+        if rate is None:
+            return 0
+        rate = demand_quantile((0.5,), (rate,), 0.5)
+        capacity = plan.operating_point.requests_per_second
+        return math.ceil(min(rate / capacity, 1e9) - 1e-6)
+
+    def _down_need(self, demand: Demand, plan: Plan) -> int:
+        """Return the replicas that must remain after a scale-down: N/(N-1) of today's load must fit them too."""
+        assert self._planner is not None
+        level = max(_DOWN_LEVEL, self.policy.demand_quantile)
+        need = max(self._planner.needs(demand, level, plan.operating_point).values())
+        return math.ceil(min(need, 1e9) - 1e-6)
+
+    def _limit(self, wanted: int) -> tuple[int, tuple[str, ...]]:
+        if wanted > self.policy.max_replicas:
+            return self.policy.max_replicas, ("max_replicas",)
+        if wanted < self.policy.min_replicas:
+            return self.policy.min_replicas, ("min_replicas",)
+        return wanted, ()
+
+    # -- writing it down --------------------------------------------------------------------------------------------
+
+    def _message(
+        self,
+        demand: Demand,
+        plan: Plan,
+        reason: Reason,
+        desired: int,
+        current: int | None,
+        observed: int | None,
+        now: float,
+    ) -> str:
+        text = plan.message
+        if observed is not None:
+            rate = demand.observed_requests_per_second or 0.0
+            text = (
+                f"observed {rate:.3g} req/s needs {_replicas(observed)} "
+                f"({plan.operating_point.requests_per_second:.3g} req/s each), more than forecast"
+            )
+        if current is not None:
+            text += f"; now {current}"
+        if reason is Reason.STABILISING:
+            since = now - (self._lower_since if self._lower_since is not None else now)
+            wait = self.policy.scale_down_stabilisation_seconds
+            text += f"; lower need for {since:.0f} of {wait:.0f} s, holding {desired}"
+        elif reason is Reason.STEP_LIMIT:
+            text += f"; a step goes to {desired} at most"
+        elif reason is Reason.MAX_REPLICAS:
+            text += f"; the maximum is {desired}"
+        elif desired != plan.unclamped:
+            text += f"; advising {desired}"
+        return text
+
+    def _write(self, now: float, demand: Demand | None, current: int | None, advice: _Advice) -> Recommendation:
+        signature = (advice.desired, _REASON_CLASS.get(advice.reason, advice.reason), advice.state)
+        if signature != self._signature:
+            self._generation += 1
+            self._signature = signature
+        before = current if current is not None else self._desired
+        direction = "hold"
+        if before is not None and advice.desired != before:
+            direction = "up" if advice.desired > before else "down"
+        self._desired = advice.desired
+        confidence = Confidence.EXTRAPOLATED if self._extrapolated else Confidence.INTERPOLATED
+        # How narrow the interval is: 1 when lower and upper agree, 0 when nothing is known.
+        ratio = max(advice.lower, 1) / max(advice.upper, 1) if advice.plan is not None else 0.0
+        return Recommendation(
+            recommendation_id=f"{self.model}|{self.pool}|{self._generation}",
+            model=self.model,
+            pool=self.pool,
+            generation=self._generation,
+            issued_at=now,
+            expires_at=now + self.policy.ttl_seconds,
+            horizon_seconds=demand.horizon_seconds if demand is not None else self.policy.lead_time_seconds,
+            accelerator=self.accelerator_label,
+            accelerators_per_replica=self.deployment.gpus,
+            desired=advice.desired,
+            lower=advice.lower,
+            upper=advice.upper,
+            min_replicas=self.policy.min_replicas,
+            max_replicas=self.policy.max_replicas,
+            current=current,
+            direction=direction,
+            reason=advice.reason,
+            message=advice.message,
+            constraint=advice.constraint,
+            clamped_by=advice.clamped_by,
+            state=advice.state,
+            confidence=Confidence.REFUSED if advice.refused else confidence,
+            confidence_ratio=ratio,
+            evidence=self._evidence(demand, advice.plan),
+            config_hash=self.config_hash,
+        )
+
+    def _evidence(self, demand: Demand | None, plan: Plan | None) -> dict[str, float]:
+        evidence: dict[str, float] = {
+            "lead_time_seconds": self.policy.lead_time_seconds,
+            "demand_quantile": self.policy.demand_quantile,
+            "slo_percentile": self.slo.percentile,
+        }
+        if self.slo.ttft_seconds is not None:
+            evidence["slo_ttft_seconds"] = self.slo.ttft_seconds
+        if self.slo.tpot_seconds is not None:
+            evidence["slo_tpot_seconds"] = self.slo.tpot_seconds
+        if plan is None or demand is None:
+            return evidence
+        for level in (0.1, 0.5, 0.9):
+            value = demand_quantile(demand.levels, demand.requests_per_second, level)
+            evidence[f"forecast_p{level * 100:.0f}_requests_per_second"] = value
+        if demand.observed_requests_per_second is not None:
+            evidence["observed_requests_per_second"] = demand.observed_requests_per_second
+        point = plan.operating_point
+        evidence |= {
+            "horizon_seconds": demand.horizon_seconds,
+            "demand_requests_per_second": plan.demand_requests_per_second,
+            "capacity_requests_per_second_per_replica": point.requests_per_second,
+            "capacity_prefill_tokens_per_second_per_replica": point.prefill_tokens_per_second,
+            "capacity_decode_tokens_per_second_per_replica": point.decode_tokens_per_second,
+            "capacity_kv_tokens_per_replica": point.kv_capacity_tokens,
+            "saturation_requests_per_second_per_replica": point.saturation_requests_per_second,
+            "predicted_ttft_seconds": point.at_slo.ttft_seconds,
+            "predicted_tpot_seconds": point.at_slo.tpot_seconds,
+            "input_tokens": demand.workload.input_tokens,
+            "output_tokens": demand.workload.output_tokens,
+            "cached_share": demand.workload.cached_share,
+            "dispersion": demand.dispersion,
+            "replicas_needed": float(plan.unclamped),
+        }
+        return evidence
+
+
+def _observed_only(demand: Demand) -> Demand:
+    """Return the demand as observed, without the forecast; nothing observed counts as none."""
+    rate = demand.observed_requests_per_second
+    return Demand(
+        levels=(0.5,),
+        requests_per_second=(0.0 if rate is None else rate,),
+        workload=demand.workload,
+        horizon_seconds=0.0,
+        observed_requests_per_second=rate,
+        dispersion=demand.dispersion,
+    )
+
+
+def _replicas(count: int) -> str:
+    return f"{count} replica{'' if count == 1 else 's'}"

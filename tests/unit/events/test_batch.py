@@ -1,0 +1,145 @@
+"""The batch path decides exactly as the single path, record by record."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.errors import EventRejected
+from pipeline.events.batch import decode_batch, dimension_text, from_events
+from pipeline.events.check import EventLimits, check, reference_seconds
+from pipeline.events.codecs import native
+from pipeline.events.model import RequestEvent
+
+NOW = 1_767_225_600.0
+LIMITS = EventLimits(max_bytes=100_000)
+
+
+def event(event_id="a", **changes):
+    values = {"model": "m", "input_tokens": 10, "output_tokens": 5, "status": "ok", "completed_at": NOW}
+    return RequestEvent(event_id=event_id, **{"e2e_seconds": 2.0, **values, **changes})
+
+
+def decode(values, stamps=None, **options):
+    stamps = [int(NOW * 1000)] * len(values) if stamps is None else stamps
+    return decode_batch(values, stamps, NOW, LIMITS, **options)
+
+
+def test_columns():
+    columns, rejections = decode(
+        [
+            native.encode(event("a", cached_input_tokens=4, ttft_seconds=0.5, preemptions=1)),
+            b"{",
+            native.encode(
+                event("b", pool="chat", status="rejected", output_tokens=0, completed_at="2026-01-01T00:00:00Z")
+            ),
+        ]
+    )
+    assert [(r.position, r.reason) for r in rejections] == [(1, "malformed")]
+    assert columns.ids == ["a", "b"]
+    assert columns.index.tolist() == [0, 2]
+    assert columns.arrived_at.tolist() == [NOW - 2, NOW - 2]
+    assert columns.cached_input_tokens.tolist() == [4, -1]
+    assert columns.status.tolist() == [0, 3]
+    assert [tuple(columns.keys[i]) for i in columns.key] == [("m", "default", ""), ("m", "chat", "")]
+    assert columns.tpot[0] == pytest.approx((2.0 - 0.5) / 4)  # derived
+    assert math.isnan(columns.tpot[1])
+    assert math.isnan(columns.queue[0])
+
+
+def test_an_empty_batch():
+    columns, rejections = decode([])
+    assert len(columns) == 0
+    assert rejections == []
+
+
+def test_too_large_is_not_even_decoded():
+    columns, rejections = decode([b"{" * 5_000_000, native.encode(event())])
+    assert len(columns) == 1
+    assert rejections[0].reason == "too_large"
+
+
+def test_broken_halves_never_join():
+    whole = native.encode(event())
+    columns, rejections = decode([whole[:30], whole[30:], whole + b"," + whole])
+    assert len(columns) == 0
+    assert [r.position for r in rejections] == [0, 1, 2]
+
+
+def test_judged_by_the_records_own_time():
+    old = native.encode(event(completed_at=NOW - 30 * 86_400))
+    columns, _ = decode([old], stamps=[int((NOW - 30 * 86_400) * 1000)])
+    assert len(columns) == 1  # a replay of an old topic
+    _, rejections = decode([old])
+    assert rejections[0].reason == "too_old"
+
+
+def test_unprintable_names_are_refused_and_others_pass():
+    columns, rejections = decode(
+        [native.encode(event("a", model="m\n")), native.encode(event("b\x07")), native.encode(event("c"))]
+    )
+    assert columns.ids == ["c"]
+    assert [r.reason for r in rejections] == ["implausible", "implausible"]
+
+
+def test_dimensions_make_keys_and_stay_distinct():
+    columns, _ = decode(
+        [
+            native.encode(event("a", region="eu", tenant="x|region=us")),
+            native.encode(event("b", region="eu")),
+            native.encode(event("c", tenant="\n")),
+        ],
+        dimensions=("region", "tenant"),
+    )
+    dims = [columns.keys[i].dims for i in columns.key]
+    assert dims == ["region=eu|tenant=x%7c;region%3d;us", "region=eu", "tenant=%a;"]
+    assert dimension_text(event(), ("region",)) == ""
+
+
+def test_unchecked_columns_mark_what_no_check_may_pass():
+    columns = from_events([event(arrived_at="nonsense", completed_at="nonsense", status="odd")])
+    assert np.isinf(columns.arrived_at[0])
+    assert columns.status[0] == -1
+
+
+NUMBER = st.one_of(
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.sampled_from([NOW, NOW - 2, NOW + 59, NOW + 61, NOW - 7 * 86_400, 0.0, 1e300]),
+)
+EVENTS = st.builds(
+    RequestEvent,
+    event_id=st.text(min_size=1, max_size=4),
+    model=st.sampled_from(["m", "m\t", "模"]),
+    input_tokens=st.integers(0, 20),
+    output_tokens=st.integers(0, 20),
+    cached_input_tokens=st.none() | st.integers(0, 20),
+    status=st.sampled_from(["ok", "error", "fine"]),
+    arrived_at=st.none() | NUMBER | st.sampled_from(["x", "2026-01-01T00:00:00Z"]),
+    completed_at=st.none() | NUMBER | st.sampled_from(["x", "2026-01-01T00:00:00Z"]),
+    e2e_seconds=st.none() | st.floats(0, 86_400),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(EVENTS, st.sampled_from([-1, int(NOW * 1000), int(NOW * 2000), int(NOW * 500)])), max_size=8))
+def test_batch_and_single_path_agree(pairs):
+    columns, rejections = decode([native.encode(e) for e, _ in pairs], [stamp for _, stamp in pairs])
+    accepted = {}
+    reasons = {}
+    for i, (e, stamp) in enumerate(pairs):
+        try:
+            accepted[i] = check(e, reference_seconds(stamp, NOW), LIMITS)
+        except EventRejected as error:
+            reasons[i] = error.reason
+    assert {r.position: r.reason for r in rejections} == reasons
+    times = zip(columns.arrived_at.tolist(), columns.completed_at.tolist(), strict=True)
+    assert dict(zip(columns.index.tolist(), times, strict=True)) == accepted
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.none() | st.binary(max_size=200), max_size=5))
+def test_no_bytes_crash_it(values):
+    columns, rejections = decode(values)
+    assert len(columns) + len(rejections) == len(values)
