@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass, replace
 
 from sizing.catalog import Catalog, GpuSpec, ModelSpec
+from sizing.catalog.models import USER_SOURCE
 from sizing.catalog.precision import BYTES_PER_PARAMETER, KV_BYTES_PER_ELEMENT, kv_precision, weight_precision
 from sizing.errors import DoesNotFit, InvalidInput
 from sizing.model import Deployment
@@ -31,6 +32,11 @@ class Resolved:
     gpu: GpuSpec
     precision: str
     kv_precision: str
+
+    @property
+    def extrapolated(self) -> bool:
+        """Whether the GPU or the model is of a kind that nothing was measured on."""
+        return "assumed" in self.gpu.source or self.model.source == USER_SOURCE
 
     @property
     def lanes(self) -> int:

@@ -39,8 +39,8 @@ OUTPUT_COLUMNS = (
 )
 
 #: 5 % and 95 % points of measured over predicted on end-to-end measurements (docs/sizing.md says which and how).
-TPOT_INTERVAL_RATIOS = (0.68, 1.47)
-TTFT_INTERVAL_RATIOS = (0.5, 2.0)
+TPOT_INTERVAL_RATIOS = (0.62, 1.51)
+TTFT_INTERVAL_RATIOS = (0.3, 8.0)
 
 
 def predict_point(
@@ -112,7 +112,6 @@ def _predict(row: Mapping[str, Any], resolved: Resolved, coefficients: StepCoeff
         p50, p95 = replica.latency(batch, 0.5), replica.latency(batch, 0.95)
     else:
         raise InvalidInput("neither concurrency nor request_rate is given")
-    extrapolated = "assumed" in resolved.gpu.source or "given by the user" in resolved.model.source
     return {
         "ttft_ms_p50": p50.ttft_seconds * 1e3,
         "ttft_ms_p95": p95.ttft_seconds * 1e3,
@@ -125,15 +124,16 @@ def _predict(row: Mapping[str, Any], resolved: Resolved, coefficients: StepCoeff
         "ttft_ms_upper": p50.ttft_seconds * 1e3 * TTFT_INTERVAL_RATIOS[1],
         "tpot_ms_lower": p50.tpot_seconds * 1e3 * TPOT_INTERVAL_RATIOS[0],
         "tpot_ms_upper": p50.tpot_seconds * 1e3 * TPOT_INTERVAL_RATIOS[1],
-        "confidence": (Confidence.EXTRAPOLATED if extrapolated else Confidence.INTERPOLATED).value,
+        "confidence": (Confidence.EXTRAPOLATED if resolved.extrapolated else Confidence.INTERPOLATED).value,
     }
 
 
 def _closed(replica: ReplicaModel, batch: float, concurrency: float, rate: float, level: float) -> Latency:
     latency = replica.latency(batch, level, waiting=False)
+    ttft = latency.ttft_seconds + replica.closed_loop_wait_seconds(concurrency)
     # Clients beyond the batch wait; by Little's law each passes TTFT + decode in concurrency / rate seconds.
     queued = concurrency / rate - replica.decode_seconds(batch)
-    return replace(latency, ttft_seconds=max(latency.ttft_seconds, queued))
+    return replace(latency, ttft_seconds=max(ttft, queued))
 
 
 def _given(value: Any) -> bool:

@@ -98,7 +98,7 @@ class ReplicaController:
             self._no_profile = str(error)
         else:
             resolved = self._planner.resolved
-            self._extrapolated = "assumed" in resolved.gpu.source or "given by the user" in resolved.model.source
+            self._extrapolated = resolved.extrapolated
         self._desired: int | None = None
         self._generation = 0
         self._signature: tuple[object, ...] | None = None

@@ -20,18 +20,20 @@ __all__ = ["StepCoefficients", "StepModel", "step_model"]
 
 @dataclass(frozen=True, slots=True)
 class StepCoefficients:
-    """Global coefficients of the step time, the same for all models and GPUs; seconds and ratios to the ideal time.
+    """Global coefficients of the step time, the same for all models and GPUs.
 
-    Fitted by ``tests/unit/sizing/test_accuracy.py`` on the end-to-end measurements described in docs/sizing.md.
+    Overhead seconds per layer and per running sequence; ratios to the ideal time of reading weights and KV at the
+    data sheet's bandwidth, of computing at ``GpuSpec.effective_flops_per_second`` and of all-reduces by the link table.
+    Fitted by ``tests/unit/sizing/test_accuracy.py`` on end-to-end measurements (docs/sizing.md), with reading never
+    faster than 1/1.1 (weights) and 1/1.2 (KV) of the data sheet.
     """
 
-    layer_seconds: float = 0.045e-3
-    parallel_layer_seconds: float = 0.034e-3
-    sequence_seconds: float = 0.0
-    weight_ratio: float = 1.0
-    kv_ratio: float = 1.4
-    compute_ratio: float = 1.0
-    comm_ratio: float = 1.0
+    layer_seconds: float = 4.64e-5
+    sequence_seconds: float = 2.17e-5
+    weight_ratio: float = 1.1
+    kv_ratio: float = 1.2
+    compute_ratio: float = 0.929
+    comm_ratio: float = 1.454
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +99,9 @@ def step_model(resolved: Resolved, coefficients: StepCoefficients | None = None)
     head_bytes = model.head_parameters * BYTES_PER_PARAMETER["bf16"]
 
     dense_precision = "bf16" if resolved.precision == "mxfp4" and model.experts else resolved.precision
-    dense_seconds = dense_bytes / (tp * gpu.effective_weight_bandwidth(dense_precision))
-    head_seconds = head_bytes / (tp * gpu.effective_weight_bandwidth("bf16"))
-    expert_seconds = expert_bytes / (expert_group * gpu.effective_weight_bandwidth(resolved.precision))
+    bandwidth = gpu.memory_bandwidth_bytes_per_second
+    dense_seconds = (dense_bytes + head_bytes) / (tp * bandwidth)
+    expert_seconds = expert_bytes / (expert_group * bandwidth)
 
     group = expert_group if model.experts else tp
     hops = 0.0
@@ -111,11 +113,7 @@ def step_model(resolved: Resolved, coefficients: StepCoefficients | None = None)
         hops = 2 * model.layers * link.latency_seconds
         message = model.hidden_size * 2.0 * dp
         comm_token = 2 * model.layers * 2 * (group - 1) / group * message / link.bandwidth_bytes_per_second
-    fixed = (
-        model.layers * (c.layer_seconds + (c.parallel_layer_seconds if group > 1 else 0.0))
-        + c.comm_ratio * hops
-        + c.weight_ratio * (dense_seconds + head_seconds)
-    )
+    fixed = model.layers * c.layer_seconds + c.comm_ratio * hops + c.weight_ratio * dense_seconds
 
     dense_flops = gpu.effective_flops_per_second(dense_precision)
     expert_flops = gpu.effective_flops_per_second(resolved.precision)
@@ -124,7 +122,6 @@ def step_model(resolved: Resolved, coefficients: StepCoefficients | None = None)
     token_compute = c.compute_ratio * 2 * (model.dense_parameters / dense_flops + active_experts / expert_flops) / tp
     head_compute = c.compute_ratio * 2 * model.head_parameters / gpu.effective_flops_per_second("bf16") / tp
     element = KV_BYTES_PER_ELEMENT[resolved.kv_precision] * kv_share_per_gpu(model, tp)
-    bandwidth = gpu.memory_bandwidth_bytes_per_second
     return StepModel(
         fixed_seconds=fixed,
         expert_seconds=c.weight_ratio * expert_seconds if model.experts else 0.0,

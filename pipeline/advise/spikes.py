@@ -32,11 +32,11 @@ _MAX_SCORE = 1e6
 class SpikeState:
     """What one window says about spikes.
 
-    ``score`` is the surprise in mean absolute deviations (None: a gap, or too little history), ``threshold`` what it has
-    to exceed, ``p_value`` the estimated chance of such a score in ordinary traffic. ``ratio`` is the value over
-    ``level``, the median of the recent windows (during an episode: of those before its onset). Times are epoch seconds:
-    ``started_at`` is the end of the window that raised the running or just ended episode, ``ended_at`` is set in the one
-    step that ends it. ``peak`` is the largest value of the episode.
+    ``score`` is the surprise in mean absolute deviations (None: a gap, or too little history), ``threshold`` what it
+    has to exceed, ``p_value`` the estimated chance of such a score in ordinary traffic. ``ratio`` is the value over
+    ``level``, the median of the recent windows (during an episode: of those before its onset). Times are epoch
+    seconds: ``started_at`` is the end of the window that raised the running or just ended episode, ``ended_at`` is set
+    in the one step that ends it. ``peak`` is the largest value of the episode.
     """
 
     at: float

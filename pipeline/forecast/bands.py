@@ -1,11 +1,11 @@
 """Quantiles around a point forecast, learned online from matured residuals.
 
-Several bands, each the residual's tracked quantiles in units of its own scale (short memory, long memory, proportional to
-the forecast, proportional to the experts' disagreement), are aggregated per horizon and level by their pinball losses; an
-outer loop moves each level until the issued quantile covers what it promises (quantile tracking as in Angelopoulos, Candès
-and Tibshirani 2023, "Conformal PID control for time series prediction"; the tracked median corrects the bias, as in
-bias-corrected ACI, arXiv:2604.13253). Feedback for h windows ahead arrives h windows late, so the outer loop is slower
-for longer horizons.
+Several bands, each the residual's tracked quantiles in units of its own scale (short memory, long memory, proportional
+to the forecast, proportional to the experts' disagreement), are aggregated per horizon and level by their pinball
+losses; an outer loop moves each level until the issued quantile covers what it promises (quantile tracking as in
+Angelopoulos, Candès and Tibshirani 2023, "Conformal PID control for time series prediction"). The tracked median takes
+out a lasting bias, as in bias-corrected ACI (arXiv:2604.13253). Feedback for h windows ahead arrives h windows late, so
+the outer loop is slower for longer horizons.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ class QuantileBands:
         quantiles = np.maximum(np.sort(point[:, None] + shift, axis=1), 0.0)
         if context.age == 0:
             self._ring.put(context.index, np.concatenate((point[:, None], scales, units, quantiles), axis=1))
-        return quantiles
+        return np.asarray(quantiles)
 
     def _warm(self, scales: Floats, point: Floats) -> None:
         """Give horizons without matured residuals a scale: a share of the forecast, or that of a shorter horizon."""

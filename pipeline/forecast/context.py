@@ -1,11 +1,12 @@
 """What every expert of one series may look at: the recent values, a day of them, the recurring profile of the day.
 
-One context is shared by all experts of a series, so that the season buffer exists once. Its owner pushes a window before
-the experts learn it.
+One context is shared by all experts of a series, so that the season buffer exists once. Its owner pushes a window
+before the experts learn it.
 """
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -39,7 +40,7 @@ class SeriesContext:
     """
 
     def __init__(self, steps: tuple[int, ...], season_steps: int, grain_seconds: float) -> None:
-        if not steps or steps[0] < 1 or any(b <= a for a, b in zip(steps, steps[1:], strict=False)):
+        if not steps or steps[0] < 1 or any(b <= a for a, b in pairwise(steps)):
             raise ValueError(f"horizons must be positive, distinct and ascending, not {steps} windows")
         if season_steps <= 2 * steps[-1]:
             raise ValueError(f"a season of {season_steps} windows is too short for a horizon of {steps[-1]}")

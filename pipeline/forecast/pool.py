@@ -1,10 +1,10 @@
 """Aggregates experts per horizon on matured losses.
 
 The weights are the mean of two rules, as neither wins everywhere: Bernstein online aggregation on the gradient of the
-absolute loss, with a memory of two seasons (Wintenberger 2017, "Optimal learning with Bernstein online aggregation"), and
-the exponentially weighted average on a shorter discounted loss (Cesa-Bianchi and Lugosi 2006, *Prediction, Learning, and
-Games*); a fixed share of the weight is spread over all experts (Herbster and Warmuth 1998). Experts that only stand in,
-such as a seasonal one before a season was seen, sleep (Freund et al. 1997, "Using and combining predictors that
+absolute loss, with a memory of two seasons (Wintenberger 2017, "Optimal learning with Bernstein online aggregation"),
+and the exponentially weighted average on a shorter discounted loss (Cesa-Bianchi and Lugosi 2006, *Prediction,
+Learning, and Games*); a fixed share of the weight is spread over all experts (Herbster and Warmuth 1998).
+Experts that only stand in, such as a seasonal one before a season was seen, sleep (Freund et al. 1997, "Using and combining predictors that
 specialize"). Losses are divided by a running mean of the last value's error, so that one set of constants serves every
 scale. Feedback for a horizon of h windows arrives h windows later; only matured pairs are learned from. An expert whose
 mean loss exceeds ten times the median expert's is quarantined until it is below five times.
@@ -129,9 +129,10 @@ class ExpertPool:
         exponential = _from_best(-_LOSS_RATE * self._loss)
         typical = np.sort(self._level, axis=1)[:, count // 2 : count // 2 + 1]
         self.quarantined = self._level > np.where(self.quarantined, _REENTRY, _QUARANTINE) * typical + 1e-6
-        free = 1.0 - self.quarantined
-        merit = _normalised(second_order * free) + _normalised(exponential * free)
-        self._merit = 0.5 * (1.0 - _FIXED_SHARE) * merit + _FIXED_SHARE * _normalised(free)
+        free = np.where(self.quarantined, 0.0, 1.0)
+        second_order = _normalised(second_order * free)
+        exponential = _normalised(exponential * free)
+        self._merit = 0.5 * (1.0 - _FIXED_SHARE) * (second_order + exponential) + _FIXED_SHARE * _normalised(free)
 
 
 def _from_best(exponent: Floats) -> Floats:

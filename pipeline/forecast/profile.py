@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -40,7 +42,7 @@ class SeasonalProfile:
         course = float(np.partition(values, self.half)[self.half])
         value = float(values[self.half])
         before = float(self._smooth[slot])
-        self._smooth[slot] = course if before != before else before + _SMOOTH_RATE * (course - before)
+        self._smooth[slot] = course if math.isnan(before) else before + _SMOOTH_RATE * (course - before)
         if course <= 0.0:
             self._spike[slot] = 1.0
             return
@@ -50,7 +52,7 @@ class SeasonalProfile:
         bounded = min(abs(excess), 4.0 * self._noise) if self._learned > 2 * self.half else min(abs(excess), 1.0)
         self._noise += max(_NOISE_RATE, 1.0 / self._learned) * (bounded - self._noise)
         known = float(self._ratio[slot])
-        if known != known:
+        if math.isnan(known):
             self._ratio[slot] = excess
             return
         agreed = min(abs(excess), abs(known)) if excess * known > 0.0 else 0.0
@@ -60,7 +62,7 @@ class SeasonalProfile:
 
     def known(self, index: int) -> bool:
         """Whether the slot of window ``index`` has been seen in an earlier season."""
-        return bool(self._smooth[index % self._season] == self._smooth[index % self._season])
+        return not math.isnan(self._smooth[index % self._season])
 
     def at(self, index: int) -> tuple[float, float]:
         """The course, and the course with its recurring spikes, at window ``index``."""

@@ -22,7 +22,9 @@ NOT_FOUND = 404
 T = TypeVar("T")
 
 
-def push(url: str, token: str, dashboards: Iterable[Path], message: str = "tokentide", timeout: float = 10.0) -> list[str]:
+def push(
+    url: str, token: str, dashboards: Iterable[Path], message: str = "tokentide", timeout: float = 10.0
+) -> list[str]:
     """Create or overwrite the dashboards (JSON files with a ``uid``) in the folder "Tokentide"; return their URLs.
 
     ``token`` is a service-account token of Grafana. Nothing is sent before every file has been read and checked.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +27,7 @@ from pipeline.stream.dead_letters import send_dead_letters
 from pipeline.stream.delta_log import DeltaLog
 from pipeline.stream.reader import log_bounds, partition_reader
 from pipeline.stream.stats import StreamStats
+from pipeline.stream.watchdog import Watchdog, guard, stall_seconds
 from pipeline.windows.aggregate import PartitionAggregator
 from pipeline.windows.model import Delta
 
@@ -232,6 +233,10 @@ class Aggregator:
                     await self._write(tp, partition, partition.folder.heartbeat(partition.position))
                     self.stats.heartbeats += 1
 
+    def positions(self) -> dict[Hashable, int]:
+        """Next source offset expected from the consumer, by partition."""
+        return {tp: partition.read for tp, partition in self._partitions.items()}
+
     def forget(self, revoked: set[TP]) -> None:
         """Stop writing for partitions that were taken away."""
         for tp in revoked:
@@ -256,6 +261,12 @@ def aggregator_app(settings: Settings, clock: Clock) -> PipelineApp:
     async def forget(_app: Any, revoked: set[TP], **_: Any) -> None:
         aggregator.forget(revoked)
 
+    watchdog = Watchdog(stall_seconds(settings))
+
+    @app.task  # type: ignore[untyped-decorator]
+    async def watch() -> None:
+        await guard(app, watchdog)
+
     @app.task  # type: ignore[untyped-decorator]
     async def heartbeat() -> None:
         logged_at = time.monotonic()
@@ -263,6 +274,7 @@ def aggregator_app(settings: Settings, clock: Clock) -> PipelineApp:
             await app.sleep(settings.stream.heartbeat_seconds / 2)
             if not app.rebalancing:
                 await aggregator.beat()
+                watchdog.look(aggregator.positions(), sum(aggregator.stats.lag.values()))
             if time.monotonic() - logged_at >= STATS_SECONDS:
                 logged_at = time.monotonic()
                 aggregator.stats.log()

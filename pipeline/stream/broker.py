@@ -8,25 +8,20 @@ aborted transactions; docs/streaming.md has the list): it is never the default f
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import importlib.resources
 import os
 import shutil
-import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
 from pipeline.errors import ServerUnavailable
+from pipeline.stream.process import death_signal
 
 __all__ = ["EmbeddedBroker", "find_binary", "free_port", "wait_for_kafka"]
-
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def free_port(host: str = "127.0.0.1") -> int:
@@ -149,7 +144,7 @@ class EmbeddedBroker:
                     env=environment,
                     # A terminal's Ctrl-C must not end the broker before its clients.
                     start_new_session=True,
-                    preexec_fn=_death_signal(),
+                    preexec_fn=death_signal(),
                 )
             except OSError as error:
                 raise ServerUnavailable(f"the embedded broker cannot be started: {error}") from error
@@ -183,15 +178,3 @@ class EmbeddedBroker:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
-
-
-def _death_signal() -> Callable[[], object] | None:
-    """A function for the child that asks the kernel to end it with its parent; None where there is no such thing."""
-    if sys.platform != "linux":
-        return None
-    libc = ctypes.CDLL(None, use_errno=True)  # loaded before the fork: the child only calls it
-
-    def ask() -> None:
-        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-
-    return ask

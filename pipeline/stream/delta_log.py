@@ -20,6 +20,7 @@ from pipeline.windows.model import Delta
 
 __all__ = ["DeltaLog", "LogState"]
 
+
 @dataclass(frozen=True, slots=True)
 class LogState:
     """What the log of one partition says: ``position`` is the next source offset wanted (None: it holds no delta),

@@ -6,10 +6,10 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-__all__ = ["EXIT_FAILED", "EXIT_OK", "run_app", "serve_app"]
+__all__ = ["EXIT_FAILED", "EXIT_OK", "run_app"]
 
 EXIT_OK = 0
 EXIT_FAILED = 1
@@ -19,17 +19,20 @@ FAILED_STOP_SECONDS = 5.0
 _log = logging.getLogger(__name__)
 
 
-def run_app(make_app: Callable[[], Any], shutdown_seconds: float) -> int:
+def run_app(
+    make_app: Callable[[], Any],
+    shutdown_seconds: float,
+    signals: Sequence[signal.Signals] = (signal.SIGTERM, signal.SIGINT),
+) -> int:
     """Build the app and run it to its end; returns the exit status of the process.
 
-    SIGTERM or SIGINT stops in order: no more records, what is in hand is finished and committed. A second signal, or
+    One of ``signals`` stops in order: no more records, what is in hand is finished and committed. A second signal, or
     ``shutdown_seconds`` without an end, ends the process at once: everything is exact after any kill, only later.
     """
-    return asyncio.run(serve_app(make_app, shutdown_seconds))
+    return asyncio.run(_serve(make_app, shutdown_seconds, signals))
 
 
-async def serve_app(make_app: Callable[[], Any], shutdown_seconds: float) -> int:
-    """As ``run_app``, inside a running event loop that this process owns."""
+async def _serve(make_app: Callable[[], Any], shutdown_seconds: float, signals: Sequence[signal.Signals]) -> int:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
 
@@ -40,7 +43,7 @@ async def serve_app(make_app: Callable[[], Any], shutdown_seconds: float) -> int
         _log.info("%s: stopping", name)
         stop.set()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in signals:
         loop.add_signal_handler(number, on_signal, number.name)
     app = make_app()
     crashed = asyncio.create_task(app._crashed.wait())

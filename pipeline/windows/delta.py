@@ -27,8 +27,10 @@ Verdict = Literal["apply", "drop", "gap"]
 _ENCODER = msgspec.json.Encoder()
 _DECODER = msgspec.json.Decoder(Delta)
 _MAX_COUNT = (1 << 63) - 1
+_MAX_RECORDS = 100_000_000  # per delta; far above any batch
 _MAX_SECONDS = 1e11  # about the year 5138
 _MAX_TEXT = 4_096
+_COUNTER_LIMITS = (_MAX_RECORDS, _MAX_RECORDS, _MAX_RECORDS, _MAX_COUNT)
 
 
 def encode(delta: Delta) -> bytes:
@@ -67,7 +69,10 @@ def validate(delta: Delta) -> None:
         (0 <= delta.partition < 1 << 31 and 0 < len(delta.topic) <= _MAX_TEXT, "topic or partition"),
         (0 <= delta.from_offset <= delta.through_offset + 1 <= _MAX_COUNT, "offset range"),
         (-1 <= delta.base_delta_offset <= _MAX_COUNT, "base_delta_offset"),
-        (all(0 <= count <= _MAX_COUNT for count in counters), "a counter is negative or too large"),
+        (
+            all(0 <= count <= limit for count, limit in zip(counters, _COUNTER_LIMITS, strict=True)),
+            "a counter is negative or too large",
+        ),
         (delta.records == delta.events + delta.duplicates + len(delta.dead_letters), "the counters do not balance"),
         (delta.records + delta.lost <= delta.through_offset + 1 - delta.from_offset, "more records than offsets"),
         (len(rows.measures) == len(MEASURES), f"{len(rows.measures)} measures, not {len(MEASURES)}"),
@@ -81,7 +86,7 @@ def validate(delta: Delta) -> None:
         (all(len(c) == len(cells.row) for c in (cells.metric, cells.bucket, cells.n)), "histogram columns differ"),
         (_within(cells.row, 0, n - 1), "a histogram without a row"),
         (_within(cells.metric, 0, len(HISTOGRAMS) - 1), "an unknown histogram"),
-        (_within(cells.n, 1, _MAX_COUNT), "a histogram count"),
+        (_within(cells.n, 1, _MAX_RECORDS), "a histogram count"),
         (_buckets_fit(cells.bucket), "a histogram bucket"),
         (delta.max_event_at is None or 0.0 <= delta.max_event_at <= _MAX_SECONDS, "max_event_at"),
         (all(_is_text(part) for key in delta.keys for part in key), "a key's text"),

@@ -21,7 +21,7 @@ _BUCKET_SPAN = 1 << 16
 
 
 def fold(columns: EventColumns) -> tuple[list[WindowKey], DeltaRows, HistogramRows]:
-    """Fold accepted events into rows per (base window of the arrival, key), sorted by window, then key.
+    """Fold accepted events into rows per (base window of the arrival, key), ascending in window.
 
     Returns the keys in use, the rows, and the histograms of those rows. Each histogram takes the events that know the
     value; ``output_tokens`` takes those served to the end only, since the others' lengths were cut short.

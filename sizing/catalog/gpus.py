@@ -23,8 +23,7 @@ class Link:
 class GpuSpec:
     """One GPU as an inference engine sees it; dense FLOP/s, base units, per GPU.
 
-    ``weight_read_efficiency`` is the share of the memory bandwidth reached when reading weights of a precision;
-    ``compute_efficiency`` the share of ``flops_per_second`` reached by large GEMMs of a precision. ``links`` is by
+    ``compute_efficiency`` is the share of ``flops_per_second`` reached by large GEMMs of a precision. ``links`` is by
     group size within a node. ``source`` and ``as_of`` say where the figures are from.
     """
 
@@ -32,7 +31,6 @@ class GpuSpec:
     memory_bytes: float
     memory_bandwidth_bytes_per_second: float
     flops_per_second: Mapping[str, float]
-    weight_read_efficiency: Mapping[str, float]
     compute_efficiency: Mapping[str, float]
     gpus_per_node: int
     topology: str
@@ -52,11 +50,6 @@ class GpuSpec:
         """Return the FLOP/s that large GEMMs reach with weights of ``precision``."""
         compute = self.compute_precision(precision)
         return self.flops_per_second[compute] * self.compute_efficiency[compute]
-
-    def effective_weight_bandwidth(self, precision: str) -> float:
-        """Return the bytes/s at which weights of ``precision`` are read."""
-        key = "nvfp4" if precision == "mxfp4" else precision
-        return self.memory_bandwidth_bytes_per_second * self.weight_read_efficiency[key]
 
     def link(self, group: int) -> Link:
         """Return the all-reduce link of a group of ``group`` GPUs.
@@ -90,7 +83,6 @@ def gpu_from_mapping(name: str, fields: Mapping[str, Any]) -> GpuSpec:
             memory_bytes=_positive(fields["memory_bytes"]),
             memory_bandwidth_bytes_per_second=_positive(fields["memory_bandwidth_bytes_per_second"]),
             flops_per_second=_table(fields["flops_per_second"]),
-            weight_read_efficiency=_table(fields["weight_read_efficiency"]),
             compute_efficiency=_table(fields["compute_efficiency"]),
             gpus_per_node=int(fields["gpus_per_node"]),
             topology=str(fields["topology"]),

@@ -14,6 +14,8 @@ from sizing.errors import InvalidInput, UnknownModel
 
 __all__ = ["ModelSpec", "from_hf_config"]
 
+#: Source of a model that no catalogue entry names.
+USER_SOURCE = "config.json given by the user"
 _LIMIT = 10**9
 # Architectures whose layers do not follow from the fields read here; guessing would be worse than refusing.
 _UNSUPPORTED_KEYS = ("hybrid_override_pattern", "block_configs", "mamba_d_ssm", "mamba_num_heads", "compress_ratios")
@@ -47,7 +49,7 @@ class ModelSpec:
     window_tokens: int
     state_elements: float
     attention_width: float
-    source: str = "config.json given by the user"
+    source: str = USER_SOURCE
 
     @property
     def total_parameters(self) -> float:
@@ -130,7 +132,7 @@ def from_hf_config(config: Mapping[str, Any], name: str = "config", source: str 
         window_tokens=window,
         state_elements=float(linear * linear_state),
         attention_width=float((full + windowed) * width),
-        source=source or "config.json given by the user",
+        source=source or USER_SOURCE,
     )
 
 

@@ -1,4 +1,4 @@
-"""Any interleaving of owners and zombies: the tail alone tells the position, and no offset counts twice or is skipped."""
+"""Any interleaving of owners and zombies: the tail alone tells the position; no offset counts twice or is skipped."""
 
 from hypothesis import given, settings
 from hypothesis import strategies as st

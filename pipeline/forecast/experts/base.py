@@ -12,8 +12,8 @@ __all__ = ["Expert"]
 class Expert(ABC):
     """A cheap online forecaster of one series for all horizons at once.
 
-    The owner pushes each window into the shared ``context`` first, then calls ``learn_one`` and ``forecast``. Experts are
-    deterministic, picklable and of bounded size.
+    The owner pushes each window into the shared ``context`` first, then calls ``learn_one`` and ``forecast``. Experts
+    are deterministic, picklable and of bounded size.
     """
 
     def __init__(self, context: SeriesContext) -> None:

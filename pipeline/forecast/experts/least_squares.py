@@ -20,9 +20,8 @@ class LeastSquares(Expert):
     """Predicts the change from the last value to each target.
 
     Features, all relative to today's level: the last three values and means of 3, 6, 12 and 30 windows (minus the last
-    value), what was added one season ago until each target, the recurring profile at each target (minus the last value),
-    a constant. Recursive least squares with exponential forgetting (Haykin, *Adaptive Filter Theory*, chapter on RLS).
-    The features are the same for all horizons, hence so are the inverse covariance, whose trace is capped at its start,
+    value), what was added one season ago until each target, the recurring profile at each target (minus the last
+    value), a constant. Recursive least squares with exponential forgetting (Haykin, *Adaptive Filter Theory*). The features are the same for all horizons, hence so are the inverse covariance, whose trace is capped at its start,
     and the gain: a label that matures after ``h`` windows uses the gain of its own origin. Gains and features wait in
     half precision, whose rounding (5e-4) is far below the noise.
 

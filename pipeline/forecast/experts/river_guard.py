@@ -43,8 +43,8 @@ def holt() -> RiverForecaster:
 class RiverGuard(Expert):
     """A guarded River forecaster.
 
-    The model learns ``y / scale``; the scale is fixed until the level has moved ``30 ×`` away from it, when a fresh model
-    learns the newest values in the new scale. The same happens when a forecast is not finite or when the one-step
+    The model learns ``y / scale``; the scale is fixed until the level has moved ``30 ×`` away from it, when a fresh
+    model learns the newest values in the new scale. The same happens when a forecast is not finite or when the one-step
     forecast leaves ``[-recent max, 4 × recent max]``. Forecasts are clipped to ``[0, 2 × recent max]``.
 
     Args:

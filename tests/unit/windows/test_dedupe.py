@@ -1,5 +1,7 @@
 """Duplicates are a property of the log, whatever the batches and restarts."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -57,7 +59,7 @@ def test_batches_and_restarts_do_not_matter(log, horizon, cuts, restart):
     edges = sorted({0, len(ids), *(c for c in cuts if c < len(ids))})
     got = [
         value
-        for a, b in zip(edges, edges[1:], strict=False)
+        for a, b in pairwise(edges)
         for value in memory.first_seen(ids[a:b], offsets[a:b]).tolist()
     ]
     assert got == expected

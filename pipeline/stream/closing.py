@@ -1,0 +1,100 @@
+"""Closes windows in order and passes them through the engine: store in, one recorded step out.
+
+Everything here runs in the controller's one writer thread.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pipeline.advise.engine import Advisor
+from pipeline.advise.model import StepInput, StepOutput
+from pipeline.errors import CodecError
+from pipeline.settings import Settings
+from pipeline.store.store import Store
+from pipeline.stream.replicas import ReplicaBook
+from pipeline.windows.completeness import completeness
+from pipeline.windows.model import ClosedWindow, PoolKey
+
+__all__ = ["WindowCloser"]
+
+#: Latencies are learned from the hour before a window, anew every ten minutes of event time.
+_LATENCY_SPAN_SECONDS = 3600
+_LATENCY_REFRESH_SECONDS = 600
+
+
+class WindowCloser:
+    """Turns the store's open windows into steps, one window end at a time."""
+
+    def __init__(self, settings: Settings, store: Store, advisor: Advisor, replicas: ReplicaBook) -> None:
+        self._settings = settings
+        self._store = store
+        self._advisor = advisor
+        self._replicas = replicas
+        self._latency: dict[tuple[str, str], dict[int, int]] = {}
+        self._latency_at: int | None = None
+        self._snapshot: bytes | None = None
+        self._steps = 0
+
+    def restore(self) -> StepOutput | None:
+        """Bring the engine to where the store is; returns the last step said again (None: there was none).
+
+        It continues from the newest snapshot, or from the first closed window when the snapshot cannot be used.
+        """
+        blob = self._store.latest_snapshot()
+        if blob is not None:
+            try:
+                self._advisor = Advisor.restore(self._settings, blob[1])
+            except CodecError:
+                pass  # another version or other settings: learn again from the closed windows
+        output = None
+        for inputs in self._store.closed_since(-1 if self._advisor.as_of is None else self._advisor.as_of):
+            output = self._advisor.step(inputs)
+        return output
+
+    def close_next(self, reached: float | None) -> StepOutput | None:
+        """Close the first open window if event time has passed it by the allowed lateness; None: not yet.
+
+        Raises:
+            StoreError: the step cannot be written; nothing has changed in the store.
+        """
+        start = self._store.first_open_window()
+        windows = self._settings.windows
+        if start is None or reached is None:
+            return None
+        end = start + windows.grain_seconds
+        if reached < end + windows.allowed_lateness_seconds:
+            return None
+        # The snapshot is the state before this step: after a restart at least one step is said again, which fills the
+        # live state and publishes what a crash may have kept from being published.
+        snapshot = None
+        if self._steps % self._settings.store.snapshot_every_steps == 0 and self._advisor.as_of is not None:
+            snapshot = self._advisor.snapshot()
+        output = self._advisor.step(StepInput(end, tuple(self._windows(start, end, reached))))
+        self._store.record_step(output, snapshot)
+        self._steps += 1
+        return output
+
+    def _windows(self, start: int, end: int, reached: float) -> list[ClosedWindow]:
+        grain = self._settings.windows.grain_seconds
+        found = {window.key: window for window in self._store.window_sums(start, end)}
+        for model, pool in self._store.pools():
+            key = PoolKey(model, pool)
+            if key not in found:
+                found[key] = ClosedWindow(start, grain, model, pool, *[0] * 12)
+        latency = self._latencies(start)
+        known_until = end + self._settings.windows.allowed_lateness_seconds
+        closed = []
+        for key in sorted(found):
+            current, ready = self._replicas.at(key, known_until)
+            share = completeness(latency.get((key.model, key.pool), {}), start, grain, reached)
+            closed.append(replace(found[key], completeness=share, current_replicas=current, ready_replicas=ready))
+        return closed
+
+    def _latencies(self, start: int) -> dict[tuple[str, str], dict[int, int]]:
+        if self._latency_at is None or start - self._latency_at >= _LATENCY_REFRESH_SECONDS:
+            # The newest windows lack their slow requests: leave out what is younger than the allowed lateness.
+            until = start - self._settings.windows.allowed_lateness_seconds
+            self._latency = self._store.e2e_histogram(start - _LATENCY_SPAN_SECONDS, until)
+            self._latency_at = start
+        return self._latency

@@ -1,0 +1,274 @@
+"""The controller: deltas in; windows stored, closed, forecast, sized, served and published.
+
+One process owns one store. Deltas are read through the same folding transport as requests are, from the position that
+the store itself has written; every batch is one transaction. All work on the store and the engine is done in one writer
+thread, in order, so that the event loop stays free for Kafka and HTTP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Hashable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from faust.types import TP
+
+from pipeline.advise.engine import Advisor
+from pipeline.advise.model import StepOutput
+from pipeline.clock import Clock
+from pipeline.errors import CodecError, TokentideError
+from pipeline.publish.api import create_app
+from pipeline.publish.state import LiveState
+from pipeline.settings import Settings
+from pipeline.store.apply import ApplyResult
+from pipeline.store.store import Store
+from pipeline.stream.app import PipelineApp, kafka_app
+from pipeline.stream.batch import RecordBatch, batch_topic
+from pipeline.stream.closing import WindowCloser
+from pipeline.stream.health import HealthBoard
+from pipeline.stream.http import HttpServer
+from pipeline.stream.progress import EventTime
+from pipeline.stream.reader import log_bounds, partition_reader
+from pipeline.stream.replicas import ReplicaBook, ReplicaReader
+from pipeline.stream.results import ResultPublisher
+from pipeline.stream.watchdog import Watchdog, guard, stall_seconds
+from pipeline.windows.delta import decode
+from pipeline.windows.model import Delta
+
+__all__ = ["Controller", "controller_app"]
+
+T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
+
+TICK_SECONDS = 0.5
+HEALTH_SECONDS = 2.0
+RETAIN_SECONDS = 3600.0
+#: Windows closed in a row before new deltas get a turn: a long silence must not stop the flow.
+MAX_STEPS_IN_A_ROW = 60
+
+
+class Controller:
+    """Applies deltas and closes windows; a resource of the app. ``consumer`` gives the app's ``BatchConsumer``."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Clock,
+        store: Store,
+        advisor: Advisor,
+        live: LiveState,
+        results: ResultPublisher,
+        partitions: int,
+        consumer: Callable[[], Any],
+    ) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._store = store
+        self._live = live
+        self._results = results
+        self._get_consumer = consumer
+        self.replicas = ReplicaBook()
+        self._closer = WindowCloser(settings, store, advisor, self.replicas)
+        topic = settings.kafka.requests_topic
+        stored = {p: position for (name, p), position in store.source_positions().items() if name == topic}
+        self._event_time = EventTime(clock, partitions, settings.advise.gap_accept_seconds, stored)
+        self.health = HealthBoard(settings, clock, store)
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="tokentide-writer")
+        self._epochs: dict[TP, int] = {}
+        self._blocked: set[int] = set()  # delta partitions with a gap
+        self._turn = asyncio.Lock()
+
+    async def start(self) -> None:
+        """Bring the engine to where the store is, and show and publish its last step again."""
+        output = await self._write(self._closer.restore)
+        if output is not None:
+            await self._tell(output)
+
+    async def stop(self) -> None:
+        """Let the writer finish."""
+        async with self._turn:
+            await asyncio.get_running_loop().run_in_executor(None, self._writer.shutdown)
+
+    async def start_partitions(self, epochs: Mapping[TP, int]) -> dict[TP, int]:
+        """The position source: where the store has got to in each delta partition.
+
+        Raises:
+            TokentideError: the deltas topic ends before the stored position; it was recreated.
+        """
+        self._epochs = dict(epochs)
+        starts = {}
+        for tp in epochs:
+            stored = self._store.delta_positions().get(tp.partition, 0)
+            async with partition_reader(self._settings.kafka.bootstrap, tp.topic, tp.partition) as (reader, own):
+                begin, end = await log_bounds(reader, own)
+            if stored > end:
+                raise TokentideError(
+                    f"{tp.topic}[{tp.partition}] ends at offset {end}, but the store has applied it up to {stored}: the "
+                    "topic was recreated; start with a new store"
+                )
+            starts[tp] = max(begin, stored)
+        return starts
+
+    async def take(self, batch: RecordBatch) -> None:
+        """Store one batch of deltas in one transaction, then close the windows that are due.
+
+        Raises:
+            StoreError: DuckDB refused; the process should restart.
+            ServerUnavailable: results cannot be published.
+        """
+        if self._epochs.get(batch.tp) != batch.epoch or batch.partition in self._blocked:
+            return
+        async with self._turn:
+            began = time.monotonic()
+            result = await self._write(self._apply, batch)
+            self.health.applied(result, time.monotonic() - began)
+            for (topic, partition), position in result.positions.items():
+                if topic == self._settings.kafka.requests_topic:
+                    self._event_time.observe(partition, position)
+            for gap in result.gaps:
+                self._blocked.add(batch.partition)
+                _log.error("%s; this partition stops here: rebuild the store (docs/adr/0001)", gap)
+        await self.close_due()
+
+    def _apply(self, batch: RecordBatch) -> ApplyResult:
+        records = [
+            (batch.partition, offset, _decoded(batch, offset, value))
+            for offset, value in zip(batch.offsets, batch.values, strict=True)
+        ]
+        return self._store.apply(records)
+
+    async def close_due(self) -> None:
+        """Close the windows that event time has passed, oldest first, and tell everybody what follows.
+
+        Raises:
+            StoreError, ServerUnavailable: as for ``take``.
+        """
+        async with self._turn:
+            reached = self._event_time.advance(self._caught_up())
+            for _ in range(MAX_STEPS_IN_A_ROW):
+                output = await self._write(self._closer.close_next, reached)
+                if output is None:
+                    return
+                await self._tell(output)
+
+    async def _tell(self, output: StepOutput) -> None:
+        self._live.update(output)
+        self.health.stepped(output)
+        await self._results.publish(output)
+        self.health.published()
+        for error in output.errors:
+            _log.error("step %d: %s", output.as_of, error)
+
+    def _caught_up(self) -> bool:
+        return bool(self._epochs) and not any(self._lag().values())
+
+    def _lag(self) -> dict[tuple[str, int], int]:
+        """Deltas not yet stored, by partition; unknown counts as one."""
+        positions = self._store.delta_positions()
+        consumer = self._get_consumer()
+        lag = {}
+        for tp in self._epochs:
+            end = consumer.highwater(tp)
+            stored = positions.get(tp.partition, 0)
+            lag[str(tp.topic), int(tp.partition)] = 1 if end is None else max(0, end - stored)
+        return lag
+
+    def work(self) -> tuple[dict[Hashable, int], int]:
+        """Stored positions of the delta partitions, and how many deltas wait in those that did not stop at a gap."""
+        if not self._epochs:
+            return {}, 0
+        lag = self._lag().items()
+        return dict(self._store.delta_positions()), sum(n for (_, p), n in lag if p not in self._blocked)
+
+    async def tick(self) -> None:
+        """Close what the clock has made due."""
+        if self._epochs and self._event_time.complete:
+            await self.close_due()
+
+    async def show_health(self) -> None:
+        """Bring the published health up to date."""
+        lag = self._lag() if self._epochs else {}
+        event_time = self._event_time
+        health = await self._write(self.health.read, event_time.reached, event_time.complete, lag, len(self._blocked))
+        self._live.set_health(health)
+
+    async def retain(self) -> None:
+        """Delete what is older than its retention, by event time."""
+        reached = self._event_time.reached
+        if reached is not None:
+            await self._write(self._store.retain, reached)
+
+    def forget(self, revoked: set[TP]) -> None:
+        """Stop applying partitions that were taken away."""
+        for tp in revoked:
+            self._epochs.pop(tp, None)
+
+    async def _write(self, function: Callable[..., T], *args: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._writer, function, *args)
+
+
+def _decoded(batch: RecordBatch, offset: int, value: bytes | None) -> Delta | None:
+    try:
+        return decode(value)
+    except CodecError as error:
+        _log.error("%s[%d] offset %d is no delta: %s", batch.topic, batch.partition, offset, error)
+        return None
+
+
+def controller_app(
+    settings: Settings, clock: Clock, store: Store, advisor: Advisor, live: LiveState, partitions: int
+) -> PipelineApp:
+    """The Faust app of the controller; ``app.controller`` is its ``Controller``, ``app.http`` its server.
+
+    ``partitions`` is the number of partitions of the requests (and deltas) topic. The caller opens and closes the store.
+    """
+    app = kafka_app(settings, "control")
+    results = ResultPublisher(settings)
+    controller = app.controller = Controller(
+        settings, clock, store, advisor, live, results, partitions, lambda: app.consumer
+    )
+    app.http = HttpServer(create_app(live, store, settings.publish, clock), settings.publish)
+    app.resources += [app.http, results, ReplicaReader(settings, controller.replicas), controller]
+    app.transport.position_source = controller.start_partitions
+    topic = batch_topic(app, settings.kafka.deltas_topic, queued_batches=settings.stream.queued_batches)
+
+    @app.agent(topic, name="control", concurrency=1)  # type: ignore[untyped-decorator]
+    async def control(stream: Any) -> None:
+        async for batch in stream:
+            await controller.take(batch)
+
+    @app.on_partitions_revoked.connect  # type: ignore[untyped-decorator]
+    async def forget(_app: Any, revoked: set[TP], **_: Any) -> None:
+        controller.forget(revoked)
+
+    watchdog = Watchdog(stall_seconds(settings))
+
+    @app.task  # type: ignore[untyped-decorator]
+    async def watch() -> None:
+        await guard(app, watchdog)
+
+    @app.task  # type: ignore[untyped-decorator]
+    async def tick() -> None:
+        while not app.should_stop:
+            if not app.rebalancing:
+                await controller.tick()
+                watchdog.look(*controller.work())
+            await app.sleep(TICK_SECONDS)
+
+    @app.task  # type: ignore[untyped-decorator]
+    async def show_health() -> None:
+        while not app.should_stop:
+            await controller.show_health()
+            await app.sleep(HEALTH_SECONDS)
+
+    @app.task  # type: ignore[untyped-decorator]
+    async def retain() -> None:
+        while not app.should_stop:
+            await app.sleep(RETAIN_SECONDS)
+            await controller.retain()
+
+    return app

@@ -1,0 +1,81 @@
+"""How far event time has come over all source partitions: by their events, and by the clock when all are silent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pipeline.clock import Clock
+from pipeline.store.apply import SourcePosition
+from pipeline.windows.watermark import Watermark
+
+__all__ = ["EventTime"]
+
+
+class EventTime:
+    """The watermark of a controller, in epoch seconds; it never goes back.
+
+    Events move it (``pipeline.windows.watermark``), but only once every one of ``partitions`` has reported: otherwise
+    the partition that is read first would make the others' events late. When all partitions keep saying that they are
+    idle, the clock moves it, one heartbeat behind, so that silence closes windows too. That happens only in live
+    operation, i.e. while event time is within ``live_seconds`` of the clock: replaying an old topic waits for events.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        partitions: int,
+        live_seconds: float,
+        stored: Mapping[int, SourcePosition] | None = None,
+    ) -> None:
+        self._clock = clock
+        self._partitions = partitions
+        self._live_seconds = live_seconds
+        self._watermark = Watermark(0.0)
+        self._idle: dict[int, tuple[float | None, float]] = {}  # clock at the heartbeat before the newest, and at it
+        self._reported: set[int] = set()
+        self._reached: float | None = None
+        for partition, position in (stored or {}).items():
+            self._watermark.observe(partition, position.max_event_at, position.idle)
+            self._reported.add(partition)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every partition has reported."""
+        return len(self._reported) >= self._partitions
+
+    @property
+    def reached(self) -> float | None:
+        """Event time reached, epoch seconds; None: not every partition has reported, or no event ever came."""
+        return self._reached
+
+    def observe(self, partition: int, position: SourcePosition) -> None:
+        """Note how far the deltas of one source partition have come, just after they were stored."""
+        now = self._clock.now()
+        self._reported.add(partition)
+        self._watermark.observe(partition, position.max_event_at, position.idle)
+        if position.idle:
+            before = self._idle.get(partition)
+            self._idle[partition] = (None if before is None else before[1], now)
+        else:
+            self._idle.pop(partition, None)
+
+    def advance(self, caught_up: bool) -> float | None:
+        """Move on as far as is safe and return ``reached``; ``caught_up``: no delta waits to be read."""
+        times = [] if self._reached is None else [self._reached]
+        watermark = self._watermark.time() if self.complete else None
+        if watermark is not None:
+            times.append(watermark)
+        silent = self._silent_until() if caught_up else None
+        if times and silent is not None and silent - max(times) <= self._live_seconds:
+            times.append(silent)
+        self._reached = max(times, default=None)
+        return self._reached
+
+    def _silent_until(self) -> float | None:
+        """Clock time up to which every partition is known to be silent; None: not all are."""
+        if not self.complete or len(self._idle) < self._partitions:
+            return None
+        before = [earlier for earlier, _ in self._idle.values()]
+        if any(earlier is None for earlier in before):
+            return None
+        return min(earlier for earlier in before if earlier is not None)

@@ -1,0 +1,208 @@
+"""Runs the pipeline: one stage in this process, or both in child processes that are kept alive."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Sequence
+from multiprocessing.connection import wait
+from typing import Any
+
+from pipeline.clock import Clock, ScaledClock, WallClock
+from pipeline.errors import ConfigError, StoreTooNew, TokentideError
+from pipeline.settings import Settings
+from pipeline.stream.process import end_with_parent
+from pipeline.stream.topics import ensure_topics
+from pipeline.stream.worker import EXIT_FAILED, EXIT_OK, run_app
+
+__all__ = ["EXIT_CONFIG", "STAGES", "Supervisor", "clock_from", "run_all", "run_stage"]
+
+STAGES = ("aggregate", "control")
+
+#: Exit status of a process that would fail the same way again: it is not restarted.
+EXIT_CONFIG = 78
+
+_FIRST_BACKOFF_SECONDS = 0.5
+_LONGEST_BACKOFF_SECONDS = 30.0
+#: A child that lived this long has its backoff forgotten.
+_HEALTHY_SECONDS = 60.0
+
+_log = logging.getLogger(__name__)
+
+
+def clock_from(settings: Settings) -> Clock:
+    """The clock that the settings ask for: simulated when ``clock.origin`` is set, else the machine's.
+
+    Raises:
+        ConfigError: ``clock.origin`` without ``clock.wall_origin``.
+    """
+    clock = settings.clock
+    if clock.origin is None:
+        return WallClock()
+    if clock.wall_origin is None:
+        raise ConfigError("clock.origin needs clock.wall_origin")
+    return ScaledClock(clock.origin, clock.wall_origin, clock.speed)
+
+
+def run_stage(
+    settings: Settings, stage: str, signals: Sequence[signal.Signals] = (signal.SIGTERM, signal.SIGINT)
+) -> int:
+    """Run ``aggregate`` or ``control`` in this process until a signal or a failure; returns the exit status.
+
+    Raises:
+        ConfigError: no such stage, or settings or topics on which it cannot work.
+        ServerUnavailable: no broker answers.
+        StoreError: the store cannot be opened (``StoreLocked``, ``StoreTooNew``).
+    """
+    configure_logging()
+    clock = clock_from(settings)
+    shutdown = settings.stream.shutdown_seconds
+    if stage == "aggregate":
+        from pipeline.stream.aggregator import aggregator_app
+
+        ensure_topics(settings.kafka)
+        return run_app(lambda: aggregator_app(settings, clock), shutdown, signals)
+    if stage == "control":
+        return _run_control(settings, clock, signals)
+    raise ConfigError(f"no stage {stage!r}; there are {', '.join(STAGES)}")
+
+
+def _run_control(settings: Settings, clock: Clock, signals: Sequence[signal.Signals]) -> int:
+    from pipeline.advise.engine import Advisor
+    from pipeline.publish.state import LiveState
+    from pipeline.store.store import Store
+    from pipeline.stream.controller import controller_app
+
+    partitions = ensure_topics(settings.kafka)[settings.kafka.deltas_topic]
+    with Store.open(settings.store.path, settings.store, settings.windows) as store:
+
+        def make() -> Any:
+            live = LiveState(clock, settings.pools, settings.config_hash())
+            return controller_app(settings, clock, store, Advisor(settings), live, partitions)
+
+        return run_app(make, settings.stream.shutdown_seconds, signals)
+
+
+def run_all(settings: Settings) -> int:
+    """Run both stages as child processes until SIGTERM or SIGINT; returns the exit status.
+
+    A child that fails is restarted after a pause that grows; the other goes on meanwhile.
+    """
+    configure_logging()
+    if settings.stream.instance_id is None:
+        # The same for every life of a child: a restarted one takes its partitions back at once.
+        own = settings.stream.model_copy(update={"instance_id": f"{socket.gethostname()}-{os.getpid()}"})
+        settings = settings.model_copy(update={"stream": own})
+    return Supervisor(settings, _stage_main, STAGES).run()
+
+
+def _stage_main(settings: Settings, stage: str) -> None:
+    """A child of ``run_all``: Ctrl-C reaches it too, but stopping it is its parent's business."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent()
+    configure_logging()
+    try:
+        code = run_stage(settings, stage, signals=(signal.SIGTERM,))
+    except (ConfigError, StoreTooNew) as error:
+        _log.error("%s: %s", stage, error)
+        code = EXIT_CONFIG
+    except TokentideError as error:
+        _log.error("%s: %s", stage, error)
+        code = EXIT_FAILED
+    raise SystemExit(code)
+
+
+class Supervisor:
+    """Keeps one child process per name alive; ``main(settings, name)`` is what a child runs."""
+
+    def __init__(self, settings: Settings, main: Callable[[Settings, str], None], names: Sequence[str]) -> None:
+        self._settings = settings
+        self._main = main
+        self._names = names
+        self._context = multiprocessing.get_context("spawn")
+        self._children: dict[str, Any] = {}
+        self._started: dict[str, float] = {}
+        self._backoff: dict[str, float] = {}
+        self._due: dict[str, float] = {}
+        self._signals = 0
+
+    def run(self) -> int:
+        """Run until SIGTERM or SIGINT, or until a child says that it can never work; returns the exit status."""
+        before = {number: signal.signal(number, self._on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            for name in self._names:
+                self._start(name)
+            status = EXIT_OK
+            while not self._signals and status == EXIT_OK:
+                wait([child.sentinel for child in self._children.values()], timeout=0.25)
+                status = self._revive()
+            return self._stop(status)
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _on_signal(self, number: int, _frame: object) -> None:
+        self._signals += 1
+        if self._signals > 1:  # a second one: the children end at once
+            self._forward(signal.SIGTERM)
+        _log.info("%s: stopping", signal.Signals(number).name)
+
+    def _start(self, name: str) -> None:
+        child = self._context.Process(target=self._main, args=(self._settings, name), name=f"tokentide-{name}")
+        child.start()
+        self._children[name] = child
+        self._started[name] = time.monotonic()
+        _log.info("%s runs as process %d", name, child.pid)
+
+    def _revive(self) -> int:
+        """Note ended children and restart those whose pause is over."""
+        now = time.monotonic()
+        for name, child in list(self._children.items()):
+            if child.exitcode is None:
+                continue
+            del self._children[name]
+            if child.exitcode == EXIT_CONFIG:
+                return EXIT_CONFIG
+            lived = now - self._started[name]
+            pause = _FIRST_BACKOFF_SECONDS if lived > _HEALTHY_SECONDS else self._backoff.get(name, 0.0) * 2
+            pause = min(max(pause, _FIRST_BACKOFF_SECONDS), _LONGEST_BACKOFF_SECONDS)
+            self._backoff[name] = pause
+            self._due[name] = now + pause
+            _log.error("%s ended with status %s after %.0f s; again in %.1f s", name, child.exitcode, lived, pause)
+        for name, due in list(self._due.items()):
+            if now >= due:
+                del self._due[name]
+                self._start(name)
+        return EXIT_OK
+
+    def _forward(self, number: signal.Signals) -> None:
+        for child in list(self._children.values()):
+            if child.pid is not None and child.exitcode is None:
+                os.kill(child.pid, number)
+
+    def _stop(self, status: int) -> int:
+        self._forward(signal.SIGTERM)
+        deadline = time.monotonic() + self._settings.stream.shutdown_seconds + 5.0
+        for name, child in self._children.items():
+            child.join(max(0.0, deadline - time.monotonic()))
+            if child.exitcode is None:
+                _log.error("%s does not stop: killed", name)
+                child.kill()
+                child.join()
+            if child.exitcode != EXIT_OK and status == EXIT_OK:
+                status = EXIT_FAILED
+        return status
+
+
+def configure_logging() -> None:
+    """Log to stderr unless the program has set up logging itself; other people's libraries only from warnings on."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    for name in ("aiokafka", "faust", "kafka", "mode"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    # mode logs every start and stop of a service under the name of the module that defines it.
+    for name in ("app", "consumer", "fetch"):
+        logging.getLogger(f"pipeline.stream.{name}").setLevel(logging.WARNING)

@@ -1,0 +1,245 @@
+import math
+import pickle
+import time
+
+import numpy as np
+import pytest
+
+from pipeline.forecast.model import LEVELS, SeriesKey
+from pipeline.forecast.series import SeriesForecaster
+
+KEY = SeriesKey("llama", "chat", "requests_per_second")
+HORIZONS = (60, 300, 900, 1800, 3600)
+DAY = 1440
+MEDIAN, Q90, Q95 = LEVELS.index(0.5), LEVELS.index(0.9), LEVELS.index(0.95)
+
+
+def forecaster(**changes):
+    return SeriesForecaster(**{"series": KEY, "horizons_seconds": HORIZONS, "grain_seconds": 60, "seed": 7, **changes})
+
+
+def course(days, spikes=(), level=20.0):
+    """Requests per second without noise: a smooth day, and spikes of 15 minutes at ``level * 2.5``."""
+    minute = np.arange(round(days * DAY))
+    rate = level * (1.0 + 0.4 * np.sin(2.0 * np.pi * minute / DAY))
+    for start in spikes:
+        rate = np.where((minute % DAY >= start) & (minute % DAY < start + 15), 2.5 * rate, rate)
+    return rate
+
+
+def poisson(rate, seed=0):
+    return np.random.default_rng(seed).poisson(rate * 60.0) / 60.0
+
+
+def run(model, values, start=0):
+    """Quantiles, shape (windows, horizons, levels); NaN where nothing was issued."""
+    rows = np.full((len(values), len(HORIZONS), len(LEVELS)), np.nan)
+    for at, value in enumerate(values):
+        issued = model.step((start + at + 1) * 60.0, value)
+        if issued:
+            rows[at] = [forecast.quantiles for forecast in issued]
+    return rows
+
+
+def assert_sound(rows):
+    assert np.isfinite(rows).all()
+    assert (rows >= 0.0).all()
+    assert (np.diff(rows, axis=2) >= 0.0).all()
+
+
+def wape(rows, values, horizon, first):
+    steps = HORIZONS[horizon] // 60
+    actual, median = values[first + steps :], rows[first : len(values) - steps, horizon, MEDIAN]
+    return float(np.abs(actual - median).sum() / actual.sum())
+
+
+def test_the_forecast_says_what_it_is_about():
+    model = forecaster()
+    assert model.step(60.0, None) == ()
+    assert model.step(120.0, float("nan")) == ()
+    issued = model.step(180.0, 5.0)
+    assert [forecast.horizon_seconds for forecast in issued] == list(HORIZONS)
+    assert {forecast.series for forecast in issued} == {KEY}
+    assert {forecast.issued_at for forecast in issued} == {180.0}
+    assert issued[0].quantiles[MEDIAN] == pytest.approx(5.0, rel=0.01)
+    assert issued[0].quantiles[0] < 5.0 < issued[0].quantiles[-1]
+
+
+@pytest.mark.parametrize("spikes", [(600,), (480, 780, 1080)])
+@pytest.mark.parametrize("days", [3, 4])
+def test_a_daily_spike_is_expected_before_its_onset(spikes, days):
+    rate = course(days + 1, spikes)
+    rows = run(forecaster(), poisson(rate))
+    for start in spikes:
+        onset = days * DAY + start
+        base = rate[onset - 1]
+        # Issued in the 14 minutes before the onset for 15 minutes later: the target lies within the spike.
+        issued = rows[onset - 14 : onset, HORIZONS.index(900)]
+        assert (issued[:, MEDIAN] >= 1.3 * base).all()
+        assert (issued[:, Q90] >= 1.5 * base).all()
+        # And it is expected to end.
+        assert rows[onset + 5, HORIZONS.index(900), MEDIAN] < 1.5 * base
+
+
+def test_a_spike_seen_once_is_not_promised_for_the_next_day():
+    rate = course(4)
+    rate[2 * DAY + 600 : 2 * DAY + 615] *= 2.5
+    rows = run(forecaster(), poisson(rate))
+    assert (rows[3 * DAY + 586 : 3 * DAY + 600, HORIZONS.index(900), MEDIAN] < 1.3 * rate[3 * DAY + 599]).all()
+
+
+def test_the_bands_cover_what_they_promise():
+    values = poisson(course(6, (600,)), seed=3)
+    rows = run(forecaster(), values)
+    for horizon, seconds in enumerate(HORIZONS):
+        steps = seconds // 60
+        actual, issued = values[2 * DAY + steps :], rows[2 * DAY : len(values) - steps, horizon]
+        assert 0.92 <= float((actual <= issued[:, Q95]).mean()) <= 0.98
+        assert 0.86 <= float((actual <= issued[:, Q90]).mean()) <= 0.94
+
+
+def test_beats_the_last_value_on_a_smooth_day():
+    values = poisson(course(3))
+    rows = run(forecaster(), values)
+    for horizon in (2, 4):
+        steps = HORIZONS[horizon] // 60
+        last = np.abs(values[DAY + steps :] - values[DAY:-steps]).sum() / values[DAY + steps :].sum()
+        assert wape(rows, values, horizon, DAY) < 0.8 * last
+
+
+@pytest.mark.parametrize("unit", [1e-3, 1.0, 1e6])
+def test_recovers_within_two_hours(unit):
+    calm = poisson(course(1.5))
+    before = run(forecaster(), [*(calm * unit)])
+    usual = {horizon: wape(before, calm * unit, horizon, DAY) for horizon in (0, 2)}
+    faults = {
+        "step": np.concatenate((calm, 10.0 * calm[DAY // 2 : DAY])),
+        "drop": np.concatenate((calm, 0.1 * calm[DAY // 2 : DAY])),
+        "unit change": np.concatenate((calm, 1e3 * calm[DAY // 2 : DAY])),
+        "burst": np.concatenate((calm, 50.0 * calm[-1:], calm[DAY // 2 + 1 : DAY])),
+        "zeros": np.concatenate((calm, np.zeros(60), calm[DAY // 2 + 60 : DAY])),
+    }
+    for name, values in faults.items():
+        rows = run(forecaster(), [*(values * unit)])
+        assert_sound(rows)
+        settled = calm.size + 120 + (60 if name == "zeros" else 0)
+        for horizon, was in usual.items():
+            now = wape(rows, values * unit, horizon, settled)
+            assert now <= 1.5 * was + 0.02, f"{name}: WAPE {now:.3f}, usually {was:.3f}"
+
+
+def test_a_gap_widens_the_band_and_teaches_nothing():
+    values = poisson(course(3))
+    model = forecaster()
+    rows = run(model, [*values[: 2 * DAY]])
+    matured = [score.matured for score in model.scores()]
+    gap = run(model, [None] * 360, start=2 * DAY)
+    assert_sound(gap)
+    width = gap[:, 0, Q95] - gap[:, 0, MEDIAN]
+    assert width[-1] > 3.0 * float((rows[-60:, 0, Q95] - rows[-60:, 0, MEDIAN]).mean())
+    assert [score.matured for score in model.scores()] == matured
+    assert model.age_seconds == 360 * 60
+    after = run(model, [*values[2 * DAY + 360 :]], start=2 * DAY + 360)
+    assert_sound(after)
+    assert model.age_seconds == 0
+    for horizon in (0, 2):
+        assert wape(after, values[2 * DAY + 360 :], horizon, 120) < 0.08
+
+
+def test_missing_windows_are_a_gap_like_nones():
+    values = poisson(course(2.5))
+    told, untold = forecaster(), forecaster()
+    run(told, [*values[: 2 * DAY], *[None] * 90])
+    run(untold, [*values[: 2 * DAY]])
+    one = told.step((2 * DAY + 91) * 60.0, None)
+    other = untold.step((2 * DAY + 91) * 60.0, None)
+    assert untold.age_seconds == told.age_seconds
+    for left, right in zip(one, other, strict=True):
+        assert left.quantiles == pytest.approx(right.quantiles, rel=0.35)
+
+
+def test_a_long_jump_costs_bounded_work():
+    model = forecaster()
+    run(model, [*poisson(course(1))])
+    began = time.perf_counter()
+    rows = [forecast.quantiles for forecast in model.step(1e12, 20.0)]
+    assert time.perf_counter() - began < 2.0
+    assert_sound(np.array([rows]))
+
+
+def test_going_back_is_an_error():
+    model = forecaster()
+    model.step(600.0, 1.0)
+    for end in (600.0, 540.0, math.nan, math.inf):
+        with pytest.raises(ValueError, match="end"):
+            model.step(end, 1.0)
+
+
+@pytest.mark.parametrize("hostile", [None, math.nan, math.inf, -1.0, 1e300])
+def test_what_cannot_be_demand_is_a_gap(hostile):
+    model, silent = forecaster(), forecaster()
+    for end in range(60, 6000, 60):
+        model.step(end, 5.0)
+        silent.step(end, 5.0)
+    assert model.step(6000, hostile) == silent.step(6000, None)
+    assert model.age_seconds == 60
+
+
+def test_zeros_all_along():
+    rows = run(forecaster(), [0.0] * 300)
+    assert (rows == 0.0).all()
+
+
+@pytest.mark.parametrize("at", [1, 70, 1441, 2000])
+def test_a_pickled_copy_goes_on_bit_for_bit(at):
+    values = [*poisson(course(2, (600,)))]
+    values[1500:1520] = [None] * 20
+    straight, model = forecaster(), forecaster()
+    whole = run(straight, values)
+    run(model, values[:at])
+    copy = pickle.loads(pickle.dumps(model))
+    assert np.array_equal(run(copy, values[at:], start=at), whole[at:], equal_nan=True)
+    assert copy.scores() == straight.scores()
+    assert pickle.dumps(copy) == pickle.dumps(pickle.loads(pickle.dumps(straight)))
+
+
+def test_the_state_is_small():
+    model = forecaster()
+    run(model, [*poisson(course(2))])
+    assert len(pickle.dumps(model)) <= 80_000
+
+
+def test_scores_are_those_of_what_was_issued():
+    values = poisson(course(1.2))
+    model = forecaster()
+    assert {score.wape for score in model.scores()} == {None}
+    rows = run(model, [*values])
+    for horizon, score in enumerate(model.scores()):
+        steps = HORIZONS[horizon] // 60
+        assert score.matured == len(values) - steps
+        assert score.horizon_seconds == HORIZONS[horizon]
+        weight = np.exp(-np.arange(len(values) - steps)[::-1] / (2 * DAY))
+        actual, issued = values[steps:], rows[: len(values) - steps, horizon]
+        error = (weight * np.abs(actual - issued[:, MEDIAN])).sum() / (weight * actual).sum()
+        assert score.wape == pytest.approx(error, rel=1e-4)
+        assert score.coverage_95 == pytest.approx((weight * (actual <= issued[:, Q95])).sum() / weight.sum(), abs=2e-3)
+        assert 0.8 <= score.coverage_90 <= 0.97
+        assert score.pinball_95 > 0.0
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"grain_seconds": 0},
+        {"grain_seconds": math.nan},
+        {"horizons_seconds": ()},
+        {"horizons_seconds": (90,)},
+        {"horizons_seconds": (300, 60)},
+        {"horizons_seconds": (60, 60)},
+        {"season_seconds": 3600},
+        {"season_seconds": 86_410},
+    ],
+)
+def test_settings_that_cannot_work_are_refused(changes):
+    with pytest.raises(ValueError, match=r"grain|horizon|season"):
+        forecaster(**changes)
