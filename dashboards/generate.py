@@ -42,12 +42,13 @@ def future(metric: str, band_name: str, matchers: str = "") -> str:
     A gauge with ``horizon_seconds="3600"`` scraped at T describes T + 1 h, so with ``offset 1h`` it can be evaluated at
     T + 1 h. The horizons are chained, shortest first; ``last_over_time`` bounds the five-minute staleness tail. Right
     of now each point is the newest forecast that reaches so far; left of now it is what was said five minutes before.
+    ``max`` rather than ``sum``: a pool has one controller; two series of it are the same one before and after a move.
     """
     parts = [
         f'last_over_time({metric}{{{POOL},horizon_seconds="{h}",band="{band_name}"{matchers}}}[2m] offset {h // 60}m)'
         for h in FAN_HORIZONS_SECONDS
     ]
-    return f"sum by (model, pool) ({' or ignoring(horizon_seconds) '.join(parts)})"
+    return f"max by (model, pool) ({' or ignoring(horizon_seconds) '.join(parts)})"
 
 
 def fan(title: str, description: str, metric: str, actual: str, unit: str, matchers: str, extra: list[Any]) -> Any:
@@ -60,7 +61,7 @@ def fan(title: str, description: str, metric: str, actual: str, unit: str, match
             properties.append({"id": "custom.lineStyle", "value": {"fill": "dash", "dash": [8, 6]}})
         overrides.append({"matcher": {"id": "byName", "options": name}, "properties": properties})
     targets = [
-        query(f"sum by (model, pool) ({actual})", "demand"),
+        query(f"max by (model, pool) ({actual})", "demand"),
         query(future(metric, "p10", matchers), "forecast p10"),
         query(future(metric, "p50", matchers), "forecast p50"),
         query(future(metric, "p90", matchers), "forecast p90"),
@@ -78,7 +79,8 @@ def overview() -> dict[str, Any]:
         stat(
             "Pools short of replicas",
             "Pools whose recommended replicas exceed the current ones.",
-            f"sum(tokentide_recommended_replicas{{{POOL}}} > bool tokentide_current_replicas{{{POOL}}})",
+            f"count(max by (model, pool) (tokentide_recommended_replicas{{{POOL}}}) > "
+            f"max by (model, pool) (tokentide_current_replicas{{{POOL}}})) or vector(0)",
             warn=1,
         ),
         4,
@@ -88,7 +90,7 @@ def overview() -> dict[str, Any]:
         stat(
             "Spikes",
             "Spikes observed or forecast right now.",
-            f"sum(tokentide_spike_active{{{POOL}}})",
+            f"sum(max by (model, pool, kind) (tokentide_spike_active{{{POOL}}}))",
             warn=1,
         ),
         4,
@@ -98,7 +100,8 @@ def overview() -> dict[str, Any]:
         stat(
             "Pools without valid advice",
             "Configured pools whose advice has expired or was never given: consumers hold.",
-            f"count(tokentide_pool_info{{{POOL}}} unless on (model, pool) tokentide_recommended_replicas) or vector(0)",
+            f"count(max by (model, pool) (tokentide_pool_info{{{POOL}}}) unless on (model, pool) "
+            "tokentide_recommended_replicas) or vector(0)",
             bad=1,
         ),
         4,
@@ -144,26 +147,26 @@ def overview() -> dict[str, Any]:
             "Pools",
             "Demand, forecast and advice of every pool.",
             [
-                ("demand", query(f"sum by (model, pool) (tokentide_demand_requests_per_second{{{POOL}}})"), "reqps"),
+                ("demand", query(f"max by (model, pool) (tokentide_demand_requests_per_second{{{POOL}}})"), "reqps"),
                 (
                     "p90 in 15 min",
                     query(
-                        "sum by (model, pool) (tokentide_forecast_requests_per_second"
+                        "max by (model, pool) (tokentide_forecast_requests_per_second"
                         f'{{{POOL},horizon_seconds="900",band="p90"}})'
                     ),
                     "reqps",
                 ),
                 (
                     "capacity",
-                    query(f"sum by (model, pool) (tokentide_capacity_requests_per_second{{{POOL}}})"),
+                    query(f"max by (model, pool) (tokentide_capacity_requests_per_second{{{POOL}}})"),
                     "reqps",
                 ),
-                ("current", query(f"sum by (model, pool) (tokentide_current_replicas{{{POOL}}})"), "none"),
-                ("recommended", query(f"sum by (model, pool) (tokentide_recommended_replicas{{{POOL}}})"), "none"),
-                ("accelerators", query(f"sum by (model, pool) (tokentide_recommended_accelerators{{{POOL}}})"), "none"),
+                ("current", query(f"max by (model, pool) (tokentide_current_replicas{{{POOL}}})"), "none"),
+                ("recommended", query(f"max by (model, pool) (tokentide_recommended_replicas{{{POOL}}})"), "none"),
+                ("accelerators", query(f"max by (model, pool) (tokentide_recommended_accelerators{{{POOL}}})"), "none"),
                 (
                     "confidence",
-                    query(f"sum by (model, pool) (tokentide_recommendation_confidence_ratio{{{POOL}}})"),
+                    query(f"max by (model, pool) (tokentide_recommendation_confidence_ratio{{{POOL}}})"),
                     "percentunit",
                 ),
             ],
@@ -184,9 +187,9 @@ def overview() -> dict[str, Any]:
             "reqps",
             "",
             [
-                query(f"sum by (model, pool) (tokentide_capacity_requests_per_second{{{POOL}}})", "capacity now"),
+                query(f"max by (model, pool) (tokentide_capacity_requests_per_second{{{POOL}}})", "capacity now"),
                 query(
-                    f"sum by (model, pool) (tokentide_recommended_capacity_requests_per_second{{{POOL}}})",
+                    f"max by (model, pool) (tokentide_recommended_capacity_requests_per_second{{{POOL}}})",
                     "recommended capacity",
                 ),
             ],

@@ -22,7 +22,7 @@ from sizing.steptime import StepCoefficients
 
 __all__ = ["STEP_TIME_ERROR_RATIO", "OperatingPoint", "Plan", "Planner", "demand_quantile", "operating_point", "plan"]
 
-#: The 10 % and 90 % points of measured over predicted step time are about 1/ratio and ratio: 0.74 and 1.36 on unseen
+#: The 10 % and 90 % points of measured over predicted step time are about 1/ratio and ratio: 0.71 and 1.35 on unseen
 #: architectures (leave-one-architecture-out, 1,730 end-to-end rows; docs/sizing.md).
 STEP_TIME_ERROR_RATIO = 1.36
 #: An SLO that an idle replica misses is planned for at this multiple of what an idle replica reaches.

@@ -174,15 +174,18 @@ class ReplicaModel:
         """Sequences of mean context that the KV cache of the replica holds."""
         return self.limits[Constraint.KV_MEMORY] * self.lanes
 
-    def step_seconds(self, lane_batch: float) -> float:
-        """Return the step time with ``lane_batch`` sequences in a lane; a lone request sees a batch of one."""
+    def _step_parts(self, lane_batch: float) -> tuple[float, float]:
+        """Return the seconds of a step that any batch pays, and those that its sequences and prompts add."""
         batch = max(lane_batch, min(1.0, self.max_lane_batch))
         prompts = batch * self._computed / self._output
         return (
-            self.step.base_seconds(batch + prompts)
-            + batch * self.step.sequence_seconds(self.context_tokens)
-            + prompts * self._prompt_seconds
+            self.step.base_seconds(batch + prompts),
+            batch * self.step.sequence_seconds(self.context_tokens) + prompts * self._prompt_seconds,
         )
+
+    def step_seconds(self, lane_batch: float) -> float:
+        """Return the step time with ``lane_batch`` sequences in a lane; a lone request sees a batch of one."""
+        return sum(self._step_parts(lane_batch))
 
     def _rate(self, lane_batch: float) -> float:
         """Requests per second of one lane at ``lane_batch``."""
@@ -232,8 +235,9 @@ class ReplicaModel:
 
     def service_seconds(self, lane_batch: float, computed_tokens: float) -> float:
         """Return the time from admission to first token of a prompt with ``computed_tokens`` tokens to compute."""
-        step = self.step_seconds(lane_batch)
-        share = min(max(1.0 - self.step.base_seconds(lane_batch) / step, 0.0), 0.97)
+        base, added = self._step_parts(lane_batch)
+        step = base + added
+        share = added / step
         chunks = max(computed_tokens / self.resolved.deployment.max_batched_tokens - 1.0, 0.0)
         return (
             self._latency.overhead_seconds
@@ -274,8 +278,9 @@ class ReplicaModel:
             if math.isinf(mean)
             else combine_deviations(
                 length,
-                prefill.quantile_seconds(level) - prefill.mean_seconds,
-                place.quantile_seconds(level) - place.mean_seconds,
+                # A rare wait has a mean but no quantile: its mean stays in, or more load would look faster.
+                max(prefill.quantile_seconds(level) - prefill.mean_seconds, 0.0),
+                max(place.quantile_seconds(level) - place.mean_seconds, 0.0),
             )
         )
         spread = normal_quantile(level) * math.sqrt(self.dispersion * max(lane_batch, 0.0))

@@ -36,27 +36,28 @@ POOLS = (
 )
 
 
-def demand(index: int, at: float) -> float:
-    """Requests per second of pool ``index``: a slow wave, and an announced rise of pool 0 an hour after START + 3 h."""
-    base = (14.0, 6.0, 4.0)[index] * (1.0 + 0.3 * math.sin(at / 9_000.0 + index))
+def demand(index: int, elapsed: float) -> float:
+    """Requests per second of pool ``index``: a slow wave; pool 0 rises after hour 3:25, pool 2 jumps at 2:50."""
+    base = (14.0, 6.0, 4.0)[index] * (1.0 + 0.3 * math.sin(elapsed / 9_000.0 + index))
     if index == 0:
-        base *= 1.0 + 1.6 / (1.0 + math.exp(-(at - START - 3 * 3600 - 1_500) / 90.0))
-    if index == 2 and at >= START + 3 * 3600 - 600:
+        base *= 1.0 + 1.6 / (1.0 + math.exp(-(elapsed - 3 * 3600 - 1_500) / 90.0))
+    if index == 2 and elapsed >= 3 * 3600 - 600:
         base *= 2.8
-    return base * (1.0 + 0.03 * math.sin(at * 7.1 + index))
+    return base * (1.0 + 0.03 * math.sin(elapsed * 7.1 + index))
 
 
 class Feed:
     """Owns the clock, the live state and the rows that a store would hold."""
 
-    def __init__(self, pools: tuple[PoolSettings, ...] = POOLS) -> None:
-        self.clock = ManualClock(START)
+    def __init__(self, pools: tuple[PoolSettings, ...] = POOLS, start: int = START) -> None:
+        self.start = start
+        self.clock = ManualClock(start)
         self.settings = pools
         self.live = LiveState(self.clock, pools, "c0ffee123456")
         self.windows: dict[tuple[str, str], list[ClosedWindow]] = {(p.model, p.pool): [] for p in pools}
         self.advice: dict[tuple[str, str], list[Recommendation]] = {(p.model, p.pool): [] for p in pools}
         self.episodes: dict[str, Alert] = {}
-        self.as_of = START
+        self.as_of = start
         self.generation = 0
         self.requests = 0
         self.fail: Exception | None = None
@@ -71,7 +72,7 @@ class Feed:
     def _output(self) -> StepOutput:
         windows, forecasts, scores, advice = [], [], [], []
         for index, pool in enumerate(self.settings):
-            rate = demand(index % 3, self.as_of - 30)
+            rate = demand(index % 3, self.as_of - self.start - 30)
             windows.append(self._window(pool, rate, index))
             for horizon in HORIZONS:
                 forecasts += self._forecasts(pool, index, horizon)
@@ -111,10 +112,10 @@ class Feed:
         )
 
     def current(self, index: int) -> int:
-        return max(1, math.ceil(demand(index % 3, self.as_of - 600) * 1.15 / PER_REPLICA))
+        return max(1, math.ceil(demand(index % 3, self.as_of - self.start - 660) * 1.15 / PER_REPLICA))
 
     def _forecasts(self, pool: PoolSettings, index: int, horizon: int) -> list[Forecast]:
-        median = demand(index % 3, self.as_of + horizon - 30)
+        median = demand(index % 3, self.as_of - self.start + horizon - 30)
         spread = median * (0.05 + 0.15 * math.sqrt(horizon / 3600))
         scales = {
             Signal.REQUESTS: 1.0,
@@ -133,7 +134,7 @@ class Feed:
         ]
 
     def _recommendation(self, pool: PoolSettings, index: int, rate: float) -> Recommendation:
-        ahead = demand(index % 3, self.as_of + 900 - 30) * 1.12
+        ahead = demand(index % 3, self.as_of - self.start + 900 - 30) * 1.12
         current = self.current(index)
         desired = max(1, math.ceil(ahead / PER_REPLICA))
         direction = "up" if desired > current else "down" if desired < current else "hold"
@@ -179,7 +180,7 @@ class Feed:
     def _alerts(self) -> list[Alert]:
         model, pool = self.settings[0].model, self.settings[0].pool
         found = []
-        if self.as_of == START + 3 * 3600 - 5 * 60:
+        if self.as_of == self.start + 3 * 3600 - 5 * 60:
             found.append(
                 Alert(
                     f"spike_forecast|{model}|{pool}|{self.as_of}",
@@ -187,7 +188,7 @@ class Feed:
                     model,
                     pool,
                     float(self.as_of),
-                    float(START + 3 * 3600 + 1_500),
+                    float(self.start + 3 * 3600 + 1_500),
                     None,
                     "warning",
                     1.7,
@@ -195,7 +196,7 @@ class Feed:
                     "demand is expected to exceed what 7 replicas serve in 30 min",
                 )
             )
-        if len(self.settings) > 2 and self.as_of == START + 3 * 3600 - 8 * 60:
+        if len(self.settings) > 2 and self.as_of == self.start + 3 * 3600 - 8 * 60:
             model, pool = self.settings[2].model, self.settings[2].pool
             found.append(
                 Alert(
@@ -204,7 +205,7 @@ class Feed:
                     model,
                     pool,
                     float(self.as_of),
-                    float(START + 3 * 3600 - 600),
+                    float(self.start + 3 * 3600 - 600),
                     None,
                     "critical",
                     2.8,
@@ -213,7 +214,7 @@ class Feed:
                 )
             )
         ended = self.episodes.get("test-ended")
-        if ended is None and self.as_of >= START + 1800:
+        if ended is None and self.as_of >= self.start + 1800:
             found.append(
                 Alert(
                     "test-ended",

@@ -19,8 +19,10 @@ _MEDIAN, _Q95, _Q99 = LEVELS.index(0.5), LEVELS.index(0.95), LEVELS.index(0.99)
 _LAPLACE_95 = math.log(10.0)
 _LONG_SECONDS = 3600.0
 _SHORT_SECONDS = 300.0
+_RECENT = 60
 _MIN_HISTORY = 8
 _TAIL_SHARE = 0.02
+_MAX_PROBABILITY = 0.05
 _TAIL_STEP = 0.02
 _TAIL_PEAKS = 128
 _MIN_PEAKS = 16
@@ -79,10 +81,12 @@ class SpikeDetector:
         if not (math.isfinite(min_ratio) and min_ratio >= 1.0):
             raise ValueError(f"min_ratio must be at least 1, not {min_ratio}")
         self.min_ratio = min_ratio
-        self._probability = min(0.5 * _TAIL_SHARE, false_alerts_per_day * grain_seconds / 86_400.0)
+        self._probability = min(_MAX_PROBABILITY, false_alerts_per_day * grain_seconds / 86_400.0)
+        # Share of the scores that make the tail: 2 %, or more where alerts are wanted more often than that.
+        self._share = max(_TAIL_SHARE, 4.0 * self._probability)
         self._long = max(_MIN_HISTORY, round(_LONG_SECONDS / grain_seconds))
         self._short = max(1, round(_SHORT_SECONDS / grain_seconds))
-        self._recent: deque[float] = deque(maxlen=min(60, self._long))
+        self._recent: deque[float] = deque(maxlen=_RECENT)
         self._deviation = 0.0
         self._scored = 0
         self._base = _LAPLACE_95
@@ -144,7 +148,7 @@ class SpikeDetector:
         if len(self._peaks) < _MIN_PEAKS:
             # Exponential tail of a Laplace distribution, with a margin for what is not known yet.
             return _PRIOR_FACTOR * -math.log(2.0 * self._probability)
-        odds = self._probability / _TAIL_SHARE
+        odds = self._probability / self._share
         return self._base + (scale * math.expm1(-shape * math.log(odds)) / shape if shape else -scale * math.log(odds))
 
     def _scale(self, history: np.ndarray[tuple[int], np.dtype[np.float64]], level: float) -> float:
@@ -156,7 +160,7 @@ class SpikeDetector:
         if score <= self._base or len(self._peaks) < _MIN_PEAKS:
             return min(1.0, 0.5 * math.exp(-score)) if score > 0.0 else 1.0
         x = (score - self._base) / scale
-        return _TAIL_SHARE * ((1.0 + shape * x) ** (-1.0 / shape) if shape else math.exp(-x))
+        return self._share * ((1.0 + shape * x) ** (-1.0 / shape) if shape else math.exp(-x))
 
     def _learn(self, score: float, threshold: float, deviation: float) -> None:
         self._scored += 1
@@ -166,7 +170,7 @@ class SpikeDetector:
             self._peaks.append(min(score, 2.0 * threshold) - self._base)
             self._tail = _fit_tail(self._peaks)
         step = max(_TAIL_STEP, 1.0 / self._scored)
-        self._base = max(0.5, self._base + step * ((score > self._base) - _TAIL_SHARE))
+        self._base = max(0.5, self._base + step * ((score > self._base) - self._share))
 
     def _advance(self, end: float, value: float, level: float, surprise: bool) -> SpikeState:
         if self._started_at is None:

@@ -178,7 +178,7 @@ def apply_recommendation(value: bytes | None, actuator: FleetActuator, now: floa
         record: Any = json.loads(value or b"null")
         model, pool = str(record["model"]), str(record["pool"])
         desired, expires_at = int(record["desired"]), float(record["expires_at"])
-    except (ValueError, TypeError, KeyError, OverflowError):
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
         return False
     if not expires_at > now or desired < 0:
         return False

@@ -113,14 +113,13 @@ def _load_history(
         advisor = Advisor(settings)
         start = live_start - days * 86_400
         began = told = time.monotonic()
-        for rows, step in history(fleet, start, live_start, settings.windows.grain_seconds):
-            output = advisor.step(step)
-            store.backfill(rows)
-            store.record_step(output, advisor.snapshot() if step.as_of >= live_start else None)
+        for chunk in history(fleet, start, live_start):
+            store.backfill(chunk.keys, chunk.rows, chunk.histograms)
+            for step in chunk.steps(settings.windows.grain_seconds):
+                store.record_step(advisor.step(step), advisor.snapshot() if step.as_of >= live_start else None)
             if time.monotonic() - told > 2.0:
                 told = time.monotonic()
-                share = (step.as_of - start) / (live_start - start)
-                say(f"learning {days:g} simulated days of history: {share:.0%}")
+                say(f"learning {days:g} simulated days of history: {(chunk.end - start) / (live_start - start):.0%}")
         say(f"learned {days:g} simulated days in {time.monotonic() - began:.0f} s")
     finally:
         store.close()

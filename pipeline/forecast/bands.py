@@ -20,6 +20,7 @@ from pipeline.forecast.model import LEVELS
 __all__ = ["QuantileBands"]
 
 _LEVELS = np.array(LEVELS)
+_MEDIAN = LEVELS.index(0.5)
 # Mean absolute residual = 1: the quantiles of a Laplace distribution, heavier than a normal one.
 _START = np.where(_LEVELS < 0.5, np.log(2 * _LEVELS), -np.log(2 * (1 - _LEVELS)))
 # Forgetting per band: short memory, long memory, proportional to the forecast, proportional to the disagreement.
@@ -120,7 +121,10 @@ class QuantileBands:
         if context.age:
             stretch = np.sqrt((context.steps + context.age) / context.steps)[:, None]
             shift *= np.minimum(stretch, _MAX_STRETCH)
-        quantiles = np.maximum(np.sort(point[:, None] + shift, axis=1), 0.0)
+        quantiles = np.maximum(point[:, None] + shift, 0.0)
+        # Outwards from the median, so that each level keeps hearing about itself; sorting would swap their feedback.
+        np.maximum.accumulate(quantiles[:, _MEDIAN:], axis=1, out=quantiles[:, _MEDIAN:])
+        quantiles[:, _MEDIAN::-1] = np.minimum.accumulate(quantiles[:, _MEDIAN::-1], axis=1)
         if context.age == 0:
             self._ring.put(context.index, np.concatenate((point[:, None], scales, units, quantiles), axis=1))
         return np.asarray(quantiles)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["DelayRing"]
+__all__ = ["NEVER", "DelayRing"]
+
+#: The number of a window that no series has.
+NEVER = -(2**62)
 
 
 class DelayRing:
@@ -21,7 +24,7 @@ class DelayRing:
         self._base = np.concatenate(([0], np.cumsum(steps)[:-1]))
         total = int(steps.sum())
         self._rows: NDArray[np.float32] = np.zeros((total, width), dtype=np.float32)
-        self._issued = np.full(total, -1, dtype=np.int64)
+        self._issued = np.full(total, NEVER, dtype=np.int64)
 
     def take(self, index: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         """The rows issued for window ``index``, shape ``(horizons, width)``, and whether each exists."""

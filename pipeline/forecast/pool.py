@@ -4,10 +4,12 @@ The weights are the mean of two rules, as neither wins everywhere: Bernstein onl
 absolute loss, with a memory of two seasons (Wintenberger 2017, "Optimal learning with Bernstein online aggregation"),
 and the exponentially weighted average on a shorter discounted loss (Cesa-Bianchi and Lugosi 2006, *Prediction,
 Learning, and Games*); a fixed share of the weight is spread over all experts (Herbster and Warmuth 1998).
-Experts that only stand in, such as a seasonal one before a season was seen, sleep (Freund et al. 1997, "Using and combining predictors that
-specialize"). Losses are divided by a running mean of the last value's error, so that one set of constants serves every
-scale. Feedback for a horizon of h windows arrives h windows later; only matured pairs are learned from. An expert whose
-mean loss exceeds ten times the median expert's is quarantined until it is below five times.
+
+Experts that only stand in, such as a seasonal one before a season was seen, sleep (Freund et al. 1997, "Using and
+combining predictors that specialize"). Losses are divided by a running mean of the last value's error, so that one set
+of constants serves every scale. Feedback for a horizon of h windows arrives h windows later; only matured pairs are
+learned from. An expert whose mean loss exceeds ten times the median expert's is quarantined until it is below five
+times.
 """
 
 from __future__ import annotations

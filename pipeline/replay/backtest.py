@@ -30,6 +30,9 @@ Floats = NDArray[np.float64]
 #: More forecast rows than this do not fit into memory beside everything else (about 2 GB).
 MAX_ROWS = 20_000_000
 
+#: A cycle of fewer windows is none.
+_LEAST_SEASON_WINDOWS = 4
+
 _LEVEL_COLUMNS = tuple(f"q{round(level * 100):02d}" for level in LEVELS)
 
 
@@ -109,7 +112,8 @@ def run_backtest(
 
     Args:
         series: regular series of one step, as ``pipeline.replay.sources.read_demand`` returns them.
-        horizons_seconds: how far ahead, multiples of the step.
+        horizons_seconds: how far ahead, multiples of the step. Horizons of half a season and more get a forecaster of
+            their own, with several seasons as its cycle.
         warmup_seconds: left out of the scores (not of the forecasts); None: ``default_warmup_seconds``.
         season_seconds: the cycle to learn.
         seed: passed to the forecaster.
@@ -127,8 +131,10 @@ def run_backtest(
     for horizon in horizons:
         if horizon <= 0 or horizon % step:
             raise InputError(f"the horizon of {horizon} s is not a positive multiple of the step of {step} s")
-    if season_seconds % step or season_seconds < 2 * step:
-        raise InputError(f"the season of {season_seconds} s is not a multiple (≥ 2) of the step of {step} s")
+    if season_seconds % step or season_seconds < _LEAST_SEASON_WINDOWS * step:
+        raise InputError(
+            f"the season of {season_seconds} s is not at least {_LEAST_SEASON_WINDOWS} whole steps of {step} s"
+        )
     rows = sum(len(item.values) for item in series) * len(horizons)
     if rows > MAX_ROWS:
         raise InputError(f"{rows} forecasts are more than {MAX_ROWS}; use a wider step, fewer horizons or fewer series")
@@ -153,17 +159,27 @@ def _forecast(
     seed: int,
     progress: Callable[[str, float], None] | None,
 ) -> Floats:
-    forecaster = SeriesForecaster(
-        SeriesKey(item.name, "", Signal.REQUESTS), horizons, item.step_seconds, season_seconds, seed
-    )
+    key = SeriesKey(item.name, "", Signal.REQUESTS)
     quantiles = np.full((len(item.values), len(horizons), len(LEVELS)), np.nan)
     ends, values = item.ends().tolist(), item.values.tolist()
-    for i, (end, value) in enumerate(zip(ends, values, strict=True)):
-        for h, forecast in enumerate(forecaster.step(end, None if np.isnan(value) else value)):
-            quantiles[i, h] = forecast.quantiles
-        if progress is not None and not i % 1_000:
-            progress(item.name, i / len(values))
+    groups = _by_season(horizons, season_seconds)
+    for number, (season, members) in enumerate(groups.items()):
+        forecaster = SeriesForecaster(key, [horizons[h] for h in members], item.step_seconds, season, seed)
+        for i, (end, value) in enumerate(zip(ends, values, strict=True)):
+            for h, forecast in zip(members, forecaster.step(end, None if np.isnan(value) else value), strict=False):
+                quantiles[i, h] = forecast.quantiles
+            if progress is not None and not i % 1_000:
+                progress(item.name, (number + i / len(values)) / len(groups))
     return quantiles
+
+
+def _by_season(horizons: tuple[int, ...], season_seconds: int) -> dict[int, list[int]]:
+    """Group horizon numbers by the cycle that their forecaster learns: the season, or for a horizon of half a season
+    and more the smallest multiple of it that exceeds two horizons (a forecaster looks back that far)."""
+    groups: dict[int, list[int]] = {}
+    for number, horizon in enumerate(horizons):
+        groups.setdefault(season_seconds * (2 * horizon // season_seconds + 1), []).append(number)
+    return groups
 
 
 def _score(items: Sequence[SeriesBacktest], horizon: int, season_seconds: int, name: str) -> HorizonScore:

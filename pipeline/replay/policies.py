@@ -47,7 +47,7 @@ class PolicyOutcome:
 
 
 def evaluate_policies(
-    result: BacktestResult, lead_seconds: int, unit: float | None = None
+    result: BacktestResult, unit: float | None = None, lead_seconds: int | None = None
 ) -> tuple[PolicyOutcome, ...]:
     """Compare capacity rules on every series of a backtest, after its warm-up.
 
@@ -56,22 +56,23 @@ def evaluate_policies(
     provision what will be asked for.
 
     Args:
-        result: a backtest that has a horizon of at least the lead time; the nearest such horizon is used.
-        lead_seconds: from the decision to the end of the window that it serves.
+        result: a backtest.
         unit: capacity comes in whole multiples of this much demand per window (one replica); None: continuous.
+        lead_seconds: from the decision to the end of the window that it serves; the nearest horizon that reaches it is
+            used. None: every horizon is a lead time.
 
     Raises:
         InputError: no horizon reaches the lead time, or the unit is not positive.
     """
     if unit is not None and not (np.isfinite(unit) and unit > 0):
         raise InputError(f"the unit of capacity must be positive, not {unit}")
-    horizon = next((i for i, h in enumerate(result.horizons_seconds) if h >= lead_seconds), None)
-    if horizon is None:
-        raise InputError(f"no horizon reaches the lead time of {lead_seconds} s; add it to the horizons")
-    outcomes: list[PolicyOutcome] = []
-    for item in result.series:
-        outcomes.extend(_of_series(item, horizon, unit))
-    return tuple(outcomes)
+    horizons = range(len(result.horizons_seconds))
+    if lead_seconds is not None:
+        reaching = [i for i in horizons if result.horizons_seconds[i] >= lead_seconds]
+        if not reaching:
+            raise InputError(f"no horizon reaches the lead time of {lead_seconds} s; add it to the horizons")
+        horizons = range(reaching[0], reaching[0] + 1)
+    return tuple(outcome for item in result.series for h in horizons for outcome in _of_series(item, h, unit))
 
 
 def _of_series(item: SeriesBacktest, horizon: int, unit: float | None) -> list[PolicyOutcome]:

@@ -16,7 +16,33 @@ from pipeline.replay.backtest import BacktestResult, SeriesBacktest
 from pipeline.replay.policies import PolicyOutcome
 from pipeline.replay.scoring import HorizonScore
 
-__all__ = ["render_report", "write_report"]
+__all__ = ["POLICY_COLUMNS", "SCORE_COLUMNS", "policy_rows", "render_report", "score_rows", "write_report"]
+
+SCORE_COLUMNS = (
+    "series",
+    "ahead",
+    "scored",
+    "WAPE",
+    "last value",
+    "seasonal naive",
+    "gain over last value",
+    "MASE",
+    "bias",
+    "pinball q95",
+    "coverage q95",
+    "in q05–q95",
+    "q95, top decile",
+)
+POLICY_COLUMNS = (
+    "series",
+    "rule",
+    "lead",
+    "over-provisioned",
+    "unserved",
+    "short min/day",
+    "changes/day",
+    "reactive at equal unserved",
+)
 
 #: A page with more charts, or more points in one, is slow to open and no clearer.
 MAX_SERIES = 12
@@ -28,7 +54,8 @@ _STYLE = """
 body{font:14px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:1200px;padding:0 1rem;color:#1b2430;background:#fff}
 h1{font-size:1.5rem;margin:0 0 .2rem}h2{font-size:1.1rem;margin:2rem 0 .5rem}p{margin:.3rem 0;color:#4a5665}
 table{border-collapse:collapse;font-variant-numeric:tabular-nums;margin:.5rem 0}
-th,td{padding:.25rem .7rem;text-align:right;white-space:nowrap;border-bottom:1px solid #e3e8ee}th{color:#4a5665;font-weight:600}
+th,td{padding:.25rem .7rem;text-align:right;white-space:nowrap;border-bottom:1px solid #e3e8ee}
+th{color:#4a5665;font-weight:600}
 th:first-child,td:first-child{text-align:left}.good{color:#0a7d38}.bad{color:#b3261e}.wide{overflow-x:auto}
 """
 
@@ -41,14 +68,14 @@ def render_report(result: BacktestResult, policies: Sequence[PolicyOutcome] = ()
         f"<p>{len(result.series)} series in windows of {_span(result.step_seconds)}; each forecast was issued from "
         "windows that had ended, and is scored once, after the warm-up.</p>",
         "<h2>Scores</h2>",
-        _score_table(result.scores),
+        _table(SCORE_COLUMNS, score_rows(result.scores), _marks(result.scores)),
         "<p>WAPE and bias are of the median; a gain over the last value is proven where its interval (95 %, whole days "
         "resampled) excludes 0. Coverage of q95: how often demand stayed at or below it.</p>",
     ]
     if policies:
         parts += [
             "<h2>Decisions</h2>",
-            _policy_table(policies),
+            _table(POLICY_COLUMNS, policy_rows(policies)),
             "<p>Shares of demand. “Reactive at equal unserved” is what a multiple of the newest window would "
             "over-provision to leave just as much unserved.</p>",
         ]
@@ -126,67 +153,71 @@ def _id_of(name: str) -> str:
     return name.encode().hex()
 
 
-def _score_table(scores: Sequence[HorizonScore]) -> str:
-    head = (
-        "series",
-        "ahead",
-        "scored",
-        "WAPE",
-        "last value",
-        "seasonal naive",
-        "gain over last value",
-        "MASE",
-        "bias",
-        "pinball q95",
-        "coverage q95",
-        "in q05–q95",
-        "q95, top decile",
-    )
-    rows = []
+def score_rows(scores: Sequence[HorizonScore]) -> list[tuple[str, ...]]:
+    """Return the scores as text, one row per series and horizon, in the order of ``SCORE_COLUMNS``."""
+    rows: list[tuple[str, ...]] = []
     for s in scores:
-        best = None
-        if s.wape is not None and s.last_value_wape is not None:
-            best = s.wape <= min(s.last_value_wape, s.seasonal_naive_wape or np.inf)
         gain = "–"
         if s.wape_gain_low is not None and s.wape_gain_high is not None:
             gain = f"{100 * s.wape_gain_low:+.2f} … {100 * s.wape_gain_high:+.2f} pp"
-        mark = "" if best is None else " class='good'" if best else " class='bad'"
         rows.append(
-            f"<tr><td>{html.escape(s.series)}</td><td>{_span(s.horizon_seconds)}</td><td>{s.scored:,}</td>"
-            f"<td{mark}>{_percent(s.wape)}</td><td>{_percent(s.last_value_wape)}</td>"
-            f"<td>{_percent(s.seasonal_naive_wape)}</td><td>{gain}</td>"
-            f"<td>{'–' if s.mase is None else f'{s.mase:.2f}'}</td><td>{_percent(s.bias)}</td>"
-            f"<td>{_percent(s.pinball.get('0.95'))}</td><td>{_percent(s.coverage.get('0.95'))}</td>"
-            f"<td>{_percent(s.coverage_90_interval)}</td><td>{_percent(s.coverage_95_top_decile)}</td></tr>"
+            (
+                s.series,
+                _span(s.horizon_seconds),
+                f"{s.scored:,}",
+                _percent(s.wape),
+                _percent(s.last_value_wape),
+                _percent(s.seasonal_naive_wape),
+                gain,
+                "–" if s.mase is None else f"{s.mase:.2f}",
+                _percent(s.bias),
+                _percent(s.pinball.get("0.95")),
+                _percent(s.coverage.get("0.95")),
+                _percent(s.coverage_90_interval),
+                _percent(s.coverage_95_top_decile),
+            )
         )
-    return _table(head, rows)
+    return rows
 
 
-def _policy_table(policies: Sequence[PolicyOutcome]) -> str:
-    head = (
-        "series",
-        "rule",
-        "lead",
-        "over-provisioned",
-        "unserved",
-        "short min/day",
-        "changes/day",
-        "reactive at equal unserved",
-    )
-    rows = [
-        f"<tr><td>{html.escape(p.series)}</td><td>{html.escape(p.policy)}</td><td>{_span(p.lead_seconds)}</td>"
-        f"<td>{_percent(p.over_share)}</td><td>{_percent(p.unserved_share, 3)}</td>"
-        f"<td>{p.under_minutes_per_day:.0f}</td><td>{p.changes_per_day:.0f}</td>"
-        f"<td>{_percent(p.reactive_over_share)}</td></tr>"
+def policy_rows(policies: Sequence[PolicyOutcome]) -> list[tuple[str, ...]]:
+    """Return the outcomes of the capacity rules as text, in the order of ``POLICY_COLUMNS``."""
+    return [
+        (
+            p.series,
+            p.policy,
+            _span(p.lead_seconds),
+            _percent(p.over_share),
+            _percent(p.unserved_share, 3),
+            f"{p.under_minutes_per_day:.0f}",
+            f"{p.changes_per_day:.0f}",
+            _percent(p.reactive_over_share),
+        )
         for p in policies
     ]
-    return _table(head, rows)
 
 
-def _table(head: Sequence[str], rows: Sequence[str]) -> str:
-    cells = "".join(f"<th>{html.escape(name)}</th>" for name in head)
-    body = "".join(rows)
-    return f"<div class='wide'><table><thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table></div>"
+def _marks(scores: Sequence[HorizonScore]) -> list[str]:
+    """Per score: whether the median is at least as good as both baselines."""
+    marks = []
+    for s in scores:
+        rivals = [w for w in (s.last_value_wape, s.seasonal_naive_wape) if w is not None]
+        marks.append("" if s.wape is None or not rivals else "good" if s.wape <= min(rivals) else "bad")
+    return marks
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], marks: Sequence[str] = ()) -> str:
+    """An HTML table; ``marks`` holds the class of each row's WAPE."""
+    marked = columns.index("WAPE") if marks else -1
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in columns)
+    body = []
+    for number, row in enumerate(rows):
+        cells = (
+            f"<td class='{marks[number]}'>{html.escape(cell)}</td>" if i == marked else f"<td>{html.escape(cell)}</td>"
+            for i, cell in enumerate(row)
+        )
+        body.append(f"<tr>{''.join(cells)}</tr>")
+    return f"<div class='wide'><table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
 
 
 def _percent(share: float | None, digits: int = 1) -> str:

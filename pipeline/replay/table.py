@@ -37,12 +37,14 @@ class Table:
         reader = "read_parquet" if suffixes[-1:] == [".parquet"] else "read_csv"
         if reader == "read_csv" and not {".csv", ".tsv", ".txt"} & set(suffixes):
             raise InputError(f"{path.name}: expected a .parquet, .csv, .csv.gz or .tsv file")
+        # Without it, a file that holds nothing but its header reads as one row of data.
+        options = ", header = true" if reader == "read_csv" else ""
         try:
             # Timestamps without a zone are UTC wherever this runs.
             self._connection.execute("SET TimeZone = 'UTC'")
             self._connection.execute("SET threads = 2")
             name = str(path).replace("'", "''")
-            self._connection.execute(f"CREATE VIEW source AS SELECT * FROM {reader}('{name}')")
+            self._connection.execute(f"CREATE VIEW source AS SELECT * FROM {reader}('{name}'{options})")
             rows = self._connection.execute("DESCRIBE source").fetchall()
         except (duckdb.Error, UnicodeDecodeError) as error:
             raise InputError(f"{path.name} cannot be read: {_first_line(error)}") from error

@@ -83,13 +83,14 @@ async def replay_trace(
     totals = ReplayTotals()
     clock = asyncio.get_running_loop().time
     async with BatchProducer(settings.kafka.bootstrap) as producer:
-        began = told = clock()
+        began = told = paced_from = clock()
         origin: float | None = None
         for chunk in completed_records(trace, model=model, pool=pool, seed=seed, start_at=start_at, limit=limit):
             for record in chunk:
                 if origin is None:
-                    origin = record.completed_at
-                due = began + (record.completed_at - origin) / speed if speed > 0 else began
+                    # Pacing runs from the first record: opening a large trace takes its time.
+                    origin, paced_from = record.completed_at, clock()
+                due = paced_from + (record.completed_at - origin) / speed if speed > 0 else paced_from
                 while clock() < due and not (stop is not None and stop.is_set()):
                     await producer.push()
                     await asyncio.sleep(min(due - clock(), _TICK_SECONDS) if due > clock() else 0)

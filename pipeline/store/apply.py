@@ -143,14 +143,15 @@ class DeltaApplier:
     def _write(self, plan: _Plan) -> None:
         merge_rows(self._connection, self._keys, [(d.keys, d.rows, d.histograms) for d in plan.deltas])
         self._write_dead_letters(plan.deltas)
+        ledger = {source: entry for source, entry in plan.ledger.items() if any(entry)}  # heartbeats add nothing
         _merge(
             self._connection,
             "ledger",
             ("topic", "source_partition"),
             {
-                "topic": texts([topic for topic, _ in plan.ledger]),
-                "source_partition": _ints(p for _, p in plan.ledger),
-                **{name: _ints(entry[i] for entry in plan.ledger.values()) for i, name in enumerate(_LEDGER)},
+                "topic": texts([topic for topic, _ in ledger]),
+                "source_partition": _ints(p for _, p in ledger),
+                **{name: _ints(entry[i] for entry in ledger.values()) for i, name in enumerate(_LEDGER)},
             },
             add=_LEDGER,
         )

@@ -53,7 +53,8 @@ MIGRATIONS: tuple[Migration, ...] = (
             "lost BIGINT NOT NULL)",
             "CREATE TABLE dead_letters (topic VARCHAR NOT NULL, source_partition INTEGER NOT NULL, "
             "source_offset BIGINT NOT NULL, reason VARCHAR NOT NULL, detail VARCHAR NOT NULL)",
-            # What retention took out of ``windows``, so that totals stay totals.
+            # What retention took out, so that totals stay totals.
+            "CREATE TABLE retired_dead_letters (reason VARCHAR NOT NULL, n BIGINT NOT NULL)",
             "CREATE TABLE retired_totals (requests HUGEINT NOT NULL, input_tokens HUGEINT NOT NULL, "
             "output_tokens HUGEINT NOT NULL)",
             "CREATE TABLE steps (as_of BIGINT NOT NULL)",

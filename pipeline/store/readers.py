@@ -194,8 +194,12 @@ class StoreReaders:
         )
 
     def dead_letter_reasons(self) -> dict[str, int]:
-        """Return {reason: how many}."""
-        return dict(self.cursor().execute("SELECT reason, count(*) FROM dead_letters GROUP BY 1 ORDER BY 1").fetchall())
+        """Return {reason: how many} over everything ever refused."""
+        rows = self.cursor().execute(
+            "SELECT reason, sum(n)::BIGINT FROM (SELECT reason, count(*) AS n FROM dead_letters GROUP BY 1 "
+            "UNION ALL FROM retired_dead_letters) GROUP BY 1 ORDER BY 1"
+        )
+        return dict(rows.fetchall())
 
     def pools(self) -> list[tuple[str, str]]:
         """Return every (model, pool) that has been seen, sorted."""

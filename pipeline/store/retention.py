@@ -9,6 +9,9 @@ from pipeline.settings import StoreSettings
 
 __all__ = ["delete_expired", "export_parquet"]
 
+#: Rows of ``dead_letters`` that outlive ``retain``: a flood of bad records must not fill the disk.
+KEPT_DEAD_LETTERS = 100_000
+
 _EXPORTS = {
     "windows": "SELECT * EXCLUDE (key_id) FROM keys JOIN windows USING (key_id) "
     "ORDER BY window_start, model, pool, dims",
@@ -41,6 +44,7 @@ def delete_expired(connection: Any, now: float, settings: StoreSettings) -> None
         connection.execute("DELETE FROM windows WHERE window_start < ?", base)
         connection.execute("DELETE FROM histograms WHERE window_start < ?", base)
     _compact_histograms(connection)
+    _thin_dead_letters(connection)
     connection.execute("DELETE FROM closed_windows WHERE as_of < ?", closed)
     connection.execute("DELETE FROM steps WHERE as_of < ? AND as_of < (SELECT max(as_of) FROM steps)", closed)
     connection.execute("DELETE FROM alerts WHERE changed_at < ?", closed)
@@ -60,6 +64,17 @@ def export_parquet(cursor: Any, folder: Path) -> list[Path]:
         partial.replace(path)
         paths.append(path)
     return paths
+
+
+def _thin_dead_letters(connection: Any) -> None:
+    """Keep the newest dead letters (insertion order) and the count by reason of the others."""
+    expired = f"rowid NOT IN (SELECT rowid FROM dead_letters ORDER BY rowid DESC LIMIT {KEPT_DEAD_LETTERS})"
+    (n,) = connection.execute("SELECT count(*) FROM dead_letters").fetchone()
+    if n > KEPT_DEAD_LETTERS:
+        connection.execute(
+            f"INSERT INTO retired_dead_letters SELECT reason, count(*) FROM dead_letters WHERE {expired} GROUP BY 1"
+        )
+        connection.execute(f"DELETE FROM dead_letters WHERE {expired}")
 
 
 def _compact_histograms(connection: Any) -> None:

@@ -1,8 +1,8 @@
 """The aggregator: request events in, deltas out. Stateless: what it must know it learns from the log of deltas.
 
 For each partition: read a batch, fold it into a delta, write the dead letters, write the delta, make sure that nobody
-else wrote in between, and only then acknowledge the batch. On assignment the tail of the delta partition says from which
-source offset on events count; the records of the dedupe horizon before it are read again to remember their ids.
+else wrote in between, and only then acknowledge the batch. On assignment the tail of the delta partition says from
+which source offset on events count; the records of the dedupe horizon before it are read again to remember their ids.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,7 +41,7 @@ STATS_SECONDS = 10.0
 @dataclass(slots=True)
 class _Partition:
     """What is known of one owned partition. ``position``: next source offset that counts. ``read``: next one expected
-    from the consumer (below ``position`` while the dedupe memory is refilled). ``base``: newest record of its delta log.
+    from the consumer (below ``position`` while the dedupe memory is refilled). ``base``: newest delta.
     """
 
     epoch: int
@@ -229,11 +229,12 @@ class Aggregator:
                 continue
             async with partition.lock:
                 # Meanwhile a batch may have been folded, or the partition taken away.
-                if partition.position == end and self._partitions.get(tp) is partition:
+                still_owned = self._partitions.get(tp) is partition
+                if partition.position == end and still_owned:
                     await self._write(tp, partition, partition.folder.heartbeat(partition.position))
                     self.stats.heartbeats += 1
 
-    def positions(self) -> dict[Hashable, int]:
+    def positions(self) -> dict[TP, int]:
         """Next source offset expected from the consumer, by partition."""
         return {tp: partition.read for tp, partition in self._partitions.items()}
 

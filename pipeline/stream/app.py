@@ -96,8 +96,8 @@ def kafka_app(settings: Settings, role: str) -> PipelineApp:
 def new_producer(settings: Settings, role: str) -> Any:
     """Make a producer that waits for all replicas; the caller starts and stops it.
 
-    It is not idempotent on purpose: an idempotent one can hang for ever after a restart of the broker, and what it would
-    prevent (a record twice) is harmless by the rule of deltas.
+    It is not idempotent on purpose: an idempotent one can hang for ever after a restart of the broker, and what it
+    would prevent (a record twice) is harmless by the rule of deltas.
     """
     return AIOKafkaProducer(
         bootstrap_servers=servers(settings.kafka.bootstrap),

@@ -72,7 +72,7 @@ class RecordBatch:
         return self.next_offset - 1
 
     def extend(self, records: Iterable[Any]) -> None:
-        """Append records that have ``offset``, ``timestamp``, ``key``, ``value`` and ``headers`` (``next_offset`` stays)."""
+        """Append records: objects with ``offset``, ``timestamp``, ``key``, ``value`` and ``headers``."""
         rows = list(records)
         base = len(self.offsets)
         self.offsets += [row.offset for row in rows]
@@ -107,11 +107,11 @@ class RecordBatch:
 class BatchSchema(faust.Schema):  # type: ignore[misc]
     """Hands a batch to the agent as it is: no codec."""
 
-    def loads_key(self, app: Any, message: Any, **_: Any) -> Any:
+    def loads_key(self, app: Any, message: Any, **_: Any) -> Any:  # noqa: ARG002
         """Return the message's key (a batch has none)."""
         return message.key
 
-    def loads_value(self, app: Any, message: Any, **_: Any) -> Any:
+    def loads_value(self, app: Any, message: Any, **_: Any) -> Any:  # noqa: ARG002
         """Return the batch."""
         return message.value
 

@@ -144,7 +144,7 @@ class EmbeddedBroker:
                     env=environment,
                     # A terminal's Ctrl-C must not end the broker before its clients.
                     start_new_session=True,
-                    preexec_fn=death_signal(),
+                    preexec_fn=death_signal(),  # noqa: PLW1509 -- it only makes one system call
                 )
             except OSError as error:
                 raise ServerUnavailable(f"the embedded broker cannot be started: {error}") from error

@@ -5,6 +5,7 @@ Everything here runs in the controller's one writer thread.
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 
 from pipeline.advise.engine import Advisor
@@ -15,6 +16,7 @@ from pipeline.store.store import Store
 from pipeline.stream.replicas import ReplicaBook
 from pipeline.windows.completeness import completeness
 from pipeline.windows.model import ClosedWindow, PoolKey
+from pipeline.windows.rollup import CLOSED_MEASURES, closed_window
 
 __all__ = ["WindowCloser"]
 
@@ -43,10 +45,9 @@ class WindowCloser:
         """
         blob = self._store.latest_snapshot()
         if blob is not None:
-            try:
+            # Made by another version or under other settings: learn again from the closed windows.
+            with contextlib.suppress(CodecError):
                 self._advisor = Advisor.restore(self._settings, blob[1])
-            except CodecError:
-                pass  # another version or other settings: learn again from the closed windows
         output = None
         for inputs in self._store.closed_since(-1 if self._advisor.as_of is None else self._advisor.as_of):
             output = self._advisor.step(inputs)
@@ -81,7 +82,7 @@ class WindowCloser:
         for model, pool in self._store.pools():
             key = PoolKey(model, pool)
             if key not in found:
-                found[key] = ClosedWindow(start, grain, model, pool, *[0] * 12)
+                found[key] = closed_window(start, grain, model, pool, [0] * len(CLOSED_MEASURES))
         latency = self._latencies(start)
         known_until = end + self._settings.windows.allowed_lateness_seconds
         closed = []

@@ -3,8 +3,8 @@
 What differs from ``faust.transport.drivers.aiokafka.Consumer`` (faust-streaming 0.15.3), and why:
 
 - one task per batch instead of four per record (``_drain_messages``): that is where the time goes;
-- the committed offset is the end of the longest *delivered* prefix that was acknowledged (``_new_offset``); the original
-  commits past a message in flight when acknowledgements come out of order or offsets have holes;
+- the committed offset is the end of the longest *delivered* prefix that was acknowledged (``_new_offset``); the
+  original commits past a message in flight when acknowledgements come out of order or offsets have holes;
 - commit before revoke: the original forgets the acknowledgements of revoked partitions before its final commit, so that
   every clean rebalance reads up to one commit interval twice;
 - start positions come from an asynchronous *position source* (``perform_seek``); group offsets are for lag displays;
@@ -25,7 +25,7 @@ from faust.types import TP, ConsumerMessage
 from mode import Service
 
 from pipeline.stream.batch import RecordBatch
-from pipeline.stream.fetch import BatchConsumerThread
+from pipeline.stream.fetch import BatchConsumerThread, Fetched
 
 __all__ = ["BatchConsumer", "PositionSource"]
 
@@ -72,12 +72,15 @@ class BatchConsumer(_driver.Consumer):  # type: ignore[misc]
     async def _drain_messages(self, fetcher: Any) -> None:
         try:
             while not self._stopping(fetcher):
-                epochs, records = await self._next_records()
-                for tp, record in self.scheduler.iterate(records):
-                    if not self.flow_active or self._stopping(fetcher):
-                        break  # whoever stopped the flow seeks before resuming it
-                    if epochs.get(tp, 0) == self._epochs[tp] and not await self._deliver(fetcher, tp, record):
+                fetched = await self._next_records()
+                for tp, record in self.scheduler.iterate(fetched):
+                    if not self.flow_active:
+                        await self._wait_any([self.can_resume_flow.wait(), *self._stops(fetcher)])
+                    if self._stopping(fetcher):
                         break
+                    # Out of date: the seek that made it so came later and reads it again.
+                    if fetched.epochs[tp] == self._epochs[tp]:
+                        await self._deliver(fetcher, tp, record)
                 await asyncio.sleep(0)
         except (*self.consumer_stopped_errors, asyncio.CancelledError):
             if self.app.should_stop:
@@ -87,29 +90,32 @@ class BatchConsumer(_driver.Consumer):  # type: ignore[misc]
     def _stopping(self, fetcher: Any) -> bool:
         return bool(self._stopped.is_set() or fetcher._stopped.is_set())
 
-    async def _next_records(self) -> tuple[dict[TP, int], Mapping[TP, list[Any]]]:
-        """What was fetched, and the epochs in which the fetch began."""
+    def _stops(self, fetcher: Any) -> list[Awaitable[Any]]:
+        return [fetcher._stopped.wait(), self._stopped.wait()]
+
+    async def _next_records(self) -> Fetched:
+        """What was fetched next; empty after a while without anything."""
         if not self.flow_active:
             await self.wait(self.can_resume_flow)
         active = self._get_active_partitions()
-        epochs = dict(self._epochs)
         if not active:
             self._room.clear()
             await self._wait_any([self._room.wait()], timeout=1.0)
-            return epochs, {}
+            return Fetched({}, {})
         self.not_waiting_next_records.clear()
         try:
-            return epochs, await self._getmany(active_partitions=active, timeout=1.0) or {}
+            fetched: Fetched = await self._getmany(active_partitions=active, timeout=1.0)
+            return fetched
         finally:
             self.not_waiting_next_records.set()
 
-    async def _deliver(self, fetcher: Any, tp: TP, record: Any) -> bool:
-        """Pass one record or batch to its agents; False when the flow was suspended while they had no room."""
+    async def _deliver(self, fetcher: Any, tp: TP, record: Any) -> None:
+        """Pass one record or batch to its agents; it is given up when the flow is suspended while they have no room."""
         message = self._to_message(tp, record)
         offset = message.offset
         read = self._read_offset[tp]
         if read is not None and offset < read:
-            return True
+            return
         next_offset = offset + 1
         if type(record) is RecordBatch:
             record.epoch = self._epochs[tp]
@@ -118,15 +124,15 @@ class BatchConsumer(_driver.Consumer):  # type: ignore[misc]
         queue.append((offset, next_offset))
         delivery = asyncio.ensure_future(self.callback(message))
         # The callback waits only for flow control or for room; suspension or a stop must end that wait.
-        await self._wait_any([delivery, self.suspend_flow.wait(), fetcher._stopped.wait(), self._stopped.wait()])
+        await self._wait_any([delivery, self.suspend_flow.wait(), *self._stops(fetcher)])
         if not delivery.done():
+            # A suspended flow is resumed by a seek only, which reads this again.
             delivery.cancel()
             if queue and queue[-1] == (offset, next_offset):
                 queue.pop()
-            return False
+            return
         delivery.result()
         self._read_offset[tp] = next_offset
-        return True
 
     @staticmethod
     async def _wait_any(waits: Iterable[Awaitable[Any]], timeout: float | None = None) -> None:
@@ -203,18 +209,16 @@ class BatchConsumer(_driver.Consumer):  # type: ignore[misc]
         assigned = set(self.assignment())
         self._forget(assigned)
         transport: Any = self.transport
-        if transport.position_source is None:
-            await super().perform_seek()
-            return
-        folded = {tp: self._epochs[tp] for tp in assigned if tp.topic in transport.batch_topics}
+        wanted: dict[TP, int] = {}
         try:
-            wanted = dict(await transport.position_source(folded))
+            if transport.position_source is not None:
+                folded = {tp: self._epochs[tp] for tp in assigned if tp.topic in transport.batch_topics}
+                wanted.update(await transport.position_source(folded))
+            wanted.update(await self._thread.group_positions(assigned - wanted.keys()))
+            await self._seek_all(wanted)
         except Exception as error:
             await self.crash(error)
             raise
-        if assigned - wanted.keys():
-            await super().perform_seek()
-        await self._seek_all(wanted)
 
     async def rewind(self, tp: TP, offset: int) -> int:
         """Read ``tp`` from ``offset`` on, dropping what was read ahead; returns the epoch that begins.
@@ -228,7 +232,7 @@ class BatchConsumer(_driver.Consumer):  # type: ignore[misc]
     async def _seek_all(self, positions: Mapping[TP, int]) -> None:
         if not positions:
             return
-        await self.seek_wait(positions)
+        await self._thread.seek_epochs({tp: (offset, self._epochs[tp]) for tp, offset in positions.items()})
         for tp, offset in positions.items():
             self._read_offset[tp] = offset
             self._committed_offset[tp] = None

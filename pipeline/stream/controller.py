@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -107,8 +107,8 @@ class Controller:
                 begin, end = await log_bounds(reader, own)
             if stored > end:
                 raise TokentideError(
-                    f"{tp.topic}[{tp.partition}] ends at offset {end}, but the store has applied it up to {stored}: the "
-                    "topic was recreated; start with a new store"
+                    f"{tp.topic}[{tp.partition}] ends at offset {end}, but the store has applied it up to {stored}: "
+                    "the topic was recreated; start with a new store"
                 )
             starts[tp] = max(begin, stored)
         return starts
@@ -177,12 +177,12 @@ class Controller:
             lag[str(tp.topic), int(tp.partition)] = 1 if end is None else max(0, end - stored)
         return lag
 
-    def work(self) -> tuple[dict[Hashable, int], int]:
+    def work(self) -> tuple[dict[int, int], int]:
         """Stored positions of the delta partitions, and how many deltas wait in those that did not stop at a gap."""
         if not self._epochs:
             return {}, 0
         lag = self._lag().items()
-        return dict(self._store.delta_positions()), sum(n for (_, p), n in lag if p not in self._blocked)
+        return self._store.delta_positions(), sum(n for (_, p), n in lag if p not in self._blocked)
 
     async def tick(self) -> None:
         """Close what the clock has made due."""
@@ -224,7 +224,7 @@ def controller_app(
 ) -> PipelineApp:
     """The Faust app of the controller; ``app.controller`` is its ``Controller``, ``app.http`` its server.
 
-    ``partitions`` is the number of partitions of the requests (and deltas) topic. The caller opens and closes the store.
+    ``partitions`` is that of the requests (and deltas) topic. The caller opens and closes the store.
     """
     app = kafka_app(settings, "control")
     results = ResultPublisher(settings)

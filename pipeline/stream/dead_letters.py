@@ -1,4 +1,4 @@
-"""Refused records on their own topic: the bytes as they came, and in headers where they lay and why they were refused."""
+"""Refused records on their own topic: the bytes as they came, and headers that say where they lay and why."""
 
 from __future__ import annotations
 

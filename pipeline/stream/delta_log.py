@@ -68,8 +68,8 @@ class DeltaLog:
                 return LogState(None, -1)
             if begin >= end:
                 raise CodecError(
-                    f"{self._topic}[{partition}] held {end} deltas and retention has removed them all: the position that "
-                    "they covered is unknown; recreate the deltas topic and the store"
+                    f"{self._topic}[{partition}] held {end} deltas and retention has removed them all: the position "
+                    "that they covered is unknown; recreate the deltas topic and the store"
                 )
             wanted = 1
             start = end

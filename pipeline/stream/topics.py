@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -79,10 +80,8 @@ def ensure_topics(kafka: KafkaSettings, timeout_seconds: float = 30.0) -> dict[s
                 "replication_factor": kafka.replication_factor,
                 "configs": spec.config,
             }
-            try:
+            with contextlib.suppress(TopicAlreadyExistsError):  # another process of ours was quicker
                 admin.create_topics({spec.name: wanted}, wait_for_metadata=True)
-            except TopicAlreadyExistsError:
-                pass  # another process of ours was quicker
         counts = partition_counts(admin)
     except KafkaError as error:
         raise ServerUnavailable(f"{kafka.bootstrap} cannot provide the topics: {error}") from error
@@ -91,8 +90,8 @@ def ensure_topics(kafka: KafkaSettings, timeout_seconds: float = 30.0) -> dict[s
     requests, deltas = counts.get(kafka.requests_topic), counts.get(kafka.deltas_topic)
     if requests != deltas:
         raise ConfigError(
-            f"{kafka.deltas_topic} has {deltas} partitions and {kafka.requests_topic} has {requests}; they must be equal: "
-            "recreate the deltas topic (and the store), or add partitions to it"
+            f"{kafka.deltas_topic} has {deltas} partitions and {kafka.requests_topic} has {requests}; they must be "
+            "equal: recreate the deltas topic (and the store), or add partitions to it"
         )
     return {spec.name: counts[spec.name] for spec in specs if spec.name in counts}
 

@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 class Transport(_driver.Transport):  # type: ignore[misc]
     """Faust's aiokafka transport with a batch consumer.
 
-    ``batch_topics`` are the topics delivered in batches of at most ``max_batch_records``; ``position_source`` says where
+    ``batch_topics`` are the topics delivered in batches of about ``max_batch_records``; ``position_source`` says where
     to start reading them (None: at the group's committed offsets). ``reads_columns`` is False when this aiokafka lacks
     the private names that reading in columns needs; batches are then folded from its records, at about half the speed.
     """

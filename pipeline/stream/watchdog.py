@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pipeline.errors import ServerUnavailable
@@ -35,10 +35,10 @@ class Watchdog:
     def __init__(self, stall_seconds: float, monotonic: Callable[[], float] = time.monotonic) -> None:
         self.stall_seconds = stall_seconds
         self._monotonic = monotonic
-        self._positions: dict[Hashable, int] = {}
+        self._positions: Mapping[Any, int] = {}
         self._moved_at = monotonic()
 
-    def look(self, positions: dict[Hashable, int], waiting: int) -> None:
+    def look(self, positions: Mapping[Any, int], waiting: int) -> None:
         """Note where the work has got to and how much waits; no work waiting counts as progress."""
         if waiting == 0 or positions != self._positions:
             self._moved_at = self._monotonic()

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.forecast.context import TINY, Floats, SeriesContext
+from pipeline.forecast.delay import NEVER
 from pipeline.forecast.experts.base import Expert
 
 __all__ = ["LeastSquares"]
@@ -21,9 +22,10 @@ class LeastSquares(Expert):
 
     Features, all relative to today's level: the last three values and means of 3, 6, 12 and 30 windows (minus the last
     value), what was added one season ago until each target, the recurring profile at each target (minus the last
-    value), a constant. Recursive least squares with exponential forgetting (Haykin, *Adaptive Filter Theory*). The features are the same for all horizons, hence so are the inverse covariance, whose trace is capped at its start,
-    and the gain: a label that matures after ``h`` windows uses the gain of its own origin. Gains and features wait in
-    half precision, whose rounding (5e-4) is far below the noise.
+    value), a constant. Recursive least squares with exponential forgetting (Haykin, *Adaptive Filter Theory*). The
+    features are the same for all horizons, hence so are the inverse covariance, whose trace is capped at its start, and
+    the gain: a label that matures after ``h`` windows uses the gain of its own origin. Gains and features wait in half
+    precision, whose rounding (5e-4) is far below the noise.
 
     Args:
         context: the series.
@@ -50,7 +52,7 @@ class LeastSquares(Expert):
         self._past: NDArray[np.float16] = np.zeros((rows, 2 * size), dtype=np.float16)
         # Scale and transformed last value at the origin.
         self._origin: NDArray[np.float32] = np.zeros((rows, 2), dtype=np.float32)
-        self._issued = np.full(rows, -1, dtype=np.int64)
+        self._issued = np.full(rows, NEVER, dtype=np.int64)
         self._error: Floats = np.zeros(horizons)
         self._now: Floats = np.zeros(size)
         self._now[-1] = 0.1
@@ -69,7 +71,7 @@ class LeastSquares(Expert):
         self._look()
         row = index % len(self._past)
         if y is None:
-            self._issued[row] = -1
+            self._issued[row] = NEVER
             return
         self._past[row, : self._size] = self._now
         self._past[row, self._size :] = self._absorb()

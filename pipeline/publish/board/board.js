@@ -4,6 +4,7 @@
 (() => {
   const POLL_MS = 1000;
   const TIMEOUT_MS = 8000;
+  const REFRESH_MS = 10_000;
   const MAX_CARDS = 12;
   const KEEP_ADVICE = 600;
   const ALERT_SECONDS = 6 * 3600;
@@ -17,7 +18,7 @@
   };
   const ARROWS = { up: "▲", down: "▼", hold: "=" };
 
-  const state = { status: null, pools: new Map(), alerts: [], signal: "requests_per_second", filter: "", loaded: null };
+  const state = { status: null, pools: new Map(), alerts: [], signal: "requests_per_second", filter: "", loaded: null, loadedAt: 0 };
   // For people and tests: what was fetched and drawn last.
   window.tokentide = { status: null, pools: {}, alerts: [], signal: state.signal, polls: 0, failures: 0, connected: false };
 
@@ -47,11 +48,22 @@
     const status = await get("/v1/status");
     const restarted = state.status && status.as_of !== null && status.as_of < state.loaded;
     if (restarted) state.pools.clear();
-    if (restarted || status.as_of !== state.loaded || state.stale || state.status === null) await refresh(status);
+    const old = Date.now() - state.loadedAt > REFRESH_MS;
+    if (restarted || status.as_of !== state.loaded || state.stale || state.status === null || old) await refresh(status);
+    for (const pool of state.pools.values()) expire(pool, status.now);
     state.status = status;
   }
 
+  // Nothing new may ever come: what has run out goes by the clock.
+  function expire(pool, now) {
+    if (!pool.advice || pool.advice.expires_at > now) return;
+    pool.expired_at = pool.advice.expires_at;
+    pool.advice = null;
+    pool.forecasts = [];
+  }
+
   async function refresh(status) {
+    state.stale = false; // what is asked for meanwhile (another signal) makes it stale again
     const [listed, alerts] = await Promise.all([
       get("/v1/pools"), get(`/v1/alerts?since=${Math.max(0, status.now - ALERT_SECONDS)}`),
     ]);
@@ -66,7 +78,7 @@
     state.pools = known;
     await Promise.all(shown().map((pool) => load(pool, status.now)));
     state.loaded = status.as_of;
-    state.stale = false;
+    state.loadedAt = Date.now();
   }
 
   // History is fetched whole once, then only what is new.
@@ -308,6 +320,7 @@
       show();
       connection(null);
     } catch (error) {
+      state.stale = true;
       connection(error);
     } finally {
       running = false;

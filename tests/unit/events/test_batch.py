@@ -2,6 +2,7 @@
 
 import math
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,6 +13,7 @@ from pipeline.events.batch import decode_batch, dimension_text, from_events
 from pipeline.events.check import EventLimits, check, reference_seconds
 from pipeline.events.codecs import native
 from pipeline.events.model import RequestEvent
+from pipeline.windows.fold import fold
 
 NOW = 1_767_225_600.0
 LIMITS = EventLimits(max_bytes=100_000)
@@ -143,3 +145,31 @@ def test_batch_and_single_path_agree(pairs):
 def test_no_bytes_crash_it(values):
     columns, rejections = decode(values)
     assert len(columns) + len(rejections) == len(values)
+
+
+ANYTHING = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.text(max_size=5),
+    st.just([]),
+)
+NEARLY = st.dictionaries(st.sampled_from(RequestEvent.__struct_fields__), ANYTHING, max_size=4)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(NEARLY, max_size=4))
+def test_no_values_crash_it(changes):
+    good = msgspec.json.decode(native.encode(event()))
+    values = [msgspec.json.encode(good | change) if fits(change) else b"{" for change in changes]
+    columns, rejections = decode(values, dimensions=("tenant", "region"))
+    assert len(columns) + len(rejections) == len(values)
+    _, rows, histograms = fold(columns)
+    assert sum(rows.measures[0]) == len(columns)
+    assert all(n > 0 for n in histograms.n)
+
+
+def fits(change):
+    """Whether msgspec can write it (integers of 64 bits)."""
+    return all(not isinstance(v, int) or -(2**63) <= v < 2**64 for v in change.values())

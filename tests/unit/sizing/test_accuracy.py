@@ -242,3 +242,47 @@ def test_open_loop_rates_of_llama_8b() -> None:
 def test_a_prompt_that_fills_an_l40s_is_refused() -> None:
     with pytest.raises(SizingError):
         ReplicaModel(resolve(Deployment("llama-3.1-8b", "l40s")), Workload(1e6, 100))
+
+
+def test_tails_below_the_knee() -> None:
+    """p95 and p99 of TTFT and p95 of ITL at constant rates, up to 90 % of saturation."""
+    path = DATA / "inferno_guidellm" / "exp1_llama31_8b_tidy.csv"
+    if not path.exists():
+        pytest.skip("the measured data sets are not beside this checkout")
+    resolved = resolve(Deployment("llama-3.1-8b", "h100-sxm"))
+    errors: dict[str, list[float]] = {"ttft_p95": [], "ttft_p99": [], "itl_p95": []}
+    for raw in csv.DictReader(path.open()):
+        tokens_in, tokens_out = float(raw["in_tok_mean"]), float(raw["out_tok_mean"])
+        workload = Workload(tokens_in, tokens_out, tokens_in**2 * 13 / 12, tokens_out**2 * 13 / 12)
+        replica = ReplicaModel(resolved, workload, dispersion=0.0)
+        rate = float(raw["req_per_s_mean"])
+        batch = replica.lane_batch(rate)
+        if raw["strategy"] != "constant" or batch is None or rate > 0.9 * replica.saturation_requests_per_second:
+            continue
+        p95, p99 = replica.latency(batch, 0.95), replica.latency(batch, 0.99)
+        errors["ttft_p95"].append(abs(p95.ttft_seconds * 1e3 / float(raw["ttft_ms_p95"]) - 1))
+        errors["ttft_p99"].append(abs(p99.ttft_seconds * 1e3 / float(raw["ttft_ms_p99"]) - 1))
+        errors["itl_p95"].append(abs(p95.tpot_seconds * 1e3 / float(raw["itl_ms_p95"]) - 1))
+    medians = {name: float(np.median(values)) for name, values in errors.items()}
+    print(len(errors["ttft_p95"]), medians)
+    assert medians["ttft_p95"] <= 0.18
+    assert medians["ttft_p99"] <= 0.25
+    assert medians["itl_p95"] <= 0.12
+
+
+@pytest.mark.parametrize(
+    ("setup", "max_num_seqs", "cached_share"),
+    [("vllm", 128, 0.0), ("vllm+batch_size", 192, 0.0), ("vllm+chunking_and_prefix_caching", 256, 128 / 202)],
+)
+def test_knees_that_no_fit_has_seen(setup: str, max_num_seqs: int, cached_share: float) -> None:
+    """Saturation of Llama-3.1-8B on one H100 within 10 %, and never above the truth by more than 5 %."""
+    path = DATA / "inference_perf_kubecon" / "tidy.csv"
+    if not path.exists():
+        pytest.skip("the measured data sets are not beside this checkout")
+    rows = [raw for raw in csv.DictReader(path.open()) if raw["config"] == setup]
+    knee = max(float(raw["achieved_rate"]) for raw in rows)
+    deployment = Deployment("llama-3.1-8b", "h100-sxm", max_num_seqs=max_num_seqs)
+    replica = ReplicaModel(resolve(deployment), Workload(202, 62.5, cached_share=cached_share))
+    predicted = replica.saturation_requests_per_second
+    print(setup, predicted, knee)
+    assert 0.90 <= predicted / knee <= 1.05

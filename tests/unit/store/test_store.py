@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 
 import duckdb
@@ -15,6 +16,7 @@ from pipeline.events.model import RequestEvent
 from pipeline.forecast.model import Forecast, SeriesKey, Signal
 from pipeline.settings import StoreSettings, WindowSettings
 from pipeline.store import apply as apply_module
+from pipeline.store import retention
 from pipeline.store.apply import OTHER
 from pipeline.store.store import BACKFILL_TOPIC, Store
 from pipeline.windows.aggregate import PartitionAggregator
@@ -359,6 +361,16 @@ def test_retention_keeps_totals_and_the_newest_step(tmp_path):
         assert [s.windows for s in store.closed_since(0)] == [()]
 
 
+def test_a_flood_of_dead_letters_is_thinned_but_stays_counted(store, monkeypatch):
+    monkeypatch.setattr(retention, "KEPT_DEAD_LETTERS", 3)
+    store.apply([(0, 0, delta([b"{"] * 5 + [None] * 2)), (0, 1, delta([None], first=7))])
+    for _ in range(2):
+        store.retain(NOW)
+        assert [d["offset"] for d in store.dead_letters()] == [7, 6, 5]
+        assert store.dead_letter_reasons() == {"empty": 3, "malformed": 5}
+    assert store.ledger()[0]["dead_letters"] == 8
+
+
 def test_export(store, tmp_path):
     store.apply([(0, 0, delta([value("a"), b"{"]))])
     paths = store.export_parquet(tmp_path / "o'ut")
@@ -366,3 +378,28 @@ def test_export(store, tmp_path):
     assert all(p.exists() for p in paths)
     read = duckdb.connect().execute("SELECT model, requests FROM read_parquet(?)", [str(paths[0])]).fetchall()
     assert read == [("m", 1)]
+
+
+def test_readers_in_other_threads_see_whole_transactions(store):
+    stop, seen, errors = threading.Event(), [], []
+
+    def read():
+        try:
+            while not stop.is_set():
+                seen.append(store.totals()["requests"])
+                store.history("m", "default", NOW, NOW + 60, 60)
+        except Exception as error:
+            errors.append(error)
+
+    readers = [threading.Thread(target=read) for _ in range(2)]
+    for reader in readers:
+        reader.start()
+    for i in range(20):
+        store.apply([(0, i, delta([value(f"{i}-{j}") for j in range(10)], first=i * 10))])
+    stop.set()
+    for reader in readers:
+        reader.join(10)
+    assert errors == []
+    assert seen
+    assert all(n % 10 == 0 for n in seen)
+    assert store.totals()["requests"] == 200

@@ -57,11 +57,7 @@ def test_batches_and_restarts_do_not_matter(log, horizon, cuts, restart):
     expected = oracle(ids, offsets, horizon)
     memory = Deduplicator(horizon)
     edges = sorted({0, len(ids), *(c for c in cuts if c < len(ids))})
-    got = [
-        value
-        for a, b in pairwise(edges)
-        for value in memory.first_seen(ids[a:b], offsets[a:b]).tolist()
-    ]
+    got = [value for a, b in pairwise(edges) for value in memory.first_seen(ids[a:b], offsets[a:b]).tolist()]
     assert got == expected
     # A new instance that reads the horizon before its start decides alike from there on.
     start = min(restart, len(ids) - 1)

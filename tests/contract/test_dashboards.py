@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import promql_parser
+import pytest
+import yaml
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "dashboards"))
+
+import builder
+
+from pipeline.publish.catalogue import METRICS
+
+ROOT = Path(__file__).resolve().parents[2]
+DASHBOARDS = ROOT / "dashboards"
+RULES = DASHBOARDS / "prometheus" / "tokentide.rules.yml"
+VARIABLES = {"$model": ".*", "$pool": ".*", "$__rate_interval": "5m"}
+
+
+def _expressions(board: dict[str, Any]) -> list[str]:
+    found = [t["expr"] for panel in board["panels"] for t in panel.get("targets", [])]
+    return found + [a["expr"] for a in board["annotations"]["list"]]
+
+
+def _parsed(expression: str) -> Any:
+    for variable, value in VARIABLES.items():
+        expression = expression.replace(variable, value)
+    return promql_parser.parse(expression)
+
+
+@pytest.fixture(scope="module")
+def boards() -> dict[str, dict[str, Any]]:
+    return {path.name: json.loads(path.read_text(encoding="utf-8")) for path in (DASHBOARDS / "grafana").glob("*.json")}
+
+
+@pytest.fixture(scope="module")
+def rules() -> list[dict[str, Any]]:
+    return [r for group in yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"] for r in group["rules"]]
+
+
+def test_the_committed_dashboards_are_what_is_generated():
+    done = subprocess.run(
+        [sys.executable, str(DASHBOARDS / "generate.py"), "--check"],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_unknown_metrics_and_labels_stop_the_generation():
+    builder.query('tokentide_forecast_requests_per_second{model="m",horizon_seconds=~"9.."}')
+    with pytest.raises(builder.DashboardError, match="tokentide_love"):
+        builder.query("sum(tokentide_love)")
+    with pytest.raises(builder.DashboardError, match="no label colour"):
+        builder.query('tokentide_ready{colour="red"}')
+
+
+def test_every_expression_is_promql(boards):
+    assert boards
+    for board in boards.values():
+        expressions = _expressions(board)
+        assert len(expressions) > 30
+        for expression in expressions:
+            _parsed(expression)
+
+
+def test_panels_have_ids_titles_descriptions_and_do_not_overlap(boards):
+    for board in boards.values():
+        ids = [panel["id"] for panel in board["panels"]]
+        assert len(set(ids)) == len(ids)
+        taken: set[tuple[int, int]] = set()
+        for panel in board["panels"]:
+            assert panel["title"]
+            if panel["type"] != "row":
+                assert panel["description"]
+                assert [t["refId"] for t in panel["targets"]] == sorted({t["refId"] for t in panel["targets"]})
+            at = panel["gridPos"]
+            cells = {(x, y) for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])}
+            assert at["x"] + at["w"] <= 24
+            assert not cells & taken, panel["title"]
+            taken |= cells
+
+
+def test_the_fan_chains_horizons_shortest_first_and_fills_between_its_own_legends(boards):
+    (panel,) = (p for p in boards["tokentide-overview.json"]["panels"] if p["title"] == "Requests: $pool")
+    legends = {t["legendFormat"]: t["expr"] for t in panel["targets"]}
+    assert re.findall(r"offset (\d+)m", legends["forecast p90"]) == ["5", "15", "30", "60"]
+    fills = {
+        override["matcher"]["options"]: prop["value"]
+        for override in panel["fieldConfig"]["overrides"]
+        for prop in override["properties"]
+        if prop["id"] == "custom.fillBelowTo"
+    }
+    assert fills == {"forecast p90": "forecast p10"}
+    assert set(fills) | set(fills.values()) <= set(legends)
+
+
+def test_every_rule_names_known_metrics_and_parses(rules):
+    recorded = {rule["record"] for rule in rules if "record" in rule}
+    for rule in rules:
+        _parsed(rule["expr"])
+        for name in re.findall(r"(?<![:\w])tokentide_[a-z0-9_]+", rule["expr"]):
+            assert name in METRICS or name in recorded, rule
+
+
+def test_every_alert_has_a_severity_texts_and_a_runbook(rules):
+    alerts = [rule for rule in rules if "alert" in rule]
+    assert len(alerts) >= 12
+    for alert in alerts:
+        assert alert["labels"]["severity"] in {"critical", "warning", "info"}
+        assert alert["for"]
+        assert alert["annotations"]["summary"].endswith(".")
+        assert "{{" not in alert["annotations"]["summary"]
+        runbook = ROOT / alert["annotations"]["runbook"]
+        assert runbook.name == f"{alert['alert'].lower()}.md"
+        assert alert["expr"] in runbook.read_text(encoding="utf-8")
+    pages = {p.stem for p in (ROOT / "docs" / "runbooks").glob("*.md")} - {"README"}
+    assert pages == {alert["alert"].lower() for alert in alerts}
+
+
+def test_every_alert_is_tested(rules):
+    tests = yaml.safe_load((DASHBOARDS / "prometheus" / "tokentide.rules.test.yml").read_text(encoding="utf-8"))
+    cases = [case for test in tests["tests"] for case in test.get("alert_rule_test", [])]
+    fired = {case["alertname"] for case in cases if case["exp_alerts"]}
+    silent = {case["alertname"] for case in cases if not case["exp_alerts"]}
+    alerts = {rule["alert"] for rule in rules if "alert" in rule}
+    assert silent == alerts
+    assert fired == alerts
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
+@pytest.mark.parametrize("command", [["check", "rules", RULES.name], ["test", "rules", "tokentide.rules.test.yml"]])
+def test_promtool_agrees(command):
+    done = subprocess.run(
+        ["promtool", *command], cwd=RULES.parent, check=False, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from prometheus_client.parser import text_string_to_metric_families
+from publish_feed import Feed
+
+from pipeline.publish.catalogue import BANDS, CATALOGUE, METRICS, markdown
+from pipeline.publish.exporter import Exporter
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def exposition() -> str:
+    feed = Feed()
+    feed.step(180)
+    return Exporter(feed.live).render().decode()
+
+
+def test_names_are_unique_and_well_formed():
+    assert len(METRICS) == len(CATALOGUE)
+    for metric in CATALOGUE:
+        assert re.fullmatch(r"tokentide_[a-z0-9_]+[a-z0-9]", metric.name)
+        assert metric.name.endswith("_total") == (metric.kind == "counter")
+        assert len(set(metric.labels)) == len(metric.labels)
+        assert "quantile" not in metric.labels
+        assert metric.help.endswith(".")
+
+
+def test_what_is_exposed_is_what_the_catalogue_says(exposition):
+    for family in text_string_to_metric_families(exposition):
+        for sample in family.samples:
+            metric = METRICS[sample.name]
+            assert family.type == metric.kind
+            assert set(sample.labels) == set(metric.labels), sample.name
+
+
+def test_the_synthetic_fleet_shows_nearly_every_metric(exposition):
+    exposed = {s.name for f in text_string_to_metric_families(exposition) for s in f.samples}
+    assert set(METRICS) - exposed <= {"tokentide_recommendation_clamped"}
+
+
+def test_a_pool_costs_a_bounded_number_of_series(exposition):
+    of_chat = [line for line in exposition.splitlines() if "Llama-3.3-70B-Instruct" in line]
+    assert len(of_chat) <= 4 * 5 * len(BANDS) + 75
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
+def test_promtool_finds_nothing_to_complain_about(exposition):
+    done = subprocess.run(
+        ["promtool", "check", "metrics"], input=exposition, check=False, capture_output=True, text=True, timeout=30
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_the_documentation_is_the_catalogue():
+    assert (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8") == markdown(), (
+        "run: python -m pipeline.publish.catalogue > docs/metrics.md"
+    )

@@ -1,0 +1,199 @@
+"""Kafka servers for the tests: the embedded broker, and Apache Kafka itself from its Maven artefacts (KRaft mode)."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from aiokafka import AIOKafkaProducer
+
+from pipeline.errors import ServerUnavailable
+from pipeline.settings import Settings, load
+from pipeline.stream.broker import free_port, wait_for_kafka
+from pipeline.stream.process import death_signal
+from pipeline.stream.reader import log_bounds, partition_reader, read_records
+from pipeline.stream.topics import ensure_topics
+
+KAFKA_VERSION = "4.0.0"  # as in docker-compose.yml
+_POM = f"""<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>
+<groupId>tokentide</groupId><artifactId>kafka-for-tests</artifactId><version>1</version><dependencies>
+<dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>{KAFKA_VERSION}</version>
+</dependency>
+<dependency><groupId>org.slf4j</groupId><artifactId>slf4j-nop</artifactId><version>1.7.36</version></dependency>
+</dependencies></project>"""
+
+
+class KafkaMissingError(Exception):
+    """Apache Kafka cannot be run here; the text says what is missing."""
+
+
+def apache_jars() -> Path:
+    """The folder with Kafka's jars, fetched through Maven once and kept in the temporary folder."""
+    folder = Path(tempfile.gettempdir()) / f"tokentide-kafka-{KAFKA_VERSION}"
+    if (folder / "complete").exists():
+        return folder
+    for program in ("java", "mvn"):
+        if shutil.which(program) is None:
+            raise KafkaMissingError(f"{program} is not installed")
+    work = Path(tempfile.mkdtemp(prefix="tokentide-kafka-"))
+    (work / "pom.xml").write_text(_POM)
+    command = ["mvn", "-q", "-B", "dependency:copy-dependencies", f"-DoutputDirectory={work / 'libs'}"]
+    try:
+        done = subprocess.run(command, cwd=work, capture_output=True, text=True, timeout=240, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise KafkaMissingError("Maven did not fetch Kafka's jars in time") from error
+    if done.returncode:
+        raise KafkaMissingError(f"Maven cannot fetch Kafka's jars: {done.stdout.strip()[-300:]}")
+    (work / "complete").touch()
+    try:
+        work.rename(folder)
+    except OSError:  # another test process was quicker
+        shutil.rmtree(work, ignore_errors=True)
+    return folder
+
+
+class ApacheKafka:
+    """One broker and controller in one Java process, with its log in a temporary folder; a context manager."""
+
+    def __init__(self) -> None:
+        self._jars = apache_jars() / "libs"
+        self._folder = Path(tempfile.mkdtemp(prefix="tokentide-kafka-log-"))
+        self._process: subprocess.Popen[bytes] | None = None
+        self._port, self._controller = free_port(), free_port()
+        self.bootstrap = f"127.0.0.1:{self._port}"
+
+    def __enter__(self) -> ApacheKafka:
+        config = self._folder / "server.properties"
+        config.write_text(
+            "\n".join(
+                [
+                    "process.roles=broker,controller",
+                    "node.id=1",
+                    f"controller.quorum.voters=1@127.0.0.1:{self._controller}",
+                    f"listeners=PLAINTEXT://{self.bootstrap},CONTROLLER://127.0.0.1:{self._controller}",
+                    f"advertised.listeners=PLAINTEXT://{self.bootstrap}",
+                    "controller.listener.names=CONTROLLER",
+                    "listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
+                    f"log.dirs={self._folder / 'log'}",
+                    "offsets.topic.replication.factor=1",
+                    "offsets.topic.num.partitions=1",
+                    "transaction.state.log.replication.factor=1",
+                    "transaction.state.log.num.partitions=1",
+                    "transaction.state.log.min.isr=1",
+                    "group.initial.rebalance.delay.ms=0",
+                    "group.min.session.timeout.ms=1000",
+                    "message.max.bytes=10485760",
+                    "log.retention.check.interval.ms=500",
+                    "log.cleaner.backoff.ms=500",
+                    "auto.create.topics.enable=false",
+                ]
+            )
+        )
+        cluster = self._java("kafka.tools.StorageTool", "random-uuid").strip().splitlines()[-1]
+        self._java("kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(config))
+        self.start()
+        return self
+
+    def _java(self, *arguments: str) -> str:
+        command = ["java", "-Xmx128m", "-cp", f"{self._jars}/*", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+
+    def start(self) -> None:
+        command = ["java", "-Xmx512m", "-Xms128m", "-XX:TieredStopAtLevel=1", "-cp", f"{self._jars}/*"]
+        command += ["kafka.Kafka", str(self._folder / "server.properties")]
+        with (self._folder / "output").open("ab") as output:
+            self._process = subprocess.Popen(
+                command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True, preexec_fn=death_signal()  # noqa: PLW1509
+            )
+        try:
+            wait_for_kafka(self.bootstrap, 60.0, self._process)
+        except ServerUnavailable as error:
+            words = (self._folder / "output").read_text(errors="replace")[-500:]
+            raise KafkaMissingError(f"Apache Kafka does not start: {error}: {words}") from error
+
+    def stop(self) -> None:
+        """End it in order; its log stays for another ``start``."""
+        if self._process is not None:
+            self._process.terminate()
+            try:
+                self._process.wait(30)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+            self._process = None
+
+    def pause(self) -> None:
+        assert self._process is not None
+        os.kill(self._process.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        assert self._process is not None
+        os.kill(self._process.pid, signal.SIGCONT)
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def stream_settings(bootstrap: str, folder: Path, partitions: int = 4, **sections: Any) -> Settings:
+    """Settings with topics and groups of their own on ``bootstrap``; the topics exist when this returns."""
+    own = uuid.uuid4().hex[:8]
+    topics = ("requests", "deltas", "windows", "forecasts", "recommendations", "alerts", "replicas", "dead_letters")
+    kafka = {
+        "bootstrap": bootstrap,
+        "partitions": partitions,
+        "group_prefix": f"test-{own}",
+        "session_timeout_seconds": 6.0,
+        **{f"{name}_topic": f"{name}-{own}" for name in topics},
+        **sections.pop("kafka", {}),
+    }
+    stream = {"heartbeat_seconds": 0.5, "instance_id": "one", "shutdown_seconds": 10.0, **sections.pop("stream", {})}
+    windows = {"allowed_lateness_seconds": 20.0, **sections.pop("windows", {})}
+    store = {"path": folder / f"{own}.duckdb", **sections.pop("store", {})}
+    publish = {"port": 0, **sections.pop("publish", {})}
+    settings = load(None, kafka=kafka, stream=stream, windows=windows, store=store, publish=publish, **sections)
+    ensure_topics(settings.kafka)
+    return settings
+
+
+async def produce(bootstrap: str, topic: str, records: Iterable[tuple[int, bytes | None]], **settings: Any) -> None:
+    """Write (partition, value) records in order and wait until the broker has them."""
+    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, linger_ms=5, max_request_size=20_000_000, **settings)
+    await producer.start()
+    try:
+        pending = [await producer.send(topic, value, partition=partition) for partition, value in records]
+        await asyncio.gather(*pending)
+    finally:
+        await producer.stop()
+
+
+async def consume(bootstrap: str, topic: str, partitions: Sequence[int] = (0,)) -> list[Any]:
+    """All records that the partitions hold now, partition by partition."""
+    records = []
+    for partition in partitions:
+        async with partition_reader(bootstrap, topic, partition) as (reader, tp):
+            begin, end = await log_bounds(reader, tp)
+            if end > begin:
+                records += await read_records(reader, tp, begin, end)
+    return records
+
+
+async def until(condition: Callable[[], bool], seconds: float, what: str) -> None:
+    """Wait for a condition, without blocking the loop.
+
+    Raises:
+        AssertionError: it did not come true in time.
+    """
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"{what}: not within {seconds:g} s"
+        await asyncio.sleep(0.05)

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from pipeline.advise.model import Alert, AlertKind, StepOutput
+from pipeline.clock import ManualClock
+from pipeline.publish.exporter import Exporter
+from pipeline.publish.state import LiveState
+
+CHAT = {"model": "llama-3.1-8b-instruct", "pool": "chat"}
+
+
+def _samples(live: LiveState) -> dict[tuple[str, frozenset], float]:
+    families = text_string_to_metric_families(Exporter(live).render().decode())
+    return {(s.name, frozenset(s.labels.items())): s.value for family in families for s in family.samples}
+
+
+def _value(samples: dict, name: str, **labels: str) -> float | None:
+    return samples.get((f"tokentide_{name}", frozenset(labels.items())))
+
+
+def test_advice_and_demand_are_exposed(feed):
+    samples = _samples(feed.live)
+    view = feed.live.pool(*CHAT.values())
+    assert _value(samples, "recommended_replicas", **CHAT) == view.recommendation.desired
+    assert _value(samples, "recommended_replicas_upper", **CHAT) == view.recommendation.upper
+    assert _value(samples, "recommended_accelerators", **CHAT, accelerator="L40S") == view.recommendation.desired
+    assert _value(samples, "current_replicas", **CHAT) == view.window.current_replicas
+    assert _value(samples, "capacity_requests_per_second", **CHAT) == 3.0 * view.recommendation.current
+    assert _value(samples, "demand_completeness_ratio", **CHAT) == 0.98
+    assert _value(samples, "recommendation_state", **CHAT, state="fresh") == 1
+    assert _value(samples, "recommendation_state", **CHAT, state="hold") == 0
+    assert _value(samples, "events_rejected_total", reason="malformed") == 7
+    assert _value(samples, "watermark_lag_seconds") == 65
+
+
+def test_forecast_bands_are_the_quantiles(feed):
+    samples = _samples(feed.live)
+    (forecast,) = (
+        f
+        for f in feed.live.pool(*CHAT.values()).forecasts
+        if f.series.signal == "decode_tokens_per_second" and f.horizon_seconds == 900
+    )
+    at = {**CHAT, "horizon_seconds": "900", "token_type": "output"}
+    assert _value(samples, "forecast_tokens_per_second", **at, band="p50") == forecast.quantiles[3]
+    assert _value(samples, "forecast_tokens_per_second", **at, band="p90") == forecast.quantiles[5]
+
+
+def test_expired_advice_and_stale_forecasts_disappear_but_the_pool_stays(feed):
+    feed.clock.advance(400)
+    names = {name for name, _ in _samples(feed.live)}
+    assert not {n for n in names if n.startswith(("tokentide_recommended", "tokentide_forecast", "tokentide_demand"))}
+    assert "tokentide_pool_info" in names
+    assert "tokentide_watermark_lag_seconds" in names
+    assert "tokentide_requests_total" in names
+
+
+def test_before_the_first_step_unknown_is_absent_not_zero():
+    names = {name for name, _ in _samples(LiveState(ManualClock(5.0)))}
+    assert "tokentide_watermark_timestamp_seconds" not in names
+    assert "tokentide_ready" in names
+
+
+def test_a_gap_has_no_demand(feed):
+    window = feed.live.pool(*CHAT.values()).window
+    feed.live.update(StepOutput(feed.as_of + 60, windows=(replace(window, start=feed.as_of, gap=True),)))
+    samples = _samples(feed.live)
+    assert _value(samples, "telemetry_gap", **CHAT) == 1
+    assert _value(samples, "demand_requests_per_second", **CHAT) is None
+
+
+def test_spikes_show_while_they_last(feed):
+    assert _value(_samples(feed.live), "spike_active", **CHAT, kind="observed") == 0
+    alert = Alert("x", AlertKind.SPIKE_OBSERVED, *CHAT.values(), 1.0, 1.0, None, "critical", 2.5, None, "")
+    feed.live.update(StepOutput(feed.as_of, alerts=(alert,)))
+    samples = _samples(feed.live)
+    assert _value(samples, "spike_active", **CHAT, kind="observed") == 1
+    assert _value(samples, "spike_ratio", **CHAT, kind="observed") == 2.5
+    assert _value(samples, "spikes_total", **CHAT, kind="observed") == 1
+    feed.live.update(StepOutput(feed.as_of, alerts=(replace(alert, ended_at=2.0),)))
+    samples = _samples(feed.live)
+    assert _value(samples, "spike_active", **CHAT, kind="observed") == 0
+    assert _value(samples, "spike_ratio", **CHAT, kind="observed") is None
+
+
+def test_hostile_values_never_break_the_exposition(feed):
+    view = feed.live.pool(*CHAT.values())
+    name = 'a"b\n\\c\ud800{}'
+    feed.live.update(
+        StepOutput(
+            feed.as_of,
+            windows=(replace(view.window, model=name, completeness=float("nan")),),
+            recommendations=(replace(view.recommendation, model=name, confidence_ratio=float("inf")),),
+        )
+    )
+    samples = _samples(feed.live)
+    labels = {"model": 'a"b\n\\c?{}', "pool": "chat"}
+    assert _value(samples, "recommended_replicas", **labels) is not None
+    assert _value(samples, "recommendation_confidence_ratio", **labels) is None
+
+
+def test_two_exporters_never_meet(feed):
+    first, second = Exporter(feed.live), Exporter(feed.live)
+    assert first.registry is not second.registry
+    assert first.render() == second.render()

@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+
+from pipeline.advise.model import Alert, AlertKind, StepOutput
+from pipeline.clock import ManualClock
+from pipeline.publish.state import MAX_ACTIVE_ALERTS, RECENT_ALERTS, LiveState, PipelineHealth
+
+
+def _alert(number: int = 1, ended_at: float | None = None, kind: AlertKind = AlertKind.SPIKE_OBSERVED) -> Alert:
+    return Alert(f"a{number}", kind, "m", "p", 100.0 + number, 100.0, ended_at, "warning", 2.0, None, "text")
+
+
+def test_an_empty_state_knows_its_configured_pools_and_is_not_ready(feed):
+    live = LiveState(ManualClock(10.0), feed.settings, "hash")
+    snapshot = live.snapshot()
+    assert [view.key.pool for view in snapshot.pools] == ["batch", "chat", "chat"]
+    assert all(v.recommendation is v.expired is v.window is None and v.forecasts == () for v in snapshot.pools)
+    assert snapshot.as_of is None
+    assert live.health().ready is False
+    assert live.pool("nobody", "knows") is None
+
+
+def test_everything_of_the_newest_step_is_shown(feed):
+    view = feed.live.pool("llama-3.1-8b-instruct", "chat")
+    assert view.recommendation.issued_at == feed.as_of
+    assert view.window.end == feed.as_of
+    assert len(view.forecasts) == 4 * 5
+    assert [f.horizon_seconds for f in view.forecasts[:5]] == [60, 300, 900, 1800, 3600]
+    assert feed.live.as_of() == feed.as_of
+
+
+def test_advice_expires_by_the_clock_alone(feed):
+    key = ("llama-3.1-8b-instruct", "chat")
+    expires_at = feed.live.pool(*key).recommendation.expires_at
+    feed.clock.set(expires_at - 0.001)
+    assert feed.live.pool(*key).recommendation is not None
+    feed.clock.set(expires_at)
+    view = feed.live.pool(*key)
+    assert view.recommendation is None
+    assert view.expired.expires_at == expires_at
+    assert view.forecasts == ()
+    assert view.window is None
+
+
+def test_an_older_step_never_replaces_a_newer_one(feed):
+    view = feed.live.pool("llama-3.1-8b-instruct", "chat")
+    old = StepOutput(
+        feed.as_of - 60,
+        windows=(replace(view.window, start=view.window.start - 60, requests=1),),
+        forecasts=(replace(view.forecasts[0], issued_at=view.forecasts[0].issued_at - 60, quantiles=(9.0,) * 8),),
+        recommendations=(replace(view.recommendation, issued_at=view.recommendation.issued_at - 60, desired=63),),
+    )
+    feed.live.update(old)
+    after = feed.live.pool("llama-3.1-8b-instruct", "chat")
+    assert after.window == view.window
+    assert after.forecasts == view.forecasts
+    assert after.recommendation == view.recommendation
+    assert feed.live.as_of() == feed.as_of
+
+
+def test_alert_episodes_are_counted_once_and_move_to_the_ended_ones():
+    live = LiveState(ManualClock(200.0))
+    live.update(StepOutput(100, alerts=(_alert(),)))
+    live.update(StepOutput(160, alerts=(replace(_alert(), severity="critical"),)))
+    assert [a.severity for a in live.snapshot().alerts] == ["critical"]
+    live.update(StepOutput(220, alerts=(_alert(ended_at=220.0),)))
+    live.update(StepOutput(220, alerts=(_alert(ended_at=220.0),)))
+    snapshot = live.snapshot()
+    assert [a.ended_at for a in snapshot.alerts] == [220.0]
+    assert snapshot.counters.alerts == {("m", "p", "spike_observed"): 1}
+
+
+def test_alerts_are_bounded():
+    live = LiveState(ManualClock(0.0))
+    live.update(StepOutput(1, alerts=tuple(_alert(n, ended_at=5.0) for n in range(RECENT_ALERTS + 50))))
+    live.update(StepOutput(1, alerts=tuple(_alert(10_000 + n) for n in range(MAX_ACTIVE_ALERTS + 5))))
+    alerts = live.snapshot().alerts
+    assert sum(a.ended_at is not None for a in alerts) == RECENT_ALERTS
+    assert sum(a.ended_at is None for a in alerts) == MAX_ACTIVE_ALERTS
+
+
+def test_changes_of_the_advice_are_counted_by_generation(feed):
+    before = feed.live.snapshot().counters.recommendation_changes
+    advice = feed.live.pool("llama-3.1-8b-instruct", "batch").recommendation
+    feed.live.update(StepOutput(feed.as_of, recommendations=(replace(advice, issued_at=advice.issued_at + 1),)))
+    assert feed.live.snapshot().counters.recommendation_changes == before
+    changed = replace(advice, issued_at=advice.issued_at + 2, generation=advice.generation + 1)
+    feed.live.update(StepOutput(feed.as_of, recommendations=(changed,)))
+    after = feed.live.snapshot().counters.recommendation_changes
+    assert sum(after.values()) == sum(before.values()) + 1
+
+
+def test_counters_follow_the_windows_and_leave_gaps_out():
+    from publish_feed import Feed
+
+    feed = Feed()
+    feed.step(3)
+    counters = feed.live.snapshot().counters
+    assert sum(counters.requests.values()) == feed.requests
+    assert sum(counters.tokens.values()) == feed.requests * (900 + 240)
+    window = feed.live.pool("llama-3.1-8b-instruct", "chat").window
+    feed.live.update(StepOutput(feed.as_of + 60, windows=(replace(window, start=feed.as_of, gap=True),)))
+    assert sum(feed.live.snapshot().counters.requests.values()) == feed.requests
+
+
+def test_step_errors_are_counted():
+    live = LiveState(ManualClock(0.0))
+    live.update(StepOutput(60, errors=("a", "b")))
+    assert live.snapshot().counters.step_errors == 2
+
+
+def test_health_sums_its_dead_letters():
+    assert PipelineHealth(dead_letters={"malformed": 2, "negative": 3}).dead_letters_total == 5
+
+
+def test_readers_and_a_writer_share_it_without_torn_snapshots(feed):
+    stop, wrong = threading.Event(), []
+
+    def read() -> None:
+        while not stop.is_set():
+            views = [v for v in feed.live.snapshot().pools if v.recommendation and v.window]
+            wrong.extend(v.key for v in views if v.recommendation.issued_at != v.window.end)
+
+    threads = [threading.Thread(target=read) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    feed.step(30)
+    stop.set()
+    for thread in threads:
+        thread.join(10)
+    assert wrong == []

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from sizing.catalog import resolve_model
+from sizing.errors import DoesNotFit, InvalidInput, UnknownGpu
+from sizing.memory import explain_misfit, fit, kv_bytes_per_token, require_fit, resolve, weight_bytes
+from sizing.model import Deployment
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("llama-3.1-8b", 131_072), ("llama-3.3-70b", 327_680), ("deepseek-v3", 70_272)]
+)
+def test_kv_bytes_per_token(name: str, expected: int) -> None:
+    assert kv_bytes_per_token(resolve_model(name)) == expected
+    assert kv_bytes_per_token(resolve_model(name), "fp8") == expected / 2
+
+
+def test_kv_is_split_until_the_heads_run_out() -> None:
+    def per_gpu(tensor_parallel: int, model: str = "llama-3.1-8b") -> float:
+        return fit(resolve(Deployment(model, "h200", tensor_parallel=tensor_parallel))).kv_bytes_per_token
+
+    assert per_gpu(8) == 131_072 / 8
+    assert per_gpu(16) == per_gpu(8)
+    assert per_gpu(8, "deepseek-v3") == 70_272
+
+
+def test_windowed_layers_stop_growing() -> None:
+    memory = fit(resolve(Deployment("gpt-oss-120b", "h100", precision="mxfp4")))
+    assert memory.context_bytes(10_000) - memory.context_bytes(9_000) == memory.kv_bytes_per_token_full * 1000
+    assert memory.context_bytes(100) == memory.kv_bytes_per_token * 100
+
+
+def test_experts_are_spread_over_data_parallel_ranks_and_the_rest_is_copied() -> None:
+    model = resolve_model("deepseek-v3")
+    dense, experts, _ = weight_bytes(model, "fp8")
+    one = fit(resolve(Deployment("deepseek-v3", "h200", tensor_parallel=8, precision="fp8")))
+    spread = fit(resolve(Deployment("deepseek-v3", "h200", tensor_parallel=1, data_parallel=8, precision="fp8")))
+    assert spread.weight_bytes - one.weight_bytes == pytest.approx(7 / 8 * (dense + 2 * 2 * model.head_parameters))
+    assert experts / 8 < one.weight_bytes
+    # Eight caches of one rank each instead of one replicated eight times.
+    assert spread.kv_tokens > 4 * one.kv_tokens
+
+
+def test_pipelines_hold_more_context() -> None:
+    one = fit(resolve(Deployment("llama-3.1-8b", "h100")))
+    two = fit(resolve(Deployment("llama-3.1-8b", "h100", pipeline_parallel=2)))
+    assert two.kv_tokens > 2 * one.kv_tokens
+
+
+def test_what_the_engine_observed_wins() -> None:
+    memory = fit(resolve(Deployment("llama-3.1-8b", "h100", observed_kv_tokens=41_408)))
+    assert memory.kv_tokens == 41_408
+    # 41,408 tokens at a mean context of 1,204 ran 34.4 sequences on a real engine.
+    assert memory.max_sequences(1204) == pytest.approx(34.4, abs=0.1)
+
+
+def test_a_misfit_says_by_how_much_and_what_helps() -> None:
+    resolved = resolve(Deployment("llama-3.3-70b", "h100"))
+    with pytest.raises(DoesNotFit, match=r"62\.9 GiB more than the 72\.0 GiB usable on h100-sxm; tensor parallelism 4"):
+        require_fit(resolved)
+    assert "no single change" in explain_misfit(resolve(Deployment("kimi-k2", "l40s")))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"tensor_parallel": 0},
+        {"data_parallel": -1},
+        {"max_num_seqs": 0},
+        {"memory_utilisation": 1.5},
+        {"memory_utilisation": float("nan")},
+        {"observed_kv_tokens": 0},
+        {"precision": "fp99"},
+        {"kv_precision": "x"},
+        {"tensor_parallel": 100_000},
+    ],
+)
+def test_deployments_that_cannot_be(change: dict[str, object]) -> None:
+    with pytest.raises(InvalidInput):
+        resolve(replace(Deployment("llama-3.1-8b", "h100"), **change))
+
+
+def test_unknown_gpu() -> None:
+    with pytest.raises(UnknownGpu):
+        resolve(Deployment("llama-3.1-8b", "h1000000"))

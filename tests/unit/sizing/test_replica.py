@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from sizing.errors import DoesNotFit, InvalidInput
+from sizing.memory import resolve
+from sizing.model import Constraint, Deployment, Workload
+from sizing.replica import ReplicaModel
+from sizing.steptime import StepCoefficients, step_model
+
+H100 = Deployment("llama-3.1-8b", "h100-sxm")
+
+
+def replica(deployment: Deployment = H100, workload: Workload | None = None, **options: float) -> ReplicaModel:
+    return ReplicaModel(resolve(deployment), workload or Workload(1000, 200), **options)
+
+
+def test_the_fixed_point_of_the_mean_field_is_met() -> None:
+    model = replica()
+    step = model.step
+    batch = model.lane_batch(10.0)
+    assert batch is not None
+    seconds = model.step_seconds(batch)
+    assert batch == pytest.approx(10.0 * 200 * seconds)
+    # T = a / (1 - βp·λ·n - λ·m·(βd + γ·context)) with the coefficients read off the step model
+    prompt = step.prompt_token_seconds(500.0)
+    load = 10.0 * (prompt * 1000 + 200 * (step.decode_seconds + step.kv_seconds * (1000 + 100)))
+    assert seconds == pytest.approx(step.fixed_seconds / (1 - load))
+
+
+def test_length_moments_enter() -> None:
+    spread = replica(workload=Workload(1000, 200, 2e6, 1.2e5, 2.4e5))
+    assert spread.context_tokens == pytest.approx((2.4e5 + 0.6e5) / 200)
+    batch = 20.0
+    assert spread.latency(batch, 0.95).ttft_seconds > replica().latency(batch, 0.95).ttft_seconds
+    wide = replica(workload=Workload(1000, 200, input_quantile=8000))
+    given = wide.latency(batch, 0.95, 0.95).ttft_seconds
+    assert given > wide.latency(batch, 0.95).ttft_seconds + 0.05
+
+
+def test_cached_tokens_cost_no_prefill_but_stay_in_the_context() -> None:
+    plain, cached = replica(), replica(workload=Workload(1000, 200, cached_share=0.8))
+    assert cached.context_tokens == plain.context_tokens
+    assert cached.saturation_requests_per_second > plain.saturation_requests_per_second
+    assert cached.point(10.0).prefill_tokens_per_second == pytest.approx(200 * cached.point(10.0).requests_per_second)
+
+
+def test_what_bounds_the_batch() -> None:
+    assert replica().limit is Constraint.MAX_NUM_SEQS
+    assert replica(replace(H100, observed_kv_tokens=20_000)).limit is Constraint.KV_MEMORY
+    prompts = replica(workload=Workload(8000, 4))
+    assert prompts.limit is Constraint.PREFILL_COMPUTE
+    # One chunk of prompt tokens per step at most.
+    rate = prompts.saturation_requests_per_second
+    assert rate * 8000 * prompts.step_seconds(prompts.max_lane_batch) <= 8192 * 1.0001
+
+
+def test_rates_beyond_saturation_have_no_batch() -> None:
+    model = replica()
+    assert model.lane_batch(model.saturation_requests_per_second * 1.01) is None
+    assert model.lane_batch(-1.0) is None
+    assert model.lane_batch(0.0) == pytest.approx(0.0, abs=1e-9)
+
+
+def test_waiting_explodes_at_saturation_only() -> None:
+    model = replica()
+    half, full = (model.lane_batch(model.saturation_requests_per_second * share) for share in (0.5, 0.999))
+    assert half is not None
+    assert full is not None
+    assert model.latency(half, 0.95).ttft_seconds < 0.2
+    assert model.latency(full, 0.95).ttft_seconds > 5
+    assert model.latency(model.max_lane_batch, 0.95).ttft_seconds == math.inf
+    assert model.latency(model.max_lane_batch, 0.95, waiting=False).ttft_seconds < 1
+
+
+def test_burstier_arrivals_wait_longer() -> None:
+    calm, bursty = replica(dispersion=0.0), replica(dispersion=8.0)
+    assert bursty.latency(60.0, 0.95).ttft_seconds > calm.latency(60.0, 0.95).ttft_seconds
+    assert bursty.latency(60.0, 0.95).tpot_seconds > calm.latency(60.0, 0.95).tpot_seconds
+
+
+def test_data_parallel_dense_replicas_are_independent() -> None:
+    one, four = replica(), replica(replace(H100, data_parallel=4))
+    assert four.saturation_requests_per_second == pytest.approx(4 * one.saturation_requests_per_second)
+    assert four.latency(10.0, 0.95) == one.latency(10.0, 0.95)
+
+
+def test_experts_are_covered_gradually() -> None:
+    step = step_model(resolve(Deployment("qwen3-30b-a3b", "h100")))
+    one, many = step.base_seconds(1), step.base_seconds(512)
+    assert step.fixed_seconds < one < many
+    assert many == pytest.approx(step.fixed_seconds + step.expert_seconds, rel=1e-6)
+    assert one - step.fixed_seconds == pytest.approx(step.expert_seconds * 8 / 128)
+
+
+def test_pcie_makes_tensor_parallel_prefill_slow() -> None:
+    fast = step_model(resolve(Deployment("llama-3.3-70b", "h100-sxm", tensor_parallel=8)))
+    slow = step_model(resolve(Deployment("llama-3.3-70b", "l40s", tensor_parallel=8)))
+    assert slow.prefill_seconds > 10 * fast.prefill_seconds
+
+
+def test_coefficients_can_be_given() -> None:
+    slow = ReplicaModel(resolve(H100), Workload(1000, 200), coefficients=StepCoefficients(weight_ratio=2.0))
+    assert slow.step_seconds(1.0) > replica().step_seconds(1.0) * 1.5
+
+
+def test_a_closed_loop_keeps_its_clients() -> None:
+    model = replica(dispersion=0.0)
+    batch = model.closed_loop_lane_batch(64)
+    ttft = model.service_seconds(batch, 1000) + model.closed_loop_wait_seconds(64)
+    cycle = ttft + model.decode_seconds(batch)
+    assert model.requests_per_second(batch) * cycle == pytest.approx(64)
+    assert model.closed_loop_lane_batch(1e6) == model.max_lane_batch
+    with pytest.raises(InvalidInput):
+        model.closed_loop_lane_batch(0)
+
+
+@pytest.mark.parametrize(
+    "workload",
+    [
+        Workload(-1, 10),
+        Workload(float("nan"), 10),
+        Workload(10, float("inf")),
+        Workload(10, 10, cached_share=1.1),
+        Workload(10, 10, input_tokens_squared=-1),
+        Workload(10, 10, input_quantile=float("nan")),
+    ],
+)
+def test_workloads_that_cannot_be(workload: Workload) -> None:
+    with pytest.raises(InvalidInput):
+        replica(workload=workload)
+
+
+def test_a_request_that_does_not_fit() -> None:
+    with pytest.raises(DoesNotFit, match="less than one request"):
+        replica(workload=Workload(2e6, 10))
+
+
+def test_odd_but_possible_workloads() -> None:
+    for workload in (Workload(0, 0), Workload(1, 1), Workload(1000, 1, cached_share=1.0)):
+        assert replica(workload=workload).saturation_requests_per_second > 0
