@@ -45,7 +45,7 @@ class DemoOptions:
 
     port: int = 8321
     speed: float = 60.0
-    history_days: float = 4.0
+    history_days: float = 3.0
     seed: int = 7
     seconds: float | None = None
 
@@ -115,8 +115,8 @@ def _load_history(
         began = told = time.monotonic()
         for chunk in history(fleet, start, live_start):
             store.backfill(chunk.keys, chunk.rows, chunk.histograms)
-            for step in chunk.steps(settings.windows.grain_seconds):
-                store.record_step(advisor.step(step), advisor.snapshot() if step.as_of >= live_start else None)
+            outputs = [advisor.step(step) for step in chunk.steps(settings.windows.grain_seconds)]
+            store.record_steps(outputs, advisor.snapshot() if chunk.end >= live_start else None)
             if time.monotonic() - told > 2.0:
                 told = time.monotonic()
                 say(f"learning {days:g} simulated days of history: {(chunk.end - start) / (live_start - start):.0%}")

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from pipeline.advise.model import StepInput, StepOutput
+from pipeline.advise.model import Alert, StepInput, StepOutput
+from pipeline.forecast.model import Forecast
 from pipeline.store.sql import run, texts
 from pipeline.windows.model import ClosedWindow
 from pipeline.windows.rollup import CLOSED_MEASURES
+from sizing.model import Recommendation
 
-__all__ = ["closed_since", "latest_snapshot", "write_step"]
+__all__ = ["closed_since", "latest_snapshot", "write_steps"]
 
 QUANTILE_COLUMNS = ("q05", "q10", "q25", "q50", "q75", "q90", "q95", "q99")
 
@@ -34,15 +36,16 @@ _CLOSED_FIELDS = (
 )
 
 
-def write_step(connection: Any, output: StepOutput, snapshot: bytes | None) -> None:
-    """Write everything one step says; call inside a transaction."""
-    connection.execute("INSERT INTO steps VALUES (?)", [output.as_of])
-    _write_windows(connection, output)
-    _write_forecasts(connection, output)
-    _write_recommendations(connection, output)
-    _write_alerts(connection, output)
+def write_steps(connection: Any, outputs: Sequence[StepOutput], snapshot: bytes | None) -> None:
+    """Write everything that steps say, the snapshot as of the last one; call inside a transaction."""
+    batch: dict[str, Any] = {"as_of": np.array([o.as_of for o in outputs], np.int64)}
+    run(connection, "INSERT INTO steps SELECT as_of FROM batch", batch)
+    _write_windows(connection, [(o.as_of, i, w) for o in outputs for i, w in enumerate(o.windows)])
+    _write_forecasts(connection, [f for o in outputs for f in o.forecasts])
+    _write_recommendations(connection, [r for o in outputs for r in o.recommendations])
+    _write_alerts(connection, [(o.as_of, a) for o in outputs for a in o.alerts])
     if snapshot is not None:
-        connection.execute("INSERT INTO snapshots VALUES (?, ?)", [output.as_of, snapshot])
+        connection.execute("INSERT INTO snapshots VALUES (?, ?)", [outputs[-1].as_of, snapshot])
         connection.execute(
             "DELETE FROM snapshots WHERE as_of NOT IN (SELECT as_of FROM snapshots ORDER BY as_of DESC LIMIT ?)",
             [_SNAPSHOTS],
@@ -74,12 +77,13 @@ def _closed_window(row: tuple[Any, ...]) -> ClosedWindow:
     return ClosedWindow(start=values.pop("window_start"), **values)
 
 
-def _write_windows(connection: Any, output: StepOutput) -> None:
-    windows = output.windows
-    if not windows:
+def _write_windows(connection: Any, numbered: Sequence[tuple[int, int, ClosedWindow]]) -> None:
+    if not numbered:
         return
+    windows = [window for _, _, window in numbered]
     batch: dict[str, Any] = {
-        "seq": np.arange(len(windows)),
+        "as_of": np.array([as_of for as_of, _, _ in numbered], np.int64),
+        "seq": np.array([seq for _, seq, _ in numbered], np.int64),
         "window_start": np.array([w.start for w in windows], np.int64),
         "grain_seconds": np.array([w.grain_seconds for w in windows], np.int64),
         "model": texts([w.model for w in windows]),
@@ -96,14 +100,13 @@ def _write_windows(connection: Any, output: StepOutput) -> None:
     sums = ", ".join(f"{name}::HUGEINT" for name in CLOSED_MEASURES)
     run(
         connection,
-        f"INSERT INTO closed_windows SELECT {int(output.as_of)}, seq, window_start, grain_seconds, model, pool, "
+        f"INSERT INTO closed_windows SELECT as_of, seq, window_start, grain_seconds, model, pool, "
         f"{sums}, completeness, gap, nullif(current_replicas, -1), nullif(ready_replicas, -1) FROM batch",
         batch,
     )
 
 
-def _write_forecasts(connection: Any, output: StepOutput) -> None:
-    forecasts = output.forecasts
+def _write_forecasts(connection: Any, forecasts: Sequence[Forecast]) -> None:
     if not forecasts:
         return
     quantiles = np.array([f.quantiles for f in forecasts], np.float64)
@@ -118,8 +121,7 @@ def _write_forecasts(connection: Any, output: StepOutput) -> None:
     run(connection, f"INSERT INTO forecasts SELECT {', '.join(batch)} FROM batch", batch)
 
 
-def _write_recommendations(connection: Any, output: StepOutput) -> None:
-    advice = output.recommendations
+def _write_recommendations(connection: Any, advice: Sequence[Recommendation]) -> None:
     if not advice:
         return
     batch: dict[str, Any] = {
@@ -132,16 +134,17 @@ def _write_recommendations(connection: Any, output: StepOutput) -> None:
     run(connection, f"INSERT INTO recommendations SELECT {', '.join(batch)} FROM batch", batch)
 
 
-def _write_alerts(connection: Any, output: StepOutput) -> None:
-    alerts = {alert.alert_id: alert for alert in output.alerts}.values()  # the last word on an episode wins
-    if not alerts:
+def _write_alerts(connection: Any, told: Sequence[tuple[int, Alert]]) -> None:
+    if not told:
         return
+    last = {alert.alert_id: (as_of, alert) for as_of, alert in told}  # the last word on an episode wins
+    alerts = [alert for _, alert in last.values()]
     batch: dict[str, Any] = {
         "alert_id": texts([a.alert_id for a in alerts]),
         "model": texts([a.model for a in alerts]),
         "pool": texts([a.pool for a in alerts]),
         "raised_at": np.array([a.raised_at for a in alerts], np.float64),
-        "changed_at": np.full(len(alerts), output.as_of, np.float64),
+        "changed_at": np.array([as_of for as_of, _ in last.values()], np.float64),
         "body": texts([msgspec.json.encode(a).decode() for a in alerts]),
     }
     run(connection, "DELETE FROM alerts WHERE alert_id IN (SELECT alert_id FROM batch)", batch)

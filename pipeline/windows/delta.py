@@ -121,8 +121,9 @@ def covered_position(tail: Sequence[tuple[int, Delta | None]]) -> int | None:
 
     ``tail`` holds the newest records of one delta partition as (delta offset, delta), ascending without holes; None
     stands for a record that is no delta, which every reader skips. The newest delta claims that after the record at its
-    ``base_delta_offset`` the position was its ``from_offset``; the rule does the rest. A log without deltas gives None; the writer that starts it claims nothing: its
-    ``base_delta_offset`` is −1, even when records that are no deltas lie before it.
+    ``base_delta_offset`` the position was its ``from_offset``; the rule does the rest. A log without deltas gives None;
+    the writer that starts it claims nothing: its ``base_delta_offset`` is −1, even when records that are no deltas lie
+    before it.
 
     Raises:
         CodecError: records from ``first_needed(tail)`` on are missing.

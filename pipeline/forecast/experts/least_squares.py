@@ -40,10 +40,7 @@ class LeastSquares(Expert):
         self._log = logarithmic
         self._forgetting = forgetting
         horizons = context.steps.size
-        # Differences of context.lags: lags and means, season targets minus season origin, profile targets.
-        self._plus = np.arange(1, 8 + 2 * horizons)
-        self._minus = np.array([0] * 7 + [7] * horizons + [0] * horizons)
-        size = self._plus.size + 1
+        size = 8 + 2 * horizons
         self._size = size
         self._p: Floats = np.eye(size) * _PRIOR
         self._w: Floats = np.zeros((horizons, size))
@@ -130,6 +127,8 @@ class LeastSquares(Expert):
         if self._log:
             moved = np.log(moved + _OFFSET)
         self._last = float(moved[0])
-        self._now[:-1] = moved[self._plus] - moved[self._minus]
+        self._now[:-1] = moved[1:] - moved[0]
+        season = slice(7, 7 + context.steps.size)
+        self._now[season] = moved[8 : 8 + context.steps.size] - moved[7]
         if not context.has_season:
-            self._now[6 : 7 + context.steps.size] = 0.0
+            self._now[6 : season.stop] = 0.0

@@ -1,0 +1,102 @@
+"""What the real engine says fits the published schemas, the metric catalogue and the evidence that the board reads."""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import jsonschema
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from publish_feed import POOLS
+
+from pipeline import resources
+from pipeline.advise.engine import Advisor
+from pipeline.advise.model import StepInput, StepOutput
+from pipeline.clock import ManualClock
+from pipeline.publish.catalogue import METRICS
+from pipeline.publish.exporter import CAPACITY_EVIDENCE, Exporter
+from pipeline.publish.json import to_json
+from pipeline.publish.state import LiveState
+from pipeline.settings import Settings
+from pipeline.windows.model import ClosedWindow
+
+MINUTES = 150
+START = 1_700_000_000 // 60 * 60
+
+
+def _windows(at: int, random_: random.Random) -> Iterator[ClosedWindow]:
+    for number, pool in enumerate(POOLS):
+        rate = (14.0, 6.0, 4.0)[number] * (3.0 if number == 0 and at > START + 130 * 60 else 1.0)
+        requests = round(random_.gauss(rate * 60, (rate * 60) ** 0.5))
+        yield ClosedWindow(
+            start=at - 60,
+            grain_seconds=60,
+            model=pool.model,
+            pool=pool.pool,
+            requests=requests,
+            ok=requests,
+            rejected=0,
+            input_tokens=requests * 900,
+            cached_input_tokens=requests * 200,
+            output_tokens=requests * 240,
+            input_tokens_squared=requests * 1_000_000,
+            output_tokens_squared=requests * 90_000,
+            input_output_product=requests * 216_000,
+            kv_token_milliseconds=requests * 6_000_000,
+            inflight_milliseconds=requests * 6_500,
+            preemptions=0,
+            current_replicas=4,
+            ready_replicas=4,
+        )
+
+
+@pytest.fixture(scope="module")
+def outputs() -> list[StepOutput]:
+    advisor = Advisor(Settings(pools=POOLS))
+    random_ = random.Random(3)
+    steps = [START + 60 * minute for minute in range(1, MINUTES + 1)]
+    return [advisor.step(StepInput(at, tuple(_windows(at, random_)))) for at in steps]
+
+
+def _check(objects: list[object], name: str) -> None:
+    schema = json.loads(resources.find(f"schemas/{name}.v1.schema.json").read_text(encoding="utf-8"))
+    validator = jsonschema.Draft202012Validator(schema)
+    assert objects
+    for item in objects:
+        validator.validate(json.loads(to_json(item)))
+
+
+def test_its_words_fit_the_schemas(outputs):
+    _check([r for o in outputs for r in o.recommendations], "recommendation")
+    _check([a for o in outputs for a in o.alerts], "alert")
+    _check([f for o in outputs[::25] for f in o.forecasts], "forecast")
+
+
+def test_the_evidence_that_capacity_is_drawn_from_is_there(outputs):
+    fresh = [r for r in outputs[-1].recommendations if r.state == "fresh"]
+    assert fresh
+    assert all(r.evidence[CAPACITY_EVIDENCE] > 0 for r in fresh)
+
+
+def test_its_state_is_exposed(outputs):
+    clock = ManualClock(START + MINUTES * 60 + 65.0)
+    live = LiveState(clock, POOLS, "hash")
+    for output in outputs:
+        live.update(output)
+    families = text_string_to_metric_families(Exporter(live).render().decode())
+    samples = [sample for family in families for sample in family.samples]
+    assert all(set(sample.labels) == set(METRICS[sample.name].labels) for sample in samples)
+    names = {sample.name for sample in samples}
+    assert names >= {
+        "tokentide_recommended_replicas",
+        "tokentide_capacity_requests_per_second",
+        "tokentide_forecast_requests_per_second",
+        "tokentide_forecast_error_ratio",
+    }
