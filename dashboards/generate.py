@@ -206,7 +206,12 @@ def overview() -> dict[str, Any]:
                 f'tokentide_demand_tokens_per_second{{{POOL},token_type="{kind}"}}',
                 "short",
                 f',token_type="{kind}"',
-                [],
+                [
+                    query(
+                        f'max by (model, pool) (tokentide_capacity_tokens_per_second{{{POOL},token_type="{kind}"}})',
+                        "capacity now",
+                    )
+                ],
             ),
             12,
             8,

@@ -171,6 +171,9 @@ class Feed:
             confidence_ratio=0.88,
             evidence={
                 "capacity_requests_per_second_per_replica": PER_REPLICA,
+                "capacity_prefill_tokens_per_second_per_replica": PER_REPLICA * 700.0,
+                "capacity_decode_tokens_per_second_per_replica": PER_REPLICA * 240.0,
+                "capacity_kv_tokens_per_replica": 60_000.0,
                 "forecast_p90_requests_per_second": ahead,
                 "observed_requests_per_second": rate,
             },

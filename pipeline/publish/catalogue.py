@@ -77,6 +77,12 @@ CATALOGUE: tuple[Metric, ...] = (
     *_gauges(
         "Capacity and recommendation (left out once the advice has expired)",
         ("capacity_requests_per_second", _POOL, "Request rate that the current replicas can serve within the SLO."),
+        (
+            "capacity_tokens_per_second",
+            (*_POOL, "token_type"),
+            "Token rate of the current replicas at that request rate: uncached_input and output.",
+        ),
+        ("capacity_kv_tokens", _POOL, "Tokens that the KV caches of the current replicas hold."),
         ("recommended_capacity_requests_per_second", _POOL, "Request rate that the recommended replicas can serve."),
         ("current_replicas", _POOL, "Replicas that the fleet reported last."),
         ("recommended_replicas", _POOL, "Replicas that should run at the lead time."),

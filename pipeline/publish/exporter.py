@@ -31,6 +31,13 @@ CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 #: Name of the evidence that holds what one replica can serve.
 CAPACITY_EVIDENCE = "capacity_requests_per_second_per_replica"
 
+_CAPACITIES = (
+    ("capacity_requests_per_second", (), CAPACITY_EVIDENCE),
+    ("capacity_tokens_per_second", ("uncached_input",), "capacity_prefill_tokens_per_second_per_replica"),
+    ("capacity_tokens_per_second", ("output",), "capacity_decode_tokens_per_second_per_replica"),
+    ("capacity_kv_tokens", (), "capacity_kv_tokens_per_replica"),
+)
+
 #: One sample: metric name without the prefix, label values in catalogue order, value (None and non-finite: left out).
 Sample = tuple[str, tuple[str, ...], float | None]
 
@@ -186,8 +193,10 @@ def _recommendation(key: tuple[str, ...], advice: Recommendation) -> Iterator[Sa
     per_replica = advice.evidence.get(CAPACITY_EVIDENCE)
     if per_replica is not None:
         yield "recommended_capacity_requests_per_second", key, advice.desired * per_replica
-        if advice.current is not None:
-            yield "capacity_requests_per_second", key, advice.current * per_replica
+    if advice.current is not None:
+        for name, labels, evidence in _CAPACITIES:
+            if evidence in advice.evidence:
+                yield name, (*key, *labels), advice.current * advice.evidence[evidence]
 
 
 def _totals(counters: Counters) -> Iterator[Sample]:

@@ -97,6 +97,8 @@ def test_its_state_is_exposed(outputs):
     assert names >= {
         "tokentide_recommended_replicas",
         "tokentide_capacity_requests_per_second",
+        "tokentide_capacity_tokens_per_second",
+        "tokentide_capacity_kv_tokens",
         "tokentide_forecast_requests_per_second",
         "tokentide_forecast_error_ratio",
     }

@@ -185,7 +185,10 @@ def test_another_signal_can_be_chosen(board, feed, button, signal):
     drawn = _drawn(page, CHAT)
     forecasts = [f for f in feed.live.pool(*CHAT.split("|")).forecasts if f.series.signal == signal]
     assert [f["q50"] for f in drawn["fan"][1:]] == pytest.approx([f.quantiles[3] for f in forecasts])
-    assert drawn["capacity"] == []
+    per_replica = {"prefill_tokens_per_second": 2_100, "decode_tokens_per_second": 720, "kv_tokens": 60_000}[signal]
+    view = feed.live.pool(*CHAT.split("|"))
+    assert drawn["capacity"][-2][1] == pytest.approx(view.window.current_replicas * per_replica)
+    assert drawn["recommended"][-1][1] == pytest.approx(view.recommendation.desired * per_replica)
 
 
 def test_expired_advice_is_not_shown_as_advice(board, feed):

@@ -226,7 +226,7 @@
       ...(advice.constraint ? [chip(advice.constraint.replaceAll("_", " "), advice.constraint === "slo_infeasible" ? "bad" : "")] : []),
       ...advice.clamped_by.map((by) => chip(`limited by ${by}`, "warn")),
     );
-    part(card, "age").textContent = `issued ${span(now - advice.issued_at)} ago · gen ${advice.generation}`;
+    part(card, "age").textContent = `${span(now - advice.issued_at)} old · gen ${advice.generation}`;
     part(card, "expiry").textContent = `expires in ${span(advice.expires_at - now)}`;
   }
 
@@ -258,7 +258,9 @@
       where.textContent = `${alert.pool} · ${alert.model}`;
       const text = document.createElement("div");
       text.className = "text";
-      text.textContent = alert.kind === "spike_forecast" ? `onset ${clockTime(alert.onset_at)}: ${alert.message}` : alert.message;
+      const named = `${alert.model}/${alert.pool}: `; // the line above says it already
+      const message = alert.message.startsWith(named) ? alert.message.slice(named.length) : alert.message;
+      text.textContent = alert.kind === "spike_forecast" ? `onset ${clockTime(alert.onset_at)}: ${message}` : message;
       item.append(head, where, text);
       return item;
     });
@@ -336,7 +338,6 @@
     state.stale = true;
     for (const button of byId("signals").children) button.setAttribute("aria-pressed", String(button.dataset.signal === signal));
     byId("unit").textContent = UNITS[signal];
-    for (const key of document.querySelectorAll(".key.capacity, .key.recommended")) key.hidden = signal !== "requests_per_second";
   });
   byId("filter").addEventListener("input", (event) => {
     state.filter = event.target.value.trim().toLowerCase();

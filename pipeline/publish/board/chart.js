@@ -45,10 +45,15 @@ const tokentideChart = (() => {
     return fan;
   }
 
-  // Evidence is in requests/s, so capacity is drawn on that signal only.
+  const CAPACITY = {
+    requests_per_second: "capacity_requests_per_second_per_replica",
+    prefill_tokens_per_second: "capacity_prefill_tokens_per_second_per_replica",
+    decode_tokens_per_second: "capacity_decode_tokens_per_second_per_replica",
+    kv_tokens: "capacity_kv_tokens_per_replica",
+  };
+
   function capacityPoints(pool, signal, from, until) {
-    if (signal !== "requests_per_second") return { current: [], recommended: [] };
-    const per = (advice) => advice.evidence.capacity_requests_per_second_per_replica;
+    const per = (advice) => advice.evidence[CAPACITY[signal]];
     const advised = pool.advised.filter((a) => per(a) !== undefined && per(a) !== null);
     if (!advised.length) return { current: [], recommended: [] };
     const perReplica = per(advised[advised.length - 1]);
