@@ -10,7 +10,8 @@ from sizing.catalog import Catalog
 from sizing.errors import InvalidInput
 from sizing.memory import kv_bytes_per_token, resolve
 from sizing.model import Constraint, Deployment, PolicyConfig, Slo, Workload
-from sizing.plan import STEP_TIME_ERROR_RATIO, OperatingPoint, check_policy, operating_point
+from sizing.operating import OperatingPoint, operating_point
+from sizing.plan import STEP_TIME_ERROR_RATIO, check_policy
 from sizing.replica import MAX_UTILISATION, LoadPoint, ReplicaModel
 from sizing.steptime import StepCoefficients
 

@@ -112,7 +112,11 @@ class ApacheKafka:
         command += ["kafka.Kafka", str(self._folder / "server.properties")]
         with (self._folder / "output").open("ab") as output:
             self._process = subprocess.Popen(
-                command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True, preexec_fn=death_signal()  # noqa: PLW1509
+                command,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=death_signal(),  # noqa: PLW1509
             )
         try:
             wait_for_kafka(self.bootstrap, 60.0, self._process)
@@ -170,7 +174,10 @@ async def produce(bootstrap: str, topic: str, records: Iterable[tuple[int, bytes
     producer = AIOKafkaProducer(bootstrap_servers=bootstrap, linger_ms=5, max_request_size=20_000_000, **settings)
     await producer.start()
     try:
-        pending = [await producer.send(topic, value, partition=partition) for partition, value in records]
+        pending = [
+            await producer.send(topic, value, key=b"k" if value is None else None, partition=partition)
+            for partition, value in records
+        ]
         await asyncio.gather(*pending)
     finally:
         await producer.stop()

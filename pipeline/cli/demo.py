@@ -15,7 +15,7 @@ __all__ = ["demo"]
 def demo(
     port: Annotated[int, typer.Option(help="Port of the board.", min=1, max=65535)] = 8321,
     speed: Annotated[float, typer.Option(help="Simulated seconds per second.", min=1, max=600)] = 60.0,
-    history_days: Annotated[float, typer.Option(help="Simulated days learned first.", min=0.1, max=30)] = 3.0,
+    history_days: Annotated[float, typer.Option(help="Simulated days learned first.", min=0.1, max=30)] = 2.0,
     seed: Annotated[int, typer.Option(help="Another seed, another fleet.")] = 7,
     seconds: Annotated[float | None, typer.Option(help="Stop by itself after so many seconds.", min=1)] = None,
 ) -> None:

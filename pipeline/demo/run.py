@@ -45,7 +45,7 @@ class DemoOptions:
 
     port: int = 8321
     speed: float = 60.0
-    history_days: float = 3.0
+    history_days: float = 2.0
     seed: int = 7
     seconds: float | None = None
 

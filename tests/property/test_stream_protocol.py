@@ -25,30 +25,24 @@ class Histories(RuleBasedStateMachine):
         self.oracle = Oracle()
         self.workers: list[TestAggregator | None] = [None, None]
         self.written: list[bytes | None] = [None, None]
-        self.recent: list[str] = []
-        self.produced = 0
+        self.newest: dict[str, int] = {}  # event id: offset of its newest copy
 
     @rule(count=st.integers(1, 15), data=st.data())
     def produce(self, count: int, data: st.DataObject) -> None:
         for _ in range(count):
+            offset = len(self.driver.requests.partitions[PARTITION])
             kind = data.draw(st.sampled_from(["event", "event", "event", "retry", "poison"]))
             if kind == "poison":
-                value = self.oracle.poison(b'{"broken', "malformed")
-            else:
-                again = kind == "retry" and self.recent
-                name = data.draw(st.sampled_from(self.recent)) if again else f"e{self.produced}"
-                number = int(name[1:])
-                at = self.driver.now - 600 + number * 3
-                value = self.oracle.event(request_event(name, at, model=f"m{number % 3}", input_tokens=number + 1))
+                self.driver.produce(PARTITION, [self.oracle.poison(b'{"broken', "malformed")])
+                continue
+            # A retry counts once only within the horizon of the copy before it.
+            known = [name for name, last in self.newest.items() if last >= offset - HORIZON]
+            name = data.draw(st.sampled_from(known)) if kind == "retry" and known else f"e{offset}"
+            number = int(name[1:])
+            at = self.driver.now - 5_000 + number * 3
+            value = self.oracle.event(request_event(name, at, model=f"m{number % 3}", input_tokens=number + 1))
             self.driver.produce(PARTITION, [value])
-            self.produced += 1
-            # A retry lies within the horizon of the newest copy; what is older may count again, by design.
-            if kind != "poison":
-                self.recent = (
-                    [*self.recent[-(HORIZON // 2) :], f"e{self.produced - 1}"] if kind == "event" else self.recent
-                )
-            if len(self.driver.requests.partitions[PARTITION]) % (HORIZON // 2) == 0:
-                self.recent = self.recent[-3:]
+            self.newest[name] = offset
 
     @rule(who=st.integers(0, 1))
     def start_or_kill(self, who: int) -> None:
@@ -98,5 +92,5 @@ class Histories(RuleBasedStateMachine):
 
 TestHistories = Histories.TestCase
 TestHistories.settings = settings(
-    max_examples=40, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=15, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
 )

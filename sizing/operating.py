@@ -1,0 +1,204 @@
+"""The most that one replica carries within an SLO, what keeps it from more, and what would help."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from sizing.catalog import Catalog
+from sizing.errors import DoesNotFit, InvalidInput
+from sizing.memory import Resolved, alternatives, resolve
+from sizing.model import Constraint, Deployment, Slo, Workload
+from sizing.replica import MAX_UTILISATION, Latency, ReplicaModel
+from sizing.steptime import StepCoefficients
+
+__all__ = ["OperatingPoint", "check_slo", "operating_point", "solve"]
+
+#: An SLO that an idle replica misses is planned for at this multiple of what an idle replica reaches.
+_RELAXED = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class OperatingPoint:
+    """The most that one replica carries within an SLO. Rates are per second and replica.
+
+    ``feasible`` is False when even a nearly idle replica misses the SLO: then the figures belong to ``relaxed_slo``.
+    ``kv_tokens`` are resident at this load, ``kv_capacity_tokens`` fit. ``saturation_requests_per_second`` is where the
+    batch is full. ``at_slo`` is the latency at the SLO's percentile. ``advice`` is the smallest change that would help.
+    """
+
+    feasible: bool
+    requests_per_second: float
+    saturation_requests_per_second: float
+    batch: float
+    constraint: Constraint
+    p50: Latency
+    p95: Latency
+    at_slo: Latency
+    prefill_tokens_per_second: float
+    decode_tokens_per_second: float
+    kv_tokens: float
+    kv_capacity_tokens: float
+    relaxed_slo: Slo | None
+    message: str
+    advice: str | None
+
+
+def check_slo(slo: Slo) -> None:
+    """Refuse objectives that cannot be.
+
+    Raises:
+        InvalidInput: a percentile outside (0, 1), a latency that is not positive and finite.
+    """
+    if not 0.0 < slo.percentile < 1.0:
+        raise InvalidInput(f"the SLO's percentile must be in (0, 1), not {slo.percentile!r}")
+    for name in ("ttft_seconds", "tpot_seconds"):
+        value = getattr(slo, name)
+        if value is not None and not 0 < value < math.inf:
+            raise InvalidInput(f"{name} of the SLO must be positive, not {value!r}")
+
+
+def _meets(latency: Latency, slo: Slo) -> bool:
+    ttft = slo.ttft_seconds is None or latency.ttft_seconds <= slo.ttft_seconds
+    return ttft and (slo.tpot_seconds is None or latency.tpot_seconds <= slo.tpot_seconds)
+
+
+def _largest_batch(replica: ReplicaModel, slo: Slo) -> float:
+    """Return the largest batch of a lane within the SLO and the stability margin; 0 when there is none."""
+    ceiling = replica.lane_batch(replica.saturation_requests_per_second * MAX_UTILISATION) or 0.0
+
+    def good(batch: float) -> bool:
+        return _meets(replica.latency(batch, slo.percentile, slo.percentile), slo)
+
+    if good(ceiling):
+        return ceiling
+    low, high = 0.0, ceiling
+    if not good(ceiling * 1e-6):
+        return 0.0
+    for _ in range(40):
+        middle = (low + high) / 2
+        if good(middle):
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+def _binding(replica: ReplicaModel, batch: float, slo: Slo) -> Constraint:
+    """Say what keeps the replica from carrying a little more."""
+    beyond = batch * 1.001 + 1e-9
+    latency = replica.latency(beyond, slo.percentile, slo.percentile)
+    if slo.tpot_seconds is not None and latency.tpot_seconds > slo.tpot_seconds:
+        return Constraint.DECODE_LATENCY
+    if slo.ttft_seconds is not None and latency.ttft_seconds > slo.ttft_seconds:
+        prefill, place = replica.waits(beyond)
+        level = slo.percentile
+        if place.quantile_seconds(level) > max(prefill.quantile_seconds(level), 0.25 * slo.ttft_seconds):
+            return replica.limit
+        if prefill.quantile_seconds(level) > 0.5 * slo.ttft_seconds:
+            return Constraint.QUEUE_WAIT
+        return Constraint.PREFILL_COMPUTE
+    return replica.limit
+
+
+def _point(replica: ReplicaModel, slo: Slo, batch: float, *, asked: Slo, feasible: bool) -> OperatingPoint:
+    load = replica.point(batch)
+    at_slo = replica.latency(batch, slo.percentile, slo.percentile)
+    constraint = _binding(replica, batch, slo)
+    percent = f"p{slo.percentile * 100:g}"
+    if feasible:
+        message = (
+            f"{constraint.value} binds at {load.requests_per_second:.3g} req/s per replica "
+            f"(batch {load.batch:.0f}, {percent} TTFT {at_slo.ttft_seconds:.3g} s, "
+            f"TPOT {at_slo.tpot_seconds * 1e3:.3g} ms)"
+        )
+    else:
+        idle = replica.latency(replica.max_lane_batch * 1e-6, slo.percentile, slo.percentile)
+        missed = []
+        if asked.ttft_seconds is not None and idle.ttft_seconds > asked.ttft_seconds:
+            missed.append(f"TTFT is {idle.ttft_seconds:.3g} s against {asked.ttft_seconds:.3g} s")
+        if asked.tpot_seconds is not None and idle.tpot_seconds > asked.tpot_seconds:
+            missed.append(f"TPOT is {idle.tpot_seconds * 1e3:.3g} ms against {asked.tpot_seconds * 1e3:.3g} ms")
+        message = f"no number of replicas meets the SLO: on an idle one {percent} " + " and ".join(missed)
+    capacity = replica.max_kv_batch * replica.context_tokens
+    return OperatingPoint(
+        feasible=feasible,
+        requests_per_second=load.requests_per_second,
+        saturation_requests_per_second=replica.saturation_requests_per_second,
+        batch=load.batch,
+        constraint=constraint if feasible else Constraint.SLO_INFEASIBLE,
+        p50=load.p50,
+        p95=load.p95,
+        at_slo=at_slo,
+        prefill_tokens_per_second=load.prefill_tokens_per_second,
+        decode_tokens_per_second=load.decode_tokens_per_second,
+        kv_tokens=load.kv_tokens,
+        kv_capacity_tokens=capacity,
+        relaxed_slo=None if feasible else slo,
+        message=message,
+        advice=None,
+    )
+
+
+def solve(
+    resolved: Resolved, workload: Workload, slo: Slo, dispersion: float, coefficients: StepCoefficients | None
+) -> OperatingPoint:
+    """Return the operating point of a resolved deployment; see ``operating_point``."""
+    replica = ReplicaModel(resolved, workload, dispersion=dispersion, coefficients=coefficients)
+    batch = _largest_batch(replica, slo)
+    if batch > 0:
+        return _point(replica, slo, batch, asked=slo, feasible=True)
+    idle = replica.latency(replica.max_lane_batch * 1e-6, slo.percentile, slo.percentile)
+    relaxed = replace(
+        slo,
+        ttft_seconds=None if slo.ttft_seconds is None else max(slo.ttft_seconds, _RELAXED * idle.ttft_seconds),
+        tpot_seconds=None if slo.tpot_seconds is None else max(slo.tpot_seconds, _RELAXED * idle.tpot_seconds),
+    )
+    point = _point(replica, relaxed, _largest_batch(replica, relaxed), asked=slo, feasible=False)
+    advice = _helping_change(resolved, workload, slo, dispersion, coefficients)
+    if advice is None:
+        parts = []
+        if slo.ttft_seconds is not None and idle.ttft_seconds > slo.ttft_seconds:
+            parts.append(f"TTFT of {_up(idle.ttft_seconds):g} s")
+        if slo.tpot_seconds is not None and idle.tpot_seconds > slo.tpot_seconds:
+            parts.append(f"TPOT of {_up(idle.tpot_seconds * 1e3):g} ms")
+        advice = "an SLO with " + " and ".join(parts)
+    return replace(point, advice=advice, message=f"{point.message}; {advice} would be feasible")
+
+
+def _up(value: float) -> float:
+    """Round up to two significant digits."""
+    scale = 10.0 ** (math.floor(math.log10(value)) - 1)
+    return float(f"{math.ceil(value / scale * (1 + 1e-9)) * scale:.6g}")
+
+
+def _helping_change(
+    resolved: Resolved, workload: Workload, slo: Slo, dispersion: float, coefficients: StepCoefficients | None
+) -> str | None:
+    for change, words in alternatives(resolved):
+        try:
+            replica = ReplicaModel(change, workload, dispersion=dispersion, coefficients=coefficients)
+        except DoesNotFit:
+            continue
+        if _largest_batch(replica, slo) > 0:
+            return words
+    return None
+
+
+def operating_point(
+    deployment: Deployment,
+    workload: Workload,
+    slo: Slo,
+    *,
+    dispersion: float = 1.0,
+    catalog: Catalog | None = None,
+    coefficients: StepCoefficients | None = None,
+) -> OperatingPoint:
+    """Return the most that one replica carries within an SLO, and what binds.
+
+    Raises:
+        UnknownModel, UnknownGpu, InvalidInput: the question cannot be understood.
+        DoesNotFit: the weights or one request do not fit; the text says what would.
+    """
+    check_slo(slo)
+    return solve(resolve(deployment, catalog), workload, slo, dispersion, coefficients)

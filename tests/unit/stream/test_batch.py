@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+from itertools import pairwise
+from types import SimpleNamespace
+
+from faust.types import TP
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.stream.batch import RecordBatch
+
+
+def record(offset: int, headers: tuple[tuple[str, bytes], ...] = ()) -> SimpleNamespace:
+    return SimpleNamespace(offset=offset, timestamp=offset * 10, key=None, value=b"%d" % offset, headers=headers)
+
+
+def batch(offsets: list[int], first: int, after: int) -> RecordBatch:
+    made = RecordBatch(TP("t", 3), first)
+    made.extend(record(offset, (("o", b"%d" % offset),) if offset % 2 else ()) for offset in offsets)
+    made.next_offset = after
+    return made
+
+
+@given(st.sets(st.integers(0, 400), min_size=1), st.integers(1, 50), st.integers(0, 5), st.integers(1, 5))
+def test_split_covers_the_same_offsets_and_records(found: set[int], limit: int, before: int, after: int) -> None:
+    offsets = sorted(found)
+    whole = batch(offsets, max(0, offsets[0] - before), offsets[-1] + after)
+    whole.epoch = 7
+    parts = whole.split(limit)
+    assert parts[0].first_offset == whole.first_offset
+    assert parts[-1].next_offset == whole.next_offset
+    assert all(a.next_offset == b.first_offset for a, b in pairwise(parts))
+    assert [o for part in parts for o in part.offsets] == offsets
+    assert [v for part in parts for v in part.values] == whole.values
+    assert all(part.first_offset <= o < part.next_offset for part in parts for o in part.offsets)
+    assert all(len(part) <= limit + limit // 4 for part in parts)
+    assert {part.epoch for part in parts} == {7}
+    headers = {part.offsets[i]: h for part in parts for i, h in part.headers.items()}
+    assert headers == {o: (("o", b"%d" % o),) for o in offsets if o % 2}
+
+
+def test_a_batch_without_records_still_covers_offsets() -> None:
+    empty = batch([], 10, 12)
+    assert len(empty) == 0
+    assert empty.offset == 11
+    assert empty.split(5) == [empty]

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+from pipeline.clock import ManualClock
+from pipeline.store.apply import SourcePosition
+from pipeline.stream.progress import EventTime
+
+
+def active(at: float | None) -> SourcePosition:
+    return SourcePosition(1, at, False)
+
+
+def idle(at: float | None) -> SourcePosition:
+    return SourcePosition(1, at, True)
+
+
+def test_nothing_moves_before_every_partition_has_reported() -> None:
+    time = EventTime(ManualClock(1_000), 2, 3_600)
+    time.observe(0, active(900.0))
+    assert time.advance(caught_up=True) is None
+    time.observe(1, active(800.0))
+    assert time.advance(caught_up=True) == 800.0
+
+
+def test_the_slowest_partition_holds_it_and_an_idle_one_does_not() -> None:
+    time = EventTime(ManualClock(1_000), 2, 3_600)
+    time.observe(0, active(900.0))
+    time.observe(1, idle(100.0))
+    assert time.advance(caught_up=False) == 900.0
+
+
+def test_silence_everywhere_lets_the_clock_move_it_one_heartbeat_behind() -> None:
+    clock = ManualClock(1_000)
+    time = EventTime(clock, 2, 3_600)
+    for partition in (0, 1):
+        time.observe(partition, idle(900.0))
+    assert time.advance(caught_up=True) == 900.0, "one heartbeat is not enough"
+    clock.advance(60)
+    for partition in (0, 1):
+        time.observe(partition, idle(900.0))
+    assert time.advance(caught_up=False) == 900.0, "deltas wait to be read"
+    assert time.advance(caught_up=True) == 1_000.0
+    time.observe(1, active(950.0))
+    assert time.advance(caught_up=True) == 1_000.0, "it never goes back"
+
+
+def test_a_replayed_topic_waits_for_its_events() -> None:
+    clock = ManualClock(1_000_000)
+    time = EventTime(clock, 1, 3_600)
+    for _ in range(3):
+        time.observe(0, idle(900.0))
+        clock.advance(2)
+    assert time.advance(caught_up=True) == 900.0
+
+
+def test_no_event_ever_is_no_time() -> None:
+    clock = ManualClock(1_000)
+    time = EventTime(clock, 1, 3_600)
+    for _ in range(3):
+        time.observe(0, idle(None))
+        clock.advance(2)
+    assert time.advance(caught_up=True) is None
+
+
+def test_it_goes_on_from_stored_positions() -> None:
+    time = EventTime(ManualClock(1_000), 1, 3_600, {0: active(700.0)})
+    assert time.complete
+    assert time.advance(caught_up=False) == 700.0

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from pipeline.errors import CodecError
+from pipeline.stream.replicas import ReplicaBook, ReplicaStatus, decode_status
+from pipeline.windows.model import PoolKey
+
+KEY = PoolKey("m", "default")
+
+
+def test_the_report_that_held_at_a_time() -> None:
+    book = ReplicaBook()
+    for at, current, ready in ((300.0, 5, 4), (100.0, 2, None), (200.0, 3, 3)):
+        book.add(ReplicaStatus(model="m", at=at, current=current, ready=ready))
+    assert book.at(KEY, 99.0) == (None, None)
+    assert book.at(KEY, 100.0) == (2, None)
+    assert book.at(KEY, 299.0) == (3, 3)
+    assert book.at(KEY, 10_000.0) == (5, 4)
+    assert book.at(PoolKey("other", "default"), 10_000.0) == (None, None)
+
+
+def test_memory_is_bounded() -> None:
+    book = ReplicaBook(keep=2, max_pools=1)
+    for at in range(5):
+        book.add(ReplicaStatus(model="m", at=float(at), current=at))
+        book.add(ReplicaStatus(model=f"x{at}", at=float(at), current=at))
+    assert book.at(KEY, 2.5) == (None, None)
+    assert book.at(KEY, 4.0) == (4, None)
+    assert book.at(PoolKey("x1", "default"), 9.0) == (None, None)
+
+
+GOOD: dict[str, Any] = {"schema": "tokentide.replica.status.v1", "model": "m", "pool": "p", "at": 1.5, "current": 3}
+
+
+def test_a_good_one() -> None:
+    status = decode_status(json.dumps({**GOOD, "ready": 2, "more": "is ignored"}).encode())
+    assert (status.model, status.pool, status.at, status.current, status.ready) == ("m", "p", 1.5, 3, 2)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"current": -1},
+        {"current": 10**9},
+        {"at": -5},
+        {"at": 1e300},
+        {"model": ""},
+        {"pool": "x" * 300},
+        {"schema": "v9"},
+    ],
+)
+def test_bad_ones(change: dict[str, Any]) -> None:
+    with pytest.raises(CodecError):
+        decode_status(json.dumps({**GOOD, **change}).encode())
+
+
+@pytest.mark.parametrize("value", [None, b"", b"{", b"[]", b'{"model":"m","at":NaN,"current":1}'])
+def test_no_json(value: bytes | None) -> None:
+    with pytest.raises(CodecError):
+        decode_status(value)
