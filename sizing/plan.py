@@ -21,7 +21,16 @@ from sizing.operating import OperatingPoint, check_slo, operating_point, solve
 from sizing.replica import MAX_UTILISATION, check_workload
 from sizing.steptime import StepCoefficients
 
-__all__ = ["STEP_TIME_ERROR_RATIO", "OperatingPoint", "Plan", "Planner", "demand_quantile", "operating_point", "plan"]
+__all__ = [
+    "STEP_TIME_ERROR_RATIO",
+    "OperatingPoint",
+    "Plan",
+    "Planner",
+    "demand_quantile",
+    "observed_only",
+    "operating_point",
+    "plan",
+]
 
 #: The 10 % and 90 % points of measured over predicted step time are about 1/ratio and ratio: 0.71 and 1.35 on unseen
 #: architectures (leave-one-architecture-out, 1,730 end-to-end rows; docs/sizing.md).
@@ -64,6 +73,19 @@ def demand_quantile(levels: tuple[float, ...], values: tuple[float, ...], level:
     if not np.all(np.isfinite(quantiles)) or quantiles.min() < 0:
         raise InvalidInput("demand must be finite and not negative")
     return float(np.interp(level, grid, np.maximum.accumulate(quantiles)))
+
+
+def observed_only(demand: Demand) -> Demand:
+    """Return the demand as observed, without the forecast; nothing observed counts as none."""
+    rate = demand.observed_requests_per_second
+    return Demand(
+        levels=(0.5,),
+        requests_per_second=(0.0 if rate is None else rate,),
+        workload=demand.workload,
+        horizon_seconds=0.0,
+        observed_requests_per_second=rate,
+        dispersion=demand.dispersion,
+    )
 
 
 def _ceil(need: float) -> int:

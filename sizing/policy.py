@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from dataclasses import dataclass
 
+from sizing.advice import Advice, AdviceWriter, explain, replicas_text
 from sizing.catalog import Catalog
 from sizing.errors import DoesNotFit, SizingError
 from sizing.model import (
@@ -23,7 +23,7 @@ from sizing.model import (
     RecommendationState,
     Slo,
 )
-from sizing.plan import Plan, Planner, check_policy, demand_quantile
+from sizing.plan import Plan, Planner, check_policy, demand_quantile, observed_only
 from sizing.steptime import StepCoefficients
 
 __all__ = ["ReplicaController"]
@@ -33,30 +33,6 @@ _SMALL_UP = 0.05
 _SMALL_DOWN = 0.10
 #: Demand level that what remains after a scale-down must carry, whatever the policy's own quantile.
 _DOWN_LEVEL = 0.9
-
-_REASON_CLASS = {
-    Reason.FORECAST_UP: "up",
-    Reason.OBSERVED_UP: "up",
-    Reason.FORECAST_DOWN: "down",
-    Reason.WITHIN_BAND: "hold",
-    Reason.STABILISING: "hold",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class _Advice:
-    """What one decision came to, before it is written down."""
-
-    desired: int
-    lower: int
-    upper: int
-    reason: Reason
-    state: RecommendationState
-    message: str
-    constraint: Constraint | None = None
-    clamped_by: tuple[str, ...] = ()
-    plan: Plan | None = None
-    refused: bool = False
 
 
 class ReplicaController:
@@ -87,21 +63,19 @@ class ReplicaController:
         self.deployment = deployment
         self.slo = slo
         self.policy = policy
-        self.config_hash = config_hash
-        self.accelerator_label = accelerator_label or deployment.gpu
         self._planner: Planner | None = None
         self._no_profile = ""
-        self._extrapolated = True
+        confidence = Confidence.EXTRAPOLATED
         try:
             self._planner = Planner(deployment, slo, catalog=catalog, coefficients=coefficients)
         except SizingError as error:
             self._no_profile = str(error)
         else:
-            resolved = self._planner.resolved
-            self._extrapolated = resolved.extrapolated
+            if not self._planner.resolved.extrapolated:
+                confidence = Confidence.INTERPOLATED
+        label = accelerator_label or deployment.gpu
+        self._writer = AdviceWriter(model, pool, deployment, slo, policy, config_hash, label, confidence)
         self._desired: int | None = None
-        self._generation = 0
-        self._signature: tuple[object, ...] | None = None
         # (time, need) of the last stabilisation period; advice never falls below the largest need in it.
         self._needs: deque[tuple[float, int]] = deque()
         self._lower_since: float | None = None
@@ -131,7 +105,9 @@ class ReplicaController:
             # What happened meanwhile is unknown: a lower need must prove itself anew.
             self._lower_since = None
             self._needs.clear()
-        return self._write(now, demand, current, advice)
+        before = current if current is not None else self._desired
+        self._desired = advice.desired
+        return self._writer.write(now, demand, current, before, advice)
 
     # -- deciding ---------------------------------------------------------------------------------------------------
 
@@ -140,7 +116,7 @@ class ReplicaController:
         known = [value for value in (current, self._desired) if value is not None]
         return max(known) if known else None
 
-    def _advise(self, now: float, demand: Demand | None, current: int | None, *, gap: bool, warm: bool) -> _Advice:
+    def _advise(self, now: float, demand: Demand | None, current: int | None, *, gap: bool, warm: bool) -> Advice:
         if self._planner is None:
             text = f"cannot size {self.model}: {self._no_profile}"
             return self._hold(current, Reason.NO_PROFILE, RecommendationState.HOLD, text, refused=True)
@@ -153,7 +129,7 @@ class ReplicaController:
                 return self._hold(current, Reason.COLD_START, RecommendationState.COLD_START, "no forecast yet")
             return self._hold(current, Reason.TELEMETRY_GAP, RecommendationState.HOLD, "no demand forecast")
         try:
-            plan = self._planner.plan(demand if warm else _observed_only(demand), self.policy)
+            plan = self._planner.plan(demand if warm else observed_only(demand), self.policy)
             observed = self._observed_need(demand, plan)
             down_need = self._down_need(demand, plan)
         except DoesNotFit as error:
@@ -173,21 +149,23 @@ class ReplicaController:
         why: str,
         *,
         refused: bool = False,
-    ) -> _Advice:
+    ) -> Advice:
         reference = self._reference(current)
         desired = self.policy.min_replicas if reference is None else max(reference, self.policy.min_replicas)
-        text = f"{why}; holding {_replicas(desired)}"
-        return _Advice(desired, desired, desired, reason, state, text, refused=refused)
+        text = f"{why}; holding {replicas_text(desired)}"
+        return Advice(desired, desired, desired, reason, state, text, refused=refused)
 
-    def _cold(self, current: int | None, plan: Plan) -> _Advice:
+    def _cold(self, current: int | None, plan: Plan) -> Advice:
         reference = self._reference(current)
         base = self.policy.min_replicas if reference is None else reference
         target, clamped = self._limit(max(plan.unclamped, base))
         # Limits bound what is added; they never take away what runs while nothing is known yet.
         desired = max(target, base)
-        text = f"cold start: observed {plan.demand_requests_per_second:.3g} req/s needs {_replicas(plan.unclamped)}; "
-        text += f"advising {_replicas(desired)}"
-        return _Advice(
+        text = (
+            f"cold start: observed {plan.demand_requests_per_second:.3g} req/s needs {replicas_text(plan.unclamped)}; "
+        )
+        text += f"advising {replicas_text(desired)}"
+        return Advice(
             desired,
             min(plan.lower, desired),
             max(plan.upper, desired),
@@ -201,7 +179,7 @@ class ReplicaController:
 
     def _follow(
         self, now: float, demand: Demand, current: int | None, plan: Plan, observed: int, down_need: int
-    ) -> _Advice:
+    ) -> Advice:
         wanted = max(plan.unclamped, observed)
         target, clamped = self._limit(wanted)
         reference = self._reference(current)
@@ -231,13 +209,14 @@ class ReplicaController:
                 reason = Reason.MIN_REPLICAS
         if not plan.operating_point.feasible:
             reason = Reason.SLO_INFEASIBLE
-        return _Advice(
+        lower_for = 0.0 if self._lower_since is None else now - self._lower_since
+        return Advice(
             desired,
             min(plan.lower, desired),
             max(plan.upper, desired),
             reason,
             RecommendationState.FRESH,
-            self._message(demand, plan, reason, desired, current, observed if by_observed else None, now),
+            explain(demand, plan, reason, desired, current, observed if by_observed else None, lower_for, self.policy),
             plan.constraint if plan.operating_point.feasible else Constraint.SLO_INFEASIBLE,
             clamped,
             plan,
@@ -313,130 +292,3 @@ class ReplicaController:
         if wanted < self.policy.min_replicas:
             return self.policy.min_replicas, ("min_replicas",)
         return wanted, ()
-
-    # -- writing it down --------------------------------------------------------------------------------------------
-
-    def _message(
-        self,
-        demand: Demand,
-        plan: Plan,
-        reason: Reason,
-        desired: int,
-        current: int | None,
-        observed: int | None,
-        now: float,
-    ) -> str:
-        text = plan.message
-        if observed is not None:
-            rate = demand.observed_requests_per_second or 0.0
-            text = (
-                f"observed {rate:.3g} req/s needs {_replicas(observed)} "
-                f"({plan.operating_point.requests_per_second:.3g} req/s each), more than forecast"
-            )
-        if current is not None:
-            text += f"; now {current}"
-        if reason is Reason.STABILISING:
-            since = now - (self._lower_since if self._lower_since is not None else now)
-            wait = self.policy.scale_down_stabilisation_seconds
-            text += f"; lower need for {since:.0f} of {wait:.0f} s, holding {desired}"
-        elif reason is Reason.STEP_LIMIT:
-            text += f"; a step goes to {desired} at most"
-        elif reason is Reason.MAX_REPLICAS:
-            text += f"; the maximum is {desired}"
-        elif desired != plan.unclamped:
-            text += f"; advising {desired}"
-        return text
-
-    def _write(self, now: float, demand: Demand | None, current: int | None, advice: _Advice) -> Recommendation:
-        signature = (advice.desired, _REASON_CLASS.get(advice.reason, advice.reason), advice.state)
-        if signature != self._signature:
-            self._generation += 1
-            self._signature = signature
-        before = current if current is not None else self._desired
-        direction = "hold"
-        if before is not None and advice.desired != before:
-            direction = "up" if advice.desired > before else "down"
-        self._desired = advice.desired
-        confidence = Confidence.EXTRAPOLATED if self._extrapolated else Confidence.INTERPOLATED
-        # How narrow the interval is: 1 when lower and upper agree, 0 when nothing is known.
-        ratio = max(advice.lower, 1) / max(advice.upper, 1) if advice.plan is not None else 0.0
-        return Recommendation(
-            recommendation_id=f"{self.model}|{self.pool}|{self._generation}",
-            model=self.model,
-            pool=self.pool,
-            generation=self._generation,
-            issued_at=now,
-            expires_at=now + self.policy.ttl_seconds,
-            horizon_seconds=demand.horizon_seconds if demand is not None else self.policy.lead_time_seconds,
-            accelerator=self.accelerator_label,
-            accelerators_per_replica=self.deployment.gpus,
-            desired=advice.desired,
-            lower=advice.lower,
-            upper=advice.upper,
-            min_replicas=self.policy.min_replicas,
-            max_replicas=self.policy.max_replicas,
-            current=current,
-            direction=direction,
-            reason=advice.reason,
-            message=advice.message,
-            constraint=advice.constraint,
-            clamped_by=advice.clamped_by,
-            state=advice.state,
-            confidence=Confidence.REFUSED if advice.refused else confidence,
-            confidence_ratio=ratio,
-            evidence=self._evidence(demand, advice.plan),
-            config_hash=self.config_hash,
-        )
-
-    def _evidence(self, demand: Demand | None, plan: Plan | None) -> dict[str, float]:
-        evidence: dict[str, float] = {
-            "lead_time_seconds": self.policy.lead_time_seconds,
-            "demand_quantile": self.policy.demand_quantile,
-            "slo_percentile": self.slo.percentile,
-        }
-        if self.slo.ttft_seconds is not None:
-            evidence["slo_ttft_seconds"] = self.slo.ttft_seconds
-        if self.slo.tpot_seconds is not None:
-            evidence["slo_tpot_seconds"] = self.slo.tpot_seconds
-        if plan is None or demand is None:
-            return evidence
-        for level in (0.1, 0.5, 0.9):
-            value = demand_quantile(demand.levels, demand.requests_per_second, level)
-            evidence[f"forecast_p{level * 100:.0f}_requests_per_second"] = value
-        if demand.observed_requests_per_second is not None:
-            evidence["observed_requests_per_second"] = demand.observed_requests_per_second
-        point = plan.operating_point
-        evidence |= {
-            "horizon_seconds": demand.horizon_seconds,
-            "demand_requests_per_second": plan.demand_requests_per_second,
-            "capacity_requests_per_second_per_replica": point.requests_per_second,
-            "capacity_prefill_tokens_per_second_per_replica": point.prefill_tokens_per_second,
-            "capacity_decode_tokens_per_second_per_replica": point.decode_tokens_per_second,
-            "capacity_kv_tokens_per_replica": point.kv_capacity_tokens,
-            "saturation_requests_per_second_per_replica": point.saturation_requests_per_second,
-            "predicted_ttft_seconds": point.at_slo.ttft_seconds,
-            "predicted_tpot_seconds": point.at_slo.tpot_seconds,
-            "input_tokens": demand.workload.input_tokens,
-            "output_tokens": demand.workload.output_tokens,
-            "cached_share": demand.workload.cached_share,
-            "dispersion": demand.dispersion,
-            "replicas_needed": float(plan.unclamped),
-        }
-        return evidence
-
-
-def _observed_only(demand: Demand) -> Demand:
-    """Return the demand as observed, without the forecast; nothing observed counts as none."""
-    rate = demand.observed_requests_per_second
-    return Demand(
-        levels=(0.5,),
-        requests_per_second=(0.0 if rate is None else rate,),
-        workload=demand.workload,
-        horizon_seconds=0.0,
-        observed_requests_per_second=rate,
-        dispersion=demand.dispersion,
-    )
-
-
-def _replicas(count: int) -> str:
-    return f"{count} replica{'' if count == 1 else 's'}"

@@ -13,7 +13,8 @@ from pipeline.advise.pool import PoolAdvisor
 from pipeline.errors import CodecError
 from pipeline.forecast.model import Forecast, Score
 from pipeline.settings import Settings
-from pipeline.windows.model import PoolKey
+from pipeline.windows.model import ClosedWindow, PoolKey
+from sizing.catalog import Catalog
 from sizing.model import Recommendation
 
 __all__ = ["Advisor"]
@@ -23,10 +24,11 @@ STATE_VERSION = 1
 
 
 class Advisor:
-    """All pools of one controller."""
+    """All pools of one controller. ``catalog`` resolves profiles and accelerators; None: the built-in one."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, catalog: Catalog | None = None) -> None:
         self._settings = settings
+        self.catalog = catalog
         self._config_hash = settings.config_hash()
         self._configured = {PoolKey(p.model, p.pool): p for p in settings.pools}
         self._pools: dict[PoolKey, PoolAdvisor] = {}
@@ -42,6 +44,7 @@ class Advisor:
         """
         if self.as_of is not None and inputs.as_of <= self.as_of:
             raise ValueError(f"step {inputs.as_of} does not follow {self.as_of}")
+        windows: list[ClosedWindow] = []
         forecasts: list[Forecast] = []
         scores: list[Score] = []
         recommendations: list[Recommendation] = []
@@ -50,6 +53,7 @@ class Advisor:
             if window.end != inputs.as_of:
                 raise ValueError(f"window of {window.key} ends at {window.end}, not at {inputs.as_of}")
             outcome = self._pool(window.key).step(window)
+            windows.append(outcome.window)
             forecasts.extend(outcome.forecasts)
             scores.extend(outcome.scores)
             alerts.extend(outcome.alerts)
@@ -58,7 +62,7 @@ class Advisor:
         self.as_of = inputs.as_of
         return StepOutput(
             as_of=inputs.as_of,
-            windows=inputs.windows,
+            windows=tuple(windows),
             forecasts=tuple(forecasts),
             scores=tuple(scores),
             recommendations=tuple(recommendations),
@@ -68,7 +72,7 @@ class Advisor:
     def _pool(self, key: PoolKey) -> PoolAdvisor:
         pool = self._pools.get(key)
         if pool is None:
-            pool = PoolAdvisor(key, self._configured.get(key), self._settings, self._config_hash)
+            pool = PoolAdvisor(key, self._configured.get(key), self._settings, self._config_hash, self.catalog)
             self._pools[key] = pool
         return pool
 
@@ -77,14 +81,14 @@ class Advisor:
         return pickle.dumps((STATE_VERSION, self._config_hash, self.as_of, self._pools), protocol=5)
 
     @classmethod
-    def restore(cls, settings: Settings, blob: bytes) -> Advisor:
+    def restore(cls, settings: Settings, blob: bytes, catalog: Catalog | None = None) -> Advisor:
         """Continue from ``snapshot``.
 
         Raises:
             CodecError: the snapshot is damaged, of another version, or made under other settings; the caller then
                 replays the closed windows instead.
         """
-        advisor = cls(settings)
+        advisor = cls(settings, catalog)
         try:
             version, config_hash, as_of, pools = pickle.loads(blob)
         except Exception as error:

@@ -24,10 +24,13 @@ class GapGuard:
     silent_since: int | None = None
 
     def is_gap(self, window: ClosedWindow) -> bool:
-        """Judge one window and learn from it."""
-        if window.gap:
-            return True
+        """Judge one window and learn from it; a window marked as a gap is one, and judges the same when seen again."""
+        return self._is_silent_gap(window) or window.gap
+
+    def _is_silent_gap(self, window: ClosedWindow) -> bool:
         if window.requests > 0:
+            if window.gap:
+                return False
             self.silent_since = None
             before = window.requests if self.expected_requests is None else self.expected_requests
             self.expected_requests = 0.8 * before + 0.2 * window.requests

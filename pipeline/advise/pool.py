@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from sizing.policy import ReplicaController
+from dataclasses import dataclass, replace
 
 from pipeline.advise.episodes import Condition, Episode
 from pipeline.advise.gaps import GapGuard
@@ -12,10 +10,13 @@ from pipeline.advise.lengths import ArrivalDispersion, LengthMoments
 from pipeline.advise.model import Alert, AlertKind
 from pipeline.advise.spikes import SpikeDetector, forecast_breach
 from pipeline.forecast.model import LEVELS, Forecast, Score, SeriesKey, Signal
+from pipeline.forecast.rates import signal_rates
 from pipeline.forecast.series import SeriesForecaster
 from pipeline.settings import PoolSettings, Settings
 from pipeline.windows.model import ClosedWindow, PoolKey
+from sizing.catalog import Catalog
 from sizing.model import Constraint, Demand, Recommendation
+from sizing.policy import ReplicaController
 
 __all__ = ["PoolAdvisor", "PoolOutcome"]
 
@@ -23,18 +24,19 @@ __all__ = ["PoolAdvisor", "PoolOutcome"]
 _WARM_WINDOWS = 30
 #: A forecast median this much above the level of now is a spike even where capacity would hold.
 _SPIKE_RATIO = 1.5
+#: Below this a shortfall is slow growth, which scaling follows, and no spike.
+_SHORTFALL_RATIO = 1.2
 #: Forecast spikes are looked for up to this horizon: further ahead a daily rise looks the same.
 _SPIKE_HORIZON_SECONDS = 900
-#: Below this completeness the nowcast would multiply noise; the window is read as if it were this complete.
-_LEAST_COMPLETENESS = 0.2
 _MEDIAN = LEVELS.index(0.5)
 _P90 = LEVELS.index(0.9)
 
 
 @dataclass(frozen=True, slots=True)
 class PoolOutcome:
-    """What one step says about one pool."""
+    """What one step says about one pool; ``window`` is the one learned, marked as a gap where it was one."""
 
+    window: ClosedWindow
     forecasts: tuple[Forecast, ...]
     scores: tuple[Score, ...]
     recommendation: Recommendation | None
@@ -44,7 +46,14 @@ class PoolOutcome:
 class PoolAdvisor:
     """State of one pool. Pickles, and continues identically afterwards."""
 
-    def __init__(self, key: PoolKey, configured: PoolSettings | None, settings: Settings, config_hash: str) -> None:
+    def __init__(
+        self,
+        key: PoolKey,
+        configured: PoolSettings | None,
+        settings: Settings,
+        config_hash: str,
+        catalog: Catalog | None = None,
+    ) -> None:
         forecast = settings.forecast
         grain = settings.windows.grain_seconds
         self.key = key
@@ -74,6 +83,7 @@ class PoolAdvisor:
                 configured.slo(),
                 configured.policy(),
                 config_hash=config_hash,
+                catalog=catalog,
             )
         self._desired: int | None = configured.initial_replicas if configured else None
         self._level: float | None = None
@@ -83,7 +93,8 @@ class PoolAdvisor:
     def step(self, window: ClosedWindow) -> PoolOutcome:
         """Learn one closed window and say what follows."""
         gap = self._gaps.is_gap(window)
-        rates = _rates(window) if not gap else dict.fromkeys(Signal)
+        window = replace(window, gap=gap)
+        rates = signal_rates(window)
         issued = {s: f.step(float(window.end), rates[s]) for s, f in self._forecasters.items()}
         if not gap:
             self._learned += 1
@@ -92,9 +103,13 @@ class PoolAdvisor:
         rate = rates[Signal.REQUESTS]
         current = window.current_replicas if window.current_replicas is not None else self._desired
         recommendation = self._recommend(window, issued, rate, current, gap)
+        observed = self._observed_spike(window, rate)
+        ahead = None  # what has come is not announced any more
+        if observed is None and not gap:
+            ahead = self._forecast_spike(issued[Signal.REQUESTS], recommendation, current)
         conditions = {
-            AlertKind.SPIKE_OBSERVED: self._observed_spike(window, rate),
-            AlertKind.SPIKE_FORECAST: self._forecast_spike(issued[Signal.REQUESTS], recommendation, current, gap),
+            AlertKind.SPIKE_OBSERVED: observed,
+            AlertKind.SPIKE_FORECAST: ahead,
             AlertKind.SLO_INFEASIBLE: _infeasible(window, recommendation),
             AlertKind.TELEMETRY_GAP: _gap(window, gap),
         }
@@ -104,6 +119,7 @@ class PoolAdvisor:
             self._level = rate if self._level is None else 0.7 * self._level + 0.3 * rate
         self._previous_forecast = issued[Signal.REQUESTS]
         return PoolOutcome(
+            window=window,
             forecasts=tuple(f for per_signal in issued.values() for f in per_signal),
             scores=tuple(score for forecaster in self._forecasters.values() for score in forecaster.scores()),
             recommendation=recommendation,
@@ -174,10 +190,9 @@ class PoolAdvisor:
         requests: tuple[Forecast, ...],
         recommendation: Recommendation | None,
         current: int | None,
-        gap: bool,
     ) -> Condition | None:
-        """The nearest horizon at which demand is expected to exceed capacity, or to be far above the level of now."""
-        if gap or self._learned < _WARM_WINDOWS or not self._level:
+        """The nearest horizon at which demand is expected to be far above now, or clearly above it and over capacity."""
+        if self._learned < _WARM_WINDOWS or not self._level:
             return None
         per_replica = (
             recommendation.evidence.get("capacity_requests_per_second_per_replica") if recommendation else None
@@ -189,7 +204,11 @@ class PoolAdvisor:
             probability = forecast_breach(forecast.quantiles, LEVELS, capacity) if capacity else None
             median = forecast.quantiles[_MEDIAN]
             rises = median >= _SPIKE_RATIO * self._level
-            breaches = probability is not None and probability >= self._spike_probability
+            breaches = (
+                probability is not None
+                and probability >= self._spike_probability
+                and median >= _SHORTFALL_RATIO * self._level
+            )
             if not (rises or breaches):
                 continue
             text = (
@@ -222,14 +241,3 @@ def _gap(window: ClosedWindow, gap: bool) -> Condition | None:
         return None
     text = f"{window.model}/{window.pool}: telemetry is missing; advice is held and nothing is learned"
     return Condition(float(window.start), "warning", None, None, text)
-
-
-def _rates(window: ClosedWindow) -> dict[Signal, float | None]:
-    """Rates per second of a closed window, corrected for what had not been reported yet when it closed."""
-    scale = 1.0 / (window.grain_seconds * max(window.completeness, _LEAST_COMPLETENESS))
-    return {
-        Signal.REQUESTS: window.requests * scale,
-        Signal.PREFILL_TOKENS: max(0, window.input_tokens - window.cached_input_tokens) * scale,
-        Signal.DECODE_TOKENS: window.output_tokens * scale,
-        Signal.KV_TOKENS: window.kv_token_milliseconds / 1000.0 * scale,
-    }

@@ -97,7 +97,7 @@ def check_pools(settings: Settings, catalog: Catalog | None = None) -> None:
     Raises:
         ConfigError: one of them is unknown; the text says what is close.
     """
-    from pipeline.cli.catalog import catalog_for
+    from pipeline.profiles import catalog_for
 
     catalog = catalog or catalog_for(settings)
     for index, pool in enumerate(settings.pools):

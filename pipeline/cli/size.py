@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline.cli.catalog import catalog_with
 from pipeline.cli.common import EXIT_FAILED, Output, OutputOption, clean_errors, emit, fail, notice
 from pipeline.errors import InputError
+from pipeline.profiles import catalog_with
 from sizing.catalog import Catalog
 from sizing.model import Deployment, PolicyConfig, Slo, Workload
 

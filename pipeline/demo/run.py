@@ -35,7 +35,7 @@ __all__ = ["DemoOptions", "run_demo"]
 #: How far before now the simulated present lies, so that simulated time never catches up with the wall clock.
 _PAST_SECONDS = 21 * 86_400
 #: Wall seconds that the processes get to start before simulated time begins to run.
-_START_SECONDS = 12.0
+_START_SECONDS = 15.0
 _READY_SECONDS = 90.0
 
 
@@ -97,7 +97,7 @@ def _settings(options: DemoOptions, folder: Path, bootstrap: str, fleet: Scenari
     return load(
         None,
         kafka={"bootstrap": bootstrap, "partitions": 4, "session_timeout_seconds": 10.0},
-        stream={"heartbeat_seconds": 1.0, "instance_id": "demo"},
+        stream={"heartbeat_seconds": 0.25, "instance_id": "demo"},
         windows={"allowed_lateness_seconds": 30.0},
         store={"path": folder / "demo.duckdb"},
         publish={"port": options.port},

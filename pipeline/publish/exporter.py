@@ -17,8 +17,8 @@ from prometheus_client.registry import Collector
 import pipeline
 from pipeline.advise.model import AlertKind
 from pipeline.forecast.model import LEVELS, Forecast, Score, Signal
+from pipeline.forecast.rates import counted_seconds, signal_rates
 from pipeline.publish.catalogue import BANDS, CATALOGUE
-from pipeline.publish.rates import counted_seconds, signal_rates
 from pipeline.publish.state import Counters, LiveState, PipelineHealth, PoolView, Snapshot
 from pipeline.windows.model import ClosedWindow
 from sizing.model import Constraint, Reason, Recommendation, RecommendationState

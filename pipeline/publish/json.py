@@ -15,7 +15,7 @@ from typing import Any
 
 from pipeline.advise.model import Alert, StepOutput
 from pipeline.forecast.model import LEVELS, Forecast, Score
-from pipeline.publish.rates import signal_rates
+from pipeline.forecast.rates import signal_rates
 from pipeline.windows.model import ClosedWindow
 
 __all__ = ["QUANTILE_NAMES", "to_data", "to_json"]

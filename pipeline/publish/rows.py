@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 from pipeline.advise.model import Alert
 from pipeline.forecast.model import Signal
+from pipeline.forecast.rates import signal_rates
 from pipeline.publish.json import to_data
-from pipeline.publish.rates import signal_rates
 from pipeline.windows.rollup import CLOSED_MEASURES, closed_window
 from sizing.model import Recommendation
 

@@ -128,6 +128,7 @@ class EmbeddedBroker:
 
     def _launch(self, binary: str, port: int) -> None:
         self.bootstrap = f"127.0.0.1:{port}"
+        _claim(port)
         url = f"tcp://{self.bootstrap}"
         self._folder = tempfile.mkdtemp(prefix="tokentide-broker-")
         command = [binary, "--listener-url", url, "--advertised-listener-url", url]
@@ -178,3 +179,13 @@ class EmbeddedBroker:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+
+def _claim(port: int) -> None:
+    """Make sure that nobody has the port: a stranger who accepts connections would be waited for in vain."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise ServerUnavailable(f"port {port} cannot be had for the embedded broker: {error.strerror}") from error

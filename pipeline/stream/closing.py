@@ -47,7 +47,7 @@ class WindowCloser:
         if blob is not None:
             # Made by another version or under other settings: learn again from the closed windows.
             with contextlib.suppress(CodecError):
-                self._advisor = Advisor.restore(self._settings, blob[1])
+                self._advisor = Advisor.restore(self._settings, blob[1], self._advisor.catalog)
         output = None
         for inputs in self._store.closed_since(-1 if self._advisor.as_of is None else self._advisor.as_of):
             output = self._advisor.step(inputs)

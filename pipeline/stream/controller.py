@@ -75,9 +75,7 @@ class Controller:
         self._closer = WindowCloser(settings, store, advisor, self.replicas)
         topic = settings.kafka.requests_topic
         stored = {p: position for (name, p), position in store.source_positions().items() if name == topic}
-        # On a simulated clock a moment of the machine is minutes of event time: there only events move the watermark.
-        live_seconds = settings.advise.gap_accept_seconds if settings.clock.speed == 1.0 else 0.0
-        self._event_time = EventTime(clock, partitions, live_seconds, stored)
+        self._event_time = EventTime(clock, partitions, settings.advise.gap_accept_seconds, stored)
         self.health = HealthBoard(settings, clock, store)
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="tokentide-writer")
         self._epochs: dict[TP, int] = {}

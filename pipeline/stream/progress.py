@@ -15,9 +15,10 @@ class EventTime:
     """The watermark of a controller, in epoch seconds; it never goes back.
 
     Events move it (``pipeline.windows.watermark``), but only once every one of ``partitions`` has reported: otherwise
-    the partition that is read first would make the others' events late. When all partitions keep saying that they are
-    idle, the clock moves it, one heartbeat behind, so that silence closes windows too. That happens only in live
-    operation, i.e. while event time is within ``live_seconds`` of the clock: replaying an old topic waits for events.
+    the partition that is read first would make the others' events late. An idle partition says no more than that it was
+    silent until the heartbeat before its newest, so in live operation it holds event time there; when all partitions
+    are idle the clock moves event time that far, so that silence closes windows too. Live means within
+    ``live_seconds`` of the clock: a replay of an old topic goes by its events alone.
     """
 
     def __init__(
@@ -37,6 +38,8 @@ class EventTime:
         for partition, position in (stored or {}).items():
             self._watermark.observe(partition, position.max_event_at, position.idle)
             self._reported.add(partition)
+            if position.idle:
+                self._idle[partition] = (None, clock.now())  # that was before the restart
 
     @property
     def complete(self) -> bool:
@@ -64,18 +67,19 @@ class EventTime:
         times = [] if self._reached is None else [self._reached]
         watermark = self._watermark.time() if self.complete else None
         if watermark is not None:
-            times.append(watermark)
-        silent = self._silent_until() if caught_up else None
-        if times and silent is not None and silent - max(times) <= self._live_seconds:
-            times.append(silent)
+            silent = self._silent_until()
+            live = self._clock.now() - watermark <= self._live_seconds
+            if not self._idle or not live:
+                times.append(watermark)
+            elif silent is not None and len(self._idle) < self._partitions:
+                times.append(min(watermark, silent))
+            elif silent is not None and caught_up:
+                times.append(silent)
         self._reached = max(times, default=None)
         return self._reached
 
     def _silent_until(self) -> float | None:
-        """Clock time up to which every partition is known to be silent; None: not all are."""
-        if not self.complete or len(self._idle) < self._partitions:
-            return None
+        """Clock time up to which the idle partitions are known to be silent; None: one has not said so twice."""
         before = [earlier for earlier, _ in self._idle.values()]
-        if any(earlier is None for earlier in before):
-            return None
-        return min(earlier for earlier in before if earlier is not None)
+        known = [earlier for earlier in before if earlier is not None]
+        return min(known) if known and len(known) == len(before) else None

@@ -73,6 +73,7 @@ def run_stage(
 
 def _run_control(settings: Settings, clock: Clock, signals: Sequence[signal.Signals]) -> int:
     from pipeline.advise.engine import Advisor
+    from pipeline.profiles import catalog_for
     from pipeline.publish.state import LiveState
     from pipeline.store.store import Store
     from pipeline.stream.controller import controller_app
@@ -82,7 +83,7 @@ def _run_control(settings: Settings, clock: Clock, signals: Sequence[signal.Sign
 
         def make() -> Any:
             live = LiveState(clock, settings.pools, settings.config_hash())
-            return controller_app(settings, clock, store, Advisor(settings), live, partitions)
+            return controller_app(settings, clock, store, Advisor(settings, catalog_for(settings)), live, partitions)
 
         return run_app(make, settings.stream.shutdown_seconds, signals)
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from aiohttp import ClientError, ClientSession
 from aiokafka import AIOKafkaProducer
-from kafka_servers import stream_settings
+from kafka_servers import ApacheKafka, KafkaMissingError, produce, stream_settings
 
 from pipeline.settings import Settings
 from pipeline.store.store import Store
@@ -62,7 +62,7 @@ class Fleet:
 
 
 class Feed:
-    """Produces events without end until told to stop, with retries and poison among them."""
+    """Makes events, and produces events without end until told to stop, with retries and poison among them."""
 
     def __init__(self, settings: Settings, seed: int) -> None:
         self._settings = settings
@@ -70,7 +70,7 @@ class Feed:
         self.oracle = Oracle()
         self.stopping = False
 
-    def _records(self, count: int) -> list[tuple[int, bytes | None]]:
+    def records(self, count: int) -> list[tuple[int, bytes | None]]:
         records: list[tuple[int, bytes | None]] = []
         for _ in range(count):
             i = self.oracle.records
@@ -89,7 +89,7 @@ class Feed:
         await producer.start()
         pending: list[Any] = []
         while not (self.stopping and self.oracle.events >= LEAST_EVENTS):
-            for partition, value in self._records(1_000):
+            for partition, value in self.records(1_000):
                 pending.append(await producer.send(self._settings.kafka.requests_topic, value, partition=partition))
             await asyncio.sleep(0.15)
         await asyncio.gather(*pending)
@@ -158,3 +158,44 @@ def test_killed_at_any_point_the_result_is_exact(apache_kafka: str, tmp_path: Pa
             assert steps == list(range(steps[0], steps[-1] + 1, 10)), "every window closed once, in order"
 
     asyncio.run(run())
+
+
+def everything(settings: Settings) -> None:
+    """Both stages, kept alive."""
+    from pipeline.stream.run import run_all
+
+    raise SystemExit(run_all(settings))
+
+
+def test_a_broker_that_restarts_loses_and_repeats_nothing(tmp_path: Path) -> None:
+    try:
+        server = ApacheKafka().__enter__()
+    except KafkaMissingError as error:
+        pytest.skip(f"Apache Kafka: {error}")
+
+    async def run() -> None:
+        settings = stream_settings(
+            server.bootstrap, tmp_path, PARTITIONS, stream={"max_batch_records": 1_000}, publish={"port": free_port()}
+        )
+        feed = Feed(settings, seed=5)
+        await produce(server.bootstrap, settings.kafka.requests_topic, feed.records(40_000))
+        process = multiprocessing.get_context("spawn").Process(target=everything, args=(settings,))
+        process.start()
+        try:
+            await progress(deltas_written, settings, 0, "the aggregator")
+            server.stop()
+            await asyncio.sleep(4.0)
+            server.start()
+            await produce(server.bootstrap, settings.kafka.requests_topic, feed.records(10_000))
+            await progress(records_stored, settings, feed.oracle.records - 1, "the pipeline")
+        finally:
+            process.terminate()
+            process.join(40)
+        assert process.exitcode == 0
+        with Store.open(settings.store.path, settings.store, settings.windows) as store:
+            assert feed.oracle.differences(store) == []
+
+    try:
+        asyncio.run(run())
+    finally:
+        server.__exit__()

@@ -14,12 +14,14 @@ from kafka_servers import consume, produce, stream_settings, until
 from pipeline.advise.engine import Advisor
 from pipeline.clock import WallClock
 from pipeline.errors import CodecError
+from pipeline.events.check import EventLimits
 from pipeline.publish.state import LiveState
 from pipeline.settings import Settings
 from pipeline.store.store import Store
 from pipeline.stream.aggregator import aggregator_app
 from pipeline.stream.controller import controller_app
 from pipeline.testing import Oracle, request_event
+from pipeline.windows.aggregate import PartitionAggregator
 from pipeline.windows.delta import decode, encode
 
 pytestmark = [pytest.mark.faults, pytest.mark.integration, pytest.mark.timeout(180)]
@@ -107,10 +109,9 @@ def test_a_gap_in_the_log_stops_its_partition_loudly(embedded_broker: str, tmp_p
         aggregator = await start(aggregator_app(settings, WallClock()))
         await until(lambda: aggregator.aggregator.stats.events == 100, 40, "the deltas")
         await aggregator.stop()
-        last = decode((await consume(embedded_broker, settings.kafka.deltas_topic))[-1].value)
-        beyond = decode(encode(last))
-        beyond.from_offset, beyond.through_offset = 150, 149
-        await produce(embedded_broker, settings.kafka.deltas_topic, [(0, encode(beyond)), (0, encode(beyond))])
+        folder = PartitionAggregator(settings.kafka.requests_topic, 0, "stranger", EventLimits(), 0)
+        beyond = encode(folder.heartbeat(150))
+        await produce(embedded_broker, settings.kafka.deltas_topic, [(0, beyond), (0, beyond)])
         with Store.open(settings.store.path, settings.store, settings.windows) as store:
             live = LiveState(WallClock(), (), "")
             control = await start(controller_app(settings, WallClock(), store, Advisor(settings), live, 1))

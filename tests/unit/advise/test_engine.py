@@ -163,3 +163,34 @@ def test_what_was_not_reported_yet_is_made_up_for():
     seen = run(half, halved)[-1].forecasts[0].quantiles[3]
     truth = run(full, inputs)[-1].forecasts[0].quantiles[3]
     assert seen == pytest.approx(truth, rel=0.02)
+
+
+def test_windows_come_out_as_they_were_judged_and_judge_the_same_again():
+    rates = [20.0] * 40 + [0.0] * 70 + [20.0] * 10
+    first = run(Advisor(settings()), steps(rates))
+    flags = [o.windows[0].gap for o in first]
+    assert flags == [False] * 40 + [True] * 60 + [False] * 20
+    again = run(Advisor(settings()), [StepInput(o.as_of, o.windows) for o in first])
+    assert again == first
+
+
+def test_a_profile_may_be_a_configuration_of_ones_own():
+    from sizing.catalog import Catalog
+
+    config = {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "hidden_size": 4096,
+        "intermediate_size": 14336,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "vocab_size": 128256,
+    }
+    own = settings(profile="mine/config.json")
+    catalog = Catalog(extra_models={"mine/config.json": config})
+    one = Advisor(own, catalog)
+    first = run(one, steps([20.0] * 40))[-1].recommendations[0]
+    assert first.evidence["capacity_requests_per_second_per_replica"] > 0
+    two = Advisor.restore(own, one.snapshot(), catalog)
+    assert two.step(StepInput(START + 60 * 41, (window(40, 20.0),))).recommendations[0].desired == first.desired

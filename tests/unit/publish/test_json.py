@@ -13,8 +13,8 @@ from pipeline.advise.model import AlertKind, StepOutput
 from pipeline.demo.actuator import FleetActuator
 from pipeline.demo.scenario import scenario
 from pipeline.forecast.model import LEVELS
+from pipeline.forecast.rates import signal_rates
 from pipeline.publish.json import QUANTILE_NAMES, to_data, to_json
-from pipeline.publish.rates import signal_rates
 from pipeline.publish.rows import alert_data, recommendation_data, window_data
 from sizing.model import Confidence, Constraint, Reason, RecommendationState
 

@@ -21,10 +21,40 @@ def test_nothing_moves_before_every_partition_has_reported() -> None:
     assert time.advance(caught_up=True) == 800.0
 
 
-def test_the_slowest_partition_holds_it_and_an_idle_one_does_not() -> None:
+def test_the_slowest_active_partition_holds_it() -> None:
     time = EventTime(ManualClock(1_000), 2, 3_600)
     time.observe(0, active(900.0))
+    time.observe(1, active(100.0))
+    assert time.advance(caught_up=False) == 100.0
+
+
+def test_an_idle_partition_holds_it_where_it_was_last_known_to_be_silent() -> None:
+    clock = ManualClock(1_000)
+    time = EventTime(clock, 2, 3_600)
+    time.observe(0, active(990.0))
     time.observe(1, idle(100.0))
+    assert time.advance(caught_up=False) is None, "events may lie behind a single heartbeat"
+    clock.advance(60)
+    time.observe(1, idle(100.0))
+    time.observe(0, active(1_050.0))
+    assert time.advance(caught_up=False) == 1_000.0
+    clock.advance(60)
+    time.observe(1, idle(100.0))
+    assert time.advance(caught_up=False) == 1_050.0
+
+
+def test_in_a_replay_an_idle_partition_does_not_hold_it() -> None:
+    time = EventTime(ManualClock(1_000_000), 2, 3_600)
+    time.observe(0, active(900.0))
+    time.observe(1, idle(100.0))
+    assert time.advance(caught_up=False) == 900.0
+
+
+def test_an_idle_partition_must_speak_again_after_a_restart() -> None:
+    clock = ManualClock(1_000)
+    time = EventTime(clock, 2, 3_600, {0: active(900.0), 1: idle(None)})
+    assert time.advance(caught_up=False) is None
+    time.observe(1, idle(None))
     assert time.advance(caught_up=False) == 900.0
 
 
@@ -33,11 +63,11 @@ def test_silence_everywhere_lets_the_clock_move_it_one_heartbeat_behind() -> Non
     time = EventTime(clock, 2, 3_600)
     for partition in (0, 1):
         time.observe(partition, idle(900.0))
-    assert time.advance(caught_up=True) == 900.0, "one heartbeat is not enough"
+    assert time.advance(caught_up=True) is None, "one heartbeat is not enough"
     clock.advance(60)
     for partition in (0, 1):
         time.observe(partition, idle(900.0))
-    assert time.advance(caught_up=False) == 900.0, "deltas wait to be read"
+    assert time.advance(caught_up=False) is None, "deltas wait to be read"
     assert time.advance(caught_up=True) == 1_000.0
     time.observe(1, active(950.0))
     assert time.advance(caught_up=True) == 1_000.0, "it never goes back"

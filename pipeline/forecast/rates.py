@@ -7,7 +7,7 @@ from pipeline.windows.model import ClosedWindow
 
 __all__ = ["counted_seconds", "signal_rates"]
 
-#: Below this completeness the correction would multiply noise (the same floor as the forecasters').
+#: Below this completeness the correction would multiply noise; the window is read as if it were this complete.
 LEAST_COMPLETENESS = 0.2
 
 
