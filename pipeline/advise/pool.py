@@ -191,7 +191,7 @@ class PoolAdvisor:
         recommendation: Recommendation | None,
         current: int | None,
     ) -> Condition | None:
-        """The nearest horizon at which demand is expected to be far above now, or clearly above it and over capacity."""
+        """The nearest horizon at which demand is far above the level of now, or clearly above it and over capacity."""
         if self._learned < _WARM_WINDOWS or not self._level:
             return None
         per_replica = (

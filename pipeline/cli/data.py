@@ -8,6 +8,7 @@ import math
 import signal
 import sys
 import time
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -97,10 +98,15 @@ def replay(
     pool: Annotated[str, typer.Option(help="Pool that the events name.")] = "default",
     lengths: Annotated[Path | None, typer.Option(help="Per-request trace to draw token lengths from.")] = None,
     speed: Annotated[float, typer.Option(min=0, help="Event seconds per second; 0: as fast as possible.")] = 0.0,
-    shift_to_now: Annotated[bool, typer.Option(help="Move the trace so that it ends now.")] = False,
+    start_at: Annotated[
+        str | None,
+        typer.Option(help="Move the trace to begin then: ISO 8601 time, or 'now'; without it its own dates."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="For what is drawn: arrivals within an interval, lengths.")] = 7,
     limit: Annotated[int | None, typer.Option(min=1, help="Stop after so many events.")] = None,
     time_column: Annotated[str | None, typer.Option(help="Column of times; recognised without it.")] = None,
+    input_column: Annotated[str | None, typer.Option(help="Column of input tokens; recognised without it.")] = None,
+    output_column: Annotated[str | None, typer.Option(help="Column of output tokens; recognised without it.")] = None,
     count_column: Annotated[str | None, typer.Option(help="Column of counts; recognised without it.")] = None,
     config: ConfigOption = None,
     bootstrap: BootstrapOption = None,
@@ -111,12 +117,17 @@ def replay(
     from pipeline.replay.trace import Trace
 
     settings = settings_from(config, kafka={"bootstrap": bootstrap})
-    opened = Trace.open(trace, lengths=lengths, time_column=time_column, count_column=count_column)
-    start_at = None
-    if shift_to_now:
-        if speed > 1:
-            raise InputError("--shift-to-now with --speed above 1 would send events from the future")
-        start_at = time.time()
+    opened = Trace.open(
+        trace,
+        lengths=lengths,
+        time_column=time_column,
+        input_column=input_column,
+        output_column=output_column,
+        count_column=count_column,
+    )
+    begin = _start(start_at)
+    if start_at == "now" and (speed == 0 or speed > 1):
+        raise InputError("--start-at now needs --speed between 0 and 1, or the events would come from the future")
 
     async def main() -> ReplayTotals:
         def progress(totals: ReplayTotals) -> None:
@@ -129,7 +140,7 @@ def replay(
             model,
             pool,
             speed=speed,
-            start_at=start_at,
+            start_at=begin,
             seed=seed,
             limit=limit,
             stop=_stop_event(),
@@ -176,7 +187,7 @@ def backtest(
     """Forecast a recorded series as it would have been live. Example: tokentide backtest t.parquet --step 5m"""
     from pipeline.replay.backtest import run_backtest, write_forecasts
     from pipeline.replay.policies import evaluate_policies
-    from pipeline.replay.report import write_report
+    from pipeline.replay.report import POLICY_COLUMNS, SCORE_COLUMNS, policy_rows, score_rows, write_report
     from pipeline.replay.sources import read_demand
 
     series = read_demand(
@@ -203,10 +214,10 @@ def backtest(
         seed=seed,
         progress=progress,
     )
-    outcomes = evaluate_policies(result, capacity_per_replica) if policies else []
+    outcomes = evaluate_policies(result, capacity_per_replica) if policies else ()
     if forecasts_out is not None:
         notice(f"{write_forecasts(result, forecasts_out):,} forecasts written to {forecasts_out}")
-    data = result.to_dict()
+    data = result.to_dict() | {"policies": [asdict(outcome) for outcome in outcomes]}
     if json_out is not None:
         try:
             json_out.write_text(json.dumps(data, indent=2, allow_nan=False, default=str) + "\n", encoding="utf-8")
@@ -215,9 +226,19 @@ def backtest(
     if report is not None:
         write_report(result, report, outcomes, title=f"Backtest of {source.name}")
         notice(f"report written to {report}")
-    columns = list(data["scores"][0]) if data["scores"] else []
-    emit(output, data, columns, ([_cell(score[c]) for c in columns] for score in data["scores"]))
+    emit(output, data, SCORE_COLUMNS, score_rows(result.scores))
+    if outcomes and output is Output.TABLE:
+        emit(output, None, POLICY_COLUMNS, policy_rows(outcomes))
 
 
-def _cell(value: object) -> object:
-    return f"{value:.4g}" if isinstance(value, float) else value
+def _start(text: str | None) -> float | None:
+    """Epoch seconds of ``--start-at``; a time without a zone is UTC."""
+    if text is None:
+        return None
+    if text == "now":
+        return time.time()
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise InputError(f"--start-at {text!r} is neither 'now' nor an ISO 8601 time") from error
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

@@ -69,7 +69,7 @@ def wait_for_kafka(bootstrap: str, timeout_seconds: float, process: subprocess.P
             raise ServerUnavailable(f"the broker on {bootstrap} ended with status {process.returncode}")
         try:
             socket.create_connection((host, int(port)), timeout=1.0).close()
-            admin = KafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=5_000)
+            admin = KafkaAdminClient(bootstrap_servers=bootstrap, bootstrap_timeout_ms=2_000, request_timeout_ms=5_000)
             try:
                 admin.list_topics()
                 return

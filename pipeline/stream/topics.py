@@ -64,7 +64,10 @@ def ensure_topics(kafka: KafkaSettings, timeout_seconds: float = 30.0) -> dict[s
     specs = topic_specs(kafka)
     try:
         admin = KafkaAdminClient(
-            bootstrap_servers=kafka.bootstrap, request_timeout_ms=int(timeout_seconds * 1000), client_id="tokentide"
+            bootstrap_servers=kafka.bootstrap,
+            client_id="tokentide",
+            bootstrap_timeout_ms=int(timeout_seconds * 1000),
+            request_timeout_ms=max(10_000, int(timeout_seconds * 1000)),
         )
     except (KafkaError, OSError, ValueError) as error:
         raise ServerUnavailable(f"no Kafka broker on {kafka.bootstrap}: {error or type(error).__name__}") from error

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from kafka import KafkaAdminClient
+from kafka.admin import ConfigResource
 from kafka_servers import stream_settings
 
 from pipeline.errors import ConfigError, ServerUnavailable
@@ -40,7 +41,7 @@ def test_kafka_itself_keeps_the_configuration(apache_kafka: str, tmp_path: Path)
     settings = stream_settings(apache_kafka, tmp_path, partitions=1)
     admin = KafkaAdminClient(bootstrap_servers=apache_kafka)
     try:
-        found = str(admin.describe_configs({"TOPIC": [settings.kafka.deltas_topic]}))
+        found = str(admin.describe_configs([ConfigResource("TOPIC", settings.kafka.deltas_topic)]))
     finally:
         admin.close()
     assert "16777216" in found

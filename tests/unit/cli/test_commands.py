@@ -1,0 +1,210 @@
+"""Every command: help with an example, wrong input in one line with the documented exit code."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from pipeline.cli.main import app
+
+COMMANDS = [
+    ["demo"],
+    ["run"],
+    ["simulate"],
+    ["replay"],
+    ["backtest"],
+    ["forecast", "show"],
+    ["recommend", "show"],
+    ["recommend", "explain"],
+    ["recommend", "watch"],
+    ["size"],
+    ["config", "init"],
+    ["config", "validate"],
+    ["config", "show"],
+    ["config", "schema"],
+    ["doctor"],
+    ["version"],
+]
+
+
+@pytest.fixture(autouse=True)
+def _plain(monkeypatch):
+    import os
+
+    for name in [n for n in os.environ if n.startswith("TOKENTIDE_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("NO_COLOR", "1")
+
+
+def invoke(*args):
+    return CliRunner().invoke(app, [str(a) for a in args])
+
+
+def refused(result, code, *words):
+    assert result.exit_code == code, result.output
+    assert "Traceback" not in result.output
+    line = result.stderr.strip()
+    assert "\n" not in line
+    assert line.startswith("tokentide: ")
+    for word in words:
+        assert word in line
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_command_has_help_with_an_example(command):
+    result = invoke(*command, "--help")
+    assert result.exit_code == 0
+    assert "Example: tokentide " + " ".join(command) in " ".join(result.output.split())
+
+
+def test_wrong_usage_is_2():
+    assert invoke("size", "--tp", "0").exit_code == 2
+    assert invoke("nonsense").exit_code == 2
+
+
+def test_size_prints_what_was_asked_for():
+    result = invoke("size", "--model", "llama-3.1-8b", "--gpu", "H100-SXM", "--rate", "20")
+    assert result.exit_code == 0
+    for words in ("131,072", "sequences at most", "operating point", "20 req/s needs", "TTFT", "TPOT", "binds"):
+        assert words in result.output
+
+
+def test_size_as_json_is_json():
+    result = invoke("size", "--model", "llama-3.1-8b", "--gpu", "H100-SXM", "--rate", "20", "-o", "json")
+    assert json.loads(result.stdout)["memory"]["kv_bytes_per_token_of_model"] == 131_072
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--model", "lama-3.1-8b", "--gpu", "H100-SXM"], "llama-3.1-8b"),
+        (["--model", "llama-3.1-8b", "--gpu", "H1000"], "H1000"),
+        (["--model", "absent.json", "--gpu", "H100-SXM"], "absent.json"),
+        (["--model", "deepseek-v3", "--gpu", "L40S"], "fit"),
+        ([], "--model"),
+        (["--points", "absent.csv"], "--out"),
+    ],
+)
+def test_what_cannot_be_sized_is_said(args, words):
+    refused(invoke("size", *args), 2, words)
+
+
+def test_a_table_of_points_is_answered_row_by_row(tmp_path):
+    rows = tmp_path / "in.csv"
+    rows.write_text(
+        "id,model,gpu,tp,pp,ep,dp,precision,isl,osl,concurrency\n"
+        "a,llama-3.1-8b,H100-SXM,1,1,1,1,bf16,1000,200,16\n"
+        "b,unheard-of,H100-SXM,1,1,1,1,bf16,1000,200,16\n"
+    )
+    result = invoke("size", "--points", rows, "--out", tmp_path / "out.csv")
+    assert result.exit_code == 0, result.output
+    table = pd.read_csv(tmp_path / "out.csv")
+    assert list(table["id"]) == ["a", "b"]
+    assert table["tpot_ms_p50"][0] > 0
+    assert pd.isna(table["error"][0])
+    assert "unheard-of" in table["error"][1]
+
+
+def counts(tmp_path, days=3):
+    t = np.arange(days * 288) * 300.0
+    values = np.random.default_rng(1).poisson(500 + 300 * np.sin(2 * np.pi * t / 86_400))
+    path = tmp_path / "counts.parquet"
+    pd.DataFrame({"timestamp": pd.to_datetime(1.7e9 + t, unit="s"), "requests": values}).to_parquet(path)
+    return path
+
+
+def test_two_backtests_give_the_same_bytes(tmp_path):
+    source = counts(tmp_path)
+    written = []
+    for name in ("one", "two"):
+        out = tmp_path / f"{name}.parquet"
+        args = ["--value-column", "requests", "--step", "5m", "--horizons", "5m,1h", "--forecasts-out", out]
+        result = invoke("backtest", source, *args, "--json", tmp_path / f"{name}.json")
+        assert result.exit_code == 0, result.output
+        written.append((out.read_bytes(), (tmp_path / f"{name}.json").read_bytes()))
+    assert written[0] == written[1]
+    columns = list(pd.read_parquet(tmp_path / "one.parquet").columns)
+    levels = ["q05", "q10", "q25", "q50", "q75", "q90", "q95", "q99"]
+    assert columns == ["series", "issued_at", "target_at", "horizon_seconds", *levels, "actual"]
+
+
+def test_backtest_writes_its_report_and_its_policies(tmp_path):
+    args = ["--value-column", "requests", "--policies", "--report", tmp_path / "r.html", "-o", "json"]
+    result = invoke("backtest", counts(tmp_path), *args)
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["policies"]
+    assert "plotly" in (tmp_path / "r.html").read_text().lower()
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--step", "5x"], "5x"),
+        (["--horizons", "7m"], "multiple"),
+        (["--time-column", "when"], "when"),
+        (["--value-column", "absent"], "absent"),
+    ],
+)
+def test_what_cannot_be_backtested_is_said(tmp_path, args, words):
+    refused(invoke("backtest", counts(tmp_path), *args), 2, words)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    refused(invoke("backtest", tmp_path / "absent.parquet"), 2, "absent.parquet")
+
+
+def test_bad_configuration_is_78(tmp_path):
+    config = tmp_path / "t.toml"
+    config.write_text("[kafka]\npartitons = 3\n")
+    refused(invoke("config", "validate", config), 78, "kafka.partitons")
+    refused(invoke("run", "-c", config), 78, "kafka.partitons")
+    config.write_text('[[pools]]\nmodel = "m"\nprofile = "llama-3.1-8"\naccelerator = "H100-SXM"\n')
+    refused(invoke("config", "validate", config), 78, "pools.0", "llama-3.1-8b")
+
+
+def test_a_fresh_configuration_is_valid_and_is_not_overwritten(tmp_path):
+    config = tmp_path / "t.toml"
+    assert invoke("config", "init", config).exit_code == 0
+    assert invoke("config", "validate", config).exit_code == 0
+    refused(invoke("config", "init", config), 1, "exists")
+
+
+def test_settings_show_where_they_come_from_and_hide_secrets(tmp_path, monkeypatch):
+    config = tmp_path / "t.toml"
+    config.write_text('[kafka]\nbootstrap = "file:1"\n[publish]\nbearer_token = "hush"\n')
+    monkeypatch.setenv("TOKENTIDE_PUBLISH__PORT", "9999")
+    shown = invoke("config", "show", "-c", config, "-o", "json").stdout
+    origins = {row["key"]: (row["value"], row["origin"]) for row in json.loads(shown)}
+    assert origins["kafka.bootstrap"] == ("file:1", "file")
+    assert origins["publish.port"] == (9999, "environment")
+    assert origins["store.path"][1] == "default"
+    assert "hush" not in shown
+
+
+def test_the_schema_of_the_settings_is_json_schema():
+    assert "kafka" in json.loads(invoke("config", "schema").stdout)["properties"]
+
+
+def test_nobody_answering_is_1():
+    refused(invoke("recommend", "show", "--url", "http://127.0.0.1:9"), 1, "nothing answers")
+    refused(invoke("forecast", "show", "m", "--url", "ftp://x"), 2, "not an http address")
+
+
+def test_doctor_finds_what_is_wrong(tmp_path):
+    config = tmp_path / "t.toml"
+    config.write_text(f'[kafka]\nbootstrap = "127.0.0.1:9"\n[store]\npath = "{tmp_path / "absent" / "s.duckdb"}"\n')
+    result = invoke("doctor", "-c", config, "-o", "json")
+    assert result.exit_code == 3
+    found = {row["check"]: row for row in json.loads(result.stdout)}
+    assert found["installation"]["ok"]
+    assert not found["kafka"]["ok"]
+    assert "127.0.0.1:9" in found["kafka"]["detail"]
+    assert not found["store"]["ok"]
+    assert not found["pools"]["ok"]
+
+
+def test_versions_are_told():
+    assert "duckdb" in json.loads(invoke("version", "-o", "json").stdout)
