@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import shutil
 import signal
@@ -34,8 +35,8 @@ __all__ = ["DemoOptions", "run_demo"]
 
 #: How far before now the simulated present lies, so that simulated time never catches up with the wall clock.
 _PAST_SECONDS = 21 * 86_400
-#: Wall seconds that the processes get to start before simulated time begins to run.
-_START_SECONDS = 15.0
+#: Wall seconds before simulated time begins to run: the emitter is connected by then, the pipeline nearly up.
+_START_SECONDS = 10.0
 _READY_SECONDS = 90.0
 
 
@@ -86,11 +87,7 @@ def _run(options: DemoOptions, folder: Path, say: Callable[[str], None]) -> int:
         )
         say("starting the aggregator and the controller")
         with _pipeline(settings, folder / "pipeline.log") as process:
-            url = f"http://127.0.0.1:{options.port}"
-            _await_ready(url, process, folder / "pipeline.log")
-            say(f"board    {url}/\nAPI      {url}/v1/status\nmetrics  {url}/metrics")
-            say(f"one minute passes every {60 / options.speed:.2g} s; Ctrl-C stops")
-            return asyncio.run(_feed(options, settings, fleet, clock, process, say))
+            return asyncio.run(_feed(options, settings, fleet, clock, process, folder / "pipeline.log", say))
 
 
 def _settings(options: DemoOptions, folder: Path, bootstrap: str, fleet: Scenario) -> Settings:
@@ -131,15 +128,17 @@ async def _feed(
     fleet: Scenario,
     clock: ScaledClock,
     process: subprocess.Popen[bytes],
+    log: Path,
     say: Callable[[str], None],
 ) -> int:
-    """Emit events until interrupted, until ``seconds`` have passed or until the pipeline died."""
+    """Emit events until interrupted, until ``seconds`` have passed or until the pipeline died.
+
+    Emitting begins before the pipeline is up: as in life, it finds events waiting and has to catch up.
+    """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    if options.seconds is not None:
-        loop.call_later(options.seconds, stop.set)
     told = time.monotonic()
     counted = 0
 
@@ -153,17 +152,23 @@ async def _feed(
         simulated = time.strftime("%a %H:%M", time.gmtime(totals.event_time))
         say(f"{simulated}  {totals.events:,} events sent ({rate:,.0f}/s)")
 
-    async def watch() -> None:
-        while not stop.is_set():
-            if process.poll() is not None:
-                stop.set()
-            await asyncio.sleep(0.5)
+    async def supervise() -> None:
+        try:
+            url = f"http://127.0.0.1:{options.port}"
+            await _await_ready(url, process, log, stop)
+            say(f"board    {url}/\nAPI      {url}/v1/status\nmetrics  {url}/metrics")
+            say(f"one minute passes every {60 / options.speed:.2g} s; Ctrl-C stops")
+            ends = math.inf if options.seconds is None else time.monotonic() + options.seconds
+            while not stop.is_set() and time.monotonic() < ends:
+                if process.poll() is not None:
+                    raise ServerUnavailable(f"the pipeline ended with status {process.returncode}:\n{_tail(log)}")
+                await asyncio.sleep(0.5)
+        finally:
+            stop.set()
 
-    watcher = asyncio.create_task(watch())
+    watcher = asyncio.create_task(supervise())
     await emit(settings.kafka, fleet, clock, FleetActuator(fleet), stop=stop, progress=progress)
-    watcher.cancel()
-    if process.poll() is not None:
-        raise ServerUnavailable(f"the pipeline ended with exit code {process.returncode}")
+    await watcher
     say("stopping")
     return 0
 
@@ -192,18 +197,25 @@ def _pipeline(settings: Settings, log: Path) -> Iterator[subprocess.Popen[bytes]
             process.wait()
 
 
-def _await_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + _READY_SECONDS
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            break
+async def _await_ready(url: str, process: subprocess.Popen[bytes], log: Path, stop: asyncio.Event) -> None:
+    def answers() -> bool:
         try:
             with urllib.request.urlopen(f"{url}/readyz", timeout=2):
-                return
+                return True
         except (URLError, TimeoutError, OSError):
-            time.sleep(0.25)
-    tail = log.read_text(errors="replace").splitlines()[-15:]
-    raise ServerUnavailable("the pipeline did not become ready; its last words:\n" + "\n".join(tail))
+            return False
+
+    deadline = time.monotonic() + _READY_SECONDS
+    while time.monotonic() < deadline and process.poll() is None and not stop.is_set():
+        if await asyncio.to_thread(answers):
+            return
+        await asyncio.sleep(0.25)
+    if not stop.is_set():
+        raise ServerUnavailable(f"the pipeline did not become ready; its last words:\n{_tail(log)}")
+
+
+def _tail(log: Path) -> str:
+    return "\n".join(log.read_text(errors="replace").splitlines()[-15:])
 
 
 def _claim_port(port: int) -> None:
