@@ -48,3 +48,20 @@ def apache_kafka() -> Iterator[str]:
 def any_broker(request: pytest.FixtureRequest) -> str:
     """Address of each kind of broker in turn."""
     return str(request.getfixturevalue({"embedded": "embedded_broker", "apache": "apache_kafka"}[request.param]))
+
+
+#: Words of skip reasons that mean: a server that ``make system-deps`` installs is not there.
+_SERVERS = ("prometheus", "promtool", "alertmanager", "amtool", "chromium", "kafka", "java", "mvn", "broker")
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    """With REQUIRE_SERVERS=1 a test that is skipped for want of a server fails instead."""
+    outcome = yield
+    report = outcome.get_result()  # type: ignore[attr-defined]
+    if os.environ.get("REQUIRE_SERVERS") != "1" or not report.skipped or not isinstance(report.longrepr, tuple):
+        return
+    reason = str(report.longrepr[2])
+    if any(word in reason.lower() for word in _SERVERS):
+        report.outcome = "failed"
+        report.longrepr = f"REQUIRE_SERVERS=1, but {reason}"

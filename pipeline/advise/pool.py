@@ -28,6 +28,8 @@ _SPIKE_RATIO = 1.5
 _SHORTFALL_RATIO = 1.2
 #: Forecast spikes are looked for up to this horizon: further ahead a daily rise looks the same.
 _SPIKE_HORIZON_SECONDS = 900
+#: An observed spike was foreseen if it was warned of this long before, at most.
+_FORESEEN_SECONDS = 2.0 * _SPIKE_HORIZON_SECONDS
 _MEDIAN = LEVELS.index(0.5)
 _P90 = LEVELS.index(0.9)
 
@@ -89,6 +91,7 @@ class PoolAdvisor:
         self._level: float | None = None
         self._learned = 0
         self._previous_forecast: tuple[Forecast, ...] = ()
+        self._warned_at: float | None = None
 
     def step(self, window: ClosedWindow) -> PoolOutcome:
         """Learn one closed window and say what follows."""
@@ -107,6 +110,8 @@ class PoolAdvisor:
         ahead = None  # what has come is not announced any more
         if observed is None and not gap:
             ahead = self._forecast_spike(issued[Signal.REQUESTS], recommendation, current)
+        if ahead is not None and self._episodes[AlertKind.SPIKE_FORECAST].current is None:
+            self._warned_at = float(window.end)
         conditions = {
             AlertKind.SPIKE_OBSERVED: observed,
             AlertKind.SPIKE_FORECAST: ahead,
@@ -173,15 +178,21 @@ class PoolAdvisor:
         if not state.active or rate is None:
             return None
         ratio = state.ratio
+        warned = None if self._warned_at is None else float(window.end) - self._warned_at
+        foreseen = warned is not None and warned <= _FORESEEN_SECONDS
         return Condition(
             onset_at=float(window.start),
-            severity="warning",
+            severity="info" if foreseen else "warning",
             ratio=ratio,
             probability=None,
             message=(
                 f"{self.key.model}/{self.key.pool}: demand rose to {rate:.1f} requests/s"
                 + (f", {ratio:.1f} times the recent level" if ratio is not None else "")
-                + "; no forecast had it coming"
+                + (
+                    f"; warned of {warned / 60:.0f} min before"
+                    if foreseen and warned
+                    else "; no forecast had it coming"
+                )
             ),
         )
 
