@@ -166,8 +166,10 @@ def _forecast(
     for number, (season, members) in enumerate(groups.items()):
         forecaster = SeriesForecaster(key, [horizons[h] for h in members], item.step_seconds, season, seed)
         for i, (end, value) in enumerate(zip(ends, values, strict=True)):
-            for h, forecast in zip(members, forecaster.step(end, None if np.isnan(value) else value), strict=False):
-                quantiles[i, h] = forecast.quantiles
+            # Rates per second go in, as live, so that the same windows give the same forecasts to the last bit.
+            rate = None if np.isnan(value) else value / item.step_seconds
+            for h, forecast in zip(members, forecaster.step(end, rate), strict=False):
+                quantiles[i, h] = np.array(forecast.quantiles) * item.step_seconds
             if progress is not None and not i % 1_000:
                 progress(item.name, (number + i / len(values)) / len(groups))
     return quantiles

@@ -84,8 +84,8 @@ def test_the_live_forecaster_gives_the_same_numbers(result):
     item = result.series[0]
     forecaster = SeriesForecaster(SeriesKey("api", "", "x"), [600, 3_600], STEP, 86_400, 7)
     for i, (end, value) in enumerate(zip(item.series.ends().tolist(), item.series.values.tolist(), strict=True)):
-        for h, forecast in enumerate(forecaster.step(end, value)):
-            assert forecast.quantiles == tuple(item.quantiles[i, h].tolist())
+        for h, forecast in enumerate(forecaster.step(end, value / STEP)):
+            assert [q * STEP for q in forecast.quantiles] == item.quantiles[i, h].tolist()
 
 
 def test_scores_exclude_the_warm_up_and_beat_the_naive_ones(result):
