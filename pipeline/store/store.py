@@ -96,6 +96,11 @@ class Store(StoreReaders):
         grain = self._windows.grain_seconds
         return None if first is None else int(first) // grain * grain
 
+    def next_counted(self, start: int) -> int | None:
+        """Return the start of the first base window at or after ``start`` that holds events; None: there is none."""
+        row = self.cursor().execute("SELECT min(window_start) FROM windows WHERE window_start >= ?", [start]).fetchone()
+        return None if row is None or row[0] is None else int(row[0])
+
     def window_sums(self, start: int, end: int) -> list[ClosedWindow]:
         """Return the sums over [start, end) of every (model, pool) with data in it, dimensions added up, sorted."""
         sums = ", ".join(f"sum({name})" for name in CLOSED_MEASURES)

@@ -63,6 +63,7 @@ class WindowCloser:
         windows = self._settings.windows
         if start is None or reached is None:
             return None
+        start = self._after_silence(start)
         end = start + windows.grain_seconds
         if reached < end + windows.allowed_lateness_seconds:
             return None
@@ -75,6 +76,19 @@ class WindowCloser:
         self._store.record_step(output, snapshot)
         self._steps += 1
         return output
+
+    def _after_silence(self, start: int) -> int:
+        """Return the window to close next: ``start``, or the next one that counts something after a long silence.
+
+        A topic may hold traffic of last year and of today. Silence is closed window by window for as long as it takes
+        to believe it; what is left of it until the next event is skipped, and is a gap to those who learn.
+        """
+        grain = self._settings.windows.grain_seconds
+        believed = int(self._settings.advise.gap_accept_seconds)
+        counted = self._store.next_counted(max(0, start - believed))
+        if counted is None or counted - start <= believed:
+            return start
+        return counted // grain * grain
 
     def _windows(self, start: int, end: int, reached: float) -> list[ClosedWindow]:
         grain = self._settings.windows.grain_seconds

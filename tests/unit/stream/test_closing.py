@@ -85,3 +85,19 @@ def closer_step(settings: Settings, store: Store, closer: WindowCloser) -> objec
 
 def test_nothing_to_restore(settings: Settings, store: Store) -> None:
     assert WindowCloser(settings, store, Advisor(settings), ReplicaBook()).restore() is None
+
+
+def test_a_long_silence_is_skipped_once_it_has_been_believed(settings: Settings, store: Store) -> None:
+    later = NOW + 6 * 86_400
+    driver = PipelineTestDriver(store, now=later + 60)
+    for number, at in enumerate((NOW, later)):
+        driver.produce(0, [json.dumps(request_event(f"e{number}", at, model="m")).encode()])
+    driver.finish()
+    closer = WindowCloser(settings, store, Advisor(settings), ReplicaBook())
+    ends = []
+    while (output := closer.close_next(later + 3600)) is not None:
+        ends.append(output.as_of)
+    believed = int(settings.advise.gap_accept_seconds) // 60
+    assert ends[: believed + 1] == [NOW + 60 * (i + 1) for i in range(believed + 1)]
+    assert ends[believed + 1] == later + 60
+    assert len(ends) == believed + 1 + 59
