@@ -9,17 +9,17 @@ class SizingError(ValueError):
     """Root of every error that ``sizing`` raises on purpose."""
 
 
-class InvalidInput(SizingError):  # noqa: N818 - what is wrong is the name
+class InvalidInput(SizingError):
     """A number or a name that cannot mean anything here: negative, not finite, unknown precision, odd shape."""
 
 
-class UnknownModel(SizingError):  # noqa: N818 - what is wrong is the name
+class UnknownModel(SizingError):
     """A model that is neither in the catalogue nor given as a Hugging Face configuration that can be understood."""
 
 
-class UnknownGpu(SizingError):  # noqa: N818 - what is wrong is the name
+class UnknownGpu(SizingError):
     """A GPU that is not in the catalogue."""
 
 
-class DoesNotFit(SizingError):  # noqa: N818 - what is wrong is the name
+class DoesNotFit(SizingError):
     """The weights and reserves leave no room for a KV cache; the text says by how much and what would make it fit."""
