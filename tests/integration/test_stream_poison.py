@@ -15,7 +15,7 @@ from kafka_servers import consume, produce, stream_settings, until
 from pipeline.advise.engine import Advisor
 from pipeline.clock import WallClock
 from pipeline.publish.state import LiveState
-from pipeline.settings import Settings
+from pipeline.settings import PoolSettings, Settings
 from pipeline.store.store import Store
 from pipeline.stream.aggregator import aggregator_app
 from pipeline.stream.controller import controller_app
@@ -81,6 +81,8 @@ async def both(settings: Settings, store: Store) -> Any:
 def test_poison_becomes_dead_letters_and_nothing_else_changes(any_broker: str, tmp_path: Path) -> None:
     async def run() -> None:
         settings = stream_settings(any_broker, tmp_path, PARTITIONS, stream={"max_batch_records": 500})
+        known = [PoolSettings(model=f"m{i}", profile="llama-3.1-8b", accelerator="H100-SXM") for i in range(3)]
+        settings = settings.model_copy(update={"pools": tuple(known)})
         oracle = Oracle()
         records = hostile(oracle, time.time())
         # Which word a number beyond every float gets is the decoder's business; that it is refused is not.
@@ -97,10 +99,15 @@ def test_poison_becomes_dead_letters_and_nothing_else_changes(any_broker: str, t
                 async with session.get(f"http://127.0.0.1:{control.http.port}/readyz") as answer:
                     assert answer.status == 200
                 async with session.get(f"http://127.0.0.1:{control.http.port}/metrics") as answer:
-                    assert "tokentide_" in await answer.text()
+                    assert "tokentide_events_unknown_model_total" in await answer.text()
         finally:
             await aggregate.stop()
             await control.stop()
+        query = "SELECT sum(requests) FROM closed_windows WHERE model = 'unknown/model'"
+        unknown = store.cursor().execute(query).fetchone()[0]
+        assert live.health().unknown_model_events == unknown > 0
+        advised = {view.key.model for view in live.snapshot().pools if view.recommendation is not None}
+        assert advised <= {"m0", "m1", "m2"}
         reasons = store.dead_letter_reasons()
         extra = {reason: n - oracle.dead_letters[reason] for reason, n in reasons.items()}
         assert sum(extra.values()) == unnamed
