@@ -14,7 +14,7 @@ class HttpServer:
     """An aiohttp application on ``settings.host`` and ``settings.port`` (0: any free one); a resource."""
 
     def __init__(self, app: web.Application, settings: PublishSettings) -> None:
-        self._runner = web.AppRunner(app, access_log=None)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0)
         self._settings = settings
         self.port: int | None = None
 
@@ -25,7 +25,7 @@ class HttpServer:
             ServerUnavailable: the port cannot be had.
         """
         await self._runner.setup()
-        site = web.TCPSite(self._runner, self._settings.host, self._settings.port, shutdown_timeout=2.0)
+        site = web.TCPSite(self._runner, self._settings.host, self._settings.port)
         try:
             await site.start()
         except OSError as error:

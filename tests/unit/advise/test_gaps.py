@@ -1,25 +1,12 @@
+from dataclasses import replace
+
 from pipeline.advise.gaps import GapGuard
-from pipeline.windows.model import ClosedWindow
+from pipeline.windows.rollup import CLOSED_MEASURES, closed_window
 
 
 def window(start, requests, gap=False):
-    zeros = dict.fromkeys(
-        (
-            "ok",
-            "rejected",
-            "input_tokens",
-            "cached_input_tokens",
-            "output_tokens",
-            "input_tokens_squared",
-            "output_tokens_squared",
-            "input_output_product",
-            "kv_token_milliseconds",
-            "inflight_milliseconds",
-            "preemptions",
-        ),
-        0,
-    )
-    return ClosedWindow(start=start, grain_seconds=60, model="m", pool="p", requests=requests, gap=gap, **zeros)
+    values = [requests if name == "requests" else 0 for name in CLOSED_MEASURES]
+    return replace(closed_window(start, 60, "m", "p", values), gap=gap)
 
 
 def test_silence_of_a_busy_pool_is_a_gap_until_it_has_lasted():
