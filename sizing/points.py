@@ -2,24 +2,35 @@
 
 Input columns: ``id, model, gpu, gpus_per_node?, tp, pp, ep, dp, precision, kv_precision?, isl, osl, concurrency |
 request_rate, engine?``; empty cells take the defaults of ``Deployment``. Latencies are those of a client: TTFT from
-sending, TPOT = (E2E - TTFT) / (output tokens - 1).
+sending, TPOT = (E2E - TTFT) / (output tokens - 1). Rows that also have ``tpot_ms`` (and ``ttft_ms``) are measurements
+to calibrate on.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from sizing.calibrate import Calibration, calibrated
 from sizing.catalog import Catalog
 from sizing.errors import DoesNotFit, InvalidInput, SizingError
 from sizing.memory import Resolved, resolve
 from sizing.model import Confidence, Constraint, Deployment, Workload
+from sizing.observed import ObservedPoint
 from sizing.replica import Latency, ReplicaModel
 from sizing.steptime import StepCoefficients
 
-__all__ = ["OUTPUT_COLUMNS", "TPOT_INTERVAL_RATIOS", "TTFT_INTERVAL_RATIOS", "predict_point"]
+__all__ = [
+    "OUTPUT_COLUMNS",
+    "TPOT_INTERVAL_RATIOS",
+    "TTFT_INTERVAL_RATIOS",
+    "Calibrations",
+    "calibrations",
+    "observed_point",
+    "predict_point",
+]
 
 OUTPUT_COLUMNS = (
     "id",
@@ -41,12 +52,75 @@ OUTPUT_COLUMNS = (
 #: 5 % and 95 % points of measured over predicted on end-to-end measurements (docs/sizing.md says which and how).
 TPOT_INTERVAL_RATIOS = (0.60, 1.54)
 TTFT_INTERVAL_RATIOS = (0.3, 8.0)
+#: Standard normal quantile at 95 %: the bounds of a 90 % interval.
+_Z90 = 1.645
+
+#: What was measured, by what was deployed.
+Calibrations = Mapping[tuple[object, ...], Calibration]
+
+
+def _identity(resolved: Resolved) -> tuple[object, ...]:
+    """Return what makes two rows the same deployment; scheduler limits and capacities do not."""
+    d = resolved.deployment
+    shape = (d.tensor_parallel, d.pipeline_parallel, d.expert_parallel, d.data_parallel)
+    return resolved.model.name, resolved.gpu.name, shape, resolved.precision, resolved.kv_precision, d.engine.lower()
+
+
+def observed_point(row: Mapping[str, Any]) -> ObservedPoint:
+    """Read the measurement in a row: ``isl, osl, concurrency | request_rate, tpot_ms, ttft_ms?``.
+
+    ``tpot_ms_p50`` and ``ttft_ms_p50`` are read where the plain names are missing.
+
+    Raises:
+        InvalidInput: a number is missing or cannot be.
+    """
+
+    def either(name: str) -> str:
+        return name if _given(row.get(name)) else f"{name}_p50"
+
+    closed = _given(row.get("concurrency"))
+    ttft = either("ttft_ms")
+    return ObservedPoint(
+        input_tokens=_number(row, "isl"),
+        output_tokens=_number(row, "osl"),
+        tpot_seconds=_number(row, either("tpot_ms")) / 1e3,
+        ttft_seconds=_number(row, ttft) / 1e3 if _given(row.get(ttft)) else None,
+        concurrency=_number(row, "concurrency") if closed else None,
+        requests_per_second=None if closed else _number(row, "request_rate"),
+        closed_loop=closed,
+    )
+
+
+def calibrations(
+    rows: Iterable[Mapping[str, Any]],
+    *,
+    catalog: Catalog | None = None,
+    coefficients: StepCoefficients | None = None,
+) -> dict[tuple[object, ...], Calibration]:
+    """Learn measured rows, each for its own deployment; give the result to ``predict_point``.
+
+    Raises:
+        SizingError: a row cannot be understood; the text begins with its ``id`` or number.
+    """
+    found: dict[tuple[object, ...], tuple[Resolved, list[ObservedPoint]]] = {}
+    for number, row in enumerate(rows, 1):
+        try:
+            resolved = _resolve(row, catalog)
+            point = observed_point(row)
+        except SizingError as error:
+            raise InvalidInput(f"observed row {row.get('id') or number}: {error}") from error
+        found.setdefault(_identity(resolved), (resolved, []))[1].append(point)
+    return {key: calibrated(resolved, points, prior=coefficients) for key, (resolved, points) in found.items()}
 
 
 def predict_point(
-    row: Mapping[str, Any], *, catalog: Catalog | None = None, coefficients: StepCoefficients | None = None
+    row: Mapping[str, Any],
+    *,
+    catalog: Catalog | None = None,
+    coefficients: StepCoefficients | None = None,
+    calibrations: Calibrations | None = None,
 ) -> dict[str, Any]:
-    """Predict one row; the result has ``OUTPUT_COLUMNS``.
+    """Predict one row; the result has ``OUTPUT_COLUMNS``. A deployment in ``calibrations`` is predicted with its own.
 
     Times are milliseconds, ``tokens_per_second`` counts output tokens of the whole replica. What cannot be predicted is
     None, and ``error`` says why; nothing is raised for bad values. ``model`` may be a catalogue name or the content of
@@ -57,7 +131,8 @@ def predict_point(
     result["confidence"] = Confidence.REFUSED.value
     try:
         resolved = _resolve(row, catalog)
-        result |= _predict(row, resolved, coefficients)
+        learned = (calibrations or {}).get(_identity(resolved))
+        result |= _predict(row, resolved, coefficients, learned)
     except DoesNotFit as error:
         result |= {"fits": False, "limit": Constraint.KV_MEMORY.value, "error": str(error)}
     except SizingError as error:
@@ -90,28 +165,26 @@ def _resolve(row: Mapping[str, Any], catalog: Catalog | None) -> Resolved:
     return resolve(deployment, named)
 
 
-def _predict(row: Mapping[str, Any], resolved: Resolved, coefficients: StepCoefficients | None) -> dict[str, Any]:
+def _predict(
+    row: Mapping[str, Any],
+    resolved: Resolved,
+    coefficients: StepCoefficients | None,
+    learned: Calibration | None,
+) -> dict[str, Any]:
     workload = Workload(_number(row, "isl"), _number(row, "osl"))
-    if _given(row.get("concurrency")):
-        concurrency = _number(row, "concurrency")
-        # A closed loop sends when something finishes: its batch does not fluctuate like that of random arrivals.
-        replica = ReplicaModel(resolved, workload, dispersion=0.0, coefficients=coefficients)
-        batch = replica.closed_loop_lane_batch(concurrency)
-        rate = replica.requests_per_second(batch)
-        p50, p95 = (_closed(replica, batch, concurrency, rate, level) for level in (0.5, 0.95))
-    elif _given(row.get("request_rate")):
-        rate = _number(row, "request_rate")
-        replica = ReplicaModel(resolved, workload, coefficients=coefficients)
-        open_batch = replica.lane_batch(rate)
-        if open_batch is None:
-            raise InvalidInput(
-                f"{rate:g} req/s is more than the {replica.saturation_requests_per_second:.3g} req/s at which "
-                f"{replica.limit.value} saturates one replica"
-            )
-        batch = open_batch
-        p50, p95 = replica.latency(batch, 0.5), replica.latency(batch, 0.95)
+    if learned is None:
+        replica, batch, rate, p50, p95 = _latencies(row, resolved, workload, coefficients)
+        tpot_ratios, ttft_ratios, near = TPOT_INTERVAL_RATIOS, TTFT_INTERVAL_RATIOS, False
     else:
-        raise InvalidInput("neither concurrency nor request_rate is given")
+        # The local correction depends on the batch, and the batch on the step time: one round settles it.
+        replica, batch, _, _, _ = _latencies(row, resolved, workload, learned.coefficients)
+        known = learned.at(workload, batch)
+        replica, batch, rate, p50, p95 = _latencies(
+            row, resolved, workload, learned.scaled(known.step_ratio), known.ttft_ratio
+        )
+        tpot_ratios, ttft_ratios = _interval(known.step_log_sd), _interval(known.ttft_log_sd)
+        near = known.near
+    confidence = Confidence.EXTRAPOLATED if resolved.extrapolated else Confidence.INTERPOLATED
     return {
         "ttft_ms_p50": p50.ttft_seconds * 1e3,
         "ttft_ms_p95": p95.ttft_seconds * 1e3,
@@ -120,17 +193,56 @@ def _predict(row: Mapping[str, Any], resolved: Resolved, coefficients: StepCoeff
         "tokens_per_second": rate * workload.output_tokens,
         "fits": True,
         "limit": replica.limit.value if batch >= 0.99 * replica.max_lane_batch else Constraint.DECODE_LATENCY.value,
-        "ttft_ms_lower": p50.ttft_seconds * 1e3 * TTFT_INTERVAL_RATIOS[0],
-        "ttft_ms_upper": p50.ttft_seconds * 1e3 * TTFT_INTERVAL_RATIOS[1],
-        "tpot_ms_lower": p50.tpot_seconds * 1e3 * TPOT_INTERVAL_RATIOS[0],
-        "tpot_ms_upper": p50.tpot_seconds * 1e3 * TPOT_INTERVAL_RATIOS[1],
-        "confidence": (Confidence.EXTRAPOLATED if resolved.extrapolated else Confidence.INTERPOLATED).value,
+        "ttft_ms_lower": p50.ttft_seconds * 1e3 * ttft_ratios[0],
+        "ttft_ms_upper": p50.ttft_seconds * 1e3 * ttft_ratios[1],
+        "tpot_ms_lower": p50.tpot_seconds * 1e3 * tpot_ratios[0],
+        "tpot_ms_upper": p50.tpot_seconds * 1e3 * tpot_ratios[1],
+        "confidence": (Confidence.CALIBRATED if near else confidence).value,
     }
 
 
-def _closed(replica: ReplicaModel, batch: float, concurrency: float, rate: float, level: float) -> Latency:
+def _latencies(
+    row: Mapping[str, Any],
+    resolved: Resolved,
+    workload: Workload,
+    coefficients: StepCoefficients | None,
+    ttft_ratio: float = 1.0,
+) -> tuple[ReplicaModel, float, float, Latency, Latency]:
+    """Return the replica, its lane batch, its rate and its latencies at p50 and p95 at the row's load."""
+    if _given(row.get("concurrency")):
+        concurrency = _number(row, "concurrency")
+        # A closed loop sends when something finishes: its batch does not fluctuate like that of random arrivals.
+        replica = ReplicaModel(resolved, workload, dispersion=0.0, coefficients=coefficients)
+        batch = replica.closed_loop_lane_batch(concurrency, ttft_ratio)
+        rate = replica.requests_per_second(batch)
+        p50, p95 = (_closed(replica, batch, concurrency, rate, level, ttft_ratio) for level in (0.5, 0.95))
+        return replica, batch, rate, p50, p95
+    if not _given(row.get("request_rate")):
+        raise InvalidInput("neither concurrency nor request_rate is given")
+    rate = _number(row, "request_rate")
+    replica = ReplicaModel(resolved, workload, coefficients=coefficients)
+    open_batch = replica.lane_batch(rate)
+    if open_batch is None:
+        raise InvalidInput(
+            f"{rate:g} req/s is more than the {replica.saturation_requests_per_second:.3g} req/s at which "
+            f"{replica.limit.value} saturates one replica"
+        )
+    p50, p95 = (
+        replace(latency, ttft_seconds=latency.ttft_seconds * ttft_ratio)
+        for latency in (replica.latency(open_batch, 0.5), replica.latency(open_batch, 0.95))
+    )
+    return replica, open_batch, rate, p50, p95
+
+
+def _interval(log_sd: float) -> tuple[float, float]:
+    return math.exp(-_Z90 * log_sd), math.exp(_Z90 * log_sd)
+
+
+def _closed(
+    replica: ReplicaModel, batch: float, concurrency: float, rate: float, level: float, ttft_ratio: float
+) -> Latency:
     latency = replica.latency(batch, level, waiting=False)
-    ttft = latency.ttft_seconds + replica.closed_loop_wait_seconds(concurrency)
+    ttft = ttft_ratio * (latency.ttft_seconds + replica.closed_loop_wait_seconds(concurrency))
     # Clients beyond the batch wait; by Little's law each passes TTFT + decode in concurrency / rate seconds.
     queued = concurrency / rate - replica.decode_seconds(batch)
     return replace(latency, ttft_seconds=max(ttft, queued))

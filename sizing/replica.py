@@ -311,11 +311,11 @@ class ReplicaModel:
         """
         return CLOSED_LOOP_SHARE * concurrency / self.lanes * self._computed * self._prompt_seconds
 
-    def closed_loop_lane_batch(self, concurrency: float) -> float:
+    def closed_loop_lane_batch(self, concurrency: float, ttft_ratio: float = 1.0) -> float:
         """Return the decoding batch of one lane when ``concurrency`` clients of the replica send back to back.
 
         Clients are either waiting for their first token or decoding: concurrency = batch · (1 + TTFT / (m·T)); more
-        clients than fit in the batch wait.
+        clients than fit in the batch wait. ``ttft_ratio`` corrects TTFT by what was measured.
         """
         if not concurrency > 0:
             raise InvalidInput(f"concurrency must be positive, not {concurrency!r}")
@@ -324,7 +324,7 @@ class ReplicaModel:
         low, high = 0.0, min(clients, self.max_lane_batch)
         for _ in range(60):
             middle = (low + high) / 2
-            ttft = self.service_seconds(middle, self._computed) + behind
+            ttft = ttft_ratio * (self.service_seconds(middle, self._computed) + behind)
             if middle * (1.0 + ttft / self.decode_seconds(middle)) < clients:
                 low = middle
             else:

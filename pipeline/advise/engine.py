@@ -20,7 +20,7 @@ from sizing.model import Recommendation
 __all__ = ["Advisor"]
 
 #: Bumped whenever a snapshot of an older version cannot be continued bit for bit.
-STATE_VERSION = 1
+STATE_VERSION = 2
 
 
 class Advisor:

@@ -17,6 +17,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.error import URLError
 
 from pipeline.advise.engine import Advisor
@@ -60,8 +61,8 @@ def run_demo(options: DemoOptions, say: Callable[[str], None]) -> int:
     _claim_port(options.port)
     folder = Path(tempfile.mkdtemp(prefix="tokentide-demo-"))
     try:
-        with _interruptible():
-            return _run(options, folder, say)
+        with _Interruption() as interruption:
+            return _run(options, folder, say, interruption)
     except KeyboardInterrupt:
         say("stopped")
         return 0
@@ -69,14 +70,14 @@ def run_demo(options: DemoOptions, say: Callable[[str], None]) -> int:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _run(options: DemoOptions, folder: Path, say: Callable[[str], None]) -> int:
+def _run(options: DemoOptions, folder: Path, say: Callable[[str], None], interruption: _Interruption) -> int:
     live_start = float((time.time() - _PAST_SECONDS) // 3600 * 3600)
     fleet = scenario("demo", live_start, options.seed)
     say("starting an embedded Kafka-protocol broker")
     with EmbeddedBroker() as broker:
         settings = _settings(options, folder, broker.bootstrap, fleet)
         ensure_topics(settings.kafka)
-        _load_history(settings, fleet, live_start, options.history_days, say)
+        _load_history(settings, fleet, live_start, options.history_days, say, interruption)
         clock = ScaledClock(live_start, time.time() + _START_SECONDS, options.speed)
         settings = settings.model_copy(
             update={
@@ -86,6 +87,7 @@ def _run(options: DemoOptions, folder: Path, say: Callable[[str], None]) -> int:
             }
         )
         say("starting the aggregator and the controller")
+        interruption.check()
         with _pipeline(settings, folder / "pipeline.log") as process:
             return asyncio.run(_feed(options, settings, fleet, clock, process, folder / "pipeline.log", say))
 
@@ -102,7 +104,12 @@ def _settings(options: DemoOptions, folder: Path, bootstrap: str, fleet: Scenari
 
 
 def _load_history(
-    settings: Settings, fleet: Scenario, live_start: float, days: float, say: Callable[[str], None]
+    settings: Settings,
+    fleet: Scenario,
+    live_start: float,
+    days: float,
+    say: Callable[[str], None],
+    interruption: _Interruption,
 ) -> None:
     """Pass simulated days through the very core that runs live: same windows, same engine, same store."""
     store = Store.open(settings.store.path, settings.store, settings.windows)
@@ -111,6 +118,7 @@ def _load_history(
         start = live_start - days * 86_400
         began = told = time.monotonic()
         for chunk in history(fleet, start, live_start):
+            interruption.check()
             store.backfill(chunk.keys, chunk.rows, chunk.histograms)
             outputs = [advisor.step(step) for step in chunk.steps(settings.windows.grain_seconds)]
             store.record_steps(outputs, advisor.snapshot() if chunk.end >= live_start else None)
@@ -227,15 +235,29 @@ def _claim_port(port: int) -> None:
             raise ServerUnavailable(f"port {port} is taken ({error.strerror}); choose another with --port") from error
 
 
-@contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
-    """SIGTERM ends the demo as Ctrl-C does."""
+class _Interruption:
+    """SIGTERM ends the demo as Ctrl-C does.
 
-    def interrupt(*_: object) -> None:
+    The request is remembered besides being raised: where a library swallows the exception, ``check`` raises it again.
+    """
+
+    def __init__(self) -> None:
+        self._wanted = False
+        self._previous: list[tuple[int, Any]] = []
+
+    def __enter__(self) -> _Interruption:
+        self._previous = [(n, signal.signal(n, self._handle)) for n in (signal.SIGINT, signal.SIGTERM)]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._previous:
+            signal.signal(number, handler)
+
+    def _handle(self, *_: object) -> None:
+        self._wanted = True
         raise KeyboardInterrupt
 
-    previous = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
+    def check(self) -> None:
+        """Raise KeyboardInterrupt if the end was asked for."""
+        if self._wanted:
+            raise KeyboardInterrupt

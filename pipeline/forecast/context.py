@@ -46,9 +46,10 @@ class SeriesContext:
             raise ValueError(f"a season of {season_steps} windows is too short for a horizon of {steps[-1]}")
         self.steps: Ints = np.array(steps, dtype=np.int64)
         self.season_steps = season_steps
+        self.grain_seconds = grain_seconds
         half = int(min(30, max(2, 1800 // grain_seconds), (season_steps - steps[-1]) // 4))
         self._keep = season_steps + 2 * half + 64
-        self._values: Floats = np.zeros(self._keep + _SLACK)
+        self._values: NDArray[np.float32] = np.zeros(self._keep + _SLACK, dtype=np.float32)
         self._observed: NDArray[np.bool_] = np.zeros(self._keep + _SLACK, dtype=np.bool_)
         self._used = 0
         self.profile = SeasonalProfile(season_steps, half)
@@ -64,23 +65,21 @@ class SeriesContext:
         self.lags: Floats = np.zeros(8 + 2 * len(steps))
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the unused slack out of the pickle; the values that remain are the same."""
+        """Leave the unused slack out of the pickle and put eight flags into a byte; what remains is the same."""
         state = self.__dict__.copy()
         keep = min(self._used, self._keep)
         state["_values"] = self._values[self._used - keep : self._used].copy()
-        state["_observed"] = self._observed[self._used - keep : self._used].copy()
+        state["_observed"] = np.packbits(self._observed[self._used - keep : self._used])
         state["_used"] = keep
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Give the buffers their slack back."""
         self.__dict__.update(state)
-        for name, empty in (
-            ("_values", np.zeros(self._keep + _SLACK)),
-            ("_observed", np.zeros(self._keep + _SLACK, bool)),
-        ):
-            empty[: self._used] = state[name]
-            setattr(self, name, empty)
+        self._values = np.zeros(self._keep + _SLACK, dtype=np.float32)
+        self._values[: self._used] = state["_values"]
+        self._observed = np.zeros(self._keep + _SLACK, dtype=np.bool_)
+        self._observed[: self._used] = np.unpackbits(state["_observed"], count=self._used)
 
     @property
     def last(self) -> float:
@@ -106,17 +105,17 @@ class SeriesContext:
         """``value`` at every horizon."""
         return self._ones * value
 
-    def recent(self, count: int) -> Floats:
+    def recent(self, count: int) -> NDArray[np.float32]:
         """The newest ``count`` values, oldest first; fewer when fewer are known. A view: do not change it."""
         return self._values[max(0, self._used - count) : self._used]
 
     def seasonal(self) -> Floats:
-        """Values one season before each target; call only with ``has_season``."""
-        return self._values[self._used - 1 - self.season_steps + self.steps]
+        """Values one season before each target; call only with ``has_season``. A view: do not change it."""
+        return self.lags[8 : 8 + self.steps.size]
 
     def seasonal_origin(self) -> float:
         """The value one season before the newest window; call only with ``has_season``."""
-        return float(self._values[self._used - 1 - self.season_steps])
+        return float(self.lags[7])
 
     def push(self, index: int, value: float | None) -> None:
         """Take the window number ``index`` (epoch seconds / grain); None is a gap."""
@@ -147,8 +146,9 @@ class SeriesContext:
 
     def _append(self, value: float, observed: bool) -> None:
         if self._used == self._values.size:
-            for buffer in (self._values, self._observed):
-                buffer[: self._keep] = buffer[self._used - self._keep : self._used].copy()
+            kept = slice(self._used - self._keep, self._used)
+            self._values[: self._keep] = self._values[kept].copy()
+            self._observed[: self._keep] = self._observed[kept].copy()
             self._used = self._keep
         self._values[self._used] = value
         self._observed[self._used] = observed
@@ -176,21 +176,23 @@ class SeriesContext:
             share = by_smooth if abs(by_smooth - self._share) < abs(by_whole - self._share) else by_whole
             self._share = share if self._share == 0.0 else self._share + 0.2 * (share - self._share)
         targets = profile.ahead(self.index + self.steps)
-        forecast = np.where(np.isnan(targets), self.last, targets * self._share)
-        self.profile_forecast = np.minimum(forecast, self.clip)
+        targets *= self._share
+        if not profile.complete:
+            np.copyto(targets, self.last, where=np.isnan(targets))
+        self.profile_forecast = np.minimum(targets, self.clip, out=targets)
 
     def _gather_lags(self) -> None:
         """Fill ``lags``: the last three values, four means, the season's origin, its targets, the profile's targets."""
-        lags, horizons = self.lags, self.steps.size
-        past = self.recent(30)[::-1]
-        if past.size == 30:
-            lags[:3] = past[:3]
-            lags[3:7] = past.cumsum()[_MEANS - 1] / _MEANS
+        lags, horizons, used = self.lags, self.steps.size, self._used
+        if used >= _MEANS[-1]:
+            lags[:3] = self._values[used - 3 : used][::-1]
+            past = np.add.accumulate(self._values[used - int(_MEANS[-1]) : used][::-1], dtype=np.float64)
+            np.divide(past.take(_MEANS - 1), _MEANS, out=lags[3:7])
         else:
             lags[:7] = self.last
         if self.has_season:
-            lags[7] = self.seasonal_origin()
-            lags[8 : 8 + horizons] = self.seasonal()
+            lags[7] = self._values[used - 1 - self.season_steps]
+            lags[8 : 8 + horizons] = self._values.take(used - 1 - self.season_steps + self.steps)
         else:
             lags[7 : 8 + horizons] = self.last
         lags[8 + horizons :] = self.profile_forecast

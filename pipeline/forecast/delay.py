@@ -5,34 +5,66 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["NEVER", "DelayRing"]
+__all__ = ["NEVER", "DelayRing", "stamp", "which"]
 
-#: The number of a window that no series has.
-NEVER = -(2**62)
+#: The stamp of a row that was never issued.
+NEVER = 2**32 - 1
+_TINY = 1e-30
+
+
+def stamp(index: int) -> int:
+    """What 32 bits remember of the number of a window; never ``NEVER``.
+
+    >>> stamp(7), stamp(2**31 + 7), stamp(-1)
+    (7, 7, 2147483647)
+    """
+    return index & 0x7FFFFFFF
 
 
 class DelayRing:
     """For each horizon the rows of the last ``h`` issues, recognised by their number, so that gaps need no clearing.
 
+    The first number of a row, its anchor, is kept in single precision; the others are kept in half precision, as
+    shares of the largest of them: store what is near the anchor as its distance from the anchor.
+
     Args:
         steps: horizons in windows, shape ``(horizons,)``.
-        width: numbers per row.
+        width: numbers per row, at least two.
     """
 
     def __init__(self, steps: NDArray[np.int64], width: int) -> None:
         self._steps = steps
         self._base = np.concatenate(([0], np.cumsum(steps)[:-1]))
         total = int(steps.sum())
-        self._rows: NDArray[np.float32] = np.zeros((total, width), dtype=np.float32)
-        self._issued = np.full(total, NEVER, dtype=np.int64)
+        self._heads: NDArray[np.float32] = np.zeros((total, 2), dtype=np.float32)
+        self._rows: NDArray[np.float16] = np.zeros((total, width - 1), dtype=np.float16)
+        self._issued: NDArray[np.uint32] = np.full(total, NEVER, dtype=np.uint32)
 
-    def take(self, index: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    def take(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """The rows issued for window ``index``, shape ``(horizons, width)``, and whether each exists."""
-        at = self._base + index % self._steps
-        return self._rows[at].astype(np.float64), self._issued[at] == index - self._steps
+        at = index % self._steps
+        at += self._base
+        heads = self._heads.take(at, axis=0)
+        rows = np.empty((at.size, self._rows.shape[1] + 1), dtype=np.float32)
+        rows[:, 0] = heads[:, 0]
+        np.multiply(self._rows.take(at, axis=0), heads[:, 1:], out=rows[:, 1:])
+        return rows, self._issued.take(at) == (index - self._steps & 0x7FFFFFFF)
 
-    def put(self, index: int, rows: NDArray[np.float64]) -> None:
-        """Keep the ``rows`` issued at window ``index``; call after ``take(index)``."""
-        at = self._base + index % self._steps
-        self._rows[at] = rows
-        self._issued[at] = index
+    def put(self, index: int, anchor: NDArray[np.floating], rows: NDArray[np.floating]) -> None:
+        """Keep ``anchor`` ``(horizons,)`` and ``rows`` ``(horizons, width - 1)`` issued at window ``index``.
+
+        Call after ``take(index)``.
+        """
+        at = index % self._steps
+        at += self._base
+        heads = np.empty((at.size, 2), dtype=np.float32)
+        heads[:, 0] = anchor
+        heads[:, 1] = np.maximum(np.maximum.reduce(np.abs(rows), axis=1), _TINY)
+        self._heads[at] = heads
+        self._rows[at] = rows / heads[:, 1:]
+        self._issued[at] = stamp(index)
+
+
+def which(matured: NDArray[np.bool_]) -> slice | NDArray[np.intp]:
+    """An index for the rows that matured; a slice, which costs nothing, where all of them did."""
+    return slice(None) if matured.all() else np.flatnonzero(matured)

@@ -21,19 +21,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.forecast.context import TINY, Floats, SeriesContext
-from pipeline.forecast.delay import DelayRing
+from pipeline.forecast.delay import which
 from pipeline.forecast.experts.base import Expert
 
 __all__ = ["ExpertPool"]
 
+Singles = NDArray[np.float32]
+
 _CLIP = 20.0
 _RATE = 0.01
 _MIN_MEMORY = 0.999
-_LOSS_MEMORY = 0.998
+_LOSS_DECAY = 0.998
 _LOSS_RATE = 0.15
 _FIXED_SHARE = 0.01
 _QUARANTINE = 10.0
 _REENTRY = 5.0
+_CHECK_EVERY = 4
+_SMALLEST = -60.0
 
 
 class ExpertPool:
@@ -54,94 +58,101 @@ class ExpertPool:
         self.experts = tuple(experts)
         self._context = context
         shape = (context.steps.size, len(experts))
-        self._ring = DelayRing(context.steps, len(experts) + 1)
-        self._memory = max(_MIN_MEMORY, math.exp(-0.5 / context.season_steps))
-        self._scale: Floats = np.zeros(shape[0])
-        self._regret: Floats = np.zeros(shape)
-        self._variance: Floats = np.zeros(shape)
-        self._largest: Floats = np.zeros(shape)
-        self._loss: Floats = np.zeros(shape)
-        self._level: Floats = np.zeros(shape)
-        self._matured = np.zeros(shape[0], dtype=np.int64)
-        self._merit: Floats = np.full(shape, 1.0 / len(experts))
+        self._scale: Floats = np.zeros((shape[0], 1))
+        self._matured: Floats = np.zeros(shape[0])
+        # Regret, its squares, discounted loss, mean loss.
+        self._sums: Singles = np.zeros((4, *shape), dtype=np.float32)
+        self._decay: Singles = np.empty((4, shape[0], 1), dtype=np.float32)
+        self._decay[:2], self._decay[2] = max(_MIN_MEMORY, math.exp(-0.5 / context.season_steps)), _LOSS_DECAY
+        self._largest: Singles = np.zeros(shape, dtype=np.float32)
+        self._merit: Singles = np.full(shape, 1.0 / len(experts), dtype=np.float32)
+        self._held = False
         self.quarantined: NDArray[np.bool_] = np.zeros(shape, dtype=np.bool_)
-        self.weights: Floats = self._merit
+        self.weights: Floats = self._merit.astype(np.float64)
 
     @property
     def names(self) -> tuple[str, ...]:
         """The experts' names, in the order of ``weights``'s columns."""
         return tuple(expert.name for expert in self.experts)
 
-    def step(self, y: float | None) -> tuple[Floats, Floats]:
-        """Learn the window that the context took last, then forecast.
+    def learn(self, miss: Singles, apart: Singles, matured: NDArray[np.bool_]) -> None:
+        """Judge the experts by the newest window.
 
-        Returns:
-            The aggregated forecasts and the weighted mean distance of the experts from them, both ``(horizons,)``.
+        Args:
+            miss: its value minus the pool's forecasts of it, ``(horizons, 1)``.
+            apart: the experts' distances from these, as ``forecast`` gave them, ``(horizons, experts)``.
+            matured: for which horizons they exist, ``(horizons,)``.
         """
-        context = self._context
-        for expert in self.experts:
-            expert.learn_one(y)
-        if y is not None:
-            self._learn(context.index, y)
-        ahead = np.array([expert.forecast() for expert in self.experts]).T
-        ahead = np.where(np.isfinite(ahead), ahead, context.last)
-        awake = np.array([expert.awake for expert in self.experts])
-        weights = self._merit * awake
-        self.weights = weights / weights.sum(axis=1, keepdims=True)
-        point = (self.weights * ahead).sum(axis=1)
-        apart = ahead - point[:, None]
-        spread = (self.weights * np.abs(apart)).sum(axis=1)
-        if y is not None:
-            row = np.empty((point.size, awake.size + 1))
-            row[:, :-1] = np.where(awake, ahead, np.nan)
-            row[:, -1] = point
-            self._ring.put(context.index, row)
-        return point, spread
-
-    def _learn(self, index: int, y: float) -> None:
-        issued, matured = self._ring.take(index)
-        if not matured.any():
-            return
-        point = issued[:, -1:]
-        # An expert that slept is booked as if it had said what the pool said: no regret either way.
-        ahead = np.where(np.isnan(issued[:, :-1]), point, issued[:, :-1])
-        error = np.abs(ahead - y)
+        at = which(matured)
+        apart, miss = apart[at], miss[at]
+        error = np.abs(apart - miss)
         self._matured += matured
-        live = matured[:, None]
         # The mean of the first errors, then exponentially forgotten.
-        rate = np.maximum(_RATE, 1.0 / np.maximum(self._matured, 1)) * matured
-        self._scale += rate * (error[:, 0] - self._scale)
-        scale = np.maximum(self._scale, TINY + 1e-9 * y)[:, None]
-        loss = np.minimum(error / scale, _CLIP)
-        self._level += rate[:, None] * (loss - self._level)
-        regret = (point - ahead) / scale * np.sign(point - y)
-        regret = np.minimum(np.maximum(regret, -_CLIP), _CLIP) * live
-        memory = np.where(live, self._memory, 1.0)
-        self._regret = memory * self._regret + regret
-        self._variance = memory * self._variance + regret * regret
-        self._largest = np.maximum(memory * self._largest, np.abs(regret))
-        self._loss = np.where(live, _LOSS_MEMORY * self._loss + loss, self._loss)
+        rate = np.maximum(_RATE, 1.0 / np.maximum(self._matured[at], 1.0))[:, None]
+        scale = self._scale[at]
+        scale += rate * (error[:, :1] - scale)
+        self._scale[at] = scale
+        unit = np.maximum(scale, TINY + 1e-9 * self._context.last).astype(np.float32)
+        new = np.empty((4, *error.shape), dtype=np.float32)
+        np.multiply(apart, np.sign(miss) / unit, out=new[0])
+        np.minimum(np.maximum(new[0], -_CLIP, out=new[0]), _CLIP, out=new[0])
+        np.multiply(new[0], new[0], out=new[1])
+        np.minimum(error / unit, _CLIP, out=new[2])
+        np.multiply(new[2], rate, out=new[3])
+        self._largest[at] = np.maximum(self._decay[0, at] * self._largest[at], np.abs(new[0]))
+        self._decay[3, at] = 1.0 - rate
+        new += self._sums[:, at] * self._decay[:, at]
+        self._sums[:, at] = new
         self._reweigh()
 
+    def forecast(self) -> tuple[Floats, Floats, Floats]:
+        """Aggregate what the experts say now.
+
+        Returns:
+            The aggregated forecasts and the weighted mean distance of the experts from them, both ``(horizons,)``; each
+            expert's distance, ``(horizons, experts)``: zero for one that sleeps, who has neither merit nor blame.
+        """
+        ahead = np.array([expert.forecast() for expert in self.experts]).T
+        if not np.isfinite(ahead).all():
+            ahead = np.where(np.isfinite(ahead), ahead, self._context.last)
+        awake = [expert.awake for expert in self.experts]
+        weights = self._merit.astype(np.float64)
+        if not all(awake):
+            weights *= awake
+        weights /= np.add.reduce(weights, axis=1, keepdims=True)
+        self.weights = weights
+        point = np.add.reduce(weights * ahead, axis=1)
+        apart = ahead - point[:, None]
+        spread = np.add.reduce(weights * np.abs(apart), axis=1)
+        if not all(awake):
+            apart *= awake
+        return point, spread, apart
+
     def _reweigh(self) -> None:
+        regret, squares, loss, level = self._sums
         count = len(self.experts)
-        rate = np.minimum(0.5 / np.maximum(self._largest, 0.5), np.sqrt(math.log(count + 1) / (self._variance + 1e-3)))
-        exponent = rate * (self._regret - 0.5 * rate * self._variance)
-        second_order = rate * _from_best(exponent)
-        exponential = _from_best(-_LOSS_RATE * self._loss)
-        typical = np.sort(self._level, axis=1)[:, count // 2 : count // 2 + 1]
-        self.quarantined = self._level > np.where(self.quarantined, _REENTRY, _QUARANTINE) * typical + 1e-6
-        free = np.where(self.quarantined, 0.0, 1.0)
-        second_order = _normalised(second_order * free)
-        exponential = _normalised(exponential * free)
-        self._merit = 0.5 * (1.0 - _FIXED_SHARE) * (second_order + exponential) + _FIXED_SHARE * _normalised(free)
-
-
-def _from_best(exponent: Floats) -> Floats:
-    """exp(exponent) over its row's largest; nothing is small enough to be a slow subnormal number."""
-    return np.asarray(np.exp(np.maximum(exponent - exponent.max(axis=1, keepdims=True), -80.0)))
-
-
-def _normalised(weights: Floats) -> Floats:
-    """Rows that add up to 1; a row of zeros stays one."""
-    return np.asarray(weights / np.maximum(weights.sum(axis=1, keepdims=True), 1e-300))
+        if self._matured[0] % _CHECK_EVERY == 0.0:
+            middle = count // 2
+            typical = np.partition(level, middle, axis=1)[:, middle : middle + 1]
+            bar = np.where(self.quarantined, _REENTRY, _QUARANTINE) if self._held else _QUARANTINE
+            self.quarantined = level > bar * typical + 1e-6
+            self._held = bool(self.quarantined.any())
+        # Both rules at once: second order first, exponential average second.
+        rate = np.sqrt(np.float32(math.log(count + 1)) / (squares + 1e-3))
+        np.minimum(rate, 0.5 / np.maximum(self._largest, 0.5), out=rate)
+        weights = np.empty((2, *rate.shape), dtype=np.float32)
+        np.multiply(rate, regret - 0.5 * rate * squares, out=weights[0])
+        np.multiply(loss, -_LOSS_RATE, out=weights[1])
+        if self._held:
+            weights[:, self.quarantined] = -np.inf
+        weights -= np.maximum.reduce(weights, axis=2, keepdims=True)
+        # Nothing is small enough to be a slow subnormal number.
+        np.exp(np.maximum(weights, _SMALLEST, out=weights), out=weights)
+        weights[0] *= rate
+        share: float | Singles = _FIXED_SHARE / count
+        if self._held:
+            free = (~self.quarantined).astype(np.float32)
+            weights *= free
+            share = _FIXED_SHARE * free / free.sum(axis=1, keepdims=True)
+        weights *= (0.5 * (1.0 - _FIXED_SHARE)) / np.add.reduce(weights, axis=2, keepdims=True)
+        self._merit = weights[0] + weights[1] + share

@@ -20,7 +20,7 @@ class SeasonalProfile:
 
     The ratio of a slot counts when the newest season and the seasons before it agree on its sign and both stand out of
     the noise (hard thresholding, after Donoho and Johnstone 1994, "Ideal spatial adaptation by wavelet shrinkage"); the
-    smaller of the two is taken, so that a spike seen once is not expected again.
+    smaller of the two is taken, so that a spike seen once is not expected again. Ratios are kept in half precision.
 
     Args:
         season_steps: windows per season.
@@ -31,18 +31,22 @@ class SeasonalProfile:
         self.half = half
         self._season = season_steps
         self._smooth: NDArray[np.float32] = np.full(season_steps, np.nan, dtype=np.float32)
-        self._ratio: NDArray[np.float32] = np.full(season_steps, np.nan, dtype=np.float32)
-        self._spike: NDArray[np.float32] = np.ones(season_steps, dtype=np.float32)
+        self._ratio: NDArray[np.float16] = np.full(season_steps, np.nan, dtype=np.float16)
+        self._spike: NDArray[np.float16] = np.ones(season_steps, dtype=np.float16)
+        self._unseen = season_steps
         self._noise = 0.0
         self._learned = 0
 
-    def learn_one(self, index: int, values: NDArray[np.float64]) -> None:
+    def learn_one(self, index: int, values: NDArray[np.float32]) -> None:
         """Learn window ``index`` from the ``2 * half + 1`` values around it."""
         slot = index % self._season
         course = float(np.partition(values, self.half)[self.half])
         value = float(values[self.half])
         before = float(self._smooth[slot])
-        self._smooth[slot] = course if math.isnan(before) else before + _SMOOTH_RATE * (course - before)
+        if math.isnan(before):
+            self._unseen -= 1
+            before = course
+        self._smooth[slot] = before + _SMOOTH_RATE * (course - before)
         if course <= 0.0:
             self._spike[slot] = 1.0
             return
@@ -60,6 +64,11 @@ class SeasonalProfile:
         self._spike[slot] = 1.0 + (np.sign(excess) * agreed if stands_out else 0.0)
         self._ratio[slot] = known + _SPIKE_RATE * (excess - known)
 
+    @property
+    def complete(self) -> bool:
+        """Whether every slot has been seen."""
+        return self._unseen == 0
+
     def known(self, index: int) -> bool:
         """Whether the slot of window ``index`` has been seen in an earlier season."""
         return not math.isnan(self._smooth[index % self._season])
@@ -73,4 +82,4 @@ class SeasonalProfile:
     def ahead(self, indexes: NDArray[np.int64]) -> NDArray[np.float64]:
         """The course with its recurring spikes at ``indexes``; NaN where never seen."""
         slots = indexes % self._season
-        return np.asarray(self._smooth[slots] * self._spike[slots], dtype=np.float64)
+        return np.multiply(self._smooth.take(slots), self._spike.take(slots), dtype=np.float64)

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.forecast.context import Floats
+from pipeline.forecast.delay import which
 from pipeline.forecast.model import LEVELS, Score, SeriesKey
 
 __all__ = ["RunningScores"]
@@ -25,29 +26,31 @@ class RunningScores:
 
     def __init__(self, horizons: int, memory_steps: int) -> None:
         self._keep = float(np.exp(-1.0 / memory_steps))
-        # Columns: weight, |y|, |error|, in [q05, q95], y <= q95, pinball at .95.
-        self._sums: Floats = np.zeros((horizons, 6))
+        # Weight, |y|, |error|, in [q05, q95], y <= q95, pinball at .95.
+        self._sums: Floats = np.zeros((6, horizons))
         self._matured = np.zeros(horizons, dtype=np.int64)
 
-    def learn(self, y: float, quantiles: Floats, matured: NDArray[np.bool_]) -> None:
+    def learn(self, y: float, quantiles: NDArray[np.floating], matured: NDArray[np.bool_]) -> None:
         """Score the quantiles ``(horizons, levels)`` issued for a window whose value is ``y``."""
-        low, middle, high = quantiles[:, _Q05], quantiles[:, _MEDIAN], quantiles[:, _Q95]
-        gap = y - high
+        gap = (y - quantiles).T
+        high = gap[_Q95]
         new = np.empty_like(self._sums)
-        new[:, 0] = 1.0
-        new[:, 1] = y
-        new[:, 2] = np.abs(middle - y)
-        new[:, 4] = gap <= 0.0
-        new[:, 3] = new[:, 4] * (y >= low)
-        new[:, 5] = np.maximum(0.95 * gap, -0.05 * gap)
-        self._sums = np.where(matured[:, None], self._keep * self._sums + new, self._sums)
+        new[0] = 1.0
+        new[1] = y
+        np.abs(gap[_MEDIAN], out=new[2])
+        below = high <= 0.0
+        np.logical_and(below, gap[_Q05] >= 0.0, out=new[3], casting="unsafe")
+        new[4] = below
+        np.maximum(0.95 * high, -0.05 * high, out=new[5])
+        at = which(matured)
+        self._sums[:, at] = self._keep * self._sums[:, at] + new[:, at]
         self._matured += matured
 
     def report(self, series: SeriesKey, horizons_seconds: tuple[int, ...]) -> tuple[Score, ...]:
         """The scores of every horizon."""
         return tuple(
             _score(series, horizon, int(count), sums)
-            for horizon, count, sums in zip(horizons_seconds, self._matured, self._sums.tolist(), strict=True)
+            for horizon, count, sums in zip(horizons_seconds, self._matured, self._sums.T.tolist(), strict=True)
         )
 
 

@@ -5,8 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from pipeline.forecast.bands import QuantileBands
+import numpy as np
+
+from pipeline.forecast.bands import QUANTILES, WIDTH, QuantileBands
+from pipeline.forecast.calendar import CalendarEffects, CalendarRecord
 from pipeline.forecast.context import SeriesContext
+from pipeline.forecast.delay import DelayRing
 from pipeline.forecast.experts import Expert, default_experts
 from pipeline.forecast.model import Forecast, Score, SeriesKey
 from pipeline.forecast.pool import ExpertPool
@@ -57,19 +61,25 @@ class SeriesForecaster:
         self._context = SeriesContext(steps, season_steps, grain_seconds)
         self.pool = ExpertPool(self._context, experts(self._context))
         self._bands = QuantileBands(self._context)
+        self._ring = DelayRing(self._context.steps, 1 + WIDTH + len(self.pool.experts))
         self._scores = RunningScores(len(steps), 2 * season_steps)
+        # Made when the first event is announced.
+        self._effects: CalendarEffects | None = None
 
     @property
     def age_seconds(self) -> float:
         """How long no value has come, in seconds of event time; 0 when the newest window had one."""
         return self._context.age * self.grain_seconds
 
-    def step(self, end: float, value: float | None) -> tuple[Forecast, ...]:
+    def step(self, end: float, value: float | None, calendar: Sequence[CalendarRecord] = ()) -> tuple[Forecast, ...]:
         """Learn the window that ended at ``end`` (epoch seconds) and issue forecasts for all horizons.
 
         ``value`` is a rate over the window; None, not finite, negative or above ``MAX_VALUE`` is a gap: nothing is
         learned or scored, the bands widen. Windows between the previous ``end`` and this one that never came are gaps
         too. Before the first value there is nothing to say: ``()``.
+
+        ``calendar`` are the events that are known now, in any order, those of other pools and times included; pass them
+        in every step. Without any, ever, forecasts are bit for bit those of a forecaster without calendar.
 
         Raises:
             ValueError: ``end`` is not finite or not after the previous one.
@@ -86,16 +96,48 @@ class SeriesForecaster:
             raise ValueError(f"window ending at {end} is not after the one that was learned last")
         elif index > context.index + 1:
             context.skip(index - context.index - 1, index - 1)
+        effects = self._follow(calendar, end)
+        if effects is not None and usable is not None:
+            usable = min(usable * math.exp(-effects.log_multiplier(end)), MAX_VALUE)
         context.push(index, usable)
+        for expert in self.pool.experts:
+            expert.learn_one(usable)
         if usable is not None:
-            quantiles, matured = self._bands.learn(usable)
-            self._scores.learn(usable, quantiles, matured)
-        point, spread = self.pool.step(usable)
-        rows = self._bands.issue(point, spread).tolist()
+            self._learn(index, end, usable, value)
+        point, spread, apart = self.pool.forecast()
+        quantiles, waiting = self._bands.issue(point, spread)
+        if usable is not None:
+            self._ring.put(index, point, np.concatenate((waiting, apart), axis=1))
+        if effects is not None:
+            quantiles *= np.exp(effects.issue(index, end))[:, None]
         return tuple(
             Forecast(self.series, end, horizon, tuple(row))
-            for horizon, row in zip(self.horizons_seconds, rows, strict=True)
+            for horizon, row in zip(self.horizons_seconds, quantiles.tolist(), strict=True)
         )
+
+    def _follow(self, calendar: Sequence[CalendarRecord], end: float) -> CalendarEffects | None:
+        if calendar and self._effects is None:
+            self._effects = CalendarEffects(self._context.steps, self.grain_seconds)
+        if self._effects is not None:
+            self._effects.set(calendar, self.series, end)
+        return self._effects
+
+    def _learn(self, index: int, end: float, y: float, value: float | None) -> None:
+        """Learn ``y``, which is ``value`` without the effect of announced events."""
+        issued, matured = self._ring.take(index)
+        if not matured.any():
+            return
+        point, bands = issued[:, :1], issued[:, 1 : 1 + WIDTH]
+        miss = y - point
+        self._bands.learn(miss, bands, matured)
+        quantiles = np.add(point, bands[:, QUANTILES:], dtype=np.float64)
+        if self._effects is None or value is None:
+            self._scores.learn(y, quantiles, matured)
+        else:
+            quantiles *= np.exp(self._effects.issued(index))[:, None]
+            self._scores.learn(value, quantiles, matured)
+            self._effects.learn(end, y, point[:, 0].tolist(), matured)
+        self.pool.learn(miss, issued[:, 1 + WIDTH :], matured)
 
     def scores(self) -> tuple[Score, ...]:
         """How good the matured forecasts have been, per horizon, over about two seasons."""

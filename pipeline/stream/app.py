@@ -60,6 +60,10 @@ def instance_id(settings: Settings) -> str:
     return settings.stream.instance_id or f"{socket.gethostname()}-{os.getpid()}"
 
 
+#: How often consumers read the cluster's metadata (aiokafka's own default is five minutes).
+METADATA_SECONDS = 10
+
+
 def servers(bootstrap: str) -> list[str]:
     """Split ``host:port,host:port`` into its addresses."""
     return [part.strip() for part in bootstrap.split(",") if part.strip()]
@@ -79,6 +83,8 @@ def kafka_app(settings: Settings, role: str) -> PipelineApp:
         broker_heartbeat_interval=min(3.0, kafka.session_timeout_seconds / 5),
         broker_commit_interval=1.0,
         consumer_auto_offset_reset="earliest",
+        # A group that formed while a restarting broker knew no partitions has none until metadata is read again.
+        consumer_metadata_max_age_ms=METADATA_SECONDS * 1000,
         consumer_group_instance_id=f"{role}-{instance_id(settings)}",
         store="memory://",
         agent_supervisor="mode.CrashingSupervisor",

@@ -75,6 +75,7 @@ class Controller:
         self._closer = WindowCloser(settings, store, advisor, self.replicas)
         topic = settings.kafka.requests_topic
         stored = {p: position for (name, p), position in store.source_positions().items() if name == topic}
+        self._partitions = partitions
         self._event_time = EventTime(clock, partitions, settings.advise.gap_accept_seconds, stored)
         self.health = HealthBoard(settings, clock, store)
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="tokentide-writer")
@@ -178,9 +179,14 @@ class Controller:
         return lag
 
     def work(self) -> tuple[dict[int, int], int]:
-        """Stored positions of the delta partitions, and how many deltas wait in those that did not stop at a gap."""
-        if not self._epochs:
-            return {}, 0
+        """Stored positions of the delta partitions, and how many deltas wait in those that did not stop at a gap.
+
+        A controller needs every partition. One that was given fewer (a rebalance against a broker that had just
+        started and did not know the topic yet) has work waiting and no position that moves.
+        """
+        missing = self._partitions - len(self._epochs)
+        if missing > 0:
+            return {}, missing
         lag = self._lag().items()
         return self._store.delta_positions(), sum(n for (_, p), n in lag if p not in self._blocked)
 

@@ -199,11 +199,40 @@ class Supervisor:
         return status
 
 
+class OncePerSecond(logging.Filter):
+    """Lets each message of these libraries through once a second: while a broker is away they repeat it without end.
+
+    >>> once = OncePerSecond("aiokafka")
+    >>> record = logging.LogRecord("aiokafka.client", logging.ERROR, "", 0, "cannot reach %s", ("a",), None)
+    >>> once.filter(record), once.filter(record)
+    (True, False)
+    """
+
+    def __init__(self, *libraries: str) -> None:
+        super().__init__()
+        self._libraries = libraries
+        self._told: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether to log ``record``."""
+        if record.name.split(".")[0] not in self._libraries:
+            return True
+        message = str(record.msg)
+        if record.created - self._told.get(message, 0.0) < 1.0:
+            return False
+        if len(self._told) > 1_000:  # messages that are formatted before they are logged
+            self._told.clear()
+        self._told[message] = record.created
+        return True
+
+
 def configure_logging() -> None:
     """Log to stderr unless the program has set up logging itself; other people's libraries only from warnings on."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     for name in ("aiokafka", "faust", "kafka", "mode"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(OncePerSecond("aiokafka", "kafka"))
     # mode logs every start and stop of a service under the name of the module that defines it.
     for name in ("app", "consumer", "fetch"):
         logging.getLogger(f"pipeline.stream.{name}").setLevel(logging.WARNING)

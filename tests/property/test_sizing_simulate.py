@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from sizing.memory import resolve
 from sizing.model import Deployment
 from sizing.simulate import Fleet, Frontend, Requests, Routing, simulate
-from sizing.simulate.lane import Lane, LaneLimits, RequestTable
+from sizing.simulate.lane import Lane
+from sizing.simulate.requests import LaneLimits, RequestTable
 from sizing.steptime import StepModel
 
 DENSE = StepModel(1e-3, 0.0, 1.0, 1, 2e-5, 1e-7, 0.0, 0, 1e-5, 1e-9)
@@ -33,10 +34,12 @@ class Sequence:
 
 def naive(step: StepModel, limits: LaneLimits, table: RequestTable) -> tuple[list[float], list[float], list[int], int]:
     """One step at a time, one sequence at a time."""
-    first, finish, preempted = [math.nan] * len(table.arrival), [math.nan] * len(table.arrival), [0] * len(table.arrival)
-    waiting = [
-        Sequence(i, *row) for i, row in enumerate(zip(table.prompt, table.computed, table.output, strict=True))
-    ]
+    first, finish, preempted = (
+        [math.nan] * len(table.arrival),
+        [math.nan] * len(table.arrival),
+        [0] * len(table.arrival),
+    )
+    waiting = [Sequence(i, *row) for i, row in enumerate(zip(table.prompt, table.computed, table.output, strict=True))]
     decoding: list[Sequence] = []
     partial: Sequence | None = None
     now, free, most = 0.0, limits.kv_blocks, 0
@@ -163,7 +166,9 @@ def test_every_request_ends_once_whatever_the_fleet_does(
     again = run()[1]
     np.testing.assert_array_equal(outcome.e2e_seconds, again.e2e_seconds)
     np.testing.assert_array_equal(outcome.finished, ~outcome.rejected)
-    np.testing.assert_array_equal(outcome.rejected, requests.input_tokens + requests.output_tokens > kv_tokens // 16 * 16)
+    np.testing.assert_array_equal(
+        outcome.rejected, requests.input_tokens + requests.output_tokens > kv_tokens // 16 * 16
+    )
     assert outcome.most_kv_blocks_used <= outcome.kv_blocks
     served = outcome.finished
     assert np.all(outcome.replica[served] >= 0)

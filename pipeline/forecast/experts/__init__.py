@@ -36,6 +36,5 @@ def default_experts(context: SeriesContext) -> tuple[Expert, ...]:
         Ewma(context, 0.05),
         ProfileLevel(context),
         RiverGuard(context),
-        LeastSquares(context, logarithmic=False),
-        LeastSquares(context, logarithmic=True, forgetting=0.9998),
+        *LeastSquares.several(context, ((False, 0.9995), (True, 0.9998))),
     )

@@ -1,20 +1,24 @@
-"""Recursive least squares, one regression per horizon, all horizons in one pass."""
+"""Recursive least squares, one regression per horizon, all horizons and variants in one pass."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.forecast.context import TINY, Floats, SeriesContext
-from pipeline.forecast.delay import NEVER
+from pipeline.forecast.delay import NEVER, stamp, which
 from pipeline.forecast.experts.base import Expert
+from pipeline.forecast.experts.recursion import DelayedRegression
 
 __all__ = ["LeastSquares"]
 
-_PRIOR = 100.0
 _OFFSET = 0.05
 _LIMIT = 1e3
-_OUTLIER = 20.0
+_CONSTANT = 0.1
+#: Where among the lags the season's origin stands; its targets follow.
+_ORIGIN = 7
 
 
 class LeastSquares(Expert):
@@ -22,10 +26,8 @@ class LeastSquares(Expert):
 
     Features, all relative to today's level: the last three values and means of 3, 6, 12 and 30 windows (minus the last
     value), what was added one season ago until each target, the recurring profile at each target (minus the last
-    value), a constant. Recursive least squares with exponential forgetting (Haykin, *Adaptive Filter Theory*). The
-    features are the same for all horizons, hence so are the inverse covariance, whose trace is capped at its start, and
-    the gain: a label that matures after ``h`` windows uses the gain of its own origin. Gains and features wait in half
-    precision, whose rounding (5e-4) is far below the noise.
+    value), a constant. Gains and features wait for their labels (``recursion``) in half precision, whose rounding
+    (5e-4) is far below the noise.
 
     Args:
         context: the series.
@@ -35,100 +37,143 @@ class LeastSquares(Expert):
 
     def __init__(self, context: SeriesContext, *, logarithmic: bool, forgetting: float = 0.9995) -> None:
         super().__init__(context)
-        if not 0.0 < forgetting < 1.0:
-            raise ValueError(f"forgetting must be in (0, 1), not {forgetting}")
-        self._log = logarithmic
-        self._forgetting = forgetting
-        horizons = context.steps.size
-        size = 8 + 2 * horizons
-        self._size = size
-        self._p: Floats = np.eye(size) * _PRIOR
-        self._w: Floats = np.zeros((horizons, size))
-        rows = int(context.steps[-1]) + 1
-        # Features, then gain.
-        self._past: NDArray[np.float16] = np.zeros((rows, 2 * size), dtype=np.float16)
-        # Scale and transformed last value at the origin.
-        self._origin: NDArray[np.float32] = np.zeros((rows, 2), dtype=np.float32)
-        self._issued = np.full(rows, NEVER, dtype=np.int64)
-        self._error: Floats = np.zeros(horizons)
-        self._now: Floats = np.zeros(size)
-        self._now[-1] = 0.1
-        self._scale, self._last = 1.0, 0.0
+        self._bank = _Bank(context, ((logarithmic, forgetting),))
+        self._at = 0
+        self._name = "least_squares_log" if logarithmic else "least_squares"
+
+    @classmethod
+    def several(cls, context: SeriesContext, variants: Sequence[tuple[bool, float]]) -> tuple[LeastSquares, ...]:
+        """Experts for several pairs of ``logarithmic`` and ``forgetting`` that share their work and what waits.
+
+        Further variants of a kind carry their forgetting in their name.
+        """
+        order = sorted(range(len(variants)), key=lambda at: variants[at][0])
+        bank = _Bank(context, tuple(variants[at] for at in order))
+        members: list[LeastSquares] = []
+        for at, (logarithmic, forgetting) in enumerate(variants):
+            member = cls.__new__(cls)
+            Expert.__init__(member, context)
+            member._bank, member._at = bank, order.index(at)
+            member._name = "least_squares_log" if logarithmic else "least_squares"
+            if any(other._name == member._name for other in members):
+                member._name += f"_{forgetting:g}"
+            members.append(member)
+        return tuple(members)
 
     @property
     def name(self) -> str:
         """The name within a pool."""
-        return "least_squares_log" if self._log else "least_squares"
+        return self._name
 
     def learn_one(self, y: float | None) -> None:
         """See ``Expert.learn_one``."""
-        index = self.context.index
-        if y is not None:
-            self._learn_matured(index, y)
-        self._look()
-        row = index % len(self._past)
-        if y is None:
-            self._issued[row] = NEVER
-            return
-        self._past[row, : self._size] = self._now
-        self._past[row, self._size :] = self._absorb()
-        self._origin[row] = (self._scale, self._last)
-        self._issued[row] = index
+        self._bank.learn_one(y)
 
     def forecast(self) -> Floats:
         """See ``Expert.forecast``."""
-        context = self.context
-        ahead = self._last + (self._w * self._now).sum(axis=1)
-        if self._log:
-            ahead = np.exp(np.minimum(ahead, 20.0)) - _OFFSET
-        ahead *= self._scale
-        ahead = np.minimum(np.maximum(ahead, 0.0), context.clip)
-        return np.where(np.isfinite(ahead), ahead, context.last)
+        return np.asarray(self._bank.ahead()[self._at])
 
-    def _learn_matured(self, index: int, y: float) -> None:
-        issued = index - self.context.steps
+
+class _Bank:
+    """The regressions of several variants side by side, the plain ones first.
+
+    The first member that asks does the work of all.
+    """
+
+    def __init__(self, context: SeriesContext, variants: tuple[tuple[bool, float], ...]) -> None:
+        self._context = context
+        count, horizons = len(variants), context.steps.size
+        self._size = size = 8 + 2 * horizons
+        self._plain = sum(not logarithmic for logarithmic, _ in variants)
+        self._regression = DelayedRegression(tuple(forgetting for _, forgetting in variants), horizons, size)
+        rows = int(context.steps[-1]) + 1
+        # Per origin: differences of the lags, then the gains; scale and last value; its number.
+        self._past: NDArray[np.float16] = np.zeros((rows, 1 + count, size), dtype=np.float16)
+        self._origin: NDArray[np.float32] = np.zeros((rows, 2), dtype=np.float32)
+        self._issued: NDArray[np.uint32] = np.full(rows, NEVER, dtype=np.uint32)
+        self._now: Floats = np.zeros((count, size))
+        self._now[:, -1] = _CONSTANT
+        self._scale, self._last = 1.0, 0.0
+        self._learned = -1
+        self._ahead: Floats | None = None
+
+    def learn_one(self, y: float | None) -> None:
+        """Learn the window that the context took last, once."""
+        told = stamp(self._context.index)
+        if told == self._learned:
+            return
+        self._learned = told
+        self._ahead = None
+        if y is not None:
+            self._learn_matured(y)
+        differences = self._look()
+        row = told % len(self._past)
+        if y is None:
+            self._issued[row] = NEVER
+            return
+        past = self._past[row]
+        past[0] = differences
+        past[1:] = self._regression.absorb(self._now)
+        self._origin[row, 0], self._origin[row, 1] = self._scale, self._last
+        self._issued[row] = told
+
+    def ahead(self) -> Floats:
+        """Forecasts of every variant, shape ``(variants, horizons)``."""
+        if self._ahead is None:
+            ahead, plain = self._regression.predict(self._now), self._plain
+            ahead[:plain] += self._last
+            grown = np.exp(np.minimum(ahead[plain:], 20.0))
+            ahead[plain:] = (self._last + _OFFSET) * grown - _OFFSET
+            ahead *= self._scale
+            self._ahead = np.minimum(np.maximum(ahead, 0.0, out=ahead), self._context.clip, out=ahead)
+        return self._ahead
+
+    def _learn_matured(self, y: float) -> None:
+        issued = (self._context.index - self._context.steps) & 0x7FFFFFFF
         rows = issued % len(self._past)
-        matured = self._issued[rows] == issued
+        matured = self._issued.take(rows) == issued
         if not matured.any():
             return
-        past = self._past[rows].astype(np.float64)
-        scale, last = self._origin[rows].T
-        target = np.minimum(y / np.maximum(scale, TINY), _LIMIT)
-        if self._log:
-            target = np.log(target + _OFFSET)
-        error = target - last - (self._w * past[:, : self._size]).sum(axis=1)
-        # Until an error is known, nothing is an outlier.
-        bound = _OUTLIER * np.where(self._error > 0.0, self._error, np.inf)
-        error = np.minimum(np.maximum(error, -bound), bound) * matured
-        grown = np.abs(error) - self._error
-        self._error += matured * np.where(self._error > 0.0, 0.01 * grown, grown)
-        self._w += past[:, self._size :] * error[:, None]
-        if not np.isfinite(self._w).all():
-            self._w = np.zeros_like(self._w)
+        at = which(matured)
+        rows = rows[at]
+        past = self._past.take(rows, axis=0).astype(np.float64)
+        origin = self._origin.take(rows, axis=0).astype(np.float64)
+        scale, before = np.maximum(origin[:, 0], TINY), origin[:, 1]
+        features = self._features(past[:, 0], origin[:, 1:])
+        target = np.minimum(y / scale, _LIMIT)
+        change = np.empty((len(self._now), rows.size))
+        change[: self._plain] = target - before
+        if self._plain < len(change):
+            change[self._plain :] = np.log((target + _OFFSET) / (before + _OFFSET))
+        self._regression.learn(at, features, past[:, 1:].transpose(1, 0, 2), change)
 
-    def _absorb(self) -> Floats:
-        """Take the newest features into the inverse covariance; return the gain."""
-        px = (self._p * self._now).sum(axis=1)
-        gain = px / (self._forgetting + float((self._now * px).sum()))
-        p = (self._p - np.multiply.outer(gain, px)) * (0.5 / self._forgetting)
-        self._p = p + p.T
-        trace, cap = float(self._p.trace()), _PRIOR * self._size
-        if not 0.0 < trace < np.inf:
-            self._p = np.eye(self._size) * _PRIOR
-        elif trace > cap:
-            self._p *= cap / trace
-        return np.asarray(gain, dtype=np.float64)
-
-    def _look(self) -> None:
-        """Compute the features of the newest window."""
-        context = self.context
+    def _look(self) -> Floats:
+        """Compute the features of the newest window; return the differences that they are made of."""
+        context = self._context
         self._scale = max(context.level, 0.01 * context.recent_max, TINY)
         moved = np.minimum(context.lags / self._scale, _LIMIT)
-        if self._log:
-            moved = np.log(moved + _OFFSET)
         self._last = float(moved[0])
-        self._now[:-1] = moved[1:] - moved[0]
-        season = slice(7, 7 + context.steps.size)
-        self._now[season] = moved[8 : 8 + context.steps.size] - moved[7]
-        if not context.has_season:
-            self._now[6 : season.stop] = 0.0
+        differences = np.empty(self._size)
+        np.subtract(moved[1:], self._last, out=differences[:-1])
+        differences[-1] = 0.0
+        stop = _ORIGIN + context.steps.size
+        if context.has_season:
+            differences[_ORIGIN:stop] -= differences[_ORIGIN - 1]
+        else:
+            differences[_ORIGIN - 1 : stop] = 0.0
+        self._now = self._features(differences, self._last)
+        return differences
+
+    def _features(self, differences: Floats, last: Floats | float) -> Floats:
+        """The features ``(variants, …, size)`` made of ``differences`` ``(…, size)``."""
+        features = np.empty((len(self._now), *differences.shape))
+        features[: self._plain] = differences
+        if self._plain < len(features):
+            base = np.empty_like(differences)
+            base[:] = last + _OFFSET
+            base[..., _ORIGIN : _ORIGIN + self._context.steps.size] += differences[..., _ORIGIN - 1 : _ORIGIN]
+            grown = np.maximum(differences + base, _OFFSET)
+            grown /= base
+            features[self._plain :] = np.log(grown, out=grown)
+        features[..., -1] = _CONSTANT
+        return features

@@ -6,6 +6,7 @@ trusted without this guard.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -34,9 +35,20 @@ class RiverForecaster(Protocol):
         ...
 
 
+class _Holt(HoltWinters):  # type: ignore[misc]
+    """River's, with a forecast that need not walk the whole way to the longest horizon."""
+
+    def forecast_at(self, steps: list[int]) -> list[float]:
+        """The values of ``forecast`` at ``steps`` ahead."""
+        if not self._initialized:
+            raise ValueError("too few values")
+        level, trend = self.level[-1], self.trend[-1]
+        return [level + step * trend for step in steps]
+
+
 def holt() -> RiverForecaster:
     """River's Holt smoothing: level and trend, no season (its additive season starts from ratios and misleads)."""
-    model: RiverForecaster = HoltWinters(alpha=0.3, beta=0.05)
+    model: RiverForecaster = _Holt(alpha=0.3, beta=0.05)
     return model
 
 
@@ -62,7 +74,7 @@ class RiverGuard(Expert):
         self._model: Any = factory()
         self._scale = 0.0
         self._learned = 0
-        self._at: list[int] = (context.steps - 1).tolist()
+        self._steps: list[int] = context.steps.tolist()
         self.resets = 0
 
     @property
@@ -83,20 +95,24 @@ class RiverGuard(Expert):
     def forecast(self) -> Floats:
         """See ``Expert.forecast``."""
         context = self.context
-        last = context.flat(context.last)
         if self._learned < _WARM_UP:
-            return last
+            return context.flat(context.last)
         try:
-            path = self._model.forecast(horizon=self._at[-1] + 1)
-            ahead = np.array([path[at] for at in self._at], dtype=np.float64) * self._scale
+            ahead = [float(value) * self._scale for value in self._path()]
         except (ArithmeticError, ValueError, IndexError):
-            ahead = context.flat(np.nan)
-        first, bound = float(ahead[0]), max(context.recent_max, TINY)
-        if not np.isfinite(ahead).all() or not -bound <= first <= 4.0 * bound:
+            ahead = [math.nan]
+        bound, clip = max(context.recent_max, TINY), context.clip
+        if not math.isfinite(sum(ahead)) or not -bound <= ahead[0] <= 4.0 * bound:
             self._restart()
             self.resets += 1
-            return last
-        return np.minimum(np.maximum(ahead, 0.0), context.clip)
+            return context.flat(context.last)
+        return np.array([min(max(value, 0.0), clip) for value in ahead])
+
+    def _path(self) -> list[float]:
+        if isinstance(self._model, _Holt):
+            return self._model.forecast_at(self._steps)
+        path = self._model.forecast(horizon=self._steps[-1])
+        return [path[step - 1] for step in self._steps]
 
     def _restart(self) -> None:
         self._model = self._factory()

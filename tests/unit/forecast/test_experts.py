@@ -1,4 +1,6 @@
+import pickle
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pytest
@@ -16,6 +18,17 @@ from pipeline.forecast.experts import (
     SeasonalNaive,
     default_experts,
 )
+from pipeline.forecast.experts.damped_holt import DampedHolt
+from pipeline.forecast.experts.echo_state import EchoState
+from pipeline.forecast.experts.external import ExternalExpert
+from pipeline.forecast.experts.holt_winters import SeasonalHoltWinters
+from pipeline.forecast.experts.kalman_trend import KalmanTrend
+from pipeline.forecast.experts.registry import EXPERTS, make_experts
+from pipeline.forecast.experts.river_models import adaptive_forest, bayesian_linear, snarimax
+from pipeline.forecast.experts.river_regressor import RiverRegressor
+from pipeline.forecast.experts.weekly_profile import WeeklyProfile
+from pipeline.forecast.model import LEVELS, SeriesKey
+from pipeline.forecast.series import SeriesForecaster
 
 FACTORIES: dict[str, Callable[[SeriesContext], Expert]] = {
     "last": LastValue,
@@ -27,12 +40,25 @@ FACTORIES: dict[str, Callable[[SeriesContext], Expert]] = {
     "river_holt": RiverGuard,
     "least_squares": lambda context: LeastSquares(context, logarithmic=False),
     "least_squares_log": lambda context: LeastSquares(context, logarithmic=True),
+    "damped_holt": DampedHolt,
+    "holt_winters_additive": lambda context: SeasonalHoltWinters(context, multiplicative=False),
+    "holt_winters_multiplicative": lambda context: SeasonalHoltWinters(context, multiplicative=True),
+    "weekly_profile": lambda context: WeeklyProfile(context, seasons=2),
+    "kalman_trend": KalmanTrend,
+    "echo_state": EchoState,
+    "external": ExternalExpert,
+    "river_snarimax": lambda context: RiverGuard(context, snarimax, "river_snarimax"),
+    "river_bayesian_linear": lambda context: RiverRegressor(context, bayesian_linear, "river_bayesian_linear"),
 }
 
 
 @pytest.mark.parametrize("name", FACTORIES)
 def test_conforms(name):
     check_expert(FACTORIES[name])
+
+
+def test_the_forest_conforms_but_for_its_size():
+    check_expert(lambda context: RiverRegressor(context, adaptive_forest, "forest"), state_bytes=2_000_000)
 
 
 def test_every_default_expert_is_checked():
@@ -134,3 +160,100 @@ def test_ewma_refuses_a_rate(rate):
 def test_least_squares_refuses_forgetting(forgetting):
     with pytest.raises(ValueError, match="forgetting"):
         LeastSquares(SeriesContext((1,), 48, 1800), logarithmic=False, forgetting=forgetting)
+
+
+def test_holt_winters_knows_the_season_after_the_first_one():
+    season = 100.0 + 50.0 * np.sin(2.0 * np.pi * np.arange(48) / 48)
+    for multiplicative in (False, True):
+        context = SeriesContext((1, 12), 48, 1800)
+        expert = SeasonalHoltWinters(context, multiplicative=multiplicative)
+        feed(expert, np.tile(season, 3))
+        assert expert.awake
+        assert expert.forecast() == pytest.approx([season[0], season[11]], rel=0.05)
+
+
+def test_the_week_is_told_from_the_day():
+    week = np.concatenate([np.full(48, 100.0)] * 5 + [np.full(48, 40.0)] * 2)
+    context = SeriesContext((1, 20), 48, 1800)
+    expert = WeeklyProfile(context)
+    feed(expert, np.concatenate((week, week, week[: 5 * 48 - 10])))
+    assert expert.awake
+    assert expert.forecast() == pytest.approx([100.0, 40.0], rel=0.05)
+
+
+def test_the_kalman_trend_follows_a_slope():
+    context = SeriesContext((1, 10), 48, 1800)
+    expert = KalmanTrend(context)
+    feed(expert, np.arange(100.0))
+    assert expert.forecast() == pytest.approx([100.0, 109.0], rel=0.02)
+
+
+def test_the_damped_trend_stays_below_the_line():
+    context = SeriesContext((1, 20), 48, 1800)
+    expert = DampedHolt(context)
+    feed(expert, np.arange(200.0))
+    assert 195.0 < expert.forecast()[0] < 202.0
+    assert 196.0 < expert.forecast()[1] < 215.0
+
+
+def test_the_echo_state_learns_a_zigzag_that_last_value_cannot():
+    context = SeriesContext((1, 3), 480, 60)
+    expert = EchoState(context)
+    feed(expert, [100.0, 200.0] * 300)
+    assert expert.forecast() == pytest.approx([100.0, 100.0], rel=0.05)
+
+
+def test_external_offers_are_used_while_they_last():
+    context = SeriesContext((1, 3), 48, 60)
+    expert = ExternalExpert(context)
+    feed(expert, [10.0] * 5)
+    for target in (300, 360, 420):
+        assert expert.offer(target, [target / 60.0] * len(LEVELS))
+    assert expert.awake
+    assert expert.forecast().tolist() == [5.0, 7.0]
+    assert not expert.offer(240, [1.0] * len(LEVELS))
+    assert not expert.offer(1e12, [1.0] * len(LEVELS))
+    assert pickle.loads(pickle.dumps(expert)).forecast().tolist() == [5.0, 7.0]
+    feed(expert, [10.0], 5)
+    assert not expert.awake
+
+
+@pytest.mark.parametrize(
+    ("at", "quantiles"),
+    [(300, [1.0]), (300, [float("nan")] * 8), (300, [-1.0] * 8), (300, [2.0, *[1.0] * 7]), (float("inf"), [1.0] * 8)],
+)
+def test_offers_that_cannot_be_used_are_refused(at, quantiles):
+    expert = ExternalExpert(SeriesContext((1, 3), 48, 60))
+    with pytest.raises(ValueError, match=r"offer|ascend|finite"):
+        expert.offer(at, quantiles)
+
+
+def test_a_pool_of_everything_pickles_and_forecasts():
+    experts = partial(make_experts, names=tuple(name for name in EXPERTS if name != "least_squares_three_speeds"))
+    model = SeriesForecaster(SeriesKey("m", "p", "r"), (1800, 5400), 1800, experts=experts)
+    random = np.random.default_rng(1)
+    for at in range(120):
+        issued = model.step((at + 1) * 1800.0, float(100.0 + random.normal()))
+        if at == 60:
+            model = pickle.loads(pickle.dumps(model))
+    assert issued[0].quantiles[LEVELS.index(0.5)] == pytest.approx(100.0, rel=0.05)
+    assert len(model.pool.names) == len(set(model.pool.names)) > 18
+
+
+def test_variants_of_least_squares_agree_with_the_lone_one():
+    both = SeriesContext((1, 3), 48, 1800), SeriesContext((1, 3), 48, 1800)
+    several = EXPERTS["least_squares_three_speeds"](both[0])
+    alone = LeastSquares(both[1], logarithmic=True, forgetting=0.9998)
+    values = 100.0 + np.random.default_rng(3).normal(0.0, 5.0, 200)
+    for index, value in enumerate(values.tolist()):
+        for context in both:
+            context.push(index, value)
+        for expert in (*several, alone):
+            expert.learn_one(value)
+    assert len({expert.name for expert in several}) == 6
+    assert several[-1].forecast() == pytest.approx(alone.forecast(), rel=1e-9)
+
+
+def test_unknown_experts_are_refused():
+    with pytest.raises(ValueError, match="oracle"):
+        make_experts(SeriesContext((1,), 48, 1800), ["oracle"])

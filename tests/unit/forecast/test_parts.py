@@ -5,7 +5,7 @@ import pickle
 import numpy as np
 import pytest
 
-from pipeline.forecast.bands import QuantileBands
+from pipeline.forecast.bands import WIDTH, QuantileBands
 from pipeline.forecast.context import SeriesContext
 from pipeline.forecast.delay import DelayRing
 from pipeline.forecast.model import LEVELS
@@ -14,20 +14,21 @@ from pipeline.forecast.profile import SeasonalProfile
 
 def test_rows_come_back_when_they_mature():
     steps = np.array([1, 3])
-    ring = DelayRing(steps, 1)
+    ring = DelayRing(steps, 3)
     for index in range(20):
         rows, matured = ring.take(index)
         for horizon, step in enumerate(steps):
             assert matured[horizon] == (index >= step)
             if matured[horizon]:
                 assert rows[horizon, 0] == 100 * (index - step) + horizon
-        ring.put(index, np.array([[100.0 * index], [100.0 * index + 1]]))
+                assert rows[horizon, 1:] == pytest.approx([index - step, -1e-3], rel=1e-3)
+        ring.put(index, np.array([100.0 * index, 100.0 * index + 1]), np.array([[index, -1e-3]] * 2))
 
 
 def test_rows_that_were_never_issued_do_not_mature():
-    ring = DelayRing(np.array([2]), 1)
+    ring = DelayRing(np.array([2]), 2)
     for index in range(10):
-        ring.put(index, np.array([[1.0]]))
+        ring.put(index, np.array([1.0]), np.array([[1.0]]))
     assert not ring.take(1000)[1].any()
     ring.take(1000)
     assert not ring.take(1002)[1].any()
@@ -94,11 +95,15 @@ def test_the_profile_knows_what_it_has_not_seen():
 
 def bands_over(residuals, point=100.0):
     context = SeriesContext((1, 4), 48, 1800)
-    bands, issued = QuantileBands(context), []
+    bands, ring, issued = QuantileBands(context), DelayRing(context.steps, 1 + WIDTH), []
     for index, residual in enumerate(residuals):
         context.push(index, point + residual)
-        bands.learn(point + residual)
-        issued.append(bands.issue(context.flat(point), context.flat(1.0)))
+        rows, matured = ring.take(index)
+        if matured.any():
+            bands.learn(point + residual - rows[:, :1], rows[:, 1:], matured)
+        quantiles, waiting = bands.issue(context.flat(point), context.flat(1.0))
+        ring.put(index, context.flat(point), waiting)
+        issued.append(quantiles)
     return np.array(issued)
 
 

@@ -25,11 +25,24 @@ class Fixed(Expert):
         return self.context.flat(self.says(self.context.index))
 
 
-def run(pool, context, values):
-    points = []
-    for index, value in enumerate(values):
+def run(pool, context, values, start=0):
+    """Points, shape (windows, horizons); what was issued waits in a list for its label."""
+    points, waiting = [], {}
+    for index, value in enumerate(values, start):
         context.push(index, value)
-        points.append(pool.step(value)[0])
+        for expert in pool.experts:
+            expert.learn_one(value)
+        matured = np.array([index - step in waiting for step in context.steps])
+        if value is not None and matured.any():
+            none = (np.zeros(2), np.zeros((2, len(pool.experts))))
+            rows = [waiting.get(index - step, none) for step in context.steps]
+            point = np.array([row[0][at] for at, row in enumerate(rows)], dtype=np.float32)
+            apart = np.array([row[1][at] for at, row in enumerate(rows)], dtype=np.float32)
+            pool.learn(np.float32(value) - point[:, None], apart, matured)
+        point, _, apart = pool.forecast()
+        points.append(point)
+        if value is not None:
+            waiting[index] = (point, apart)
     return np.array(points)
 
 
@@ -76,9 +89,7 @@ def test_a_wild_expert_is_quarantined_and_let_back_in():
     assert pool.quarantined[:, wild].all()
     assert (pool.weights[:, wild] == 0.0).all()
     assert points[50:].max() < 20.0
-    for index, value in enumerate(values[300:], 300):
-        context.push(index, value)
-        pool.step(value)
+    run(pool, context, values[300:], 300)
     assert not pool.quarantined.any()
     assert (pool.weights[:, wild] > 0.0).all()
 
@@ -95,9 +106,7 @@ def test_nothing_matures_in_a_gap():
     context, pool = make(lambda context: Fixed(context, "good", lambda index: 12.0))
     run(pool, context, zigzag(60))
     before = pool.weights.copy()
-    for index in range(60, 70):
-        context.push(index, None)
-        pool.step(None)
+    run(pool, context, [None] * 10, 60)
     assert np.array_equal(pool.weights, before)
 
 

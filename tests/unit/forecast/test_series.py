@@ -145,7 +145,7 @@ def test_a_pickled_copy_goes_on_bit_for_bit():
 def test_the_state_is_small():
     model = forecaster()
     run(model, [*poisson(course(1.1))])
-    assert len(pickle.dumps(model)) <= 80_000
+    assert len(pickle.dumps(model)) <= 48_000
 
 
 def test_scores_are_those_of_what_was_issued():

@@ -1,0 +1,338 @@
+"""How far sizing is off: unseen architectures against aiconfigurator's own predictions, and after calibration.
+
+    python benchmarks/sizing/run.py [--data FOLDER] [--out FILE.md]
+
+FOLDER holds ``aic_silicon``, ``inferno_guidellm`` and ``inference_perf_kubecon``. Prints Markdown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import datetime
+import math
+import os
+import platform
+import time
+from collections import defaultdict
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import scipy
+from measurements import (
+    DATA,
+    Row,
+    errors_text,
+    guidellm,
+    leave_one_architecture_out,
+    silicon,
+    silicon_terms,
+    uniform_lengths,
+)
+from numpy.typing import NDArray
+
+from sizing.calibrate import calibrated
+from sizing.memory import resolve
+from sizing.model import Deployment, Workload
+from sizing.observed import COEFFICIENTS, ObservedPoint
+from sizing.points import calibrations, predict_point
+from sizing.replica import ReplicaModel
+from sizing.steptime import StepCoefficients
+
+HEAD = "| what | rows | median | mean | p90 |\n|---|---|---|---|---|"
+
+
+def values(coefficients: StepCoefficients) -> NDArray[np.float64]:
+    return np.array([getattr(coefficients, name) for name in COEFFICIENTS])
+
+
+def table_row(row: Row, **more: float) -> dict[str, object]:
+    """A row as ``tokentide size --points`` takes it."""
+    deployment = row.deployment
+    return {
+        "model": row.model,
+        "gpu": deployment.gpu,
+        "tp": deployment.tensor_parallel,
+        "dp": deployment.data_parallel,
+        "pp": deployment.pipeline_parallel,
+        "precision": deployment.precision,
+        "isl": row.input_tokens,
+        "osl": row.output_tokens,
+        "concurrency": row.concurrency,
+        "max_num_seqs": 100_000,
+        **more,
+    }
+
+
+def unseen(folder: Path, rows: list[Row], fits: dict[str, StepCoefficients]) -> list[str]:
+    """TPOT with the architecture left out of the fit, the batch from the measured times."""
+    measured = np.array([row.tpot_seconds for row in rows])
+    predicted = np.array([float(silicon_terms(row) @ values(fits[row.model])) for row in rows])
+    both = np.array([row.aic_tpot_seconds is not None for row in rows])
+    theirs = np.array([row.aic_tpot_seconds or math.nan for row in rows])
+    lines = [
+        "## TPOT of unseen architectures",
+        "",
+        "Whole architecture left out of the fit; batch from the measured times by Little's law, which "
+        "aiconfigurator is not given: the fair comparison is the next table.",
+        "",
+        HEAD,
+        f"| all rows | {len(rows)} | {errors_text(predicted, measured)} |",
+        f"| rows that aiconfigurator 0.12.0 answered | {both.sum()} | {errors_text(predicted[both], measured[both])} |",
+        f"| aiconfigurator 0.12.0 on those rows | {both.sum()} | {errors_text(theirs[both], measured[both])} |",
+    ]
+    for name in sorted(fits):
+        chosen = np.array([row.model == name for row in rows])
+        lines.append(f"| {name} | {chosen.sum()} | {errors_text(predicted[chosen], measured[chosen])} |")
+    given, _ = silicon(folder, corrected=False)
+    usable = [row for row in given if not row.deployment.gpu.startswith("gb")]
+    known = np.array([row.aic_tpot_seconds is not None for row in usable])
+    seconds = np.array([row.tpot_seconds for row in usable])
+    as_given = np.array([float(silicon_terms(row) @ values(fits[row.model])) for row in usable])
+    aic = np.array([row.aic_tpot_seconds or math.nan for row in usable])
+    lines += [
+        f"| as given, without GB200/GB300 | {len(usable)} | {errors_text(as_given, seconds)} |",
+        f"| as given, aiconfigurator's rows | {known.sum()} | {errors_text(as_given[known], seconds[known])} |",
+        f"| aiconfigurator 0.12.0, as given | {known.sum()} | {errors_text(aic[known], seconds[known])} |",
+    ]
+    return lines
+
+
+def points_from_concurrency(rows: list[Row], fits: dict[str, StepCoefficients]) -> list[str]:
+    """TPOT and TTFT as ``tokentide size --points`` predicts them, with the architecture left out of the fit."""
+    answers = [predict_point(table_row(row), coefficients=fits[row.model]) for row in rows]
+    kept = [(row, answer) for row, answer in zip(rows, answers, strict=True) if answer["error"] is None]
+    lines = ["", "## From concurrency alone, architecture left out", "", HEAD]
+    for name, seconds in (("tpot", "tpot_seconds"), ("ttft", "ttft_seconds")):
+        measured = np.array([getattr(row, seconds) for row, _ in kept])
+        predicted = np.array([answer[f"{name}_ms_p50"] for _, answer in kept]) / 1e3
+        inside = np.array([a[f"{name}_ms_lower"] / 1e3 <= m <= a[f"{name}_ms_upper"] / 1e3 for (_, a), m in zip(kept, measured, strict=True)])  # fmt: skip  # noqa: E501
+        lines.append(f"| {name.upper()} | {len(kept)} | {errors_text(predicted, measured)} |")
+        if name == "tpot":
+            known = np.array([row.aic_tpot_seconds is not None for row, _ in kept])
+            theirs = np.array([row.aic_tpot_seconds or math.nan for row, _ in kept])
+            lines.append(
+                f"| – on aiconfigurator's rows | {known.sum()} | {errors_text(predicted[known], measured[known])} |"
+            )
+            lines.append(f"| – aiconfigurator 0.12.0 | {known.sum()} | {errors_text(theirs[known], measured[known])} |")
+        if name == "ttft":
+            short = measured < 1.0
+            lines.append(f"| TTFT below 1 s | {short.sum()} | {errors_text(predicted[short], measured[short])} |")
+            known = np.array([row.aic_ttft_seconds is not None for row, _ in kept]) & short
+            theirs = np.array([row.aic_ttft_seconds or math.nan for row, _ in kept])
+            lines.append(
+                f"| – on aiconfigurator's rows | {known.sum()} | {errors_text(predicted[known], measured[known])} |"
+            )
+            lines.append(f"| – aiconfigurator 0.12.0 | {known.sum()} | {errors_text(theirs[known], measured[known])} |")
+        lines.append(f"| inside the 90 % interval of {name.upper()} | {len(kept)} | {inside.mean():.1%} | | |")
+    return lines
+
+
+def spread_out(rows: list[Row], count: int, random: np.random.Generator) -> list[int]:
+    """A random row, then the rows farthest from those chosen in log lengths and concurrency."""
+    at = np.log(np.array([[row.input_tokens, row.output_tokens, row.concurrency] for row in rows]))
+    chosen = [int(random.integers(len(rows)))]
+    while len(chosen) < count:
+        distance = np.min([((at - at[index]) ** 2).sum(axis=1) for index in chosen], axis=0)
+        chosen.append(int(distance.argmax()))
+    return chosen
+
+
+def after_calibration(rows: list[Row], fits: dict[str, StepCoefficients]) -> list[str]:
+    """Errors on a set-up's other rows after a few of it were observed; end to end, from concurrency alone."""
+    setups: defaultdict[tuple[object, ...], list[Row]] = defaultdict(list)
+    for row in rows:
+        setups[row.setup].append(row)
+    lines = [
+        "",
+        "## After calibration on a few points of the set-up",
+        "",
+        "Prior: the fit without the architecture. Every set-up (model as served, engine, GPU, parallel shape, "
+        "precision) with at least 8 rows; the other rows of it are predicted from their concurrency alone.",
+        "",
+        "| observed | rows | TPOT median | mean | p90 | in 90 % | TTFT median | mean | p90 | in 90 % |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for count, choice in ((0, "–"), (1, "random"), (3, "random"), (5, "random"), (3, "spread out"), (5, "spread out")):
+        random = np.random.default_rng(7)
+        tested: list[tuple[Row, dict[str, object]]] = []
+        for members in setups.values():
+            if len(members) < 8:
+                continue
+            if choice == "spread out":
+                chosen = spread_out(members, count, random)
+            else:
+                chosen = [int(index) for index in random.choice(len(members), count, replace=False)]
+            prior = fits[members[0].model]
+            seen = [
+                table_row(row, tpot_ms=row.tpot_seconds * 1e3, ttft_ms=row.ttft_seconds * 1e3)
+                for row in (members[index] for index in chosen)
+            ]
+            learned = calibrations(seen, coefficients=prior)
+            for index, row in enumerate(members):
+                if index not in chosen:
+                    answer = predict_point(table_row(row), coefficients=prior, calibrations=learned)
+                    if answer["error"] is None:
+                        tested.append((row, answer))
+        cells = []
+        for name, seconds in (("tpot", "tpot_seconds"), ("ttft", "ttft_seconds")):
+            measured = np.array([getattr(row, seconds) for row, _ in tested]) * 1e3
+            predicted, lower, upper = (
+                np.array([answer[f"{name}_ms_{key}"] for _, answer in tested], dtype=float)
+                for key in ("p50", "lower", "upper")
+            )
+            inside = np.mean((measured >= lower) & (measured <= upper))
+            cells.append(f"{errors_text(predicted, measured)} | {inside:.1%}")
+        lines.append(f"| {count} {choice if count else ''} | {len(tested)} | {' | '.join(cells)} |")
+    return lines
+
+
+def one_shape_is_not_enough(folder: Path) -> list[str]:
+    """Llama-3.1-8B: calibrate on one traffic shape, or on all but one, and predict the rest."""
+    points = guidellm(folder)
+    resolved = resolve(Deployment("llama-3.1-8b", "h100-sxm", max_num_seqs=1024))
+    prior = leave_one_architecture_out(silicon(folder)[0], points)["llama-3.1-8b"]
+    # Shapes are nominal 64, 256, 1024 and 4096 tokens.
+    shapes = [tuple(round(math.log(value / 64, 4)) for value in point[:2]) for point in points]
+
+    def observed(index: int) -> ObservedPoint:
+        tokens_in, tokens_out, rate, ttft, itl = points[index]
+        return ObservedPoint(tokens_in, tokens_out, itl, ttft, requests_per_second=rate)
+
+    def errors(train: list[int], test: list[int]) -> tuple[float, float]:
+        learned = calibrated(resolved, [observed(index) for index in train], prior=prior)
+        found: list[tuple[float, float, float, float]] = []
+        for index in test:
+            tokens_in, tokens_out, rate, ttft, itl = points[index]
+            workload = uniform_lengths(tokens_in, tokens_out)
+            replica = ReplicaModel(resolved, workload, dispersion=0.0, coefficients=learned.coefficients)
+            batch = replica.lane_batch(rate)
+            known = learned.at(workload, batch if batch is not None else replica.max_lane_batch)
+            replica = ReplicaModel(resolved, workload, dispersion=0.0, coefficients=learned.scaled(known.step_ratio))
+            batch = replica.lane_batch(rate)
+            latency = replica.latency(batch if batch is not None else replica.max_lane_batch, 0.5)
+            found.append((latency.ttft_seconds * known.ttft_ratio, ttft, latency.tpot_seconds, itl))
+        p_ttft, m_ttft, p_tpot, m_tpot = np.array(found).T
+        return (
+            float(np.abs(p_ttft - m_ttft).mean() / m_ttft.mean()),
+            float(np.abs(p_tpot - m_tpot).mean() / m_tpot.mean()),
+        )
+
+    every = range(len(points))
+    lines = [
+        "",
+        "## Llama-3.1-8B sweeps (112 points), fitted without any Llama row",
+        "",
+        "| calibrated on | TTFT error / mean | TPOT error / mean |",
+        "|---|---|---|",
+    ]
+    none = errors([], list(every))
+    lines.append(f"| nothing | {none[0]:.3f} | {none[1]:.3f} |")
+    for name, shape in (("256 × 256 only, tested elsewhere", (1, 1)), ("1024 × 1024 only, tested elsewhere", (2, 2))):
+        own = [index for index in every if shapes[index] == shape]
+        ttft, tpot = errors(own, [index for index in every if shapes[index] != shape])
+        lines.append(f"| {name} | {ttft:.3f} | {tpot:.3f} |")
+    parts = []
+    for shape in sorted(set(shapes)):
+        test = [index for index in every if shapes[index] == shape]
+        train = [index for index in every if shapes[index] != shape]
+        parts.append((*errors(train, test), *(float(np.mean([points[i][k] for i in test])) for k in (3, 4)), len(test)))
+    found = np.array(parts)
+    # Each shape's errors, weighted back to mean error over mean of all points.
+    ttft = float((found[:, 0] * found[:, 2] * found[:, 4]).sum() / (found[:, 2] * found[:, 4]).sum())
+    tpot = float((found[:, 1] * found[:, 3] * found[:, 4]).sum() / (found[:, 3] * found[:, 4]).sum())
+    lines.append(f"| all shapes but the one tested | {ttft:.3f} | {tpot:.3f} |")
+    lines.append("| llm-inferno/model-trainer's joint fit (published, in sample, TTFT and ITL) | 0.146 | 0.060 |")
+    return lines
+
+
+def knees(folder: Path) -> list[str]:
+    """Saturation on one H100, three vLLM set-ups, before and after calibration on the two lowest rates."""
+    lines = [
+        "",
+        "## Saturation, Llama-3.1-8B on one H100 (kubernetes-sigs/inference-perf 7de5ef2ed6)",
+        "",
+        "| set-up | measured req/s | predicted | calibrated on the two lowest rates |",
+        "|---|---|---|---|",
+    ]
+    with (folder / "inference_perf_kubecon" / "tidy.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    for setup, max_num_seqs, cached in (
+        ("vllm", 128, 0.0),
+        ("vllm+batch_size", 192, 0.0),
+        ("vllm+chunking_and_prefix_caching", 256, 128 / 202),
+    ):
+        own = sorted((raw for raw in rows if raw["config"] == setup), key=lambda raw: float(raw["requested_rate"]))
+        knee = max(float(raw["achieved_rate"]) for raw in own)
+        resolved = resolve(Deployment("llama-3.1-8b", "h100-sxm", max_num_seqs=max_num_seqs))
+        observed = []
+        for raw in own[:2]:
+            tokens_in, tokens_out, e2e, ttft, rate = (
+                float(raw[name]) for name in ("in_tok_mean", "out_tok_mean", "e2e_s_mean", "ttft_s_mean", "req_per_s")
+            )
+            tpot = (e2e - ttft) / (tokens_out - 1)
+            observed.append(
+                ObservedPoint(tokens_in, tokens_out, tpot, ttft, requests_per_second=rate, cached_share=cached)
+            )
+        workload = Workload(202, 62.5, cached_share=cached)
+        before = ReplicaModel(resolved, workload).saturation_requests_per_second
+        learned = calibrated(resolved, observed)
+        after = ReplicaModel(resolved, workload, coefficients=learned.coefficients).saturation_requests_per_second
+        lines.append(f"| {setup} | {knee:.1f} | {before:.1f} ({before / knee - 1:+.1%}) | {after:.1f} ({after / knee - 1:+.1%}) |")  # fmt: skip  # noqa: E501
+    return lines
+
+
+def speed() -> list[str]:
+    """Cost of learning and of asking."""
+    resolved = resolve(Deployment("llama-3.1-8b", "h100-sxm"))
+    base = ObservedPoint(1000, 200, 0.012, 0.05, concurrency=16.0)
+    points = [replace(base, input_tokens=500.0 + 50 * i, concurrency=4.0 + 2 * i) for i in range(48)]
+    began = time.perf_counter()
+    learned = calibrated(resolved, points)
+    learning = time.perf_counter() - began
+    learned.at(Workload(1000, 200), 16.0)
+    began = time.perf_counter()
+    for _ in range(100):
+        learned.at(Workload(1000, 200), 16.0)
+    asking = (time.perf_counter() - began) / 100
+    return [
+        "",
+        f"Learning 48 points at once: {learning * 1e3:.0f} ms; a question to the result: {asking * 1e3:.2f} ms.",
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=DATA)
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    rows, notes = silicon(options.data)
+    fits = leave_one_architecture_out(rows, guidellm(options.data))
+    today = datetime.datetime.now(datetime.UTC).date()
+    lines = [
+        "# Sizing: measured accuracy",
+        "",
+        f"`python benchmarks/sizing/run.py`, {today}, Python {platform.python_version()}, numpy {np.__version__}, "
+        f"scipy {scipy.__version__}, {os.cpu_count()} cores. Errors are |predicted / measured - 1|. End-to-end rows: "
+        "ai-dynamo/aiconfigurator commit 095f58a51c; loader and fit: `benchmarks/sizing/measurements.py`.",
+        "",
+        f"Loader: {len(rows)} rows kept; "
+        + ", ".join(f"{name} {count}" for name, count in sorted(notes.items()))
+        + ".",
+        "",
+        *unseen(options.data, rows, fits),
+        *points_from_concurrency(rows, fits),
+        *after_calibration(rows, fits),
+        *one_shape_is_not_enough(options.data),
+        *knees(options.data),
+        *speed(),
+    ]
+    text = "\n".join(line.rstrip() for line in lines) + "\n"
+    print(text)
+    if options.out:
+        options.out.write_text(text)
+
+
+if __name__ == "__main__":
+    main()

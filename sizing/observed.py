@@ -1,0 +1,95 @@
+"""What was measured on a deployment, and what it says about the terms of the step time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sizing.errors import InvalidInput
+from sizing.memory import Resolved
+from sizing.model import Workload
+from sizing.replica import ReplicaModel
+from sizing.steptime import StepCoefficients, step_model
+from sizing.tails import squared_variation
+
+__all__ = ["COEFFICIENTS", "ObservedPoint", "check_point", "implied_lane_batch", "step_terms"]
+
+#: Names of the step coefficients, in the order of every array of them.
+COEFFICIENTS = tuple(field.name for field in fields(StepCoefficients))
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedPoint:
+    """One replica at one load, as measured over a while: means per request, seconds, tokens.
+
+    ``tpot_seconds`` is (E2E - TTFT) / (output tokens - 1), ``ttft_seconds`` runs from sending (None: not known).
+    ``requests_per_second`` are completed; ``concurrency`` counts requests sent and not finished; at least one of the
+    two. ``closed_loop``: clients send when something finishes.
+    """
+
+    input_tokens: float
+    output_tokens: float
+    tpot_seconds: float
+    ttft_seconds: float | None = None
+    requests_per_second: float | None = None
+    concurrency: float | None = None
+    closed_loop: bool = False
+    cached_share: float = 0.0
+
+    @property
+    def workload(self) -> Workload:
+        """The lengths as a workload of constant lengths."""
+        return Workload(self.input_tokens, self.output_tokens, cached_share=self.cached_share)
+
+
+def step_terms(resolved: Resolved, workload: Workload, lane_batch: float) -> NDArray[np.float64]:
+    """Return the seconds of a step per unit of each coefficient, in the order of ``COEFFICIENTS``.
+
+    Their dot product with the coefficients is the step time of ``sizing.replica`` at ``lane_batch`` decoding sequences.
+    """
+    mean_in, mean_out = max(workload.input_tokens, 1.0), max(workload.output_tokens, 1.0)
+    computed = max(mean_in * (1.0 - workload.cached_share), 1.0)
+    product = workload.input_output_product
+    if product is None:
+        product = mean_in * mean_out
+    context = (product + max(workload.output_tokens_squared or 0.0, mean_out**2) / 2.0) / mean_out
+    before = (mean_in - computed / 2.0) * (1.0 + squared_variation(mean_in, workload.input_tokens_squared))
+    prompts = lane_batch * computed / mean_out
+    terms = []
+    for name in COEFFICIENTS:
+        one = StepCoefficients(**{other: float(other == name) for other in COEFFICIENTS})
+        terms.append(step_model(resolved, one).step_seconds(lane_batch, context, prompts, before))
+    return np.array(terms)
+
+
+def check_point(point: ObservedPoint) -> None:
+    """Refuse a point that cannot be.
+
+    Raises:
+        InvalidInput: a number is not positive and finite, or there is no load.
+    """
+    for name in ("input_tokens", "output_tokens", "tpot_seconds"):
+        if not 0 < getattr(point, name) < 1e8:
+            raise InvalidInput(f"{name} of an observed point must be positive, not {getattr(point, name)!r}")
+    for name in ("ttft_seconds", "requests_per_second", "concurrency"):
+        value = getattr(point, name)
+        if value is not None and not 0 < value < 1e8:
+            raise InvalidInput(f"{name} of an observed point must be positive, not {value!r}")
+    if point.requests_per_second is None and point.concurrency is None:
+        raise InvalidInput("an observed point needs requests_per_second or concurrency")
+    if not 0 <= point.cached_share <= 1:
+        raise InvalidInput(f"cached_share of an observed point must be in [0, 1], not {point.cached_share!r}")
+
+
+def implied_lane_batch(resolved: Resolved, point: ObservedPoint, prior: StepCoefficients) -> float:
+    """Return the decoding sequences of one lane that the measured times imply by Little's law."""
+    decode = point.output_tokens * point.tpot_seconds
+    if point.concurrency is None:
+        assert point.requests_per_second is not None
+        return max(point.requests_per_second * decode / resolved.lanes, 1.0)
+    if point.ttft_seconds is None:
+        replica = ReplicaModel(resolved, point.workload, dispersion=0.0, coefficients=prior)
+        return max(replica.closed_loop_lane_batch(point.concurrency), 1.0)
+    return max(point.concurrency / resolved.lanes * decode / (decode + point.ttft_seconds), 1.0)

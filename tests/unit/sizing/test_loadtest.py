@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import copy
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sizing.errors import InvalidInput
+from sizing.loadtest import load_test_points
+
+DATA = Path(__file__).resolve().parents[4] / "shared" / "data" / "sizing"
+
+# Shapes as the tools write them; numbers made for the test.
+VLLM = {
+    "backend": "vllm",
+    "request_rate": "inf",
+    "max_concurrency": 16,
+    "duration": 100.0,
+    "completed": 400,
+    "total_input_tokens": 400_000,
+    "total_output_tokens": 80_000,
+    "request_throughput": 4.0,
+    "mean_ttft_ms": 100.0,
+    "median_ttft_ms": 90.0,
+    "mean_tpot_ms": 10.0,
+}
+AIPERF = {
+    "schema_version": "1.0",
+    "input_config": {"loadgen": {"concurrency": 16}},
+    "request_throughput": {"unit": "requests/sec", "avg": 4.0},
+    "input_sequence_length": {"unit": "tokens", "avg": 1000.0},
+    "output_sequence_length": {"unit": "tokens", "avg": 200.0},
+    "time_to_first_token": {"unit": "ms", "avg": 100.0, "p50": 90.0},
+    "inter_token_latency": {"unit": "ms", "avg": 10.0},
+    "request_latency": {"unit": "ms", "avg": 2090.0, "p50": 2080.0},
+}
+INFERENCE_PERF = {
+    "load_summary": {"requested_rate": 4.0},
+    "successes": {
+        "count": 400,
+        "latency": {
+            "request_latency": {"mean": 2.09, "median": 2.08},
+            "time_to_first_token": {"mean": 0.1, "median": 0.09},
+            "time_per_output_token": {"mean": 0.005},
+        },
+        "throughput": {"requests_per_sec": 4.0},
+        "prompt_len": {"mean": 1000.0},
+        "output_len": {"mean": 200.0},
+    },
+}
+
+
+def statistics(mean: float, median: float | None = None) -> dict[str, Any]:
+    return {"successful": {"mean": mean, "median": mean if median is None else median}}
+
+
+GUIDELLM = {
+    "metadata": {"version": 2},
+    "benchmarks": [
+        {
+            "config": {"strategy": {"type_": "concurrent"}},
+            "metrics": {
+                "requests_per_second": statistics(4.0),
+                "request_concurrency": statistics(8.4),
+                "request_latency": statistics(2.09),
+                "prompt_token_count": statistics(1000.0),
+                "output_token_count": statistics(200.0),
+                "time_to_first_token_ms": statistics(100.0, 90.0),
+            },
+        }
+    ],
+}
+REPORTS = {"vllm": VLLM, "aiperf": AIPERF, "inference-perf": INFERENCE_PERF, "guidellm": GUIDELLM}
+
+
+@pytest.mark.parametrize("name", REPORTS)
+def test_the_same_run_reads_the_same_from_every_tool(name: str) -> None:
+    (point,) = load_test_points(REPORTS[name])
+    assert point.input_tokens == 1000
+    assert point.output_tokens == 200
+    assert point.ttft_seconds == pytest.approx(0.1)
+    assert point.tpot_seconds == pytest.approx(0.01)
+    assert point.requests_per_second == pytest.approx(4.0)
+    assert point.concurrency == pytest.approx(4.0 * 2.09)
+    assert point.closed_loop == (name != "inference-perf")
+    (half,) = load_test_points(REPORTS[name], replicas=2)
+    assert half.requests_per_second == pytest.approx(2.0)
+    assert half.concurrency == pytest.approx(2.0 * 2.09)
+
+
+def test_open_loops_are_told_from_closed_ones() -> None:
+    assert not load_test_points({**VLLM, "request_rate": 4.0})[0].closed_loop
+    assert load_test_points({**VLLM, "request_rate": math.inf})[0].closed_loop
+    rated = {**AIPERF, "input_config": {"loadgen": {"concurrency": 16, "request_rate": 4.0}}}
+    assert not load_test_points(rated)[0].closed_loop
+
+
+def test_a_mean_that_cannot_be_gives_way_to_the_median() -> None:
+    """One request without a first-token time stamp makes GuideLLM's mean TTFT minus the Unix time."""
+    spoilt = copy.deepcopy(GUIDELLM)
+    spoilt["benchmarks"][0]["metrics"]["time_to_first_token_ms"] = statistics(-1e8, 90.0)  # type: ignore[index]
+    (point,) = load_test_points(spoilt)
+    assert point.ttft_seconds == pytest.approx(0.09)
+    assert point.tpot_seconds == pytest.approx(2.0 / 199)
+
+
+def test_a_stage_without_successes_is_left_out() -> None:
+    mixed = copy.deepcopy(GUIDELLM)
+    mixed["benchmarks"].append({"metrics": {"request_latency": {"successful": None}}})  # type: ignore[attr-defined]
+    assert len(load_test_points(mixed)) == 1
+    with pytest.raises(InvalidInput, match="no usable measurement in the inference-perf report"):
+        load_test_points({"load_summary": {}, "successes": {"count": 0, "latency": None}})
+
+
+@pytest.mark.parametrize("report", [None, [], {}, "text", 3, {"benchmarks": None}, {"benchmarks": "x"}])
+def test_what_is_no_report(report: object) -> None:
+    with pytest.raises(InvalidInput):
+        load_test_points(report)
+
+
+junk = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["mean", "avg", "unit", "x"]), inner),
+    max_leaves=6,
+)
+
+
+@given(st.sampled_from(sorted(REPORTS)), st.data())
+def test_a_damaged_report_is_refused_or_still_makes_sense(name: str, data: st.DataObject) -> None:
+    report = copy.deepcopy(REPORTS[name])
+    node: Any = report
+    while True:
+        key = data.draw(st.sampled_from(sorted(node)) if isinstance(node, dict) else st.just(0))
+        inner = node[key]
+        if not isinstance(inner, dict | list) or not inner or data.draw(st.booleans()):
+            break
+        node = inner
+    node[key] = data.draw(junk)
+    try:
+        points = load_test_points(report)
+    except InvalidInput:
+        return
+    for point in points:
+        assert 0 < point.tpot_seconds < math.inf
+        assert 0 < point.input_tokens < 1e8
+
+
+def test_real_reports() -> None:
+    guidellm = DATA / "formats" / "guidellm_report_v2_sample.json"
+    stages = DATA / "inference_perf_kubecon" / "vllm" / "results"
+    if not guidellm.exists() or not stages.exists():
+        pytest.skip("the measured data sets are not beside this checkout")
+    points = load_test_points(json.loads(guidellm.read_text()))
+    assert [round(point.input_tokens, 1) for point in points] == [71.5, 65.5]
+    assert not points[0].closed_loop
+    (stage,) = load_test_points(json.loads((stages / "stage_0_lifecycle_metrics.json").read_text()))
+    # The report's own time_per_output_token is 3.5 ms here, half of (E2E - TTFT) / (output - 1).
+    assert stage.tpot_seconds == pytest.approx(7.23e-3, rel=1e-3)
