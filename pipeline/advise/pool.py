@@ -178,8 +178,9 @@ class PoolAdvisor:
         if not state.active or rate is None:
             return None
         ratio = state.ratio
-        warned = None if self._warned_at is None else float(window.end) - self._warned_at
-        foreseen = warned is not None and warned <= _FORESEEN_SECONDS
+        began = float(window.end) if state.started_at is None else state.started_at
+        warned = None if self._warned_at is None else began - self._warned_at
+        foreseen = warned is not None and 0 <= warned <= _FORESEEN_SECONDS
         return Condition(
             onset_at=float(window.start),
             severity="info" if foreseen else "warning",

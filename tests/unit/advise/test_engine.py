@@ -194,3 +194,18 @@ def test_a_profile_may_be_a_configuration_of_ones_own():
     assert first.evidence["capacity_requests_per_second_per_replica"] > 0
     two = Advisor.restore(own, one.snapshot(), catalog)
     assert two.step(StepInput(START + 60 * 41, (window(40, 20.0),))).recommendations[0].desired == first.desired
+
+
+def test_a_spike_that_was_warned_of_is_told_as_such_to_its_end():
+    day = [8.0 + 0.5 * np.sin(i / 60) for i in range(1440)]
+    for i in range(700, 745):
+        day[i] *= 3.0
+    higher = [r * 1.5 if 700 <= i < 745 else r for i, r in enumerate(day)]  # more than was forecast
+    outs = run(Advisor(settings()), steps(day + day + higher[:800]))
+    last_day = [a for o in outs[2880:] for a in o.alerts]
+    warned = next(a for a in last_day if a.kind is AlertKind.SPIKE_FORECAST)
+    seen = [a for a in last_day if a.kind is AlertKind.SPIKE_OBSERVED]
+    assert seen
+    assert warned.raised_at < seen[0].raised_at
+    assert {a.severity for a in seen} == {"info"}
+    assert all("warned of" in a.message for a in seen)
