@@ -81,7 +81,6 @@ class StreamSettings(_Section):
     max_ahead_seconds: PositiveFloat = Field(default=60.0, description="newer than the record's timestamp")
     heartbeat_seconds: PositiveFloat = 2.0
     shutdown_seconds: PositiveFloat = 20.0
-    data_dir: Path | None = None
     instance_id: str | None = Field(default=None, description="static group membership; None: host name and process")
 
 
