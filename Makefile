@@ -43,7 +43,7 @@ dashboards: $(STAMP) ## generate the Grafana dashboards again
 	$(BIN)/python dashboards/generate.py
 
 lock: $(STAMP) ## pin the dependencies again (needs uv)
-	uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes \
+	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-header --upgrade -q -o requirements.lock
 
 system-deps: ## install the servers that the integration tests talk to (Debian, as root)
