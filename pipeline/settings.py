@@ -10,7 +10,7 @@ import json
 import os
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -25,6 +25,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from pipeline.errors import ConfigError
+from pipeline.windows.sharding import shard_of
 from sizing.model import Deployment, PolicyConfig, Slo
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "KafkaSettings",
     "PoolSettings",
     "PublishSettings",
+    "ReaderSettings",
     "Settings",
     "StoreSettings",
     "StreamSettings",
@@ -60,6 +62,7 @@ class KafkaSettings(_Section):
     recommendations_topic: str = "inference.recommendations.v1"
     alerts_topic: str = "inference.alerts.v1"
     replicas_topic: str = "inference.replicas.v1"
+    calendar_topic: str = "inference.calendar.v1"
     dead_letters_topic: str = "inference.dead-letters.v1"
     partitions: PositiveInt = 12
     replication_factor: PositiveInt = 1
@@ -67,6 +70,13 @@ class KafkaSettings(_Section):
     group_prefix: str = "tokentide"
     session_timeout_seconds: PositiveFloat = 15.0
     publish_results: bool = True
+    shards: PositiveInt = Field(default=1, description="controllers that the pools are split over")
+
+    def deltas_topics(self) -> list[str]:
+        """The topics of deltas, one for each shard; a single controller's is ``deltas_topic`` itself."""
+        if self.shards == 1:
+            return [self.deltas_topic]
+        return [f"{self.deltas_topic}.{shard}-of-{self.shards}" for shard in range(self.shards)]
 
 
 class StreamSettings(_Section):
@@ -122,6 +132,8 @@ class StoreSettings(_Section):
     retention_forecasts_seconds: PositiveInt = 7 * 86_400
     snapshot_every_steps: PositiveInt = 30
     memory_limit: str = "2GB"
+    export_folder: Path | None = Field(default=None, description="where the controller keeps its history as Parquet")
+    export_every_seconds: PositiveFloat = 3_600.0
 
 
 class ForecastSettings(_Section):
@@ -210,6 +222,28 @@ class PublishSettings(_Section):
     bearer_token: SecretStr | None = None
 
 
+class ReaderSettings(_Section):
+    """The event reader: announcements to calendar records through an OpenAI-compatible endpoint. Off by default."""
+
+    enabled: bool = False
+    base_url: str = Field(default="", description="up to and including /v1; http or https")
+    model: str = ""
+    api_key: SecretStr | None = None
+    kinds: tuple[str, ...] = Field(default=("launch", "campaign", "holiday", "news", "maintenance"), min_length=1)
+    response_format: Literal["json_schema", "json_object", "none"] = "json_schema"
+    timeout_seconds: PositiveFloat = 60.0
+    max_output_tokens: PositiveInt = 2_000
+    max_calls: PositiveInt = Field(default=20, description="per run of the command")
+    max_tokens: PositiveInt = Field(default=100_000, description="input and output, per run of the command")
+    max_confidence: float = Field(default=0.8, gt=0, le=1, description="what a machine has read is never surer")
+
+    @model_validator(mode="after")
+    def _complete(self) -> ReaderSettings:
+        if self.enabled and not (self.base_url.startswith(("http://", "https://")) and self.model):
+            raise ValueError("the event reader needs base_url (http or https) and model")
+        return self
+
+
 class ClockSettings(_Section):
     """Simulated time for demos and replays; unset: the machine's clock."""
 
@@ -237,6 +271,7 @@ class Settings(BaseSettings):
     advise: AdviseSettings = AdviseSettings()
     publish: PublishSettings = PublishSettings()
     clock: ClockSettings = ClockSettings()
+    reader: ReaderSettings = ReaderSettings()
     pools: tuple[PoolSettings, ...] = ()
 
     @classmethod
@@ -260,6 +295,33 @@ class Settings(BaseSettings):
                 raise ValueError(f"pool {key} is configured twice")
             seen.add(key)
         return self
+
+    def for_shard(self, shard: int) -> Settings:
+        """The settings of one controller of ``kafka.shards``: an ordinary one with its own deltas, group, file and
+        pools.
+
+        Raises:
+            ConfigError: there is no such shard.
+        """
+        shards = self.kafka.shards
+        if not 0 <= shard < shards:
+            raise ConfigError(f"there is no shard {shard} of {shards}; shards are numbered from 0")
+        if shards == 1:
+            return self
+        name = f"{shard}-of-{shards}"
+        kafka = {
+            "deltas_topic": self.kafka.deltas_topics()[shard],
+            "group_prefix": f"{self.kafka.group_prefix}-{name}",
+            "shards": 1,
+        }
+        path = self.store.path
+        return self.model_copy(
+            update={
+                "kafka": self.kafka.model_copy(update=kafka),
+                "store": self.store.model_copy(update={"path": path.with_name(f"{path.stem}.{name}{path.suffix}")}),
+                "pools": tuple(pool for pool in self.pools if shard_of(pool.model, pool.pool, shards) == shard),
+            }
+        )
 
     def config_hash(self) -> str:
         """Twelve hex digits that change when anything that shapes advice changes."""

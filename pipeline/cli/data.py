@@ -172,6 +172,9 @@ def backtest(
     zeros_are_gaps: Annotated[bool, typer.Option(help="Take windows that sum to zero as missing telemetry.")] = False,
     season: Annotated[str, typer.Option(help="Cycle to learn.")] = "1d",
     warmup: Annotated[str | None, typer.Option(help="Left out of the scores; default two seasons.")] = None,
+    calendar: Annotated[
+        Path | None, typer.Option(help="Announced events: .csv, .json, .jsonl or .ics; their announced_at counts.")
+    ] = None,
     policies: Annotated[bool, typer.Option(help="Compare scaling by forecast with simple rules.")] = False,
     capacity_per_replica: Annotated[
         float | None, typer.Option(min=1e-9, help="Demand per window that one replica takes, for --policies.")
@@ -185,6 +188,7 @@ def backtest(
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Forecast a recorded series as it would have been live. Example: tokentide backtest t.parquet --step 5m"""
+    from pipeline.announce.files import Defaults, read_records
     from pipeline.replay.backtest import run_backtest, write_forecasts
     from pipeline.replay.policies import evaluate_policies
     from pipeline.replay.report import POLICY_COLUMNS, SCORE_COLUMNS, policy_rows, score_rows, write_report
@@ -206,8 +210,16 @@ def backtest(
             told = time.monotonic()
             notice(f"{name}: {share:.0%}")
 
+    events = []
+    if calendar is not None:
+        found = read_records(calendar, Defaults(), max(float(item.ends()[-1]) for item in series) + 86_400.0 * 90)
+        events = found.records
+        for reason in found.skipped:
+            notice(f"skipped: {reason}")
+        notice(f"{len(events)} announced events from {calendar.name}")
     result = run_backtest(
         series,
+        calendar=events,
         horizons_seconds=parse_durations(horizons),
         warmup_seconds=float(parse_duration(warmup)) if warmup else None,
         season_seconds=parse_duration(season),

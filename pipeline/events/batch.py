@@ -7,8 +7,11 @@ rules and their reasons exist once.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields
+from itertools import count, repeat
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -103,27 +106,25 @@ def decode_batch(
     Returns:
         The accepted events in record order, and one rejection per other record, in record order.
     """
-    events: list[RequestEvent] = []
-    index: list[int] = []
-    rejections: list[Rejection] = []
-    decode, max_bytes = native.decode, limits.max_bytes
-    for i, value in enumerate(values):
-        try:
-            if value is not None and len(value) > max_bytes:
-                raise EventRejected(RejectReason.TOO_LARGE, f"{len(value)} bytes, more than {max_bytes}")
-            events.append(decode(value))
-            index.append(i)
-        except EventRejected as error:
-            rejections.append(Rejection(i, error.reason, error.detail))
+    too_large = {i for i, value in enumerate(values) if value is not None and len(value) > limits.max_bytes}
+    small = [None if i in too_large else value for i, value in enumerate(values)] if too_large else values
+    events, refused = native.decode_many(small, all_fields=bool(dimensions))
+    rejections = [
+        Rejection(i, RejectReason.TOO_LARGE, f"{len(values[i] or b'')} bytes, more than {limits.max_bytes}")
+        if i in too_large
+        else Rejection(i, error.reason, error.detail)
+        for i, error in refused
+    ]
     columns = from_events(events, dimensions)
-    columns.index = np.array(index, np.int64)
+    if refused:
+        columns.index = np.delete(np.arange(len(values)), [i for i, _ in refused])
     stamps = np.asarray(timestamps_ms, np.float64)[columns.index]
     reference = np.where(stamps >= 0, np.minimum(stamps / 1000.0, now), now)
     doubtful = np.flatnonzero(~_surely_fine(columns, reference, limits)).tolist()
     if doubtful:
         keep = np.ones(len(columns), np.bool_)
         for row in doubtful:
-            i = index[row]
+            i = int(columns.index[row])
             try:
                 check_relations(events[row], reference_seconds(timestamps_ms[i], now), limits)
             except EventRejected as error:
@@ -150,15 +151,16 @@ def from_events(events: Sequence[RequestEvent], dimensions: Sequence[str] = ()) 
     ttft = _floats([e.ttft_seconds for e in events])
     tpot = _floats([e.tpot_seconds for e in events])
     output = np.array([e.output_tokens for e in events], np.int64)
-    status = np.array([_STATUS_CODES.get(e.status, -1) for e in events], np.int64)
+    statuses = [e.status for e in events]
+    if statuses.count("ok") == n:
+        status = np.zeros(n, np.int64)
+    else:
+        status = np.array([_STATUS_CODES.get(name, -1) for name in statuses], np.int64)
     derivable = np.isnan(tpot) & (status == 0) & (output >= 2) & (e2e >= ttft)
     tpot[derivable] = (e2e[derivable] - ttft[derivable]) / (output[derivable] - 1)
-    codes: dict[tuple[str, str, str], int] = {}
-    code_of = codes.setdefault
-    if dimensions:
-        named = [(e.model, e.pool, dimension_text(e, dimensions)) for e in events]
-    else:
-        named = [(e.model, e.pool, "") for e in events]
+    codes: defaultdict[tuple[str, str, str], int] = defaultdict(count().__next__)  # a new key takes the next code
+    dims = [dimension_text(e, dimensions) for e in events] if dimensions else repeat("")
+    named = zip([e.model for e in events], [e.pool for e in events], dims, strict=False)
     return EventColumns(
         arrived_at=arrived,
         completed_at=completed,
@@ -172,7 +174,7 @@ def from_events(events: Sequence[RequestEvent], dimensions: Sequence[str] = ()) 
         reasoning_output_tokens=_optional_ints([e.reasoning_output_tokens for e in events]),
         preemptions=_optional_ints([e.preemptions for e in events]),
         status=status,
-        key=np.array([code_of(key, len(codes)) for key in named], np.int64),
+        key=np.array(list(map(codes.__getitem__, named)), np.int64),
         index=np.arange(n, dtype=np.int64),
         ids=[e.event_id for e in events],
         keys=[EventKey(*key) for key in codes],
@@ -195,8 +197,10 @@ def dimension_text(event: RequestEvent, dimensions: Sequence[str]) -> str:
     return "|".join(parts)
 
 
-def _times(values: list[float | str | None]) -> Floats:
-    return _floats([_seconds(value) if type(value) is str else value for value in values])  # type: ignore[misc]
+def _times(values: list[Any]) -> Floats:
+    if str in set(map(type, values)):
+        values = [_seconds(value) if type(value) is str else value for value in values]
+    return _floats(values)
 
 
 def _seconds(value: float | str | None) -> float | None:
@@ -208,16 +212,20 @@ def _seconds(value: float | str | None) -> float | None:
 
 def _floats(values: list[float | None]) -> Floats:
     """Return a column with NaN for None. (NumPy converts None itself, at ten times the cost.)"""
-    if values.count(None) == len(values):
-        return np.full(len(values), np.nan)
-    return np.array([np.nan if value is None else value for value in values], np.float64)
+    return _column(values, np.float64, np.nan)
 
 
 def _optional_ints(values: list[int | None]) -> Ints:
     """Return a column with −1 for None."""
+    return _column(values, np.int64, -1)
+
+
+def _column(values: list[Any], kind: Any, unknown: Any) -> NDArray[Any]:
+    with suppress(TypeError):  # at the first None
+        return np.fromiter(values, kind, len(values))
     if values.count(None) == len(values):
-        return np.full(len(values), -1, np.int64)
-    return np.array([-1 if value is None else value for value in values], np.int64)
+        return np.full(len(values), unknown, kind)
+    return np.array([unknown if value is None else value for value in values], kind)
 
 
 def _surely_fine(columns: EventColumns, reference: Floats, limits: EventLimits) -> NDArray[np.bool_]:
@@ -237,6 +245,6 @@ def _surely_fine(columns: EventColumns, reference: Floats, limits: EventLimits) 
     odd_keys = [i for i, key in enumerate(columns.keys) if not (key.model.isprintable() and key.pool.isprintable())]
     if odd_keys:
         fine &= ~np.isin(columns.key, odd_keys)
-    if not all(map(str.isprintable, columns.ids)):
+    if not "".join(columns.ids).isprintable():
         fine &= np.fromiter(map(str.isprintable, columns.ids), np.bool_, len(columns))
     return fine

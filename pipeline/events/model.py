@@ -7,14 +7,14 @@ stays None. All latencies run from the request's arrival at the emitting hop.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
 from msgspec import Meta
 
 __all__ = ["MAX_LATENCY_SECONDS", "MAX_TEXT_LENGTH", "MAX_TOKENS", "SCHEMA", "STATUSES", "RejectReason", "RequestEvent"]
 
-SCHEMA = "tokentide.request.completed.v1"
+SCHEMA: Final = "tokentide.request.completed.v1"
 
 #: Every status counts as demand; only ``ok`` is load that was served to the end.
 STATUSES = ("ok", "error", "cancelled", "rejected", "timeout")

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import OffsetGap
+from pipeline.store.rollups import late_insert
 from pipeline.store.sql import run, texts, transaction
 from pipeline.windows.delta import applies
 from pipeline.windows.model import MEASURES, Delta, DeltaRows, HistogramRows, WindowKey
@@ -141,7 +142,8 @@ class DeltaApplier:
         return plan.result
 
     def _write(self, plan: _Plan) -> None:
-        merge_rows(self._connection, self._keys, [(d.keys, d.rows, d.histograms) for d in plan.deltas])
+        parts = [(d.keys, d.rows, d.histograms) for d in plan.deltas]
+        merge_rows(self._connection, self._keys, parts, plan.last_closed)
         self._write_dead_letters(plan.deltas)
         ledger = {source: entry for source, entry in plan.ledger.items() if any(entry)}  # heartbeats add nothing
         _merge(
@@ -213,7 +215,7 @@ class _Plan:
     ) -> None:
         self._delta_positions = delta_positions
         self._source_positions = source_positions
-        self._last_closed = last_closed
+        self.last_closed = last_closed
         self._blocked: set[int] = set()
         self.result = ApplyResult()
         self.deltas: list[Delta] = []
@@ -257,9 +259,9 @@ class _Plan:
             delta.through_offset + 1, max(times) if times else None, delta.idle
         )
         late = 0
-        if self._last_closed is not None:
+        if self.last_closed is not None:
             requests = delta.rows.measures[0]
-            late = sum(n for w, n in zip(delta.rows.window, requests, strict=True) if w < self._last_closed)
+            late = sum(n for w, n in zip(delta.rows.window, requests, strict=True) if w < self.last_closed)
         self.result.events += delta.events
         self.result.late_events += late
         entry = self.ledger.setdefault(source, [0] * len(_LEDGER))
@@ -270,9 +272,15 @@ class _Plan:
 
 
 def merge_rows(
-    connection: Any, keys: KeyTable, parts: Sequence[tuple[Sequence[WindowKey], DeltaRows, HistogramRows]]
+    connection: Any,
+    keys: KeyTable,
+    parts: Sequence[tuple[Sequence[WindowKey], DeltaRows, HistogramRows]],
+    last_closed: int | None,
 ) -> None:
-    """Add window rows and histogram counts to the file; call inside a transaction."""
+    """Add window rows and histogram counts to the file; call inside a transaction.
+
+    Rows of windows before ``last_closed`` (epoch seconds) are noted as late, too.
+    """
     windows, key_ids, measures, completed = [], [], [], []
     cells: list[NDArray[np.int64]] = []
     for part_keys, rows, histograms in parts:
@@ -300,6 +308,8 @@ def merge_rows(
         "max_completed_ms": np.concatenate(completed),
     }
     run(connection, _MERGE_WINDOWS, batch)
+    if last_closed is not None and batch["window_start"].min() < last_closed:
+        run(connection, late_insert(last_closed), batch)
     names = ("window_start", "key_id", "metric", "bucket", "n")
     run(connection, _INSERT_HISTOGRAMS, dict(zip(names, np.concatenate(cells, axis=1), strict=True)))
 

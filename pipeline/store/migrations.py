@@ -14,10 +14,11 @@ from typing import Any, NamedTuple
 import duckdb
 
 from pipeline.errors import StoreError, StoreLocked, StoreTooNew
+from pipeline.store import rollups
 from pipeline.windows.model import MEASURES
 from pipeline.windows.rollup import CLOSED_MEASURES
 
-__all__ = ["MIGRATIONS", "Migration", "connect"]
+__all__ = ["MIGRATIONS", "Migration", "connect", "connect_read_only"]
 
 
 class Migration(NamedTuple):
@@ -71,6 +72,16 @@ MIGRATIONS: tuple[Migration, ...] = (
             "CREATE TABLE snapshots (as_of BIGINT NOT NULL, body BLOB NOT NULL)",
         ),
     ),
+    Migration(
+        2,
+        "calendar",
+        (
+            # Which announced events the engine was told of, and when: what makes a restart exact.
+            "CREATE TABLE calendar_changes (as_of BIGINT NOT NULL, seq INTEGER NOT NULL, removed BOOLEAN NOT NULL, "
+            "ends_at DOUBLE NOT NULL, body VARCHAR NOT NULL)",
+        ),
+    ),
+    Migration(3, "rollups", rollups.schema()),
 )
 
 
@@ -110,10 +121,38 @@ def connect(path: Path, memory_limit: str, migrations: Sequence[Migration] = MIG
     return connection
 
 
-def _open(path: Path, memory_limit: str) -> Any:
+def connect_read_only(path: Path, memory_limit: str) -> Any:
+    """Open a store that no other process writes to, without changing it; return the DuckDB connection.
+
+    Raises:
+        StoreLocked: another process owns the file.
+        StoreTooNew: a newer version wrote it.
+        StoreError: there is no such file, it is no store of ours, an older version wrote it, or it cannot be opened.
+    """
+    if not path.is_file():
+        raise StoreError(f"there is no store {path}")
+    connection = _open(path, memory_limit, read_only=True)
+    try:
+        version = _version(connection, path)
+    except duckdb.Error as error:
+        connection.close()
+        raise StoreError(f"cannot read {path}: {error}") from error
+    except StoreError:
+        connection.close()
+        raise
+    newest = MIGRATIONS[-1].version
+    if version == newest:
+        return connection
+    connection.close()
+    if version > newest:
+        raise StoreTooNew(f"{path} has schema {version}; this version knows up to {newest}: upgrade Tokentide")
+    raise StoreError(f"{path} has schema {version}, older than {newest}: start a controller on it once")
+
+
+def _open(path: Path, memory_limit: str, read_only: bool = False) -> Any:
     config = {"memory_limit": memory_limit, "autoinstall_known_extensions": "false"}
     try:
-        return duckdb.connect(str(path), config=config)
+        return duckdb.connect(str(path), read_only=read_only, config=config)
     except duckdb.IOException as error:
         if "lock" in str(error).lower():
             raise StoreLocked(f"{path} is owned by another process: {str(error).splitlines()[0]}") from error

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from pipeline.store import rollups
 from pipeline.store.sql import dict_rows
 from pipeline.store.steps import QUANTILE_COLUMNS
 from pipeline.windows import histogram
@@ -18,11 +19,70 @@ __all__ = ["StoreReaders"]
 _LATENCY_QUANTILES = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99}
 
 
+_OF_POOL = "model = $model AND pool = $pool AND window_start"
+
+
+def _history(grain_seconds: int, closed: int) -> str:
+    """History in whole closed windows: rolled up as far as a grain allows, then as closed, late, and still open.
+
+    ``closed`` is the end of the last closed window, epoch seconds.
+    """
+    names = ", ".join(CLOSED_MEASURES)
+    sums = ", ".join(f"sum({name}) AS {name}" for name in CLOSED_MEASURES)
+    told = "completeness, gap, current_replicas, ready_replicas"
+    parts = []
+    rolled = 0
+    coarse = next((grain for grain in rollups.GRAINS_SECONDS if grain_seconds % grain == 0), None)
+    if coarse is not None:
+        rolled = closed // coarse * coarse
+        parts.append(
+            f"SELECT window_start, {names}, closed, {told} FROM {rollups.table(coarse)} "
+            f"WHERE {_OF_POOL} >= $start AND window_start < least({rolled}, $end)"
+        )
+    parts += [
+        f"SELECT window_start, {names}, 1 AS closed, {told} FROM closed_windows "
+        f"WHERE {_OF_POOL} >= greatest({rolled}, $start) AND window_start < $end",
+        f"SELECT window_start, {names}, 0, NULL, NULL, NULL, NULL FROM late_windows JOIN keys USING (key_id) "
+        f"WHERE {_OF_POOL} >= $start AND window_start < $end",
+        f"SELECT window_start, {names}, 0, NULL, NULL, NULL, NULL FROM windows JOIN keys USING (key_id) "
+        f"WHERE {_OF_POOL} >= greatest({closed}, $start) AND window_start < $end",
+    ]
+    return f"""
+        SELECT window_start // $grain * $grain AS start, start + $grain AS "end", {sums}, sum(closed)::BIGINT AS closed,
+            min(completeness) AS completeness, bool_or(gap) AS gap,
+            arg_max(current_replicas, window_start) AS current_replicas,
+            arg_max(ready_replicas, window_start) AS ready_replicas
+        FROM ({" UNION ALL ".join(parts)}) GROUP BY 1 ORDER BY 1
+    """
+
+
+def _fine_history() -> str:
+    """History in windows that closed ones cannot be added up to: base windows, and closed ones beyond them."""
+    sums = ", ".join(f"sum({name}) AS {name}" for name in CLOSED_MEASURES)
+    merged = ", ".join(f"coalesce(b.{name}, c.{name}) AS {name}" for name in CLOSED_MEASURES)
+    return f"""
+        WITH b AS (
+            SELECT window_start // $grain * $grain AS start, {sums} FROM windows JOIN keys USING (key_id)
+            WHERE {_OF_POOL} >= $start AND window_start < $end GROUP BY 1
+        ), c AS (
+            SELECT window_start // $grain * $grain AS start, {sums}, count(*) AS closed,
+                min(completeness) AS completeness, bool_or(gap) AS gap,
+                arg_max(current_replicas, window_start) AS current_replicas,
+                arg_max(ready_replicas, window_start) AS ready_replicas
+            FROM closed_windows WHERE {_OF_POOL} >= $start AND window_start < $end GROUP BY 1
+        )
+        SELECT start, start + $grain AS "end", {merged}, coalesce(closed, 0) AS closed, completeness, gap,
+            current_replicas, ready_replicas
+        FROM b FULL JOIN c USING (start) ORDER BY start
+    """
+
+
 class StoreReaders:
     """Queries over one store. Every thread reads through a cursor of its own and sees committed data only."""
 
-    def __init__(self, connection: Any) -> None:
+    def __init__(self, connection: Any, closed_grain_seconds: int) -> None:
         self._connection = connection
+        self._closed_grain = closed_grain_seconds
         self._local = threading.local()
 
     def cursor(self) -> Any:
@@ -37,62 +97,50 @@ class StoreReaders:
 
         A row has ``start`` and ``end`` (epoch seconds) and the sums of ``CLOSED_MEASURES``; and, of the closed windows
         inside it, ``closed`` (how many), the least ``completeness``, ``gap`` (any), the last ``current_replicas`` and
-        ``ready_replicas`` (None where nothing has closed). Beyond the retention of base windows the sums come from the
-        closed windows.
+        ``ready_replicas`` (None where nothing has closed). Beyond the retention of base windows, windows finer than the
+        closed ones are those.
         """
         if grain_seconds <= 0:
             raise ValueError(f"grain_seconds must be positive, not {grain_seconds}")
-        sums = ", ".join(f"sum({name}) AS {name}" for name in CLOSED_MEASURES)
-        merged = ", ".join(f"coalesce(b.{name}, c.{name}) AS {name}" for name in CLOSED_MEASURES)
-        return dict_rows(
-            self.cursor().execute(
-                f"""
-                WITH b AS (
-                    SELECT window_start // $grain * $grain AS start, {sums}
-                    FROM windows JOIN keys USING (key_id)
-                    WHERE model = $model AND pool = $pool AND window_start >= $start AND window_start < $end
-                    GROUP BY 1
-                ), c AS (
-                    SELECT window_start // $grain * $grain AS start, {sums}, count(*) AS closed,
-                        min(completeness) AS completeness, bool_or(gap) AS gap,
-                        arg_max(current_replicas, window_start) AS current_replicas,
-                        arg_max(ready_replicas, window_start) AS ready_replicas
-                    FROM closed_windows
-                    WHERE model = $model AND pool = $pool AND window_start >= $start AND window_start < $end
-                    GROUP BY 1
-                )
-                SELECT start, start + $grain AS "end", {merged}, coalesce(closed, 0) AS closed, completeness, gap,
-                    current_replicas, ready_replicas
-                FROM b FULL JOIN c USING (start) ORDER BY start
-                """,
-                {
-                    "model": model,
-                    "pool": pool,
-                    "start": int(-(-start // grain_seconds) * grain_seconds),
-                    "end": int(-(-end // grain_seconds) * grain_seconds),
-                    "grain": int(grain_seconds),
-                },
-            )
-        )
+        where = {
+            "model": model,
+            "pool": pool,
+            "start": int(-(-start // grain_seconds) * grain_seconds),
+            "end": int(-(-end // grain_seconds) * grain_seconds),
+            "grain": int(grain_seconds),
+        }
+        cursor = self.cursor()
+        cursor.execute("BEGIN")  # how far windows have closed and what they hold must be of one instant
+        try:
+            (closed,) = cursor.execute("SELECT coalesce(max(as_of), 0) FROM steps").fetchone()
+            query = _fine_history() if grain_seconds % self._closed_grain else _history(grain_seconds, int(closed))
+            return dict_rows(cursor.execute(query, where))
+        finally:
+            cursor.execute("ROLLBACK")  # nothing was changed
 
     def forecasts(self, model: str, pool: str, signal: str, issued_at: float | None = None) -> list[dict[str, Any]]:
         """Return the forecasts of one series issued at ``issued_at`` (None: the newest), by horizon.
 
         A row has ``issued_at``, ``target_at``, ``horizon_seconds`` and ``quantiles`` (a list at ``LEVELS``).
         """
-        rows = (
-            self.cursor()
-            .execute(
-                f"""
-                SELECT issued_at, horizon_seconds, {", ".join(QUANTILE_COLUMNS)} FROM forecasts
-                WHERE model = $model AND pool = $pool AND signal = $signal AND issued_at = coalesce($issued_at, (
-                    SELECT max(issued_at) FROM forecasts WHERE model = $model AND pool = $pool AND signal = $signal))
-                ORDER BY horizon_seconds
-                """,
-                {"model": model, "pool": pool, "signal": str(signal), "issued_at": issued_at},
-            )
-            .fetchall()
-        )
+        series = {"model": model, "pool": pool, "signal": str(signal)}
+        cursor = self.cursor()
+        if issued_at is None:  # the newest step nearly always, which is quick to find; else wherever it is
+            newest = "SELECT max(issued_at) FROM forecasts WHERE model = $model AND pool = $pool AND signal = $signal"
+            (step,) = cursor.execute("SELECT max(as_of) FROM steps").fetchone()
+            for since in (step, None):
+                after = "" if since is None else f" AND issued_at >= {int(since)}"
+                (issued_at,) = cursor.execute(newest + after, series).fetchone()
+                if issued_at is not None:
+                    break
+        rows = cursor.execute(
+            f"""
+            SELECT issued_at, horizon_seconds, {", ".join(QUANTILE_COLUMNS)} FROM forecasts
+            WHERE model = $model AND pool = $pool AND signal = $signal AND issued_at = $issued_at
+            ORDER BY horizon_seconds
+            """,
+            {**series, "issued_at": issued_at},
+        ).fetchall()
         return [
             {"issued_at": at, "target_at": at + horizon, "horizon_seconds": horizon, "quantiles": list(quantiles)}
             for at, horizon, *quantiles in rows

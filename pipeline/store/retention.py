@@ -1,29 +1,19 @@
-"""Keeps the file bounded: deletes what is older than its retention, compacts histograms, exports to Parquet."""
+"""Keeps the file bounded: deletes what is older than its retention, compacts histograms."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from pipeline.settings import StoreSettings
+from pipeline.store.rollups import delete_rollups
 
-__all__ = ["delete_expired", "export_parquet"]
+__all__ = ["delete_expired"]
 
 #: Rows of ``dead_letters`` that outlive ``retain``: a flood of bad records must not fill the disk.
 KEPT_DEAD_LETTERS = 100_000
 
-_EXPORTS = {
-    "windows": "SELECT * EXCLUDE (key_id) FROM keys JOIN windows USING (key_id) "
-    "ORDER BY window_start, model, pool, dims",
-    "histograms": "SELECT window_start, model, pool, dims, metric, bucket, sum(n)::BIGINT AS n "
-    "FROM histograms JOIN keys USING (key_id) GROUP BY ALL ORDER BY ALL",
-    "closed_windows": "SELECT * EXCLUDE (seq) FROM closed_windows ORDER BY as_of, seq",
-    "forecasts": "SELECT * FROM forecasts ORDER BY issued_at, model, pool, signal, horizon_seconds",
-    "recommendations": "SELECT * FROM recommendations ORDER BY issued_at, model, pool",
-    "alerts": "SELECT * FROM alerts ORDER BY raised_at, alert_id",
-    "dead_letters": "SELECT * FROM dead_letters ORDER BY topic, source_partition, source_offset",
-    "ledger": "SELECT * FROM ledger ORDER BY topic, source_partition",
-}
+#: How far back histograms are compacted; retention runs more often than this.
+COMPACTED_SECONDS = 2 * 3_600
 
 
 def delete_expired(connection: Any, now: float, settings: StoreSettings) -> None:
@@ -43,27 +33,16 @@ def delete_expired(connection: Any, now: float, settings: StoreSettings) -> None
         )
         connection.execute("DELETE FROM windows WHERE window_start < ?", base)
         connection.execute("DELETE FROM histograms WHERE window_start < ?", base)
-    _compact_histograms(connection)
+    _compact_histograms(connection, now - COMPACTED_SECONDS)
     _thin_dead_letters(connection)
     connection.execute("DELETE FROM closed_windows WHERE as_of < ?", closed)
+    delete_rollups(connection, *closed)
     connection.execute("DELETE FROM steps WHERE as_of < ? AND as_of < (SELECT max(as_of) FROM steps)", closed)
     connection.execute("DELETE FROM alerts WHERE changed_at < ?", closed)
+    # A change outlives its step until the event itself is old: the steps that are left must be able to hear of it.
+    connection.execute("DELETE FROM calendar_changes WHERE as_of < $1 AND ends_at < $1", closed)
     connection.execute("DELETE FROM forecasts WHERE issued_at < ?", forecasts)
     connection.execute("DELETE FROM recommendations WHERE issued_at < ?", forecasts)
-
-
-def export_parquet(cursor: Any, folder: Path) -> list[Path]:
-    """Write one Parquet file per table into ``folder``, each renamed into place when whole; return the paths."""
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = []
-    for name, query in _EXPORTS.items():
-        path = folder / f"{name}.parquet"
-        partial = folder / f".{name}.parquet.partial"
-        quoted = str(partial).replace("'", "''")
-        cursor.execute(f"COPY ({query}) TO '{quoted}' (FORMAT parquet, COMPRESSION zstd)")
-        partial.replace(path)
-        paths.append(path)
-    return paths
 
 
 def _thin_dead_letters(connection: Any) -> None:
@@ -77,17 +56,21 @@ def _thin_dead_letters(connection: Any) -> None:
         connection.execute(f"DELETE FROM dead_letters WHERE {expired}")
 
 
-def _compact_histograms(connection: Any) -> None:
-    """Merge the appended counts of each cell once at least half of the rows would go."""
-    (rows,) = connection.execute("SELECT count(*) FROM histograms").fetchone()
-    (cells,) = connection.execute(
-        "SELECT count(*) FROM (SELECT DISTINCT window_start, key_id, metric, bucket FROM histograms)"
+def _compact_histograms(connection: Any, since: float) -> None:
+    """Merge the appended counts of each cell from ``since`` on, once at least half of those rows would go.
+
+    Older cells were merged before; what late events append to them since is little.
+    """
+    recent = f"window_start >= {int(since)}"
+    rows, cells = connection.execute(
+        f"SELECT coalesce(sum(n), 0), count(*) FROM (SELECT count(*) AS n FROM histograms WHERE {recent} "
+        "GROUP BY window_start, key_id, metric, bucket)"
     ).fetchone()
     if rows > 2 * cells:
         connection.execute(
             "CREATE TEMP TABLE compacted AS SELECT window_start, key_id, metric, bucket, sum(n)::BIGINT AS n "
-            "FROM histograms GROUP BY ALL ORDER BY window_start"
+            f"FROM histograms WHERE {recent} GROUP BY ALL ORDER BY window_start"
         )
-        connection.execute("DELETE FROM histograms")
+        connection.execute(f"DELETE FROM histograms WHERE {recent}")
         connection.execute("INSERT INTO histograms SELECT * FROM compacted")
         connection.execute("DROP TABLE compacted")

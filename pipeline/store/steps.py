@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from itertools import groupby
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
 
 from pipeline.advise.model import Alert, StepInput, StepOutput
-from pipeline.forecast.model import Forecast
+from pipeline.forecast.calendar import parse_record, to_fields
+from pipeline.forecast.known_calendar import CalendarChange
+from pipeline.forecast.model import Forecast, SeriesKey, Signal
 from pipeline.store.sql import run, texts
 from pipeline.windows.model import ClosedWindow
 from pipeline.windows.rollup import CLOSED_MEASURES
 from sizing.model import Recommendation
 
-__all__ = ["closed_since", "latest_snapshot", "write_steps"]
+__all__ = ["closed_since", "latest_snapshot", "read_output", "write_snapshot", "write_steps"]
+
+T = TypeVar("T")
 
 QUANTILE_COLUMNS = ("q05", "q10", "q25", "q50", "q75", "q90", "q95", "q99")
 
@@ -44,12 +50,57 @@ def write_steps(connection: Any, outputs: Sequence[StepOutput], snapshot: bytes 
     _write_forecasts(connection, [f for o in outputs for f in o.forecasts])
     _write_recommendations(connection, [r for o in outputs for r in o.recommendations])
     _write_alerts(connection, [(o.as_of, a) for o in outputs for a in o.alerts])
+    _write_calendar(connection, [(o.as_of, i, c) for o in outputs for i, c in enumerate(o.calendar)])
     if snapshot is not None:
-        connection.execute("INSERT INTO snapshots VALUES (?, ?)", [outputs[-1].as_of, snapshot])
-        connection.execute(
-            "DELETE FROM snapshots WHERE as_of NOT IN (SELECT as_of FROM snapshots ORDER BY as_of DESC LIMIT ?)",
-            [_SNAPSHOTS],
-        )
+        write_snapshot(connection, outputs[-1].as_of, snapshot)
+
+
+def write_snapshot(connection: Any, as_of: int, snapshot: bytes) -> None:
+    """Keep a snapshot under the step that it was taken at, and drop the oldest ones; call inside a transaction."""
+    connection.execute("DELETE FROM snapshots WHERE as_of = ?", [as_of])
+    connection.execute("INSERT INTO snapshots VALUES (?, ?)", [as_of, snapshot])
+    connection.execute(
+        "DELETE FROM snapshots WHERE as_of NOT IN (SELECT as_of FROM snapshots ORDER BY as_of DESC LIMIT ?)",
+        [_SNAPSHOTS],
+    )
+
+
+def read_output(cursor: Any, as_of: int) -> StepOutput:
+    """Return what the step of ``as_of`` said, less its scores and errors, with every alert that still lasts.
+
+    What an older version wrote in another shape is left out.
+    """
+    fields = ", ".join(_CLOSED_FIELDS)
+    windows = cursor.execute(f"SELECT {fields} FROM closed_windows WHERE as_of = ? ORDER BY seq", [as_of]).fetchall()
+    forecasts = cursor.execute(
+        f"SELECT model, pool, signal, issued_at, horizon_seconds, {', '.join(QUANTILE_COLUMNS)} FROM forecasts "
+        "WHERE issued_at = ? ORDER BY model, pool, signal, horizon_seconds",
+        [as_of],
+    ).fetchall()
+    advice = cursor.execute(
+        "SELECT body FROM recommendations WHERE issued_at = ? ORDER BY model, pool", [as_of]
+    ).fetchall()
+    alerts = cursor.execute(
+        "SELECT body FROM alerts WHERE changed_at = ? OR body LIKE ? ORDER BY raised_at, alert_id",
+        [as_of, '%"ended_at":null%'],
+    ).fetchall()
+    return StepOutput(
+        as_of=as_of,
+        windows=tuple(_closed_window(row) for row in windows),
+        forecasts=tuple(
+            Forecast(SeriesKey(model, pool, Signal(signal)), issued_at, horizon, tuple(quantiles))
+            for model, pool, signal, issued_at, horizon, *quantiles in forecasts
+            if signal in set(Signal)
+        ),
+        recommendations=tuple(_decoded(advice, Recommendation)),
+        alerts=tuple(_decoded(alerts, Alert)),
+    )
+
+
+def _decoded(bodies: Sequence[tuple[str]], kind: type[T]) -> Iterator[T]:
+    for (body,) in bodies:
+        with suppress(msgspec.ValidationError):
+            yield msgspec.json.decode(body, type=kind)
 
 
 def latest_snapshot(cursor: Any) -> tuple[int, bytes] | None:
@@ -59,7 +110,11 @@ def latest_snapshot(cursor: Any) -> tuple[int, bytes] | None:
 
 
 def closed_since(cursor: Any, as_of: int, chunk_rows: int = 10_000) -> Iterator[StepInput]:
-    """Yield the steps after ``as_of`` in order, each with its windows in the order in which they were recorded."""
+    """Yield the steps after ``as_of`` in order, each with its windows in the order in which they were recorded.
+
+    Changes of the calendar come with the step that they were recorded with, or with the first one where that is gone.
+    """
+    changes = _calendar_since(cursor, as_of)
     fields = ", ".join(f"w.{name}" for name in _CLOSED_FIELDS)
     cursor.execute(
         f"SELECT s.as_of, {fields} FROM steps s LEFT JOIN closed_windows w ON w.as_of = s.as_of "
@@ -69,7 +124,33 @@ def closed_since(cursor: Any, as_of: int, chunk_rows: int = 10_000) -> Iterator[
     rows = iter(lambda: cursor.fetchmany(chunk_rows), [])
     for step, group in groupby((row for chunk in rows for row in chunk), key=lambda row: row[0]):
         windows = tuple(_closed_window(row[1:]) for row in group if row[1] is not None)
-        yield StepInput(as_of=int(step), windows=windows)
+        due = []
+        while changes and changes[0][0] <= step:
+            due.append(changes.popleft()[1])
+        yield StepInput(as_of=int(step), windows=windows, calendar=tuple(due))
+
+
+def _calendar_since(cursor: Any, as_of: int) -> deque[tuple[int, CalendarChange]]:
+    rows = cursor.execute(
+        "SELECT as_of, removed, body FROM calendar_changes WHERE as_of > ? ORDER BY as_of, seq", [as_of]
+    ).fetchall()
+    return deque(
+        (int(at), CalendarChange(parse_record(msgspec.json.decode(body)), removed)) for at, removed, body in rows
+    )
+
+
+def _write_calendar(connection: Any, numbered: Sequence[tuple[int, int, CalendarChange]]) -> None:
+    if not numbered:
+        return
+    changes = [change for _, _, change in numbered]
+    batch: dict[str, Any] = {
+        "as_of": np.array([as_of for as_of, _, _ in numbered], np.int64),
+        "seq": np.array([seq for _, seq, _ in numbered], np.int64),
+        "removed": np.array([change.removed for change in changes], np.bool_),
+        "ends_at": np.array([change.record.ends_at for change in changes], np.float64),
+        "body": texts([msgspec.json.encode(to_fields(change.record)).decode() for change in changes]),
+    }
+    run(connection, f"INSERT INTO calendar_changes SELECT {', '.join(batch)} FROM batch", batch)
 
 
 def _closed_window(row: tuple[Any, ...]) -> ClosedWindow:

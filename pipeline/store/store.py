@@ -6,8 +6,8 @@ usually in one writer thread. Everything else may be called from any thread at a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,8 +19,10 @@ from pipeline.errors import StoreError
 from pipeline.settings import StoreSettings, WindowSettings
 from pipeline.store import retention, steps
 from pipeline.store.apply import ApplyResult, DeltaApplier, KeyTable, SourcePosition, merge_rows
+from pipeline.store.export import Exported, export_parquet
 from pipeline.store.migrations import connect
 from pipeline.store.readers import StoreReaders
+from pipeline.store.rollups import roll_up
 from pipeline.store.sql import transaction
 from pipeline.windows.fold import take_rows
 from pipeline.windows.model import ClosedWindow, Delta, DeltaRows, HistogramRows, WindowKey
@@ -36,7 +38,7 @@ class Store(StoreReaders):
     """One DuckDB file; see the module for who may call what. Open it with ``Store.open``."""
 
     def __init__(self, connection: Any, settings: StoreSettings, windows: WindowSettings) -> None:
-        super().__init__(connection)
+        super().__init__(connection, windows.grain_seconds)
         self._settings = settings
         self._windows = windows
         self._keys = KeyTable(connection, windows.max_pools)
@@ -138,11 +140,28 @@ class Store(StoreReaders):
             last = output.as_of
         with transaction(self._connection):
             steps.write_steps(self._connection, outputs, snapshot)
+            roll_up(self._connection, self._last_closed, outputs[-1].as_of)
         self._last_closed = last
 
     def latest_snapshot(self) -> tuple[int, bytes] | None:
         """Return (as_of, bytes) of the newest snapshot of the engine."""
         return steps.latest_snapshot(self.cursor())
+
+    def save_snapshot(self, as_of: int, snapshot: bytes) -> None:
+        """Keep the engine's state after the step of ``as_of``, so that a restart has nothing to step again.
+
+        Raises:
+            StoreError: DuckDB refused; nothing has changed.
+        """
+        with transaction(self._connection):
+            steps.write_snapshot(self._connection, as_of, snapshot)
+
+    def last_output(self) -> StepOutput | None:
+        """Return what the newest step said as far as it is kept: all but scores and errors (None: no step yet).
+
+        Alerts are those that changed in it and all that still last.
+        """
+        return None if self._last_closed is None else steps.read_output(self.cursor(), self._last_closed)
 
     def closed_since(self, as_of: int) -> Iterator[StepInput]:
         """Yield the steps after ``as_of``, in order: what the engine has to see again after ``latest_snapshot``."""
@@ -177,9 +196,15 @@ class Store(StoreReaders):
         with suppress(duckdb.Error):  # a reader is busy; DuckDB checkpoints by itself later
             self._connection.execute("CHECKPOINT")
 
-    def export_parquet(self, folder: Path) -> list[Path]:
-        """Write every table as ``folder/TABLE.parquet``; return the paths."""
-        return retention.export_parquet(self.cursor(), folder)
+    def export_parquet(self, folder: Path, tables: Collection[str] = ()) -> list[Exported]:
+        """Write tables (none named: all) as partitioned Parquet; see ``pipeline.store.export``. Any thread may.
+
+        Raises:
+            StoreError: DuckDB refused, or the folder cannot be written.
+            InputError: there is no such table.
+        """
+        with closing(self._connection.cursor()) as cursor:
+            return export_parquet(cursor, folder, self._settings, self._settings.path.stem, tables)
 
     def _insert_missing(self, keys: Sequence[WindowKey], rows: DeltaRows, histograms: HistogramRows) -> int:
         key_ids = self._keys.ids(keys)[np.array(rows.key, np.int64)]
@@ -191,7 +216,7 @@ class Store(StoreReaders):
         )
         missing = [i for i, cell in enumerate(zip(rows.window, key_ids.tolist(), strict=True)) if cell not in stored]
         part = take_rows(rows, histograms, missing)
-        merge_rows(self._connection, self._keys, [(keys, *part)])
+        merge_rows(self._connection, self._keys, [(keys, *part)], self._last_closed)
         added = sum(part[0].measures[0])
         self._connection.execute(
             "INSERT INTO ledger SELECT $topic, 0, 0, 0, 0, 0, 0, 0 WHERE NOT EXISTS (FROM ledger WHERE topic = $topic)",

@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from faust.types import TP
@@ -23,33 +24,39 @@ from pipeline.events.check import EventLimits
 from pipeline.settings import Settings
 from pipeline.stream.app import PipelineApp, instance_id, kafka_app, new_producer
 from pipeline.stream.batch import RecordBatch, batch_topic
+from pipeline.stream.cutting import cut
 from pipeline.stream.dead_letters import send_dead_letters
-from pipeline.stream.delta_log import DeltaLog
+from pipeline.stream.delta_log import DeltaLog, DeltaTooLarge
 from pipeline.stream.reader import log_bounds, partition_reader
 from pipeline.stream.stats import StreamStats
 from pipeline.stream.watchdog import Watchdog, guard, stall_seconds
 from pipeline.windows.aggregate import PartitionAggregator
 from pipeline.windows.model import Delta
+from pipeline.windows.sharding import ShardChains
 
 __all__ = ["Aggregator", "aggregator_app"]
 
 _log = logging.getLogger(__name__)
 
 STATS_SECONDS = 10.0
+#: Batches whose deltas may be on their way to the broker while the next one is folded.
+IN_FLIGHT = 4
 
 
 @dataclass(slots=True)
 class _Partition:
     """What is known of one owned partition. ``position``: next source offset that counts. ``read``: next one expected
-    from the consumer (below ``position`` while the dedupe memory is refilled). ``base``: newest delta.
+    from the consumer (below ``position`` while the dedupe memory is refilled). ``chains``: what the logs of deltas
+    cover. ``most_records``: no delta may hold more, because larger ones were refused (None: none was).
     """
 
     epoch: int
     position: int
     read: int
-    base: int
+    chains: ShardChains
     folder: PartitionAggregator
     lost: int = 0
+    most_records: int | None = None
     written_at: float = 0.0  # monotonic seconds; 0: nothing yet, so that the first heartbeat comes at once
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -60,6 +67,7 @@ class Aggregator:
     def __init__(self, settings: Settings, clock: Clock, consumer: Callable[[], Any]) -> None:
         self._settings = settings
         self._clock = clock
+        self._latest = clock.now()
         stream = settings.stream
         self._limits = EventLimits(stream.max_event_bytes, stream.max_age_seconds, stream.max_ahead_seconds)
         self._producer_id = instance_id(settings)
@@ -67,6 +75,8 @@ class Aggregator:
         self._get_consumer = consumer
         self._producer: Any = None
         self._deltas: DeltaLog | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._room = asyncio.Semaphore(IN_FLIGHT)
         self.stats = StreamStats()
 
     async def start(self) -> None:
@@ -78,10 +88,12 @@ class Aggregator:
         kafka = self._settings.kafka
         self._producer = new_producer(self._settings, "aggregate")
         await self._producer.start()
-        self._deltas = DeltaLog(kafka.bootstrap, kafka.deltas_topic, self._producer)
+        self._deltas = DeltaLog(kafka.bootstrap, kafka.deltas_topics(), self._producer)
 
     async def stop(self) -> None:
         """Write out what is pending and disconnect."""
+        if self._tasks:
+            await asyncio.wait(self._tasks)
         if self._producer is not None:
             await self._producer.stop()
 
@@ -109,15 +121,15 @@ class Aggregator:
         stream = self._settings.stream
         async with partition_reader(self._settings.kafka.bootstrap, tp.topic, tp.partition) as (reader, source):
             begin, end = await log_bounds(reader, source)
-        state = await self._deltas.state(tp.partition)
-        position = begin if state.position is None else state.position
-        if position > end:
+        chains = await self._deltas.chains(tp.partition, begin)
+        position = chains.position
+        if chains.reached > end:
             raise TokentideError(
-                f"{tp.topic}[{tp.partition}] ends at offset {end}, but deltas cover it up to {position}: the topic was "
-                "recreated; recreate the deltas topic and the store as well"
+                f"{tp.topic}[{tp.partition}] ends at offset {end}, but deltas cover it up to {chains.reached}: the "
+                "topic was recreated; recreate the deltas topic and the store as well"
             )
         read = max(begin, position - stream.dedupe_horizon_records)
-        partition = _Partition(epoch, position, read, state.last_offset, self._new_folder(tp))
+        partition = _Partition(epoch, position, read, chains, self._new_folder(tp))
         if begin > position:
             self._note_loss(tp, partition, position, begin)
         _log.info(
@@ -141,6 +153,29 @@ class Aggregator:
         partition.lost += end - start
         partition.position = end
 
+    async def begin(
+        self, batch: RecordBatch, done: Callable[[], Awaitable[Any]], failed: Callable[[BaseException], Awaitable[Any]]
+    ) -> None:
+        """Start to ``take`` a batch and return when there is room for the next; then ``done`` or ``failed`` is awaited.
+
+        While the broker takes the delta of one partition the batch of another is folded. Batches of one partition stay
+        in order: tasks start in the order in which they were made, and the partition's lock is fair.
+        """
+        await self._room.acquire()
+
+        async def finish() -> None:
+            try:
+                await self.take(batch)
+                await done()
+            except Exception as error:
+                await failed(error)
+            finally:
+                self._room.release()
+
+        task = asyncio.create_task(finish())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
     async def take(self, batch: RecordBatch) -> None:
         """Fold one batch and see its delta into the log; returns when the batch may be acknowledged.
 
@@ -148,10 +183,16 @@ class Aggregator:
             ServerUnavailable: the broker refused the delta or a dead letter; the process should restart.
         """
         partition = self._partitions.get(batch.tp)
-        if partition is None or partition.epoch != batch.epoch:
-            return  # read before the last seek: it is read again
+        if partition is None:
+            return
         async with partition.lock:
-            await self._fold(batch, partition)
+            if self._partitions.get(batch.tp) is not partition or partition.epoch != batch.epoch:
+                return  # read before the last seek: it is read again
+            for whole in cut(batch, partition.chains.cuts):
+                for part in whole.split(partition.most_records) if partition.most_records else [whole]:
+                    await self._fold(part, partition)
+                    if partition.epoch != batch.epoch:
+                        return  # realigned: the rest is read again
 
     async def _fold(self, batch: RecordBatch, partition: _Partition) -> None:
         if batch.first_offset < partition.read:
@@ -166,7 +207,7 @@ class Aggregator:
             batch.timestamps,
             batch.first_offset,
             batch.next_offset,
-            self._clock.now(),
+            self._now(),
             emit_from=partition.position,
             lost=partition.lost,
         )
@@ -184,25 +225,34 @@ class Aggregator:
         await self._write(batch.tp, partition, delta)
         self.stats.count(delta)
 
+    def _now(self) -> float:
+        """The clock, never set back: events would seem to come from the future and be refused."""
+        self._latest = max(self._latest, self._clock.now())
+        return self._latest
+
     async def _write(self, tp: TP, partition: _Partition, delta: Delta) -> None:
         """Append a delta; when somebody else wrote meanwhile, go on from where the log says."""
         assert self._deltas is not None
-        delta.base_delta_offset = partition.base
-        offset = await self._deltas.append(delta)
-        reached = await self._deltas.settle(delta, offset)
-        partition.base = offset
+        try:
+            await self._deltas.append(delta, partition.chains)
+        except DeltaTooLarge as error:
+            if delta.records < 2:
+                raise
+            partition.most_records = delta.records // 2
+            _log.warning("%s; from now on at most %d records go into one", error, partition.most_records)
         partition.lost = 0
         partition.position = delta.through_offset + 1
         partition.written_at = time.monotonic()
-        if reached == partition.position:
-            return
+        if partition.chains.position != partition.position:
+            await self._realign(tp, partition)
+
+    async def _realign(self, tp: TP, partition: _Partition) -> None:
+        """Go on from where the logs say: somebody else wrote meanwhile, or a delta did not fit."""
         self.stats.realigned += 1
-        partition.position = reached
+        reached = partition.position = partition.chains.position
         begin = (await self._consumer.earliest_offsets(tp))[tp]
         partition.read = max(begin, reached - self._settings.stream.dedupe_horizon_records)
-        _log.warning(
-            "%s[%d]: somebody else wrote deltas; events count from offset %d now", tp.topic, tp.partition, reached
-        )
+        _log.warning("%s[%d]: realigned; events count from offset %d now", tp.topic, tp.partition, reached)
         partition.folder = self._new_folder(tp)
         if begin > reached:
             self._note_loss(tp, partition, reached, begin)
@@ -255,8 +305,10 @@ def aggregator_app(settings: Settings, clock: Clock) -> PipelineApp:
 
     @app.agent(topic, name="aggregate", concurrency=1)  # type: ignore[untyped-decorator]
     async def aggregate(stream: Any) -> None:
-        async for batch in stream:
-            await aggregator.take(batch)
+        by_hand = stream.noack()
+        async for event in by_hand.events():
+            # An error ends the process: the records that caused it are not acknowledged and are read again.
+            await aggregator.begin(event.value, partial(by_hand.ack, event), app.crash)
 
     @app.on_partitions_revoked.connect  # type: ignore[untyped-decorator]
     async def forget(_app: Any, revoked: set[TP], **_: Any) -> None:

@@ -21,19 +21,23 @@ class RecordBatch:
     ``offsets`` ascend but may have holes (compaction, transaction markers, aborted transactions), and a batch may hold
     no record at all; continuity is therefore judged by ``first_offset`` and ``next_offset``, never by the length.
     ``timestamps`` are epoch milliseconds as the log has them. ``headers`` is sparse: index in the batch → headers.
-    ``epoch`` numbers the seek after which the batch was read: after another seek it is out of date and must be dropped.
+    ``offsets``, ``keys`` and ``headers`` are made when first asked for: most batches are used for their values only.
+    ``value_bytes`` is the size of all values together. ``epoch`` numbers the seek after which the batch was read: after
+    another seek it is out of date and must be dropped.
     """
 
     __slots__ = (
+        "_headers",
+        "_keys",
+        "_offsets",
+        "_rows",
         "epoch",
         "first_offset",
         "generation_id",
-        "headers",
-        "keys",
         "next_offset",
-        "offsets",
         "timestamps",
         "tp",
+        "value_bytes",
         "values",
     )
 
@@ -41,13 +45,15 @@ class RecordBatch:
         self.tp = tp
         self.first_offset = first_offset
         self.next_offset = first_offset
-        self.offsets: list[int] = []
         self.timestamps: list[int] = []
-        self.keys: list[bytes | None] = []
         self.values: list[bytes | None] = []
-        self.headers: dict[int, Headers] = {}
+        self.value_bytes = 0
         self.generation_id: int | None = None
         self.epoch = 0
+        self._rows: list[Any] = []
+        self._offsets: Sequence[int] | None = None
+        self._keys: list[bytes | None] | None = None
+        self._headers: dict[int, Headers] | None = None
 
     def __len__(self) -> int:
         return len(self.values)
@@ -71,37 +77,91 @@ class RecordBatch:
         """Last offset covered; what Faust acknowledges."""
         return self.next_offset - 1
 
+    @property
+    def offsets(self) -> Sequence[int]:
+        """Offsets of the records: a ``range`` where they have no holes, else a list."""
+        if self._offsets is None:
+            rows = self._rows
+            if rows and rows[-1].offset - rows[0].offset == len(rows) - 1:
+                self._offsets = range(rows[0].offset, rows[0].offset + len(rows))
+            else:
+                self._offsets = [row.offset for row in rows]
+        return self._offsets
+
+    @offsets.setter
+    def offsets(self, offsets: Sequence[int]) -> None:
+        self._offsets = offsets
+
+    @property
+    def keys(self) -> list[bytes | None]:
+        """Keys of the records."""
+        if self._keys is None:
+            self._keys = [row.key for row in self._rows]
+        return self._keys
+
+    @keys.setter
+    def keys(self, keys: list[bytes | None]) -> None:
+        self._keys = keys
+
+    @property
+    def headers(self) -> dict[int, Headers]:
+        """Headers of the records that have any, by their index."""
+        if self._headers is None:
+            self._headers = {index: row.headers for index, row in enumerate(self._rows) if row.headers}
+        return self._headers
+
+    @headers.setter
+    def headers(self, headers: dict[int, Headers]) -> None:
+        self._headers = headers
+
     def extend(self, records: Iterable[Any]) -> None:
         """Append records: objects with ``offset``, ``timestamp``, ``key``, ``value`` and ``headers``."""
-        rows = list(records)
-        base = len(self.offsets)
-        self.offsets += [row.offset for row in rows]
+        rows = records if isinstance(records, list) else list(records)
+        values = [row.value for row in rows]
+        self._rows += rows
+        self.values += values
         self.timestamps += [row.timestamp for row in rows]
-        self.keys += [row.key for row in rows]
-        self.values += [row.value for row in rows]
-        for index, row in enumerate(rows, base):
-            if row.headers:
-                self.headers[index] = row.headers
+        self.value_bytes += sum(map(len, filter(None, values)))
+        self._offsets = self._keys = self._headers = None
 
-    def split(self, max_records: int) -> list[RecordBatch]:
-        """Cut into equal batches that together cover the same offsets, when it is much longer than ``max_records``.
+    def split(self, max_records: int, max_bytes: int | None = None) -> list[RecordBatch]:
+        """Cut into batches of at most ``max_bytes`` of values (or of one record) that together cover the same offsets;
+        those of more than ``max_records`` are cut into equal ones.
 
-        Up to a quarter more is let pass: batches end with a wire batch, and tiny remainders would cost a delta each.
+        Up to a quarter more records are let pass: batches end with a wire batch, and tiny remainders would cost a delta
+        each.
         """
-        if len(self) <= max_records + max_records // 4:
+        cuts = [0]
+        if max_bytes is not None and self.value_bytes > max_bytes:
+            held = 0
+            for i, value in enumerate(self.values):
+                size = len(value or b"")
+                if held and held + size > max_bytes:
+                    cuts.append(i)
+                    held = 0
+                held += size
+        cuts.append(len(self))
+        if len(cuts) == 2 and len(self) <= max_records + max_records // 4:
             return [self]
-        count = -(-len(self) // max_records)
-        cuts = [len(self) * i // count for i in range(count + 1)]
-        parts = []
+        finer = []
         for start, stop in pairwise(cuts):
-            part = RecordBatch(self.tp, self.first_offset if start == 0 else self.offsets[start])
-            part.next_offset = self.next_offset if stop == len(self) else self.offsets[stop]
-            for column in ("offsets", "timestamps", "keys", "values"):
-                setattr(part, column, getattr(self, column)[start:stop])
-            part.headers = {index - start: value for index, value in self.headers.items() if start <= index < stop}
-            part.generation_id, part.epoch = self.generation_id, self.epoch
-            parts.append(part)
-        return parts
+            count = -(-(stop - start) // max_records) if stop - start > max_records + max_records // 4 else 1
+            finer += [start + (stop - start) * i // count for i in range(count)]
+        return [self._part(start, stop) for start, stop in pairwise([*finer, len(self)])]
+
+    def _part(self, start: int, stop: int) -> RecordBatch:
+        part = RecordBatch(self.tp, self.first_offset if start == 0 else self.offsets[start])
+        part.next_offset = self.next_offset if stop == len(self) else self.offsets[stop]
+        part.generation_id, part.epoch = self.generation_id, self.epoch
+        part.values, part.timestamps = self.values[start:stop], self.timestamps[start:stop]
+        part.value_bytes = sum(map(len, filter(None, part.values)))
+        part._rows = self._rows[start:stop]
+        part.offsets = self.offsets[start:stop]
+        if self._keys is not None:
+            part.keys = self._keys[start:stop]
+        if self._headers is not None:
+            part.headers = {i - start: headers for i, headers in self._headers.items() if start <= i < stop}
+        return part
 
 
 class BatchSchema(faust.Schema):  # type: ignore[misc]
@@ -120,7 +180,7 @@ def batch_topic(app: Any, name: str, *, queued_batches: int) -> Any:
     """Declare a topic whose agent receives ``RecordBatch``.
 
     At most ``queued_batches`` wait for the agent before the partitions are paused, so memory is bounded by
-    ``queued_batches`` times the size of a fetch.
+    ``queued_batches`` times ``Transport.max_batch_bytes``, plus one fetch of each partition that aiokafka holds ready.
     """
     app.transport.batch_topics.add(name)
     topic = app.topic(name, schema=BatchSchema())

@@ -13,6 +13,7 @@ from pipeline.advise.model import StepInput, StepOutput
 from pipeline.errors import CodecError
 from pipeline.settings import Settings
 from pipeline.store.store import Store
+from pipeline.stream.calendar import CalendarBook
 from pipeline.stream.replicas import ReplicaBook
 from pipeline.windows.completeness import completeness
 from pipeline.windows.model import ClosedWindow, PoolKey
@@ -28,11 +29,19 @@ _LATENCY_REFRESH_SECONDS = 600
 class WindowCloser:
     """Turns the store's open windows into steps, one window end at a time."""
 
-    def __init__(self, settings: Settings, store: Store, advisor: Advisor, replicas: ReplicaBook) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        advisor: Advisor,
+        replicas: ReplicaBook,
+        calendar: CalendarBook | None = None,
+    ) -> None:
         self._settings = settings
         self._store = store
         self._advisor = advisor
         self._replicas = replicas
+        self._calendar = calendar or CalendarBook()
         self._latency: dict[tuple[str, str], dict[int, int]] = {}
         self._latency_at: int | None = None
         self._snapshot: bytes | None = None
@@ -41,7 +50,8 @@ class WindowCloser:
     def restore(self) -> StepOutput | None:
         """Bring the engine to where the store is; returns the last step said again (None: there was none).
 
-        It continues from the newest snapshot, or from the first closed window when the snapshot cannot be used.
+        It continues from the newest snapshot, or from the first closed window when the snapshot cannot be used. After
+        an orderly end there is nothing to step again, and the last step is said as the store has it.
         """
         blob = self._store.latest_snapshot()
         if blob is not None:
@@ -51,7 +61,16 @@ class WindowCloser:
         output = None
         for inputs in self._store.closed_since(-1 if self._advisor.as_of is None else self._advisor.as_of):
             output = self._advisor.step(inputs)
-        return output
+        return output or self._store.last_output()
+
+    def save(self) -> None:
+        """Keep the engine's state as it is now, at an orderly end: the next start has no step to do again.
+
+        Raises:
+            StoreError: it cannot be written; the next start continues from an older snapshot.
+        """
+        if self._advisor.as_of is not None and self._advisor.as_of == self._store.last_closed():
+            self._store.save_snapshot(self._advisor.as_of, self._advisor.snapshot())
 
     def close_next(self, reached: float | None) -> StepOutput | None:
         """Close the first open window if event time has passed it by the allowed lateness; None: not yet.
@@ -72,7 +91,8 @@ class WindowCloser:
         snapshot = None
         if self._steps % self._settings.store.snapshot_every_steps == 0 and self._advisor.as_of is not None:
             snapshot = self._advisor.snapshot()
-        output = self._advisor.step(StepInput(end, tuple(self._windows(start, end, reached))))
+        changes = self._calendar.changes(self._advisor.calendar, end)
+        output = self._advisor.step(StepInput(end, tuple(self._windows(start, end, reached)), changes))
         self._store.record_step(output, snapshot)
         self._steps += 1
         return output

@@ -152,6 +152,14 @@ class BatchConsumer(_driver.Consumer):  # type: ignore[misc]
             for task in own:
                 task.cancel()
 
+    def highwater(self, tp: TP) -> int | None:
+        """The end of a partition as fetched last; None: nothing yet, or a rebalance has just taken it away."""
+        try:
+            end: int | None = super().highwater(tp)
+        except AssertionError:  # how aiokafka says that a partition is not assigned
+            return None
+        return end
+
     def on_buffer_drop(self, tp: TP) -> None:
         """Note that an agent has room again."""
         super().on_buffer_drop(tp)

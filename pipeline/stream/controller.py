@@ -19,7 +19,7 @@ from faust.types import TP
 from pipeline.advise.engine import Advisor
 from pipeline.advise.model import StepOutput
 from pipeline.clock import Clock
-from pipeline.errors import CodecError, TokentideError
+from pipeline.errors import CodecError, StoreError, TokentideError
 from pipeline.publish.api import create_app
 from pipeline.publish.state import LiveState
 from pipeline.settings import Settings
@@ -27,10 +27,11 @@ from pipeline.store.apply import ApplyResult
 from pipeline.store.store import Store
 from pipeline.stream.app import PipelineApp, kafka_app
 from pipeline.stream.batch import RecordBatch, batch_topic
+from pipeline.stream.calendar import CalendarBook, CalendarReader
 from pipeline.stream.closing import WindowCloser
 from pipeline.stream.health import HealthBoard
 from pipeline.stream.http import HttpServer
-from pipeline.stream.progress import EventTime
+from pipeline.stream.progress import EventTime, even_seconds
 from pipeline.stream.reader import log_bounds, partition_reader
 from pipeline.stream.replicas import ReplicaBook, ReplicaReader
 from pipeline.stream.results import ResultPublisher
@@ -47,6 +48,8 @@ _log = logging.getLogger(__name__)
 TICK_SECONDS = 0.5
 HEALTH_SECONDS = 2.0
 RETAIN_SECONDS = 3600.0
+#: A partition that was not heard of for so many heartbeats could not deliver: the broker stood still.
+BREAK_HEARTBEATS = 10
 #: Windows closed in a row before new deltas get a turn: a long silence must not stop the flow.
 MAX_STEPS_IN_A_ROW = 60
 
@@ -72,11 +75,21 @@ class Controller:
         self._results = results
         self._get_consumer = consumer
         self.replicas = ReplicaBook()
-        self._closer = WindowCloser(settings, store, advisor, self.replicas)
+        self.calendar = CalendarBook()
+        self._closer = WindowCloser(settings, store, advisor, self.replicas, self.calendar)
         topic = settings.kafka.requests_topic
         stored = {p: position for (name, p), position in store.source_positions().items() if name == topic}
         self._partitions = partitions
-        self._event_time = EventTime(clock, partitions, settings.advise.gap_accept_seconds, stored)
+        speed = 1.0 if settings.clock.origin is None else settings.clock.speed
+        self._event_time = EventTime(
+            clock,
+            partitions,
+            settings.advise.gap_accept_seconds,
+            stored,
+            even=lambda: even_seconds() * speed,
+            break_seconds=BREAK_HEARTBEATS * settings.stream.heartbeat_seconds * speed,
+            settle_seconds=settings.windows.allowed_lateness_seconds,
+        )
         self.health = HealthBoard(settings, clock, store)
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="tokentide-writer")
         self._epochs: dict[TP, int] = {}
@@ -90,16 +103,24 @@ class Controller:
             await self._tell(output)
 
     async def stop(self) -> None:
-        """Let the writer finish."""
+        """Let the writer finish, and keep the engine's state."""
         async with self._turn:
+            try:
+                await self._write(self._closer.save)
+            except StoreError as error:
+                _log.error("no snapshot at the end: %s", error)
             await asyncio.get_running_loop().run_in_executor(None, self._writer.shutdown)
 
     async def start_partitions(self, epochs: Mapping[TP, int]) -> dict[TP, int]:
         """The position source: where the store has got to in each delta partition.
 
         Raises:
-            TokentideError: the deltas topic ends before the stored position; it was recreated.
+            TokentideError: the deltas topic ends before the stored position (it was recreated), or has more partitions
+                than when this process started.
         """
+        beyond = [tp for tp in epochs if tp.partition >= self._partitions]
+        if beyond:
+            raise TokentideError(f"{beyond[0].topic} has grown beyond {self._partitions} partitions: starting again")
         self._epochs = dict(epochs)
         starts = {}
         for tp in epochs:
@@ -208,6 +229,18 @@ class Controller:
         if reached is not None:
             await self._write(self._store.retain, reached)
 
+    async def export(self) -> None:
+        """Write the history as Parquet, beside the writer; what cannot be written is logged and tried again later."""
+        folder = self._settings.store.export_folder
+        if folder is None:
+            return
+        try:
+            files = await asyncio.get_running_loop().run_in_executor(None, self._store.export_parquet, folder)
+        except StoreError as error:
+            _log.error("%s", error)
+            return
+        _log.info("exported %d files with %d rows to %s", len(files), sum(file.rows for file in files), folder)
+
     def forget(self, revoked: set[TP]) -> None:
         """Stop applying partitions that were taken away."""
         for tp in revoked:
@@ -238,7 +271,8 @@ def controller_app(
         settings, clock, store, advisor, live, results, partitions, lambda: app.consumer
     )
     app.http = HttpServer(create_app(live, store, settings.publish, clock), settings.publish)
-    app.resources += [app.http, results, ReplicaReader(settings, controller.replicas), controller]
+    app.resources += [app.http, results, ReplicaReader(settings, controller.replicas)]
+    app.resources += [CalendarReader(settings, controller.calendar), controller]
     app.transport.position_source = controller.start_partitions
     topic = batch_topic(app, settings.kafka.deltas_topic, queued_batches=settings.stream.queued_batches)
 
@@ -276,5 +310,11 @@ def controller_app(
         while not app.should_stop:
             await app.sleep(RETAIN_SECONDS)
             await controller.retain()
+
+    @app.task  # type: ignore[untyped-decorator]
+    async def export() -> None:
+        while settings.store.export_folder is not None and not app.should_stop:
+            await app.sleep(settings.store.export_every_seconds)
+            await controller.export()
 
     return app

@@ -1,11 +1,15 @@
-"""The topic of deltas as a log: append to it, and learn from its tail how far a source partition is covered.
+"""The topics of deltas as logs, one for each shard: append to them, and learn from their tails how far a source
+partition is covered.
 
-The log is the only memory that aggregators share. The rule by which it is read is ``pipeline.windows.delta.applies``;
-docs/adr/0001 says why it makes every kill, rebalance and repeated delta harmless.
+The logs are the only memory that aggregators share. The rule by which each is read is
+``pipeline.windows.delta.applies``; docs/adr/0001 says why it makes every kill, rebalance and repeated delta harmless,
+docs/adr/0003 why shards change nothing.
 """
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,11 +18,15 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
 from pipeline.errors import CodecError, ServerUnavailable
 from pipeline.stream.reader import log_bounds, partition_reader, read_records
-from pipeline.stream.topics import DELTA_BYTES
 from pipeline.windows.delta import applies, covered_position, decode, encode, first_needed
 from pipeline.windows.model import Delta
+from pipeline.windows.sharding import Chain, ShardChains
 
-__all__ = ["DeltaLog", "LogState"]
+__all__ = ["DeltaLog", "DeltaTooLarge", "LogState"]
+
+
+class DeltaTooLarge(ServerUnavailable):
+    """The topic refuses a delta of this size; one of fewer records may fit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,44 +39,59 @@ class LogState:
 
 
 class DeltaLog:
-    """Appends and reads the deltas topic; one per aggregator process."""
+    """Appends to and reads the deltas topics, one for each shard; one per aggregator process."""
 
-    def __init__(self, bootstrap: str, topic: str, producer: AIOKafkaProducer) -> None:
+    def __init__(self, bootstrap: str, topics: Sequence[str], producer: AIOKafkaProducer) -> None:
         self._bootstrap = bootstrap
-        self._topic = topic
+        self._topics = tuple(topics)
         self._producer = producer
 
-    async def append(self, delta: Delta) -> int:
-        """Append one delta to the partition of its source and return its offset once all replicas have it.
-
-        Raises:
-            ServerUnavailable: the broker refused it or did not answer; it may or may not be in the log.
-        """
-        try:
-            written = await self._producer.send_and_wait(self._topic, encode(delta), partition=delta.partition)
-        except MessageSizeTooLargeError as error:
-            raise ServerUnavailable(
-                f"{self._topic} refuses a delta as too large: set its max.message.bytes to {DELTA_BYTES}, "
-                "or lower stream.max_batch_records"
-            ) from error
-        except KafkaError as error:
-            raise ServerUnavailable(f"{self._topic}[{delta.partition}] cannot be written: {error!r}") from error
-        return int(written.offset)
-
-    async def state(self, partition: int) -> LogState:
-        """Read as much of the partition's tail as needed to know its state.
+    async def chains(self, partition: int, begin: int) -> ShardChains:
+        """Learn from the tails how far each shard covers a source partition; a log without deltas: up to ``begin``.
 
         Raises:
             CodecError: retention has removed records that are needed.
             ServerUnavailable: the broker does not answer.
         """
-        async with partition_reader(self._bootstrap, self._topic, partition) as (consumer, tp):
+        states = await asyncio.gather(*(self._state(topic, partition) for topic in self._topics))
+        return ShardChains([Chain(begin if s.position is None else s.position, s.last_offset) for s in states])
+
+    async def append(self, delta: Delta, chains: ShardChains) -> None:
+        """Append a delta to the partition of its source in the log of every shard that wants it; returns once all
+        replicas have it and ``chains`` says what the logs say.
+
+        Raises:
+            DeltaTooLarge: a topic does not take records of this size; ``chains`` says which shards have it.
+            ServerUnavailable: the broker refused it or did not answer; it may or may not be in some of the logs.
+        """
+        writes = (self._append(shard, part, chains) for shard, part in chains.parts(delta))
+        failures = [e for e in await asyncio.gather(*writes, return_exceptions=True) if e is not None]
+        for failure in sorted(failures, key=lambda e: isinstance(e, DeltaTooLarge)):  # what cannot be mended first
+            raise failure
+
+    async def _append(self, shard: int, delta: Delta, chains: ShardChains) -> None:
+        topic = self._topics[shard]
+        value = encode(delta)
+        try:
+            written = await self._producer.send_and_wait(topic, value, partition=delta.partition)
+        except MessageSizeTooLargeError as error:
+            raise DeltaTooLarge(
+                f"{topic} refuses a delta of {len(value):,} bytes for {delta.records:,} records as too large"
+            ) from error
+        except KafkaError as error:
+            raise ServerUnavailable(f"{topic}[{delta.partition}] cannot be written: {error!r}") from error
+        offset = int(written.offset)
+        chains.move(shard, await self._settle(topic, delta, offset), offset)
+
+    async def _state(self, topic: str, partition: int) -> LogState:
+        """Read as much of the partition's tail as needed to know its state."""
+        async with partition_reader(self._bootstrap, topic, partition) as (consumer, tp):
             begin, end = await log_bounds(consumer, tp)
             if end == 0:
                 return LogState(None, -1)
             if begin >= end:
                 raise CodecError(
-                    f"{self._topic}[{partition}] held {end} deltas and retention has removed them all: the position "
+                    f"{topic}[{partition}] held {end} deltas and retention has removed them all: the position "
                     "that they covered is unknown; recreate the deltas topic and the store"
                 )
             wanted = 1
@@ -87,7 +110,7 @@ class DeltaLog:
                     wanted *= 4  # records that are no deltas: look further back
             return LogState(covered_position(tail), end - 1)
 
-    async def settle(self, delta: Delta, offset: int) -> int:
+    async def _settle(self, topic: str, delta: Delta, offset: int) -> int:
         """Return the source position after the delta that was just written at ``offset``.
 
         It is the delta's end when nobody wrote between ``base_delta_offset`` and it, and otherwise whatever the rule
@@ -96,7 +119,7 @@ class DeltaLog:
         if offset == delta.base_delta_offset + 1:
             return delta.through_offset + 1
         position: int | None = delta.from_offset if delta.base_delta_offset >= 0 else None
-        async with partition_reader(self._bootstrap, self._topic, delta.partition) as (consumer, tp):
+        async with partition_reader(self._bootstrap, topic, delta.partition) as (consumer, tp):
             for _, found in await _read(consumer, tp, delta.base_delta_offset + 1, offset + 1):
                 if found is not None and applies(position, found) == "apply":
                     position = found.through_offset + 1

@@ -61,8 +61,8 @@ def fold_records(tp: TP, records: list[Any]) -> RecordBatch:
     return batch
 
 
-def read_columns(result: Any, max_records: int) -> RecordBatch | None:
-    """Take up to about ``max_records`` records (whole wire batches) out of a ``FetchResult``.
+def read_columns(result: Any, max_records: int, max_bytes: int | None = None) -> RecordBatch | None:
+    """Take whole wire batches out of a ``FetchResult``, up to about ``max_records`` records or ``max_bytes`` of values.
 
     Returns None when nothing is left or the partition was sought, paused or taken away meanwhile. The batch may hold no
     record: the offsets it covers held only transaction markers or aborted records.
@@ -79,7 +79,8 @@ def read_columns(result: Any, max_records: int) -> RecordBatch | None:
     batch = RecordBatch(ensure_TP(tp), part.next_fetch_offset)
     next_offset = part.next_fetch_offset
     corrupt = False
-    while len(batch) < max_records and records.has_next() and not corrupt:
+    room = float("inf") if max_bytes is None else max_bytes
+    while len(batch) < max_records and batch.value_bytes < room and records.has_next() and not corrupt:
         wire = records.next_batch()
         if part._check_crcs and not wire.validate_crc():
             if next_offset == batch.first_offset:
@@ -180,7 +181,7 @@ class BatchConsumerThread(_driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         for found_tp, records in found.items():
             tp = ensure_TP(found_tp)
             if records and tp.topic in transport.batch_topics:
-                folded[tp] = fold_records(tp, records).split(transport.max_batch_records)
+                folded[tp] = fold_records(tp, records).split(transport.max_batch_records, transport.max_batch_bytes)
             else:
                 folded[tp] = records
         return folded
@@ -221,8 +222,9 @@ class BatchConsumerThread(_driver.AIOKafkaConsumerThread):  # type: ignore[misc]
                 continue
             found: list[Any]
             if tp.topic in transport.batch_topics:
-                batch = read_columns(result, transport.max_batch_records)
-                found = [] if batch is None else batch.split(transport.max_batch_records)
+                limits = transport.max_batch_records, transport.max_batch_bytes
+                batch = read_columns(result, *limits)
+                found = [] if batch is None else batch.split(*limits)
             else:
                 found = result.getall(max_records)
             if not result.has_more():

@@ -17,6 +17,7 @@ from pipeline.errors import ConfigError, StoreTooNew, TokentideError
 from pipeline.settings import Settings
 from pipeline.stream.process import end_with_parent
 from pipeline.stream.topics import ensure_topics
+from pipeline.stream.tuning import tune_process
 from pipeline.stream.worker import EXIT_FAILED, EXIT_OK, run_app
 
 __all__ = ["EXIT_CONFIG", "STAGES", "Supervisor", "clock_from", "run_all", "run_stage"]
@@ -53,6 +54,8 @@ def run_stage(
 ) -> int:
     """Run ``aggregate`` or ``control`` in this process until a signal or a failure; returns the exit status.
 
+    With ``kafka.shards`` the settings of a controller are those of its shard (``Settings.for_shard``).
+
     Raises:
         ConfigError: no such stage, or settings or topics on which it cannot work.
         ServerUnavailable: no broker answers.
@@ -64,9 +67,12 @@ def run_stage(
     if stage == "aggregate":
         from pipeline.stream.aggregator import aggregator_app
 
+        tune_process()
         ensure_topics(settings.kafka)
         return run_app(lambda: aggregator_app(settings, clock), shutdown, signals)
     if stage == "control":
+        if settings.kafka.shards > 1:
+            raise ConfigError(f"which of the {settings.kafka.shards} shards is this controller? (--shard I/M)")
         return _run_control(settings, clock, signals)
     raise ConfigError(f"no stage {stage!r}; there are {', '.join(STAGES)}")
 
@@ -91,6 +97,7 @@ def _run_control(settings: Settings, clock: Clock, signals: Sequence[signal.Sign
 def run_all(settings: Settings) -> int:
     """Run both stages as child processes until SIGTERM or SIGINT; returns the exit status.
 
+    With ``kafka.shards`` there is one controller for each, and shard *i* serves its API on ``publish.port`` + *i*.
     A child that fails is restarted after a pause that grows; the other goes on meanwhile.
     """
     configure_logging()
@@ -98,21 +105,28 @@ def run_all(settings: Settings) -> int:
         # The same for every life of a child: a restarted one takes its partitions back at once.
         own = settings.stream.model_copy(update={"instance_id": f"{socket.gethostname()}-{os.getpid()}"})
         settings = settings.model_copy(update={"stream": own})
-    return Supervisor(settings, _stage_main, STAGES).run()
+    shards = settings.kafka.shards
+    controllers = ["control"] if shards == 1 else [f"control-{shard}" for shard in range(shards)]
+    return Supervisor(settings, _stage_main, ["aggregate", *controllers]).run()
 
 
-def _stage_main(settings: Settings, stage: str) -> None:
+def _stage_main(settings: Settings, name: str) -> None:
     """A child of ``run_all``: Ctrl-C reaches it too, but stopping it is its parent's business."""
+    stage, _, shard = name.partition("-")
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent()
     configure_logging()
     try:
+        if shard:
+            port = settings.publish.port and settings.publish.port + int(shard)  # 0: any free one
+            settings = settings.for_shard(int(shard))
+            settings = settings.model_copy(update={"publish": settings.publish.model_copy(update={"port": port})})
         code = run_stage(settings, stage, signals=(signal.SIGTERM,))
     except (ConfigError, StoreTooNew) as error:
-        _log.error("%s: %s", stage, error)
+        _log.error("%s: %s", name, error)
         code = EXIT_CONFIG
     except TokentideError as error:
-        _log.error("%s: %s", stage, error)
+        _log.error("%s: %s", name, error)
         code = EXIT_FAILED
     raise SystemExit(code)
 

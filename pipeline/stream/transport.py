@@ -26,9 +26,10 @@ _log = logging.getLogger(__name__)
 class Transport(_driver.Transport):  # type: ignore[misc]
     """Faust's aiokafka transport with a batch consumer.
 
-    ``batch_topics`` are the topics delivered in batches of about ``max_batch_records``; ``position_source`` says where
-    to start reading them (None: at the group's committed offsets). ``reads_columns`` is False when this aiokafka lacks
-    the private names that reading in columns needs; batches are then folded from its records, at about half the speed.
+    ``batch_topics`` are the topics delivered in batches of about ``max_batch_records`` and at most ``max_batch_bytes``
+    of values (or one record); ``position_source`` says where to start reading them (None: at the group's committed
+    offsets). ``reads_columns`` is False when this aiokafka lacks the private names that reading in columns needs;
+    batches are then folded from its records, more slowly.
     """
 
     Consumer = BatchConsumer
@@ -37,6 +38,7 @@ class Transport(_driver.Transport):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
         self.batch_topics: set[str] = set()
         self.max_batch_records = 5_000
+        self.max_batch_bytes = 8 * 1024 * 1024
         self.position_source: PositionSource | None = None
         missing = missing_names()
         self.reads_columns = not missing

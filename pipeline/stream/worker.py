@@ -61,7 +61,14 @@ async def _serve(make_app: Callable[[], Any], shutdown_seconds: float, signals: 
         limit = shutdown_seconds if failure is None else min(shutdown_seconds, FAILED_STOP_SECONDS)
         loop.call_later(limit, os._exit, EXIT_FAILED)
         started.cancel()
-        await app.stop()
+        try:
+            await app.stop()
+        except Exception:
+            # Half stopped (a consumer whose thread has died cannot commit): threads may still hold the store, and the
+            # process would hang instead of ending. It is exact after any end.
+            _log.exception("cannot stop in order: ending at once")
+            logging.shutdown()
+            os._exit(EXIT_FAILED)
         return EXIT_FAILED if failure is not None else EXIT_OK
     finally:
         for task in (crashed, started, stopping):

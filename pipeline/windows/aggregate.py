@@ -74,7 +74,8 @@ class PartitionAggregator:
         """
         start = first_offset if emit_from is None else max(first_offset, emit_from)
         columns, rejections = decode_batch(values, timestamps_ms, now, self._limits, self._dimensions)
-        at = np.asarray(offsets, np.int64)
+        contiguous = isinstance(offsets, range)
+        at = np.arange(offsets[0], offsets[-1] + 1) if contiguous and len(offsets) else np.asarray(offsets, np.int64)
         event_at = at[columns.index]
         first = self._dedupe.first_seen(columns.ids, event_at)
         if start >= next_offset:

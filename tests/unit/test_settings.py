@@ -3,7 +3,7 @@ import json
 import pytest
 
 from pipeline.errors import ConfigError
-from pipeline.settings import load, to_environment
+from pipeline.settings import Settings, load, to_environment
 
 
 @pytest.fixture(autouse=True)
@@ -75,3 +75,22 @@ def test_a_child_process_gets_the_same_settings(monkeypatch):
     again = load()
     assert again == settings
     assert again.publish.bearer_token.get_secret_value() == "s3cret"
+
+
+def test_a_shard_is_an_ordinary_controller_with_its_own_pools():
+    pools = [{"model": "m", "pool": f"p{i}", "profile": "llama-3.1-8b", "accelerator": "L40S"} for i in range(20)]
+    whole = Settings(pools=pools, kafka={"shards": 3}, store={"path": "data/s.duckdb"})
+    shards = [whole.for_shard(i) for i in range(3)]
+    assert [s.kafka.deltas_topic for s in shards] == whole.kafka.deltas_topics()
+    assert len({s.kafka.group_prefix for s in shards}) == 3
+    assert [str(s.store.path) for s in shards] == [f"data/s.{i}-of-3.duckdb" for i in range(3)]
+    assert sorted(p.pool for s in shards for p in s.pools) == sorted(p.pool for p in whole.pools)
+    assert all(s.kafka.shards == 1 and s.kafka.requests_topic == whole.kafka.requests_topic for s in shards)
+    with pytest.raises(ConfigError, match="no shard 3 of 3"):
+        whole.for_shard(3)
+
+
+def test_one_shard_is_the_whole():
+    settings = load()
+    assert settings.for_shard(0) is settings
+    assert settings.kafka.deltas_topics() == [settings.kafka.deltas_topic]

@@ -6,16 +6,76 @@ JSON (a zero byte and a 4-byte schema id) are skipped.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any, Literal
+
 import msgspec
 
 from pipeline.errors import EventRejected
 from pipeline.events.model import SCHEMA, RejectReason, RequestEvent
 
-__all__ = ["decode", "encode", "rejected"]
+__all__ = ["COUNTED_FIELDS", "decode", "decode_many", "encode", "rejected"]
+
+#: What windows are made of: an event that holds nothing else is decoded into a much smaller object.
+COUNTED_FIELDS = (
+    "event_id",
+    "model",
+    "pool",
+    "arrived_at",
+    "completed_at",
+    "e2e_seconds",
+    "ttft_seconds",
+    "queue_seconds",
+    "tpot_seconds",
+    "input_tokens",
+    "cached_input_tokens",
+    "output_tokens",
+    "reasoning_output_tokens",
+    "preemptions",
+    "status",
+    "schema",
+)
 
 _DECODER = msgspec.json.Decoder(RequestEvent)
 _ENCODER = msgspec.json.Encoder()
 _REGISTRY_HEADER_BYTES = 5
+
+
+_Status = Literal["ok", "error", "cancelled", "rejected", "timeout"]
+
+
+class _Usual(RequestEvent, gc=False, kw_only=True):
+    """An event of the known schema and status: what it accepts, ``RequestEvent`` accepts with the same values.
+
+    Both come as constants then, without a new string for each event.
+    """
+
+    status: _Status
+    schema: Literal["tokentide.request.completed.v1"] = SCHEMA
+
+
+#: Times as text are unusual too.
+_NARROWED: dict[str, Any] = {
+    "status": _Status,
+    "schema": Literal["tokentide.request.completed.v1"],
+    "arrived_at": float | None,
+    "completed_at": float | None,
+}
+#: The counted fields of ``RequestEvent``; any other field fails, so what passes has all others at their defaults.
+_Counted = msgspec.defstruct(
+    "_Counted",
+    [
+        (field.name, _NARROWED.get(field.name, field.type), *([] if field.required else [field.default]))
+        for field in msgspec.structs.fields(RequestEvent)
+        if field.name in COUNTED_FIELDS
+    ],
+    kw_only=True,
+    gc=False,
+    forbid_unknown_fields=True,
+)
+
+_USUAL_DECODER: msgspec.json.Decoder[Any] = msgspec.json.Decoder(_Usual)
+_COUNTED_DECODER: msgspec.json.Decoder[Any] = msgspec.json.Decoder(_Counted)
 
 
 class _SchemaOnly(msgspec.Struct, gc=False):
@@ -47,6 +107,31 @@ def decode(value: bytes | None) -> RequestEvent:
     if event.schema != SCHEMA:
         raise EventRejected(RejectReason.UNKNOWN_SCHEMA, f"schema is {event.schema[:64]!r}, not {SCHEMA!r}")
     return event
+
+
+def decode_many(
+    values: Sequence[bytes | None], *, all_fields: bool
+) -> tuple[list[RequestEvent], list[tuple[int, EventRejected]]]:
+    """Decode a batch as ``decode`` would each value; returns the events in order and (position, why) of the others.
+
+    Without ``all_fields`` an event may be an object that has the ``COUNTED_FIELDS`` only. Each value is tried with a
+    quick decoder, which refuses whatever is unusual; ``decode`` then says what it is.
+    """
+    events: list[Any] = []
+    refused: list[tuple[int, EventRejected]] = []
+    decoder: Any = _USUAL_DECODER if all_fields else _COUNTED_DECODER
+    pending = iter(values)
+    while True:
+        try:
+            events.extend(map(decoder.decode, pending))  # what was decoded before an exception stays in the list
+            return events, refused
+        except (TypeError, ValueError, RecursionError):
+            position = len(events) + len(refused)
+        try:
+            events.append(decode(values[position]))
+            decoder = _USUAL_DECODER  # the emitter sends more than is counted
+        except EventRejected as error:
+            refused.append((position, error))
 
 
 def encode(event: RequestEvent) -> bytes:

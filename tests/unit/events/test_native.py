@@ -1,7 +1,12 @@
 """The native codec: what it takes, and the reason it gives for everything else."""
 
+import json
+
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import fields
 
 from pipeline.errors import EventRejected
 from pipeline.events.codecs import native
@@ -95,3 +100,43 @@ def test_bounds_hold_for_every_number_and_text_of_the_type():
                 "completed_at",
             }:
                 assert option.max_length == 256, field.name
+
+
+def tried(value: bytes | None) -> object:
+    try:
+        return native.decode(value)
+    except EventRejected as error:
+        return error.reason, error.detail
+
+
+FIELDS = st.fixed_dictionaries(
+    {},
+    optional={
+        "event_id": st.sampled_from(["a", "", "\x00", 5]),
+        "status": st.sampled_from(["ok", "timeout", "odd", None]),
+        "schema": st.sampled_from(["tokentide.request.completed.v1", "other.v1", 3]),
+        "arrived_at": st.sampled_from([1, 1.5, "2026-01-01T00:00:00Z", None, True]),
+        "e2e_seconds": st.sampled_from([0, 2.5, -1, 1e9, "2"]),
+        "cached_input_tokens": st.sampled_from([0, 3, -1, None, 2.0, 2.5]),
+        "preemptions": st.sampled_from([1, None, "1"]),
+        "tenant": st.sampled_from(["t", None, 5, "x" * 300]),
+        "region": st.sampled_from(["eu", 1]),
+        "labels": st.just({"team": "x"}),
+    },
+)
+
+
+@given(st.lists(FIELDS | st.sampled_from([b"", b"{", None]), max_size=6), st.booleans())
+def test_a_batch_decodes_as_its_records_do(bodies: list[object], all_fields: bool) -> None:
+    values = [json.dumps(json.loads(GOOD) | body).encode() if isinstance(body, dict) else body for body in bodies]
+    events, refused = native.decode_many(values, all_fields=all_fields)
+    expected = [tried(value) for value in values]
+    assert [(i, (error.reason, error.detail)) for i, error in refused] == [
+        (i, found) for i, found in enumerate(expected) if isinstance(found, tuple)
+    ]
+    decoded = [found for found in expected if not isinstance(found, tuple)]
+    assert len(events) == len(decoded)
+    for event, single in zip(events, decoded, strict=True):
+        names = [field.name for field in fields(single)] if all_fields else native.COUNTED_FIELDS
+        assert [getattr(event, name) for name in names] == [getattr(single, name) for name in names]
+        assert all(getattr(event, field.name, field.default) == getattr(single, field.name) for field in fields(single))

@@ -371,15 +371,6 @@ def test_a_flood_of_dead_letters_is_thinned_but_stays_counted(store, monkeypatch
     assert store.ledger()[0]["dead_letters"] == 8
 
 
-def test_export(store, tmp_path):
-    store.apply([(0, 0, delta([value("a"), b"{"]))])
-    paths = store.export_parquet(tmp_path / "o'ut")
-    assert len(paths) == 8
-    assert all(p.exists() for p in paths)
-    read = duckdb.connect().execute("SELECT model, requests FROM read_parquet(?)", [str(paths[0])]).fetchall()
-    assert read == [("m", 1)]
-
-
 def test_readers_in_other_threads_see_whole_transactions(store):
     stop, seen, errors = threading.Event(), [], []
 

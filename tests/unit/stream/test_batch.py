@@ -39,6 +39,24 @@ def test_split_covers_the_same_offsets_and_records(found: set[int], limit: int, 
     assert headers == {o: (("o", b"%d" % o),) for o in offsets if o % 2}
 
 
+@given(st.lists(st.integers(0, 40), min_size=1, max_size=60), st.integers(1, 100), st.integers(1, 20))
+def test_split_bounds_the_bytes_too(sizes: list[int], most_bytes: int, most_records: int) -> None:
+    whole = RecordBatch(TP("t", 3), 0)
+    whole.extend(
+        SimpleNamespace(offset=i, timestamp=i, key=None, value=None if n == 0 else b"x" * n, headers=())
+        for i, n in enumerate(sizes)
+    )
+    whole.next_offset = len(sizes)
+    assert whole.value_bytes == sum(sizes)
+    parts = whole.split(most_records, most_bytes)
+    assert [v for part in parts for v in part.values] == whole.values
+    assert all(a.next_offset == b.first_offset for a, b in pairwise(parts))
+    assert [o for part in parts for o in part.offsets] == list(range(len(sizes)))
+    assert all(part.value_bytes == sum(len(v or b"") for v in part.values) for part in parts)
+    assert all(part.value_bytes <= most_bytes or sum(v is not None for v in part.values) == 1 for part in parts)
+    assert all(len(part) <= most_records + most_records // 4 for part in parts)
+
+
 def test_a_batch_without_records_still_covers_offsets() -> None:
     empty = batch([], 10, 12)
     assert len(empty) == 0

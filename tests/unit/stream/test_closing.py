@@ -101,3 +101,16 @@ def test_a_long_silence_is_skipped_once_it_has_been_believed(settings: Settings,
     assert ends[: believed + 1] == [NOW + 60 * (i + 1) for i in range(believed + 1)]
     assert ends[believed + 1] == later + 60
     assert len(ends) == believed + 1 + 59
+
+
+@pytest.mark.parametrize("garbage", [b"", b"garbage", b"\x00" * 4_096])
+def test_a_snapshot_that_cannot_be_read_is_learned_again_bit_for_bit(
+    settings: Settings, store: Store, garbage: bytes
+) -> None:
+    fill(store, 6)
+    closer = WindowCloser(settings, store, Advisor(settings), ReplicaBook())
+    outputs = [closer.close_next(NOW + 10_000) for _ in range(5)]
+    store.cursor().execute("UPDATE snapshots SET body = ?", [garbage])
+    again = WindowCloser(settings, store, Advisor(settings), ReplicaBook())
+    assert again.restore() == outputs[-1]
+    assert again.close_next(NOW + 10_000) == closer_step(settings, store, closer)

@@ -77,7 +77,7 @@ def test_columns_hold_what_the_records_hold() -> None:
     assert batch is not None
     assert (batch.first_offset, batch.next_offset) == (0, 3)
     assert batch.values == [b"a", b"b", b"c"]
-    assert batch.offsets == [0, 1, 2]
+    assert list(batch.offsets) == [0, 1, 2]
     assert batch.timestamps == [1_000, 1_001, 1_002]
     assert list(batch.headers) == [1]
     assert assignment.state.position == 3
@@ -94,6 +94,14 @@ def test_a_limit_leaves_the_rest_for_the_next_call() -> None:
     assert assignment.state.position == 3
 
 
+def test_a_limit_in_bytes_ends_a_batch_too() -> None:
+    found, _ = result(wire(0, [b"a" * 60, b"b" * 60]), wire(2, [b"c" * 10]))
+    first, second = read_columns(found, 100, 100), read_columns(found, 100, 100)
+    assert first is not None
+    assert second is not None
+    assert (len(first), first.value_bytes, len(second), second.value_bytes) == (2, 120, 1, 10)
+
+
 def test_a_position_inside_a_wire_batch_skips_its_beginning() -> None:
     found, _ = result(wire(10, [b"a", b"b", b"c"]), position=11)
     batch = read_columns(found, 100)
@@ -105,7 +113,7 @@ def test_compaction_holes_stay_inside_the_range() -> None:
     found, _ = result(wire(5, [b"a"]), wire(40, [b"b"]), position=3)
     batch = read_columns(found, 100)
     assert batch is not None
-    assert (batch.first_offset, batch.offsets, batch.next_offset) == (3, [5, 40], 41)
+    assert (batch.first_offset, list(batch.offsets), batch.next_offset) == (3, [5, 40], 41)
 
 
 def test_a_seek_meanwhile_gives_nothing() -> None:

@@ -95,3 +95,63 @@ def test_it_goes_on_from_stored_positions() -> None:
     time = EventTime(ManualClock(1_000), 1, 3_600, {0: active(700.0)})
     assert time.complete
     assert time.advance(caught_up=False) == 700.0
+
+
+def test_a_clock_that_is_set_forward_is_not_followed() -> None:
+    clock, even = ManualClock(1_000), [0.0]
+    time = EventTime(clock, 1, 3_600, even=lambda: even[0])
+    for passed in (0, 2, 4):
+        clock.set(1_000 + passed)
+        even[0] = float(passed)
+        time.observe(0, idle(990.0))
+    assert time.advance(caught_up=True) == 1_002.0
+    clock.advance(86_400)
+    for passed in (6, 8):
+        even[0] = float(passed)
+        time.observe(0, idle(990.0))
+    assert time.advance(caught_up=True) == 1_006.0, "six seconds have passed, whatever the clock says"
+
+
+def test_a_clock_that_events_agree_with_is_followed() -> None:
+    clock, even = ManualClock(1_000), [0.0]
+    time = EventTime(clock, 2, 3_600, even=lambda: even[0])
+    clock.set(5_000)  # it was wrong before
+    time.observe(0, active(4_999.0))
+    for passed in (1, 2):
+        even[0] = float(passed)
+        clock.set(5_000 + passed)
+        time.observe(1, idle(None))
+    time.observe(0, active(5_001.0))
+    assert time.advance(caught_up=True) == 5_000.0, "the heartbeat before the newest, less what was even"
+
+
+def test_a_clock_that_is_set_back_moves_nothing() -> None:
+    clock, even = ManualClock(1_000), [0.0]
+    time = EventTime(clock, 1, 3_600, even=lambda: even[0])
+    for passed in (0, 2):
+        clock.set(1_000 + passed)
+        even[0] = float(passed)
+        time.observe(0, idle(990.0))
+    assert time.advance(caught_up=True) == 1_000.0
+    clock.set(10)
+    for _ in range(2):
+        time.observe(0, idle(990.0))
+    assert time.advance(caught_up=True) == 1_000.0
+
+
+def test_silence_after_a_break_counts_only_once_what_was_held_up_could_come() -> None:
+    clock = ManualClock(1_000)
+    time = EventTime(clock, 1, 3_600, break_seconds=5.0, settle_seconds=20.0)
+    for _ in range(2):
+        time.observe(0, idle(990.0))
+        clock.advance(2)
+    assert time.advance(caught_up=True) == 1_000.0
+    clock.advance(60)  # the broker stands still
+    for _ in range(5):
+        time.observe(0, idle(990.0))
+        clock.advance(2)
+    assert time.advance(caught_up=True) == 1_000.0, "emitters have not had the time to deliver"
+    for _ in range(8):
+        clock.advance(2)
+        time.observe(0, idle(990.0))
+    assert time.advance(caught_up=True) == clock.now() - 2

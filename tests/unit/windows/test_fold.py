@@ -149,3 +149,29 @@ def test_take_rows_keeps_the_histograms_with_their_rows():
             n for r, n in zip(cells.row, cells.n, strict=True) if r == old
         )
     assert take_rows(rows, cells, range(len(rows.window))) == (rows, cells)
+
+
+def test_windows_far_apart_and_many_rows_equal_a_plain_loop():
+    events = [
+        RequestEvent(
+            event_id=str(i),
+            model=f"m{i % 7}",
+            input_tokens=i % 50,
+            output_tokens=3,
+            status="ok",
+            arrived_at=NOW + (i * 7919 % 9_000) * 60.0,
+            e2e_seconds=1.0,
+        )
+        for i in range(6_000)
+    ]
+    keys, rows, cells = fold(from_events(events))
+    expected_rows, expected_cells = oracle(events)
+    assert len(rows.window) == len(expected_rows) > 5_461, "beyond what fits 32-bit histogram codes"
+    names = [(w, keys[k].model, keys[k].pool) for w, k in zip(rows.window, rows.key, strict=True)]
+    assert names == sorted(names, key=lambda name: (name[0], [k.model for k in keys].index(name[1])))
+    assert rows.measures[MEASURES.index("input_tokens")] == [expected_rows[name]["input_tokens"] for name in names]
+    got = {
+        (names[r], HISTOGRAMS[m], b): n
+        for r, m, b, n in zip(cells.row, cells.metric, cells.bucket, cells.n, strict=True)
+    }
+    assert got == expected_cells
