@@ -135,6 +135,13 @@ class ApacheKafka:
                 self._process.wait()
             self._process = None
 
+    def kill(self) -> None:
+        """SIGKILL; what it had acknowledged is in its log, unless the machine dies too."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+        self._process = None
+
     def pause(self) -> None:
         assert self._process is not None
         os.kill(self._process.pid, signal.SIGSTOP)

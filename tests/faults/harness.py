@@ -1,0 +1,392 @@
+"""The fault harness: a deterministic producer, real processes to hurt, and the truth read straight from the topic.
+
+One test is: make settings, feed events, start members, hurt them, wait until everything is stored, stop, and compare
+the store with the truth per (window, key): counts, sums, histogram buckets, duplicates, dead letters, late, lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import multiprocessing
+import os
+import random
+import signal
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from aiohttp import ClientError, ClientSession, ClientTimeout
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.errors import KafkaError
+from kafka_servers import consume, produce, stream_settings
+
+from pipeline.settings import Settings
+from pipeline.store.store import Store
+from pipeline.stream.broker import free_port
+from pipeline.stream.reader import log_bounds, partition_reader
+from pipeline.testing import Oracle, request_event
+
+#: A service that was hurt must be ready, with everything stored, this many seconds after the hurt ends. On a machine
+#: that is busy with other things FAULT_PATIENCE=3 makes every such wait three times as long.
+READY_SECONDS = 60.0 * float(os.environ.get("FAULT_PATIENCE", "1"))
+
+#: What can lie in the topic that is no event, and the reason with which it must become a dead letter.
+POISON: dict[bytes | None, str] = {
+    b'{"broken': "malformed",
+    b"\xff\xfe\x00": "malformed",
+    None: "empty",
+    b'{"event_id":"x","model":"m","status":"ok","input_tokens":-5,"output_tokens":1,"arrived_at":1,"e2e_seconds":1}': (
+        "negative"
+    ),
+}
+
+MODELS = 5
+
+#: Something to do to a member before it begins (``sabotage``).
+Sabotage = Callable[[], None]
+
+
+def fault_settings(bootstrap: str, folder: Path, partitions: int = 4, **sections: Any) -> Settings:
+    """Small batches, a short horizon and short windows, so that a few seconds hold many of each."""
+    defaults: dict[str, dict[str, Any]] = {
+        "stream": {
+            "max_batch_records": 500,
+            "dedupe_horizon_records": 2_000,
+            "shutdown_seconds": READY_SECONDS / 3,
+        },
+        "store": {"snapshot_every_steps": 2},
+        "windows": {"grain_seconds": 10, "allowed_lateness_seconds": 10.0},
+        "publish": {"port": free_port()},
+    }
+    for name, values in defaults.items():
+        sections[name] = values | sections.get(name, {})
+    return stream_settings(bootstrap, folder, partitions, **sections)
+
+
+# ---- events ---------------------------------------------------------------------------------------------------------
+
+
+class Feed:
+    """Events by a seed: five models, every status, producer retries and poison among them.
+
+    ``delay_seconds`` is how long before "now" a request arrives (up to it, drawn evenly); retries come at once. Not
+    ``hostile``: no retries, no poison, and each model has a partition of its own, which is what a keyed table needs.
+    Arrival times follow the clock, so totals and contents are given by the seed, windows are not: the truth is read
+    from the topic.
+    """
+
+    def __init__(self, settings: Settings, seed: int, delay_seconds: float = 5.0, hostile: bool = True) -> None:
+        self.settings = settings
+        self._hostile = hostile
+        self._rng = random.Random(seed)
+        self._delay = delay_seconds
+        self.poison = dict(POISON)
+        self.made = 0
+        self.stopping = False
+
+    def event(self, at: float, **fields: Any) -> dict[str, Any]:
+        """The next event, arrived at ``at`` (epoch seconds)."""
+        i, rng = self.made, self._rng
+        self.made += 1
+        status = rng.choices(["ok", "error", "rejected", "cancelled", "timeout"], [90, 3, 3, 2, 2])[0]
+        values: dict[str, Any] = {
+            "model": f"m{i % MODELS}",
+            "status": status,
+            "input_tokens": rng.randrange(4_000),
+            "output_tokens": rng.randrange(800) if status == "ok" else 0,
+            "e2e_seconds": round(rng.uniform(0.1, 0.9), 3),
+            "ttft_seconds": round(rng.uniform(0.01, 0.1), 3),
+        }
+        return request_event(f"e{i}", at, **(values | fields))
+
+    def records(self, count: int, at: float | None = None) -> list[tuple[int, bytes | None]]:
+        """About ``count`` records as (partition, value), arrived just before ``at`` (epoch seconds; None: now)."""
+        partitions = self.settings.kafka.partitions
+        records: list[tuple[int, bytes | None]] = []
+        for _ in range(count):
+            i = self.made
+            arrived = (time.time() if at is None else at) - 1.0 - self._rng.random() * self._delay
+            value = json.dumps(self.event(arrived)).encode()
+            if not self._hostile:
+                records.append((i % MODELS % partitions, value))
+                continue
+            records.append((i % partitions, value))
+            if i % 1_009 == 0:
+                records.append((i % partitions, value))
+            if i % 4_001 == 0:
+                records.append((i % partitions, self._rng.choice(list(POISON))))
+        return records
+
+    async def send(self, count: int, at: float | None = None) -> None:
+        """Produce about ``count`` records and wait until the broker has them."""
+        await self.write(self.records(count, at))
+
+    async def write(self, records: Sequence[tuple[int, bytes | None]]) -> None:
+        """Produce these very records."""
+        await produce(self.settings.kafka.bootstrap, self.settings.kafka.requests_topic, records)
+
+    async def run(self, batch: int = 400, pause_seconds: float = 0.1, at_least: int = 0) -> None:
+        """Produce without end until ``stopping`` (and at least so many events)."""
+        producer = AIOKafkaProducer(bootstrap_servers=self.settings.kafka.bootstrap, linger_ms=5)
+        await producer.start()
+        try:
+            pending: list[Any] = []
+            while not (self.stopping and self.made >= at_least):
+                for partition, value in self.records(batch):
+                    key = b"k" if value is None else None
+                    pending.append(
+                        await producer.send(self.settings.kafka.requests_topic, value, key=key, partition=partition)
+                    )
+                pending = [future for future in pending if not future.done() or future.exception() is not None]
+                await asyncio.sleep(pause_seconds)
+            await asyncio.gather(*pending)
+        finally:
+            await producer.stop()
+
+
+async def topic_records(settings: Settings) -> dict[int, list[tuple[int, bytes | None]]]:
+    """The requests topic as it is now: {partition: (offset, value)}."""
+    records: dict[int, list[tuple[int, bytes | None]]] = defaultdict(list)
+    partitions = range(settings.kafka.partitions)
+    for record in await consume(settings.kafka.bootstrap, settings.kafka.requests_topic, partitions):
+        records[record.partition].append((record.offset, record.value))
+    return records
+
+
+async def truth(settings: Settings, feed: Feed) -> Oracle:
+    """What the store must hold, from the records of the requests topic and nothing else."""
+    return Oracle.from_log(await topic_records(settings), feed.poison, settings.stream.dedupe_horizon_records)
+
+
+async def topic_ends(settings: Settings, topic: str) -> list[int]:
+    """The end of every partition of a topic."""
+    ends = []
+    for partition in range(settings.kafka.partitions):
+        async with partition_reader(settings.kafka.bootstrap, topic, partition) as (reader, tp):
+            ends.append((await log_bounds(reader, tp))[1])
+    return ends
+
+
+# ---- processes ------------------------------------------------------------------------------------------------------
+
+
+def _member(settings: Settings, stage: str, log: Path, sabotage: Sequence[Sabotage]) -> None:
+    """The body of a process: what ``tokentide run --stage STAGE`` runs, after the sabotage."""
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    for act in sabotage:
+        act()
+    from pipeline.stream.run import _stage_main, configure_logging, run_all
+
+    if stage == "all":
+        configure_logging()
+        raise SystemExit(run_all(settings))
+    _stage_main(settings, stage)
+
+
+class Fleet:
+    """The processes of one pipeline, by name; a name's stage is the part before its dash ("aggregate-2").
+
+    Members come from a server that has imported everything once, so that a restart costs a fork and not seconds of
+    imports; a member that starts processes itself ("all") is an ordinary one.
+    """
+
+    def __init__(self, settings: Settings, folder: Path) -> None:
+        self.settings = settings
+        self.folder = folder
+        self.kills = 0
+        self.ended_by_themselves = 0
+        self._forks = multiprocessing.get_context("forkserver")
+        self._forks.set_forkserver_preload(["harness", "pipeline.stream.aggregator", "pipeline.stream.controller"])
+        self.members: dict[str, Any] = {}
+
+    def start(
+        self, name: str, *sabotage: Sabotage, settings: Settings | None = None, instance: str | None = None
+    ) -> None:
+        """Start a member; its static group membership is its name, so a new life takes over from the last one."""
+        settings = settings or self.settings
+        own = settings.stream.model_copy(update={"instance_id": instance or name})
+        settings = settings.model_copy(update={"stream": own})
+        stage = name.partition("-")[0]
+        child = self._forks.Process(  # type: ignore[attr-defined]
+            target=_member, args=(settings, stage, self.log_path(name), sabotage), daemon=stage != "all", name=name
+        )
+        child.start()
+        self.members[name] = child
+
+    def log_path(self, name: str) -> Path:
+        return self.folder / f"{name}.log"
+
+    def log(self, name: str) -> str:
+        """Everything that the lives of a member have said."""
+        path = self.log_path(name)
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    async def joined(self, name: str, lives: int = 1) -> None:
+        """Wait until an aggregator has been given partitions so many times."""
+        await eventually(
+            lambda: self.log(name).count("events count from offset") >= lives, READY_SECONDS, f"{name} owns something"
+        )
+
+    def pid(self, name: str) -> int:
+        return int(self.members[name].pid)
+
+    def alive(self, name: str) -> bool:
+        return self.members[name].exitcode is None
+
+    def kill(self, name: str) -> None:
+        """SIGKILL."""
+        child = self.members.pop(name)
+        assert child.exitcode is None, f"{name} ended by itself: {child.exitcode}: {self.log(name)[-2000:]}"
+        child.kill()
+        child.join()
+        self.kills += 1
+
+    def restart(self, name: str) -> None:
+        """SIGKILL and start again; one that has just ended by itself is only started again."""
+        if self.alive(name):
+            self.kill(name)
+        else:
+            self.members.pop(name)
+            self.ended_by_themselves += 1
+        self.start(name)
+
+    def pause(self, name: str) -> None:
+        os.kill(self.pid(name), signal.SIGSTOP)
+
+    def resume(self, name: str) -> None:
+        os.kill(self.pid(name), signal.SIGCONT)
+
+    async def ended(self, name: str, seconds: float = READY_SECONDS) -> int:
+        """Wait until a member ends by itself; its exit status."""
+        await eventually(lambda: not self.alive(name), seconds, f"{name} ends")
+        return int(self.members.pop(name).exitcode)
+
+    async def revive(self, name: str) -> None:
+        """What a supervisor does: start a member again if it has ended."""
+        if not self.alive(name):
+            self.restart(name)
+
+    async def leave(self, name: str, seconds: float = READY_SECONDS) -> int:
+        """SIGTERM; its exit status."""
+        self.members[name].terminate()
+        return await self.ended(name, seconds)
+
+    def stop(self) -> dict[str, int]:
+        """SIGTERM for all, SIGKILL for those that are deaf; exit statuses."""
+        for child in self.members.values():
+            if child.exitcode is None:
+                os.kill(child.pid, signal.SIGCONT)
+                child.terminate()
+        for child in self.members.values():
+            child.join(READY_SECONDS / 2)
+            if child.exitcode is None:
+                child.kill()
+                child.join()
+        statuses = {name: child.exitcode for name, child in self.members.items()}
+        self.members.clear()
+        return statuses
+
+
+# ---- waiting and comparing ------------------------------------------------------------------------------------------
+
+
+async def eventually(condition: Callable[[], bool] | Callable[[], Awaitable[bool]], seconds: float, what: str) -> float:
+    """Wait for a condition, asynchronous or not; how long it took, in seconds."""
+    began = time.monotonic()
+    while True:
+        answer = condition()
+        if await answer if isinstance(answer, Awaitable) else answer:
+            return time.monotonic() - began
+        assert time.monotonic() - began < seconds, f"{what}: not within {seconds:g} s"
+        await asyncio.sleep(0.2)
+
+
+async def get(settings: Settings, path: str) -> tuple[int, Any]:
+    """Status and body of the controller's API; (0, None) when it does not answer."""
+    url = f"http://127.0.0.1:{settings.publish.port}{path}"
+    try:
+        async with ClientSession(timeout=ClientTimeout(5)) as session, session.get(url) as answer:
+            return answer.status, json.loads(await answer.text())
+    except (ClientError, OSError, ValueError, TimeoutError):
+        return 0, None
+
+
+async def ready(settings: Settings) -> bool:
+    return (await get(settings, "/readyz"))[0] == 200
+
+
+async def stored(settings: Settings, column: str = "records") -> int:
+    """A total of the ledger as the controller tells it; −1 when it does not."""
+    status, body = await get(settings, "/v1/status")
+    return int(body["ledger"][column]) if status == 200 else -1
+
+
+async def deltas_written(settings: Settings) -> int:
+    """A number that grows whenever an aggregator writes; −1 when the broker does not answer."""
+    reader = AIOKafkaConsumer(bootstrap_servers=settings.kafka.bootstrap)
+    topic = settings.kafka.deltas_topic
+    try:
+        await reader.start()
+        partitions = [TopicPartition(topic, partition) for partition in range(settings.kafka.partitions)]
+        return sum((await reader.end_offsets(partitions)).values())
+    except KafkaError:
+        return -1
+    finally:
+        await reader.stop()
+
+
+async def all_stored(settings: Settings, seconds: float = READY_SECONDS) -> float:
+    """Wait until every record of the topic is in the store and the service is ready; how long that took."""
+    wanted = sum(await topic_ends(settings, settings.kafka.requests_topic))
+
+    async def done() -> bool:
+        return await stored(settings) + await stored(settings, "lost") >= wanted and await ready(settings)
+
+    return await eventually(done, seconds, "everything stored and ready")
+
+
+async def assert_exact(
+    settings: Settings, feed: Feed, *, lost: int = 0, oracle: Oracle | None = None, letters: bool = True
+) -> Oracle:
+    """Compare the store (nobody owns it any more) with the truth, and the topic of dead letters with both."""
+    expected = await truth(settings, feed) if oracle is None else oracle
+    expected.lost = lost
+    with Store.open(settings.store.path, settings.store, settings.windows) as store:
+        differences = expected.differences(store)
+        assert differences == [], "\n".join(differences[:20])
+        grain = settings.windows.grain_seconds
+        steps = [as_of for (as_of,) in store.cursor().execute("SELECT as_of FROM steps ORDER BY 1").fetchall()]
+        assert all((b - a) % grain == 0 and b > a for a, b in itertools.pairwise(steps))
+        refused = set(
+            store.cursor()
+            .execute("SELECT source_partition::VARCHAR, source_offset::VARCHAR FROM dead_letters")
+            .fetchall()
+        )
+    if letters:
+        told = await consume(settings.kafka.bootstrap, settings.kafka.dead_letters_topic)
+        where = [dict(record.headers) for record in told]
+        copies = {(h["dlq.partition"].decode(), h["dlq.offset"].decode()) for h in where}
+        assert copies == refused, "every dead letter has a copy, and no copy is of anything else"
+    return expected
+
+
+async def feeding(feed: Feed, hurt: Callable[[], Awaitable[None]], **rate: Any) -> None:
+    """Run ``hurt`` while events flow, then let the last ones arrive."""
+    feed.stopping = False
+    task = asyncio.create_task(feed.run(**rate))
+    try:
+        await hurt()
+    finally:
+        feed.stopping = True
+        await task
+
+
+if __name__ == "__main__":
+    sys.exit("a module of the fault tests; run pytest")

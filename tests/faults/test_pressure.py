@@ -1,0 +1,69 @@
+"""A consumer that is slower than its producers: memory stays bounded, and the lag goes back to nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from functools import partial
+from pathlib import Path
+
+import pytest
+from harness import POISON, READY_SECONDS, Feed, Fleet, all_stored, assert_exact, fault_settings, get
+from sabotage import slow_agent
+
+pytestmark = [pytest.mark.faults, pytest.mark.integration, pytest.mark.timeout(600)]
+
+MIB = 1024 * 1024
+
+
+def resident_bytes(pid: int) -> int:
+    line = next(x for x in Path(f"/proc/{pid}/status").read_text().splitlines() if x.startswith("VmRSS"))
+    return int(line.split()[1]) * 1024
+
+
+def test_a_burst_beyond_what_it_can_take_is_worked_off_in_bounded_memory(apache_kafka: str, tmp_path: Path) -> None:
+    """A real broker, since the embedded one decides by itself how much a fetch returns."""
+
+    async def run() -> None:
+        settings = fault_settings(apache_kafka, tmp_path, 2, stream={"queued_batches": 2, "max_batch_records": 500})
+        fleet, feed = Fleet(settings, tmp_path), Feed(settings, 71)
+        peak = {"aggregate": 0, "control": 0}
+
+        async def watch() -> None:
+            while True:
+                for name, highest in peak.items():
+                    peak[name] = max(highest, resident_bytes(fleet.pid(name)))
+                await asyncio.sleep(0.2)
+
+        try:
+            # 5,000 records/s at most, which the burst exceeds.
+            fleet.start("aggregate", partial(slow_agent, 0.1))
+            fleet.start("control")
+            await feed.send(1_000)
+            await all_stored(settings)
+            calm = {name: resident_bytes(fleet.pid(name)) for name in peak}
+            watching = asyncio.create_task(watch())
+            for _ in range(60):
+                # About 3 kB each, 180 MB in all: none of it may pile up in the process.
+                await feed.write([(p, pad(v)) for p, v in feed.records(1_000) if v not in POISON])
+            took = await all_stored(settings, 2 * READY_SECONDS)
+            watching.cancel()
+            print(f"worked off {took:.1f} s after the last event; peak {peak}, calm {calm}")
+            for name, highest in peak.items():
+                assert highest - calm[name] < 100 * MIB, f"{name} grew by {(highest - calm[name]) / MIB:.0f} MiB"
+            status, body = await get(settings, "/v1/status")
+            assert status == 200
+            assert sum(row["records"] for row in body["lag_records"]) == 0
+            fleet.stop()
+        finally:
+            fleet.stop()
+        await assert_exact(settings, feed)
+
+    asyncio.run(run())
+
+
+def pad(value: bytes | None) -> bytes:
+    """The same event with fields that nobody knows, about 3 kB in all."""
+    event = json.loads(value or b"")
+    event["comment"] = "x" * 2_700
+    return json.dumps(event).encode()

@@ -1,0 +1,270 @@
+"""The disk is full, the file is somebody else's, the write-ahead log is torn, the snapshot or the file is garbage."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+from harness import (
+    READY_SECONDS,
+    Feed,
+    Fleet,
+    all_stored,
+    assert_exact,
+    eventually,
+    fault_settings,
+    feeding,
+    ready,
+    stored,
+    truth,
+)
+from kafka_servers import consume
+from sabotage import limit_file_bytes
+
+from pipeline.errors import StoreError
+from pipeline.settings import Settings
+from pipeline.store.store import Store
+from pipeline.windows.delta import decode
+
+pytestmark = [pytest.mark.faults, pytest.mark.integration, pytest.mark.timeout(600)]
+
+DISK_BYTES = 24 * 1024 * 1024
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own that holds ``DISK_BYTES``."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "none", str(folder)], capture_output=True, check=False
+    )
+    if done.returncode:
+        pytest.skip("a tmpfs cannot be mounted without root; test_a_file_that_may_not_grow stands in for it")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_full_disk_stops_the_controller_and_room_lets_it_go_on_exactly(
+    embedded_broker: str, tmp_path: Path, small_disk: Path
+) -> None:
+    async def run() -> None:
+        settings = fault_settings(embedded_broker, tmp_path, 2, store={"path": small_disk / "store.duckdb"})
+        fleet, feed = Fleet(settings, tmp_path), Feed(settings, 31)
+        ballast = small_disk / "ballast"
+
+        async def hurt() -> None:
+            await eventually(lambda: ready(settings), READY_SECONDS, "ready")
+            with ballast.open("wb", buffering=0) as file:
+                try:
+                    while True:
+                        file.write(bytes(65_536))
+                except OSError:
+                    pass  # full
+            assert await fleet.ended("control") == 1
+            assert "the store could not write" in fleet.log("control")
+            fleet.start("control")  # it comes up on the full disk or does not; nothing is damaged by either
+            await asyncio.sleep(4.0)
+            ballast.unlink()
+            await fleet.revive("control")
+
+        try:
+            fleet.start("aggregate")
+            fleet.start("control")
+            await feeding(feed, hurt)
+            if not fleet.alive("control"):
+                await fleet.revive("control")
+            took = await all_stored(settings)
+            print(f"everything stored {took:.1f} s after there was room")
+            fleet.stop()
+        finally:
+            fleet.stop()
+        await assert_exact(settings, feed)
+
+    asyncio.run(run())
+
+
+def test_a_file_that_may_not_grow_stops_the_controller_and_the_next_life_is_exact(
+    embedded_broker: str, tmp_path: Path
+) -> None:
+    async def run() -> None:
+        settings = fault_settings(embedded_broker, tmp_path, 2)
+        fleet, feed = Fleet(settings, tmp_path), Feed(settings, 32)
+        Store.open(settings.store.path).close()
+        limit = settings.store.path.stat().st_size + 100_000  # the write-ahead log gets there first
+
+        async def hurt() -> None:
+            assert await fleet.ended("control", 3 * READY_SECONDS) == 1
+            assert "the store could not write" in fleet.log("control")
+            fleet.start("control")
+
+        try:
+            fleet.start("aggregate")
+            fleet.start("control", partial(limit_file_bytes, limit))
+            await feeding(feed, hurt)
+            await all_stored(settings)
+            fleet.stop()
+        finally:
+            fleet.stop()
+        await assert_exact(settings, feed)
+
+    asyncio.run(run())
+
+
+def _own(path: Path, owned: Any, release: Any) -> None:
+    connection = duckdb.connect(str(path))
+    owned.set()
+    release.wait(600)
+    connection.close()
+
+
+def test_a_file_owned_by_another_process_is_told_and_waited_for(embedded_broker: str, tmp_path: Path) -> None:
+    async def run() -> None:
+        settings = fault_settings(embedded_broker, tmp_path, 2)
+        Store.open(settings.store.path).close()
+        fleet, feed = Fleet(settings, tmp_path), Feed(settings, 33)
+        context = multiprocessing.get_context("spawn")
+        owned, release = context.Event(), context.Event()
+        other = context.Process(target=_own, args=(settings.store.path, owned, release), daemon=True)
+        other.start()
+        assert owned.wait(READY_SECONDS)
+
+        async def hurt() -> None:
+            fleet.start("all")
+            await eventually(
+                lambda: fleet.log("all").count("owned by another process") >= 2, READY_SECONDS, "told and retried"
+            )
+            release.set()
+            other.join(30)
+            await eventually(lambda: ready(settings), READY_SECONDS, "ready")
+
+        try:
+            await feeding(feed, hurt, batch=100)
+            await all_stored(settings)
+            assert fleet.stop() == {"all": 0}
+        finally:
+            release.set()
+            fleet.stop()
+        await assert_exact(settings, feed)
+
+    asyncio.run(run())
+
+
+async def log_of_deltas(settings: Settings) -> list[tuple[int, int, Any]]:
+    records = await consume(settings.kafka.bootstrap, settings.kafka.deltas_topic, range(settings.kafka.partitions))
+    return [(record.partition, record.offset, decode(record.value)) for record in records]
+
+
+def test_a_torn_write_ahead_log_opens_or_is_refused_and_the_result_is_exact(
+    embedded_broker: str, tmp_path: Path
+) -> None:
+    async def run() -> None:
+        settings = fault_settings(embedded_broker, tmp_path, 2)
+        fleet, feed = Fleet(settings, tmp_path), Feed(settings, 34)
+
+        async def hurt() -> None:
+            for _ in range(2):
+                await eventually(lambda: ready(settings), READY_SECONDS, "ready")
+                await asyncio.sleep(1.0)
+                fleet.kill("control")
+                fleet.start("control")
+            await eventually(lambda: ready(settings), READY_SECONDS, "ready")
+            await asyncio.sleep(1.0)
+            fleet.kill("control")
+
+        try:
+            fleet.start("aggregate")
+            fleet.start("control")
+            await feeding(feed, hurt)
+            wal = Path(f"{settings.store.path}.wal")
+            assert wal.stat().st_size > 1_000, "the kill must leave a write-ahead log"
+            size = wal.stat().st_size
+            oracle, deltas = await truth(settings, feed), []
+            await asyncio.sleep(1.0)  # the aggregator writes its last delta
+            deltas = await log_of_deltas(settings)
+            opened = 0
+            for number, (cut, flip) in enumerate(
+                [(size - 1, None), (size - 17, None), (size * 2 // 3, None), (100, None), (size, size // 2)]
+            ):
+                path = tmp_path / f"torn-{number}.duckdb"
+                shutil.copy2(settings.store.path, path)
+                torn = bytearray(wal.read_bytes()[:cut])
+                if flip is not None:
+                    torn[flip] ^= 0xFF
+                Path(f"{path}.wal").write_bytes(torn)
+                try:
+                    store = Store.open(path)
+                    opened += 1
+                except StoreError:
+                    store = Store.open(tmp_path / f"new-{number}.duckdb")  # the remedy: a new file, from the deltas
+                with store:
+                    assert not store.apply(deltas).gaps
+                    oracle_now = [d for d in oracle.differences(store) if "late" not in d]
+                    assert oracle_now == [], f"cut at {cut} of {size}, flip {flip}: {oracle_now[:5]}"
+            print(f"{opened} of 5 torn files opened")
+            # The controller itself, on a torn log.
+            os.truncate(wal, size - 17)
+            fleet.start("control")
+            if await went_on(fleet, settings) is False:
+                assert "cannot open" in fleet.log("control")
+                settings.store.path.unlink()
+                wal.unlink()
+                fleet.start("control")
+            await all_stored(settings)
+            fleet.stop()
+        finally:
+            fleet.stop()
+        await assert_exact(settings, feed)
+
+    asyncio.run(run())
+
+
+async def went_on(fleet: Fleet, settings: Settings) -> bool:
+    """Whether a controller comes up; False: it ended instead."""
+
+    async def decided() -> bool:
+        return not fleet.alive("control") or await stored(settings) >= 0
+
+    await eventually(decided, READY_SECONDS, "it comes up or ends")
+    if fleet.alive("control"):
+        return True
+    fleet.members.pop("control")
+    return False
+
+
+def test_a_garbage_file_is_refused_and_a_new_one_is_rebuilt_from_the_deltas(
+    embedded_broker: str, tmp_path: Path
+) -> None:
+    async def run() -> None:
+        settings = fault_settings(embedded_broker, tmp_path, 2)
+        fleet, feed = Fleet(settings, tmp_path), Feed(settings, 35)
+        try:
+            fleet.start("aggregate")
+            fleet.start("control")
+            await feed.send(5_000)
+            await all_stored(settings)
+            assert await fleet.leave("control") == 0
+            with settings.store.path.open("r+b") as file:
+                file.write(os.urandom(20_000))
+            fleet.start("control")
+            assert await fleet.ended("control") == 1
+            assert "cannot open" in fleet.log("control")
+            settings.store.path.unlink()
+            fleet.start("control")
+            await feed.send(1_000)
+            await all_stored(settings)
+            fleet.stop()
+        finally:
+            fleet.stop()
+        await assert_exact(settings, feed)
+
+    asyncio.run(run())
