@@ -8,8 +8,9 @@ predicted. Everything is solved exactly from the remembered points, a matrix of 
 noise of older ones.
 
 Guards: a coefficient whose share of the step differs by less than 0.15 between the points cannot be told from the
-others and only moves with them; coefficients stay within [0.5, 2] of the prior (as ai-dynamo's planner clamps its
-corrections).
+others and only moves with them; from one traffic shape alone (lengths within a factor 1.5) all move together, since
+what one shape teaches about single terms fails on the next (docs/sizing-accuracy.md); coefficients stay within
+[0.5, 2] of the prior (as ai-dynamo's planner clamps its corrections).
 """
 
 from __future__ import annotations
@@ -38,7 +39,11 @@ _TOGETHER, _APART, _DISCREPANCY, _NOISE, _REACH = 0.20, 0.40, 0.20, 0.07, 1.2
 #: The same for TTFT, where clients' start, engines and proxies differ far more.
 _TTFT_TOGETHER, _TTFT_DISCREPANCY, _TTFT_NOISE = 0.80, 0.60, 0.25
 _SEPARABLE_SHARE = 0.15
+#: Standard normal quantile at 95 %: the bounds of a 90 % interval.
+_Z90 = 1.645
 _CLAMP = math.log(2.0)
+#: Points whose input and output lengths differ by less than this are of one traffic shape.
+_ONE_SHAPE = math.log(1.5)
 #: A question is near an observation when each length and the batch are within about a factor of 2 of it together.
 _NEAR = math.log(2.0)
 
@@ -89,13 +94,14 @@ class Calibration:
         measured = np.log(np.array([point.tpot_seconds for point in points]))
         count = len(COEFFICIENTS)
         shift = np.zeros(count)
+        several = len(points) > 0 and bool(np.ptp(places[:, :2], axis=0).max() >= _ONE_SHAPE)
         self._within = _kernel(places, places, _DISCREPANCY) + np.diag((_NOISE * noise_ratio) ** 2)
         # Gauss–Newton: the log of a sum is nearly linear in the logs of its terms.
         for _ in range(6):
             values = start * np.exp(shift)
             predicted, shares = _shares(terms, values)
             spread = np.ptp(shares, axis=0) if len(points) else np.zeros(count)
-            self._free = spread >= _SEPARABLE_SHARE
+            self._free = (spread >= _SEPARABLE_SHARE) & several
             cover = np.full((count, count), _TOGETHER**2) + np.diag(np.where(self._free, _APART**2, 0.0))
             if not len(points):
                 break
@@ -115,7 +121,7 @@ class Calibration:
             posterior = cover
         apart = np.where(self._free, 0.0, _APART**2)
         deviations = np.sqrt(np.maximum(np.diag(posterior), 0.0) + apart)
-        self.coefficients = StepCoefficients(**dict(zip(COEFFICIENTS, self._values.tolist(), strict=True)))
+        self.coefficients = self.scaled(1.0)
         self.log_spread = dict(zip(COEFFICIENTS, deviations.tolist(), strict=True))
 
     @cached_property
@@ -138,7 +144,7 @@ class Calibration:
         """Return the median TTFT that the calibrated step time predicts, as ``sizing.points`` does; None beyond it."""
         if point.ttft_seconds is None:
             return None
-        step_ratio = self._step(point.workload, lane_batch)[0]
+        step_ratio = self.step_correction(point.workload, lane_batch)[0]
         try:
             replica = ReplicaModel(
                 self.resolved,
@@ -149,20 +155,21 @@ class Calibration:
         except InvalidInput:
             return None
         batch = min(lane_batch, replica.max_lane_batch)
-        ttft = replica.latency(batch, 0.5, waiting=not point.closed_loop).ttft_seconds
         if point.closed_loop and point.concurrency is not None:
-            ttft += replica.closed_loop_wait_seconds(point.concurrency)
+            ttft = replica.closed_loop_ttft_seconds(batch, point.concurrency)
+        else:
+            ttft = replica.latency(batch, 0.5, waiting=not point.closed_loop).ttft_seconds
         return ttft if 0 < ttft < math.inf else None
 
     def scaled(self, step_ratio: float) -> StepCoefficients:
         """Return the posterior coefficients with every step time multiplied by ``step_ratio``."""
-        return StepCoefficients(
-            **{name: value * step_ratio for name, value in zip(COEFFICIENTS, self._values, strict=True)}
-        )
+        values = (self._values * step_ratio).tolist()
+        return replace(self.prior, **dict(zip(COEFFICIENTS, values, strict=True)))
 
-    def _step(self, workload: Workload, lane_batch: float) -> tuple[float, float]:
+    def step_correction(self, workload: Workload, lane_batch: float) -> tuple[float, float]:
         """Return the local factor on the step time and the log standard deviation of a measurement there."""
-        _, shares = _shares(step_terms(self.resolved, workload, max(lane_batch, 1.0))[None, :], self._values)
+        terms = step_terms(self.resolved, workload, max(lane_batch, 1.0), self.prior)
+        _, shares = _shares(terms[None, :], self._values)
         variance = float((shares @ self._cover @ shares.T)[0, 0]) + _DISCREPANCY**2 + _NOISE**2
         log_ratio = 0.0
         seen = np.zeros(len(COEFFICIENTS))
@@ -181,7 +188,7 @@ class Calibration:
 
         The factors apply to predictions made with ``coefficients``.
         """
-        step_ratio, step_sd = self._step(workload, lane_batch)
+        step_ratio, step_sd = self.step_correction(workload, lane_batch)
         place = _place(workload, lane_batch)[None, :]
         log_ratio, variance = 0.0, _TTFT_TOGETHER**2 + _TTFT_DISCREPANCY**2 + _TTFT_NOISE**2
         if self._ttft is not None:
@@ -226,10 +233,13 @@ class Calibrator:
         self._max_points = max_points
         self._updates = 0
         self._memory: list[tuple[ObservedPoint, int, NDArray[np.float64], NDArray[np.float64]]] = []
+        #: Points that were predicted before they were learned, and how many of them lay within the 90 % interval.
+        self.asked = 0
+        self.inside = 0
         self._found: Calibration | None = None
 
-    def update(self, point: ObservedPoint) -> None:
-        """Learn one point.
+    def update(self, point: ObservedPoint, *, score: bool = True) -> None:
+        """Learn one point; with ``score`` it is predicted first, for ``coverage_ratio``.
 
         Raises:
             InvalidInput: the point cannot be.
@@ -237,14 +247,40 @@ class Calibrator:
         """
         check_point(point)
         batch = implied_lane_batch(self.resolved, point, self.prior)
+        if score and self._memory:
+            self._score(point, batch)
         place = _place(point.workload, batch)
-        entry = (point, self._updates, step_terms(self.resolved, point.workload, batch), place)
+        entry = (point, self._updates, step_terms(self.resolved, point.workload, batch, self.prior), place)
         self._updates += 1
         if len(self._memory) >= self._max_points:
             nearest = min(range(len(self._memory)), key=lambda i: float(((self._memory[i][3] - place) ** 2).sum()))
             del self._memory[nearest]
         self._memory.append(entry)
         self._found = None
+
+    @property
+    def updates(self) -> int:
+        """Points learned so far, forgotten ones too."""
+        return self._updates
+
+    @property
+    def load_spread(self) -> float:
+        """Log of the largest over the smallest lane batch among the remembered points."""
+        batches = [place[2] for _, _, _, place in self._memory]
+        return float(max(batches) - min(batches)) if batches else 0.0
+
+    @property
+    def coverage_ratio(self) -> float | None:
+        """Share of the points that lay within the 90 % interval predicted before each was learned; None before."""
+        return self.inside / self.asked if self.asked else None
+
+    def _score(self, point: ObservedPoint, lane_batch: float) -> None:
+        ratio, deviation = self.calibration.step_correction(point.workload, lane_batch)
+        terms = step_terms(self.resolved, point.workload, lane_batch, self.prior)
+        values = np.array([getattr(self.calibration.coefficients, name) for name in COEFFICIENTS])
+        error = math.log(point.tpot_seconds / (float(terms @ values) * ratio))
+        self.asked += 1
+        self.inside += abs(error) <= _Z90 * deviation
 
     @property
     def calibration(self) -> Calibration:
@@ -277,5 +313,5 @@ def calibrated(
     roomy = replace(resolved, deployment=replace(resolved.deployment, max_num_seqs=10_000_000))
     learner = Calibrator(roomy, prior=prior, forgetting=1.0, max_points=max(len(points), 1))
     for point in points:
-        learner.update(point)
+        learner.update(point, score=False)
     return learner.calibration

@@ -21,6 +21,7 @@ __all__ = ["Memory", "Resolved", "fit", "kv_bytes_per_token", "resolve", "weight
 
 #: A change is said to make a model fit when it leaves at least this share of the usable memory for the KV cache.
 _USEFUL_KV_SHARE = 0.1
+_MAX_GPUS = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +64,8 @@ def resolve(deployment: Deployment, catalog: Catalog | None = None) -> Resolved:
         value = getattr(deployment, field)
         if not 1 <= value <= 10_000_000 or value != int(value):
             raise InvalidInput(f"{field} must be a whole number of at least 1, not {value!r}")
-    if deployment.gpus > 4096:
-        raise InvalidInput(f"{deployment.gpus} GPUs per replica is not plausible (at most 4096)")
+    if deployment.gpus > _MAX_GPUS:
+        raise InvalidInput(f"{deployment.gpus} GPUs per replica is not plausible (at most {_MAX_GPUS})")
     if not 0 < deployment.memory_utilisation <= 1:
         raise InvalidInput(f"memory_utilisation must be in (0, 1], not {deployment.memory_utilisation!r}")
     if deployment.observed_kv_tokens is not None and deployment.observed_kv_tokens < 1:
@@ -202,17 +203,43 @@ def explain_misfit(resolved: Resolved) -> str:
     """Say in one sentence by how much the weights do not fit and what would make them fit."""
     memory = fit(resolved)
     missing = -memory.kv_budget_bytes
-    helps: list[str] = []
-    for change, words in alternatives(resolved):
-        if fit(change).kv_budget_bytes > _USEFUL_KV_SHARE * memory.usable_bytes:
-            helps.append(words)
-            break
-    hint = f"; {helps[0]} would fit" if helps else "; no single change that was tried fits"
     return (
         f"{resolved.model.name} in {resolved.precision} needs {memory.weight_bytes / 2**30:.1f} GiB of weights and "
         f"{memory.reserve_bytes / 2**30:.1f} GiB of reserve per GPU, {missing / 2**30:.1f} GiB more than the "
-        f"{memory.usable_bytes / 2**30:.1f} GiB usable on {resolved.gpu.name}{hint}"
+        f"{memory.usable_bytes / 2**30:.1f} GiB usable on {resolved.gpu.name}; {_what_fits(resolved)}"
     )
+
+
+def _what_fits(resolved: Resolved) -> str:
+    """Say what would make a misfit fit: one change, two, or how many GPUs it takes."""
+
+    def roomy(change: Resolved) -> bool:
+        memory = fit(change)
+        return memory.kv_budget_bytes > _USEFUL_KV_SHARE * memory.usable_bytes
+
+    first = [*alternatives(resolved), *_four_bits(resolved)]
+    for change, words in first:
+        if roomy(change):
+            return f"{words} would fit"
+    for change, words in first:
+        for second, more in [*alternatives(change), *_four_bits(change)]:
+            if roomy(second):
+                return f"{words} with {more} would fit"
+    deployment = resolved.deployment
+    for power in range(12):
+        wider = replace(deployment, tensor_parallel=2**power, observed_kv_tokens=None)
+        if wider.gpus <= _MAX_GPUS and roomy(replace(resolved, deployment=wider)):
+            nodes = math.ceil(wider.gpus / resolved.gpu.gpus_per_node)
+            return f"at this precision it fits on {wider.gpus} GPUs, {nodes} nodes"
+    return "no number of these GPUs that was tried fits"
+
+
+def _four_bits(resolved: Resolved) -> list[tuple[Resolved, str]]:
+    if BYTES_PER_PARAMETER[resolved.precision] < 1:
+        return []
+    return [
+        (replace(resolved, precision="int4", deployment=replace(resolved.deployment, precision="int4")), "int4 weights")
+    ]
 
 
 def require_fit(resolved: Resolved) -> Memory:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -14,10 +15,19 @@ from sizing.replica import ReplicaModel
 from sizing.steptime import StepCoefficients, step_model
 from sizing.tails import squared_variation
 
-__all__ = ["COEFFICIENTS", "ObservedPoint", "check_point", "implied_lane_batch", "step_terms"]
+__all__ = [
+    "COEFFICIENTS",
+    "ObservedLoad",
+    "ObservedPoint",
+    "check_point",
+    "implied_lane_batch",
+    "point_of_load",
+    "steady_step_seconds",
+    "step_terms",
+]
 
 #: Names of the step coefficients, in the order of every array of them.
-COEFFICIENTS = tuple(field.name for field in fields(StepCoefficients))
+COEFFICIENTS = tuple(field.name for field in fields(StepCoefficients) if field.name != "learned")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +54,100 @@ class ObservedPoint:
         return Workload(self.input_tokens, self.output_tokens, cached_share=self.cached_share)
 
 
-def step_terms(resolved: Resolved, workload: Workload, lane_batch: float) -> NDArray[np.float64]:
+@dataclass(frozen=True, slots=True)
+class ObservedLoad:
+    """What a window of telemetry says about one replica: means per request, seconds and tokens.
+
+    ``e2e_seconds`` from arrival to the last token; ``requests_per_second`` per replica; ``cached_share`` of the input.
+    """
+
+    input_tokens: float
+    output_tokens: float
+    e2e_seconds: float
+    requests_per_second: float
+    cached_share: float = 0.0
+
+    @property
+    def workload(self) -> Workload:
+        """The lengths as a workload of constant lengths."""
+        return Workload(self.input_tokens, self.output_tokens, cached_share=self.cached_share)
+
+
+#: A load teaches the step time only where the predicted time to first token is at most this share of its latency.
+_TTFT_SHARE = 0.25
+
+
+def point_of_load(resolved: Resolved, load: ObservedLoad, coefficients: StepCoefficients) -> ObservedPoint | None:
+    """Return the time per output token that a load implies, or None when it says little about it.
+
+    What the end-to-end latency leaves after the TTFT that ``coefficients`` predict at this rate, over the output
+    tokens but one. None: outputs too short, a rate that the model calls saturated, or a TTFT too large a share.
+
+    Raises:
+        InvalidInput: a number cannot be.
+        DoesNotFit: the deployment cannot run it.
+    """
+    for name in ("input_tokens", "output_tokens", "e2e_seconds", "requests_per_second"):
+        if not 0 < getattr(load, name) < 1e8:
+            raise InvalidInput(f"{name} of an observed load must be positive, not {getattr(load, name)!r}")
+    if load.output_tokens < 2:
+        return None
+    replica = ReplicaModel(resolved, load.workload, coefficients=coefficients)
+    batch = replica.lane_batch(load.requests_per_second)
+    if batch is None:
+        return None
+    ttft = replica.mean_latency(batch).ttft_seconds
+    if not ttft <= _TTFT_SHARE * load.e2e_seconds:
+        return None
+    point = ObservedPoint(
+        load.input_tokens,
+        load.output_tokens,
+        (load.e2e_seconds - ttft) / (load.output_tokens - 1.0),
+        requests_per_second=load.requests_per_second,
+        cached_share=load.cached_share,
+    )
+    check_point(point)
+    return point
+
+
+def step_terms(
+    resolved: Resolved, workload: Workload, lane_batch: float, prior: StepCoefficients | None = None
+) -> NDArray[np.float64]:
     """Return the seconds of a step per unit of each coefficient, in the order of ``COEFFICIENTS``.
 
-    Their dot product with the coefficients is the step time of ``sizing.replica`` at ``lane_batch`` decoding sequences.
+    Their dot product with the coefficients is the step time of ``sizing.replica`` at ``lane_batch`` decoding sequences;
+    the factors on the terms are those that ``prior`` has learned.
+    """
+    prior = prior or StepCoefficients()
+    return np.array(
+        [
+            steady_step_seconds(
+                resolved,
+                workload,
+                lane_batch,
+                _only(prior, name),
+            )
+            for name in COEFFICIENTS
+        ]
+    )
+
+
+def _only(prior: StepCoefficients, name: str) -> StepCoefficients:
+    """Return one coefficient 1 and the others 0, with what ``prior`` has learned."""
+    ones = {other: float(other == name) for other in COEFFICIENTS}
+    return StepCoefficients(**ones, learned=prior.learned)
+
+
+def steady_step_seconds(
+    resolved: Resolved,
+    workload: Workload,
+    lane_batch: float,
+    coefficients: StepCoefficients,
+    factors: Sequence[float] | None = None,
+) -> float:
+    """Return the mean step with ``lane_batch`` sequences decoding, as ``sizing.replica`` has it, whatever fits.
+
+    ``factors`` as in ``sizing.steptime.step_model``.
     """
     mean_in, mean_out = max(workload.input_tokens, 1.0), max(workload.output_tokens, 1.0)
     computed = max(mean_in * (1.0 - workload.cached_share), 1.0)
@@ -57,11 +157,9 @@ def step_terms(resolved: Resolved, workload: Workload, lane_batch: float) -> NDA
     context = (product + max(workload.output_tokens_squared or 0.0, mean_out**2) / 2.0) / mean_out
     before = (mean_in - computed / 2.0) * (1.0 + squared_variation(mean_in, workload.input_tokens_squared))
     prompts = lane_batch * computed / mean_out
-    terms = []
-    for name in COEFFICIENTS:
-        one = StepCoefficients(**{other: float(other == name) for other in COEFFICIENTS})
-        terms.append(step_model(resolved, one).step_seconds(lane_batch, context, prompts, before))
-    return np.array(terms)
+    chunk = min(computed, float(resolved.deployment.max_batched_tokens))
+    step = step_model(resolved, coefficients, factors=factors)
+    return step.mean_step_seconds(lane_batch, context, prompts, before, chunk)
 
 
 def check_point(point: ObservedPoint) -> None:

@@ -81,6 +81,8 @@ def _largest_batch(replica: ReplicaModel, slo: Slo) -> float:
             low = middle
         else:
             high = middle
+        if high - low <= 1e-6 * high:
+            break
     return low
 
 

@@ -27,9 +27,11 @@ __all__ = [
     "Plan",
     "Planner",
     "demand_quantile",
+    "needs",
     "observed_only",
     "operating_point",
     "plan",
+    "plan_at",
 ]
 
 #: The 10 % and 90 % points of measured over predicted step time are about 1/ratio and ratio: 0.71 and 1.35 on unseen
@@ -133,17 +135,8 @@ class Planner:
         return point
 
     def needs(self, demand: Demand, level: float, point: OperatingPoint) -> dict[str, float]:
-        """Return the replicas (not rounded) that each currency needs at quantile ``level``."""
-        return {
-            name: demand_quantile(demand.levels, values, level) / capacity if capacity > 0 else math.inf
-            for name, values, capacity in (
-                ("requests", demand.requests_per_second, point.requests_per_second),
-                ("prefill_tokens", demand.prefill_tokens_per_second, point.prefill_tokens_per_second),
-                ("decode_tokens", demand.decode_tokens_per_second, point.decode_tokens_per_second),
-                ("kv_tokens", demand.kv_tokens, point.kv_capacity_tokens * MAX_UTILISATION),
-            )
-            if values is not None
-        }
+        """Return the replicas that each currency needs; see ``sizing.plan.needs``."""
+        return needs(demand, level, point)
 
     def plan(self, demand: Demand, policy: PolicyConfig) -> Plan:
         """Return the replicas for a demand under a policy.
@@ -152,39 +145,65 @@ class Planner:
             InvalidInput: the demand cannot be.
             DoesNotFit: no replica of this deployment can exist.
         """
-        check_policy(policy)
-        point = self.operating_point(demand.workload, demand.dispersion)
-        level = policy.demand_quantile
-        needs = self.needs(demand, level, point)
-        currency = max(needs, key=lambda name: needs[name])
-        unclamped = _ceil(needs[currency])
-        low, middle, high = (max(self.needs(demand, q, point).values()) for q in (0.1, 0.5, 0.9))
-        error = math.log(STEP_TIME_ERROR_RATIO)
-        if low > 0:
-            # Demand and step time err independently: their log errors add in squares.
-            lower = middle * math.exp(-math.hypot(math.log(middle / low), error))
-            upper = middle * math.exp(math.hypot(math.log(high / middle), error))
-        else:
-            lower, upper = 0.0, high * STEP_TIME_ERROR_RATIO
-        desired = _clamp(unclamped, policy)
-        constraint = point.constraint
-        if currency == "kv_tokens":
-            constraint = Constraint.KV_MEMORY
-        elif unclamped < policy.min_replicas:
-            constraint = Constraint.MIN_REPLICAS
-        rate = demand_quantile(demand.levels, demand.requests_per_second, level)
-        return Plan(
-            desired=desired,
-            lower=min(_clamp(_ceil(lower), policy), desired),
-            upper=max(_clamp(_ceil(upper), policy), desired),
-            unclamped=unclamped,
-            currency=currency,
-            constraint=constraint,
-            demand_quantile=level,
-            demand_requests_per_second=rate,
-            operating_point=point,
-            message=_plan_message(demand, rate, level, desired, unclamped, currency, constraint, point),
+        return plan_at(self.operating_point(demand.workload, demand.dispersion), demand, policy)
+
+
+def needs(demand: Demand, level: float, point: OperatingPoint) -> dict[str, float]:
+    """Return the replicas (not rounded) that each currency of a demand needs at quantile ``level``."""
+    return {
+        name: demand_quantile(demand.levels, values, level) / capacity if capacity > 0 else math.inf
+        for name, values, capacity in (
+            ("requests", demand.requests_per_second, point.requests_per_second),
+            ("prefill_tokens", demand.prefill_tokens_per_second, point.prefill_tokens_per_second),
+            ("decode_tokens", demand.decode_tokens_per_second, point.decode_tokens_per_second),
+            ("kv_tokens", demand.kv_tokens, point.kv_capacity_tokens * MAX_UTILISATION),
         )
+        if values is not None
+    }
+
+
+def plan_at(
+    point: OperatingPoint, demand: Demand, policy: PolicyConfig, *, error_ratio: float = STEP_TIME_ERROR_RATIO
+) -> Plan:
+    """Return the replicas for a demand when one replica carries ``point``.
+
+    ``error_ratio``: the 90 % point of measured over predicted step time (and its inverse the 10 % point).
+
+    Raises:
+        InvalidInput: the demand or the policy cannot be.
+    """
+    check_policy(policy)
+    level = policy.demand_quantile
+    needed = needs(demand, level, point)
+    currency = max(needed, key=lambda name: needed[name])
+    unclamped = _ceil(needed[currency])
+    low, middle, high = (max(needs(demand, q, point).values()) for q in (0.1, 0.5, 0.9))
+    error = math.log(error_ratio)
+    if low > 0:
+        # Demand and step time err independently: their log errors add in squares.
+        lower = middle * math.exp(-math.hypot(math.log(middle / low), error))
+        upper = middle * math.exp(math.hypot(math.log(high / middle), error))
+    else:
+        lower, upper = 0.0, high * error_ratio
+    desired = _clamp(unclamped, policy)
+    constraint = point.constraint
+    if currency == "kv_tokens":
+        constraint = Constraint.KV_MEMORY
+    elif unclamped < policy.min_replicas:
+        constraint = Constraint.MIN_REPLICAS
+    rate = demand_quantile(demand.levels, demand.requests_per_second, level)
+    return Plan(
+        desired=desired,
+        lower=min(_clamp(_ceil(lower), policy), desired),
+        upper=max(_clamp(_ceil(upper), policy), desired),
+        unclamped=unclamped,
+        currency=currency,
+        constraint=constraint,
+        demand_quantile=level,
+        demand_requests_per_second=rate,
+        operating_point=point,
+        message=_plan_message(demand, rate, level, desired, unclamped, currency, constraint, point),
+    )
 
 
 def _plan_message(

@@ -1,9 +1,9 @@
 """Predicts one row of a table: latency and throughput of a deployment at a concurrency or a request rate.
 
 Input columns: ``id, model, gpu, gpus_per_node?, tp, pp, ep, dp, precision, kv_precision?, isl, osl, concurrency |
-request_rate, engine?``; empty cells take the defaults of ``Deployment``. Latencies are those of a client: TTFT from
-sending, TPOT = (E2E - TTFT) / (output tokens - 1). Rows that also have ``tpot_ms`` (and ``ttft_ms``) are measurements
-to calibrate on.
+request_rate, engine?, max_num_seqs?, max_batched_tokens?, memory_utilisation?``; empty cells take the defaults of
+``Deployment``. Latencies are those of a client: TTFT from sending, TPOT = (E2E - TTFT) / (output tokens - 1). Rows that
+also have ``tpot_ms`` (and ``ttft_ms``) are measurements to calibrate on.
 """
 
 from __future__ import annotations
@@ -24,8 +24,6 @@ from sizing.steptime import StepCoefficients
 
 __all__ = [
     "OUTPUT_COLUMNS",
-    "TPOT_INTERVAL_RATIOS",
-    "TTFT_INTERVAL_RATIOS",
     "Calibrations",
     "calibrations",
     "observed_point",
@@ -49,9 +47,6 @@ OUTPUT_COLUMNS = (
     "error",
 )
 
-#: 5 % and 95 % points of measured over predicted on end-to-end measurements (docs/sizing.md says which and how).
-TPOT_INTERVAL_RATIOS = (0.60, 1.54)
-TTFT_INTERVAL_RATIOS = (0.3, 8.0)
 #: Standard normal quantile at 95 %: the bounds of a 90 % interval.
 _Z90 = 1.645
 
@@ -159,6 +154,7 @@ def _resolve(row: Mapping[str, Any], catalog: Catalog | None) -> Resolved:
         kv_precision=_text(row, "kv_precision", "") or None,
         max_num_seqs=_whole(row, "max_num_seqs", 1024),
         max_batched_tokens=_whole(row, "max_batched_tokens", 8192),
+        memory_utilisation=_share(row, "memory_utilisation", 0.90),
         engine=_text(row, "engine", "vllm"),
     )
     named = Catalog({gpu.name: replace(gpu, gpus_per_node=per_node)}, {spec.name: spec})
@@ -172,9 +168,14 @@ def _predict(
     learned: Calibration | None,
 ) -> dict[str, Any]:
     workload = Workload(_number(row, "isl"), _number(row, "osl"))
+    distance = 0.0
     if learned is None:
+        coefficients = coefficients or StepCoefficients()
+        taught = coefficients.learned
         replica, batch, rate, p50, p95 = _latencies(row, resolved, workload, coefficients)
-        tpot_ratios, ttft_ratios, near = TPOT_INTERVAL_RATIOS, TTFT_INTERVAL_RATIOS, False
+        distance = taught.distance(resolved, workload.input_tokens, workload.output_tokens, batch)
+        tpot_ratios, ttft_ratios = taught.tpot_interval.factors(distance), taught.ttft_interval.factors(distance)
+        near = False
     else:
         # The local correction depends on the batch, and the batch on the step time: one round settles it.
         replica, batch, _, _, _ = _latencies(row, resolved, workload, learned.coefficients)
@@ -184,7 +185,8 @@ def _predict(
         )
         tpot_ratios, ttft_ratios = _interval(known.step_log_sd), _interval(known.ttft_log_sd)
         near = known.near
-    confidence = Confidence.EXTRAPOLATED if resolved.extrapolated else Confidence.INTERPOLATED
+    far = resolved.extrapolated or distance > (coefficients or StepCoefficients()).learned.near
+    confidence = Confidence.EXTRAPOLATED if far else Confidence.INTERPOLATED
     return {
         "ttft_ms_p50": p50.ttft_seconds * 1e3,
         "ttft_ms_p95": p95.ttft_seconds * 1e3,
@@ -242,7 +244,8 @@ def _closed(
     replica: ReplicaModel, batch: float, concurrency: float, rate: float, level: float, ttft_ratio: float
 ) -> Latency:
     latency = replica.latency(batch, level, waiting=False)
-    ttft = ttft_ratio * (latency.ttft_seconds + replica.closed_loop_wait_seconds(concurrency))
+    longer = latency.ttft_seconds - replica.latency(batch, 0.5, waiting=False).ttft_seconds
+    ttft = ttft_ratio * (replica.closed_loop_ttft_seconds(batch, concurrency) + longer)
     # Clients beyond the batch wait; by Little's law each passes TTFT + decode in concurrency / rate seconds.
     queued = concurrency / rate - replica.decode_seconds(batch)
     return replace(latency, ttft_seconds=max(ttft, queued))
@@ -267,6 +270,15 @@ def _number(row: Mapping[str, Any], key: str) -> float:
         raise InvalidInput(f"{key} must be a number, not {str(value)[:40]!r}") from None
     if not 0 < number < 1e9:
         raise InvalidInput(f"{key} must be in (0, 1e9), not {number!r}")
+    return number
+
+
+def _share(row: Mapping[str, Any], key: str, default: float) -> float:
+    if not _given(row.get(key)):
+        return default
+    number = _number(row, key)
+    if number > 1:
+        raise InvalidInput(f"{key} must be in (0, 1], not {number!r}")
     return number
 
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from dataclasses import replace
 
 from sizing.advice import Advice, AdviceWriter, explain, replicas_text
+from sizing.calibrate import Calibration, Calibrator
 from sizing.catalog import Catalog
 from sizing.errors import DoesNotFit, SizingError
 from sizing.model import (
@@ -23,6 +25,7 @@ from sizing.model import (
     RecommendationState,
     Slo,
 )
+from sizing.observed import ObservedLoad, point_of_load
 from sizing.plan import Plan, Planner, check_policy, demand_quantile, observed_only
 from sizing.steptime import StepCoefficients
 
@@ -33,6 +36,11 @@ _SMALL_UP = 0.05
 _SMALL_DOWN = 0.10
 #: Demand level that what remains after a scale-down must carry, whatever the policy's own quantile.
 _DOWN_LEVEL = 0.9
+#: Telemetry is believed from this many loads on that differ by this log ratio (llm-d's throughput analyzer: at least
+#: 10 samples, spread 0.30), and taken over every so many loads, so that advice does not tremble.
+_TRUSTED_LOADS, _TRUSTED_SPREAD, _TAKE_OVER_EVERY = 10, 0.30, 10
+#: Calibrated advice knows the step time at its operating point within this log standard deviation.
+_CALIBRATED_LOG_SD = 0.25
 
 
 class ReplicaController:
@@ -64,6 +72,9 @@ class ReplicaController:
         self.slo = slo
         self.policy = policy
         self._planner: Planner | None = None
+        self._learner: Calibrator | None = None
+        self._calibration: Calibration | None = None
+        self._catalog = catalog
         self._no_profile = ""
         confidence = Confidence.EXTRAPOLATED
         try:
@@ -71,8 +82,10 @@ class ReplicaController:
         except SizingError as error:
             self._no_profile = str(error)
         else:
+            self._learner = Calibrator(self._planner.resolved, prior=coefficients)
             if not self._planner.resolved.extrapolated:
                 confidence = Confidence.INTERPOLATED
+        self._confidence = confidence
         label = accelerator_label or deployment.gpu
         self._writer = AdviceWriter(model, pool, deployment, slo, policy, config_hash, label, confidence)
         self._desired: int | None = None
@@ -84,6 +97,46 @@ class ReplicaController:
     def planner(self) -> Planner | None:
         """The planner behind the advice; None when the deployment could not be understood."""
         return self._planner
+
+    def observe(self, load: ObservedLoad) -> bool:
+        """Learn what one window of telemetry says about a replica; return whether it taught anything.
+
+        After enough loads that differ enough, plans are made with what was learned. Impossible loads teach nothing.
+        """
+        if self._learner is None:
+            return False
+        try:
+            learned = self._calibration.coefficients if self._calibration else self._learner.prior
+            point = point_of_load(self._learner.resolved, load, learned)
+            if point is None:
+                return False
+            self._learner.update(point)
+        except SizingError:
+            return False
+        enough = self._learner.updates >= _TRUSTED_LOADS and self._learner.load_spread >= _TRUSTED_SPREAD
+        if enough and self._learner.updates % _TAKE_OVER_EVERY == 0:
+            self._calibration = self._learner.calibration
+            self._planner = Planner(
+                self.deployment, self.slo, catalog=self._catalog, coefficients=self._calibration.coefficients
+            )
+        return True
+
+    def _confidence_of(self, demand: Demand | None, plan: Plan | None) -> Confidence:
+        """Say how sure a plan is: calibrated when its operating point is near enough loads that were observed."""
+        if self._calibration is None or demand is None or plan is None:
+            return self._confidence
+        lanes = self._calibration.resolved.lanes
+        known = self._calibration.at(demand.workload, plan.operating_point.batch / lanes)
+        sure = known.near and known.step_log_sd <= _CALIBRATED_LOG_SD
+        return Confidence.CALIBRATED if sure else self._confidence
+
+    def _calibration_evidence(self) -> dict[str, float]:
+        if self._learner is None or not self._learner.updates:
+            return {}
+        evidence = {"calibration_loads": float(self._learner.updates)}
+        if self._learner.coverage_ratio is not None:
+            evidence["interval_coverage_ratio"] = self._learner.coverage_ratio
+        return evidence
 
     def decide(
         self, now: float, demand: Demand | None, current: int | None, *, gap: bool, warm: bool
@@ -107,7 +160,9 @@ class ReplicaController:
             self._needs.clear()
         before = current if current is not None else self._desired
         self._desired = advice.desired
-        return self._writer.write(now, demand, current, before, advice)
+        self._writer.confidence = self._confidence_of(demand, advice.plan)
+        written = self._writer.write(now, demand, current, before, advice)
+        return replace(written, evidence=written.evidence | self._calibration_evidence())
 
     # -- deciding ---------------------------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sizing.errors import DoesNotFit, InvalidInput
+from sizing.learned import features
 from sizing.memory import Memory, Resolved, require_fit
 from sizing.model import Constraint, Workload
 from sizing.queueing import Wait, general_wait, state_dependent_wait_probability
@@ -31,9 +32,8 @@ __all__ = ["KV_BLOCK_TOKENS", "Latency", "LatencyCoefficients", "LoadPoint", "Re
 KV_BLOCK_TOKENS = 16
 #: Largest share of the saturation throughput that is planned for (stability margin 0.1 of llm-inferno/queue-analysis).
 MAX_UTILISATION = 0.9
-#: Least bad single share over closed-loop runs on real engines: median TTFT error 53 % with it, 80 % without
-#: (tests/unit/sizing/test_accuracy.py; docs/sizing.md). Runs with few clients or SGLang wait longer.
-CLOSED_LOOP_SHARE = 0.25
+#: Units of the terms of a closed loop's time to first token; ``sizing.learned`` scales them (TTFT_TERMS).
+_CLOSED_FIXED_SECONDS, _CLOSED_WAIT_SHARE, _CLOSED_CLIENT_SECONDS, _CLOSED_STEP_SHARE = 0.03, 0.25, 1e-3, 0.05
 _MAX_SERVERS = 2048
 _MAX_TOKENS = 1e8
 
@@ -123,7 +123,9 @@ class ReplicaModel:
         self.workload = workload
         self.dispersion = dispersion
         self.memory: Memory = require_fit(resolved)
+        coefficients = coefficients or StepCoefficients()
         self.step: StepModel = step_model(resolved, coefficients)
+        self._closed_factors = coefficients.learned.closed_loop_ttft.factors(features(resolved))
         self._latency = latency or LatencyCoefficients()
         self.lanes = resolved.lanes
 
@@ -178,8 +180,9 @@ class ReplicaModel:
         """Return the seconds of a step that any batch pays, and those that its sequences and prompts add."""
         batch = max(lane_batch, min(1.0, self.max_lane_batch))
         prompts = batch * self._computed / self._output
+        chunk = min(self._computed, float(self.resolved.deployment.max_batched_tokens))
         return (
-            self.step.base_seconds(batch + prompts),
+            self.step.mean_base_seconds(batch, prompts, chunk),
             batch * self.step.sequence_seconds(self.context_tokens) + prompts * self._prompt_seconds,
         )
 
@@ -212,6 +215,8 @@ class ReplicaModel:
                 low = middle
             else:
                 high = middle
+            if high - low <= 1e-13 * high:
+                break
         return high
 
     def waits(self, lane_batch: float) -> tuple[Wait, Wait]:
@@ -281,6 +286,8 @@ class ReplicaModel:
                 # A rare wait has a mean but no quantile: its mean stays in, or more load would look faster.
                 max(prefill.quantile_seconds(level) - prefill.mean_seconds, 0.0),
                 max(place.quantile_seconds(level) - place.mean_seconds, 0.0),
+                # A request arrives anywhere within the step that is running.
+                (level - 0.5) * self.step_seconds(lane_batch) if waiting else 0.0,
             )
         )
         spread = normal_quantile(level) * math.sqrt(self.dispersion * max(lane_batch, 0.0))
@@ -304,12 +311,30 @@ class ReplicaModel:
             p95=self.latency(lane_batch, 0.95),
         )
 
-    def closed_loop_wait_seconds(self, concurrency: float) -> float:
-        """Return the mean wait of prompts behind each other when ``concurrency`` clients send back to back.
+    def closed_loop_ttft_terms(self, lane_batch: float, concurrency: float) -> tuple[float, ...]:
+        """Return the terms of ``closed_loop_ttft_seconds`` in the order of ``sizing.learned.TTFT_TERMS``, unscaled."""
+        base, added = self._step_parts(lane_batch)
+        clients = concurrency / self.lanes
+        own = self._computed * self._prompt_seconds
+        return (
+            _CLOSED_FIXED_SECONDS,
+            base + added,
+            own,
+            _CLOSED_WAIT_SHARE * clients * own,
+            _CLOSED_CLIENT_SECONDS * concurrency,
+            base,
+            _CLOSED_STEP_SHARE * clients * (base + added),
+        )
 
-        Clients that finish together send together: ``CLOSED_LOOP_SHARE`` of the time to prefill everybody's prompt.
+    def closed_loop_ttft_seconds(self, lane_batch: float, concurrency: float) -> float:
+        """Return the TTFT when ``concurrency`` clients send back to back, with ``lane_batch`` of each lane decoding.
+
+        Clients that finish together send together, so a prompt waits behind others': a sum of terms (a constant, the
+        step, the own prompt, a share of everybody's, a cost per client, reading the weights, steps of the batch), each
+        scaled as measured for this kind of deployment (``sizing.learned``).
         """
-        return CLOSED_LOOP_SHARE * concurrency / self.lanes * self._computed * self._prompt_seconds
+        terms = self.closed_loop_ttft_terms(lane_batch, concurrency)
+        return sum(factor * term for factor, term in zip(self._closed_factors, terms, strict=True))
 
     def closed_loop_lane_batch(self, concurrency: float, ttft_ratio: float = 1.0) -> float:
         """Return the decoding batch of one lane when ``concurrency`` clients of the replica send back to back.
@@ -320,11 +345,10 @@ class ReplicaModel:
         if not concurrency > 0:
             raise InvalidInput(f"concurrency must be positive, not {concurrency!r}")
         clients = concurrency / self.lanes
-        behind = self.closed_loop_wait_seconds(concurrency)
         low, high = 0.0, min(clients, self.max_lane_batch)
         for _ in range(60):
             middle = (low + high) / 2
-            ttft = ttft_ratio * (self.service_seconds(middle, self._computed) + behind)
+            ttft = ttft_ratio * self.closed_loop_ttft_seconds(middle, concurrency)
             if middle * (1.0 + ttft / self.decode_seconds(middle)) < clients:
                 low = middle
             else:

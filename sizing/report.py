@@ -6,16 +6,20 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sizing.catalog import Catalog
+from sizing.calibrate import Calibration
+from sizing.catalog import Catalog, Price
+from sizing.catalog.engines import engine_warnings
+from sizing.economics import FleetCost, fleet_cost
 from sizing.errors import InvalidInput
+from sizing.known import known_point, measured_load
 from sizing.memory import kv_bytes_per_token, resolve
-from sizing.model import Constraint, Deployment, PolicyConfig, Slo, Workload
-from sizing.operating import OperatingPoint, operating_point
-from sizing.plan import STEP_TIME_ERROR_RATIO, check_policy
+from sizing.model import Confidence, Constraint, Demand, Deployment, PolicyConfig, Slo, Workload
+from sizing.operating import OperatingPoint
+from sizing.plan import plan_at
 from sizing.replica import MAX_UTILISATION, LoadPoint, ReplicaModel
 from sizing.steptime import StepCoefficients
 
-__all__ = ["MemoryReport", "SizeReport", "render_text", "size_report"]
+__all__ = ["MemoryReport", "SizeReport", "render_text", "size_report", "slo_text"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,9 @@ class SizeReport:
     replicas_upper: int | None
     gpus: int | None
     binding: Constraint
+    confidence: Confidence
+    price: Price | None
+    cost: FleetCost | None
     assumptions: tuple[str, ...]
     sources: tuple[str, ...]
 
@@ -76,36 +83,35 @@ def size_report(
     dispersion: float = 1.0,
     catalog: Catalog | None = None,
     coefficients: StepCoefficients | None = None,
+    calibration: Calibration | None = None,
+    price: Price | None = None,
 ) -> SizeReport:
     """Answer one sizing question; without a rate, everything but the number of replicas.
 
     ``lower`` and ``upper`` bound the replicas at 10 % and 90 % of the step-time error; the rate is taken as given.
+    ``calibration`` is what measurements of this deployment taught; ``price`` wins over the catalogue's.
 
     Raises:
         UnknownModel, UnknownGpu, InvalidInput: the question cannot be understood.
         DoesNotFit: the weights or one request do not fit; the text says what would.
     """
     policy = policy or PolicyConfig()
-    check_policy(policy)
     if requests_per_second is not None and not 0 <= requests_per_second < 1e9:
         raise InvalidInput(f"requests_per_second must be in [0, 1e9), not {requests_per_second!r}")
     resolved = resolve(deployment, catalog)
-    point = operating_point(
-        deployment, workload, slo, dispersion=dispersion, catalog=catalog, coefficients=coefficients
+    point, known = known_point(
+        resolved, workload, slo, dispersion=dispersion, coefficients=coefficients, calibration=calibration
     )
-    replica = ReplicaModel(resolved, workload, dispersion=dispersion, coefficients=coefficients)
+    replica = ReplicaModel(resolved, workload, dispersion=dispersion, coefficients=known.coefficients)
     memory = replica.memory
-
-    def replicas(error_ratio: float) -> int | None:
-        if requests_per_second is None:
-            return None
-        need = math.ceil(requests_per_second * error_ratio / point.requests_per_second - 1e-6)
-        return min(max(need, policy.min_replicas), policy.max_replicas)
-
-    needed = replicas(1.0)
-    binding = point.constraint
-    if requests_per_second is not None and requests_per_second / point.requests_per_second < policy.min_replicas - 1:
-        binding = Constraint.MIN_REPLICAS
+    rate = 0.0 if requests_per_second is None else requests_per_second
+    demand = Demand((0.5,), (rate,), workload, horizon_seconds=policy.lead_time_seconds, dispersion=dispersion)
+    plan = plan_at(point, demand, policy, error_ratio=known.error_ratio)
+    asked = requests_per_second is not None
+    price = price or resolved.gpu.price
+    cost = None
+    if price is not None and asked and plan.desired:
+        cost = fleet_cost(price, plan.desired, deployment.gpus, workload, point.requests_per_second, rate)
     return SizeReport(
         model=resolved.model.name,
         gpu=resolved.gpu.name,
@@ -128,26 +134,40 @@ def size_report(
             max_concurrent_sequences=replica.max_lane_batch * replica.lanes,
             batch_limit=replica.limit,
         ),
-        curve=replica.curve(),
+        curve=tuple(measured_load(load, known.ttft_ratio) for load in replica.curve()),
         operating_point=point,
         requests_per_second=requests_per_second,
-        replicas=needed,
-        replicas_lower=replicas(1 / STEP_TIME_ERROR_RATIO),
-        replicas_upper=replicas(STEP_TIME_ERROR_RATIO),
-        gpus=None if needed is None else needed * deployment.gpus,
-        binding=binding,
+        replicas=plan.desired if asked else None,
+        replicas_lower=plan.lower if asked else None,
+        replicas_upper=plan.upper if asked else None,
+        gpus=plan.desired * deployment.gpus if asked else None,
+        binding=plan.constraint if asked else point.constraint,
+        confidence=known.confidence,
+        price=price,
+        cost=cost,
         assumptions=(
             f"arrivals with index of dispersion {dispersion:g} (1: Poisson)",
             f"at most {MAX_UTILISATION:.0%} of saturation is planned for",
-            f"step time within a factor {STEP_TIME_ERROR_RATIO:g} either way (10-90 %)",
+            f"step time within a factor {known.error_ratio:.3g} either way (10-90 %), {known.confidence.value}",
             "TTFT runs from arrival at the replica; TPOT is (E2E - TTFT) / (output tokens - 1)",
             "requests are spread evenly over replicas",
+            *engine_warnings(deployment.engine, resolved.model, deployment.tensor_parallel, resolved.kv_precision),
+            *_context_warning(resolved.model.context_tokens, workload),
         ),
         sources=(
             f"model {resolved.model.name}: {resolved.model.source}",
             f"GPU {resolved.gpu.name}: {resolved.gpu.source} ({resolved.gpu.as_of})",
+            *(() if known.points == 0 else (f"{known.points} measured points of this deployment",)),
+            *(() if price is None else (f"price: {price.source} ({price.as_of})",)),
         ),
     )
+
+
+def _context_warning(limit: int | None, workload: Workload) -> tuple[str, ...]:
+    total = workload.input_tokens + workload.output_tokens
+    if limit is None or total <= limit:
+        return ()
+    return (f"{total:,.0f} tokens a request are more than the {limit:,} that the model's configuration allows",)
 
 
 def _plain(value: Any) -> Any:
@@ -164,7 +184,8 @@ def _gib(size: float) -> str:
     return f"{size / 2**30:.1f} GiB"
 
 
-def _target(slo: Slo) -> str:
+def slo_text(slo: Slo) -> str:
+    """Return an objective in words."""
     parts = []
     if slo.ttft_seconds is not None:
         parts.append(f"TTFT ≤ {slo.ttft_seconds:g} s")
@@ -186,7 +207,7 @@ def render_text(report: SizeReport) -> str:
         f"  KV cache              {memory.kv_bytes_per_token_of_model:,.0f} bytes per token; "
         f"{memory.kv_capacity_tokens:,.0f} tokens per replica ({origin})",
         f"  concurrency           {memory.max_concurrent_sequences:.0f} sequences at most ({memory.batch_limit.value})",
-        f"  objective             {_target(report.slo)}",
+        f"  objective             {slo_text(report.slo)}",
         f"  operating point       {point.message}",
         "",
         "  req/s  of sat.  batch  TTFT p50   p95 (s)  TPOT p50  p95 (ms)  output tok/s",
@@ -205,7 +226,15 @@ def render_text(report: SizeReport) -> str:
             "",
             f"  {report.requests_per_second:g} req/s needs {report.replicas} replica"
             f"{'' if report.replicas == 1 else 's'} = {report.gpus} GPU{'' if report.gpus == 1 else 's'} "
-            f"(10-90 %: {report.replicas_lower}-{report.replicas_upper}); {report.binding.value} binds",
+            f"(10-90 %: {report.replicas_lower}-{report.replicas_upper}); {report.binding.value} binds; "
+            f"{report.confidence.value}",
         ]
+    if report.cost is not None and report.price is not None:
+        each = report.cost.dollars_per_million_output_tokens
+        lines.append(
+            f"  at ${report.price.dollars_per_gpu_hour:g} per GPU-hour: ${report.cost.dollars_per_hour:,.2f} an hour"
+            + ("" if each is None else f", ${each:,.2f} per 1M output tokens at this demand")
+            + f" (${report.cost.dollars_per_million_output_tokens_at_capacity:,.2f} at capacity)"
+        )
     lines += ["", "  Assumptions: " + "; ".join(report.assumptions), "  Sources: " + "; ".join(report.sources)]
     return "\n".join(lines)

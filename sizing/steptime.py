@@ -3,16 +3,19 @@
 step = overhead · layers + all-reduces + bytes of weights touched / bandwidth + bytes of KV read / bandwidth +
 FLOPs / peak + overhead · sequences. The sum form follows BLIS (inference-sim/inference-sim,
 docs/blog/posts/how-blis-learns-latency.md), which found it closer to measurements than a maximum of terms.
-Mixture-of-experts coverage: a step of t tokens touches
-the share 1 - (1 - k/E)^t of the routed experts. Coefficients: ``StepCoefficients``.
+Mixture-of-experts coverage: a step of t tokens touches the share 1 - (1 - k/E)^t of the routed experts; prompts come in
+chunks, so few steps touch nearly all experts and the others only those of the decoding sequences. Coefficients:
+``StepCoefficients``; what measurements taught about kinds of deployments: ``sizing.learned``.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from sizing.catalog.precision import BYTES_PER_PARAMETER, KV_BYTES_PER_ELEMENT
+from sizing.learned import Learned, builtin_learned, features
 from sizing.memory import Resolved, kv_share_per_gpu, weight_bytes
 
 __all__ = ["StepCoefficients", "StepModel", "step_model"]
@@ -24,16 +27,17 @@ class StepCoefficients:
 
     Overhead seconds per layer and per running sequence; ratios to the ideal time of reading weights and KV at the
     data sheet's bandwidth, of computing at ``GpuSpec.effective_flops_per_second`` and of all-reduces by the link table.
-    Fitted by ``tests/unit/sizing/test_accuracy.py`` on end-to-end measurements (docs/sizing.md), with reading never
-    faster than 1/1.1 (weights) and 1/1.2 (KV) of the data sheet.
+    They are what a deployment's own telemetry corrects (``sizing.calibrate``). ``learned`` holds the factors on the
+    terms that public end-to-end measurements taught (``benchmarks/sizing/fit.py``; docs/sizing-accuracy.md).
     """
 
-    layer_seconds: float = 4.64e-5
-    sequence_seconds: float = 2.17e-5
+    layer_seconds: float = 4.0e-5
+    sequence_seconds: float = 2.0e-5
     weight_ratio: float = 1.1
     kv_ratio: float = 1.2
-    compute_ratio: float = 0.929
-    comm_ratio: float = 1.454
+    compute_ratio: float = 1.0
+    comm_ratio: float = 1.4
+    learned: Learned = field(default_factory=builtin_learned, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +69,33 @@ class StepModel:
         touched = 1.0 - math.pow(self.expert_miss, tokens * self.expert_lanes)
         return self.fixed_seconds + self.expert_seconds * touched
 
+    def mean_base_seconds(self, batch: float, prompt_tokens: float, chunk_tokens: float) -> float:
+        """Return the mean of ``base_seconds`` over steps with ``batch`` decoding sequences.
+
+        ``prompt_tokens`` per step on average come in chunks of ``chunk_tokens``: the share prompt / chunk of the steps
+        holds one, the others hold none (a chunk in every step when there are more).
+        """
+        if self.expert_seconds == 0.0:
+            return self.fixed_seconds
+        chunk = max(chunk_tokens, prompt_tokens, 1e-9)
+        share = min(prompt_tokens / chunk, 1.0)
+        return (1.0 - share) * self.base_seconds(batch) + share * self.base_seconds(batch + chunk)
+
+    def mean_step_seconds(
+        self,
+        batch: float,
+        context_tokens: float,
+        prompt_tokens: float,
+        prompt_context_tokens: float,
+        chunk_tokens: float,
+    ) -> float:
+        """Return the mean step of a steady state: ``step_seconds`` with the prompts coming in chunks."""
+        return (
+            self.mean_base_seconds(batch, prompt_tokens, chunk_tokens)
+            + batch * self.sequence_seconds(context_tokens)
+            + prompt_tokens * self.prompt_token_seconds(prompt_context_tokens)
+        )
+
     def sequence_seconds(self, context_tokens: float) -> float:
         """Return what one running sequence with ``context_tokens`` tokens of context adds to a step."""
         windowed = self.kv_window_seconds * min(context_tokens, self.window_tokens)
@@ -85,13 +116,20 @@ class StepModel:
         )
 
 
-def step_model(resolved: Resolved, coefficients: StepCoefficients | None = None) -> StepModel:
+def step_model(
+    resolved: Resolved, coefficients: StepCoefficients | None = None, *, factors: Sequence[float] | None = None
+) -> StepModel:
     """Derive the step time of a deployment from its architecture, its GPU and the global coefficients.
+
+    ``factors`` on the terms (``sizing.learned.STEP_TERMS``) replace the learned ones of the coefficients.
 
     A pipeline of p stages is treated as p lanes: each lane's step passes all stages, so it reads all weights at the
     bandwidth of one tensor-parallel group while the other lanes keep the other stages busy.
     """
     c = coefficients or StepCoefficients()
+    layer_f, sequence_f, dense_f, expert_f, kv_f, dense_compute_f, expert_compute_f, attention_f, hop_f, link_f = (
+        c.learned.step.factors(features(resolved)) if factors is None else factors
+    )
     deployment, model, gpu = resolved.deployment, resolved.model, resolved.gpu
     tp, dp = deployment.tensor_parallel, deployment.data_parallel
     expert_group = tp * dp
@@ -100,8 +138,8 @@ def step_model(resolved: Resolved, coefficients: StepCoefficients | None = None)
 
     dense_precision = "bf16" if resolved.precision == "mxfp4" and model.experts else resolved.precision
     bandwidth = gpu.memory_bandwidth_bytes_per_second
-    dense_seconds = (dense_bytes + head_bytes) / (tp * bandwidth)
-    expert_seconds = expert_bytes / (expert_group * bandwidth)
+    dense_seconds = dense_f * (dense_bytes + head_bytes) / (tp * bandwidth)
+    expert_seconds = expert_f * expert_bytes / (expert_group * bandwidth)
 
     group = expert_group if model.experts else tp
     hops = 0.0
@@ -110,18 +148,22 @@ def step_model(resolved: Resolved, coefficients: StepCoefficients | None = None)
         # Two all-reduces per layer; dispatch and combine of data-parallel experts move the same volume as an
         # all-gather and a reduce-scatter (vLLM's default all-to-all backend).
         link = gpu.link(group)
-        hops = 2 * model.layers * link.latency_seconds
+        hops = hop_f * 2 * model.layers * link.latency_seconds
         message = model.hidden_size * 2.0 * dp
-        comm_token = 2 * model.layers * 2 * (group - 1) / group * message / link.bandwidth_bytes_per_second
-    fixed = model.layers * c.layer_seconds + c.comm_ratio * hops + c.weight_ratio * dense_seconds
+        comm_token = link_f * 2 * model.layers * 2 * (group - 1) / group * message / link.bandwidth_bytes_per_second
+    fixed = model.layers * layer_f * c.layer_seconds + c.comm_ratio * hops + c.weight_ratio * dense_seconds
 
     dense_flops = gpu.effective_flops_per_second(dense_precision)
     expert_flops = gpu.effective_flops_per_second(resolved.precision)
+    head_flops = gpu.effective_flops_per_second("bf16")
     active_experts = model.expert_parameters * model.expert_share
     # The experts of dp lanes share tp·dp GPUs, so a lane's token costs 1/tp of a GPU either way.
-    token_compute = c.compute_ratio * 2 * (model.dense_parameters / dense_flops + active_experts / expert_flops) / tp
-    head_compute = c.compute_ratio * 2 * model.head_parameters / gpu.effective_flops_per_second("bf16") / tp
-    element = KV_BYTES_PER_ELEMENT[resolved.kv_precision] * kv_share_per_gpu(model, tp)
+    dense_compute = dense_compute_f * model.dense_parameters / dense_flops
+    expert_compute = expert_compute_f * active_experts / expert_flops
+    token_compute = c.compute_ratio * 2 * (dense_compute + expert_compute) / tp
+    head_compute = c.compute_ratio * 2 * dense_compute_f * model.head_parameters / head_flops / tp
+    element = kv_f * KV_BYTES_PER_ELEMENT[resolved.kv_precision] * kv_share_per_gpu(model, tp)
+    state = kv_f * model.state_elements * KV_BYTES_PER_ELEMENT["bf16"] / tp
     return StepModel(
         fixed_seconds=fixed,
         expert_seconds=c.weight_ratio * expert_seconds if model.experts else 0.0,
@@ -130,11 +172,11 @@ def step_model(resolved: Resolved, coefficients: StepCoefficients | None = None)
         decode_seconds=token_compute
         + head_compute
         + c.comm_ratio * comm_token
-        + c.sequence_seconds
-        + c.kv_ratio * model.state_elements * KV_BYTES_PER_ELEMENT["bf16"] / tp / bandwidth,
+        + sequence_f * c.sequence_seconds
+        + c.kv_ratio * state / bandwidth,
         kv_seconds=c.kv_ratio * model.kv_elements_full * element / bandwidth,
         kv_window_seconds=c.kv_ratio * model.kv_elements_windowed * element / bandwidth,
         window_tokens=model.window_tokens,
         prefill_seconds=token_compute + c.comm_ratio * comm_token,
-        attention_seconds=c.compute_ratio * 4 * model.attention_width / gpu.effective_flops_per_second("bf16") / tp,
+        attention_seconds=c.compute_ratio * attention_f * 4 * model.attention_width / head_flops / tp,
     )

@@ -1,4 +1,4 @@
-"""Clean loaders of the measured data sets, and the fit behind ``StepCoefficients``.
+"""Clean loaders of the measured data sets.
 
 The data sets stay outside the project; what each loader drops and corrects is said at the loader. Units are in names.
 """
@@ -14,16 +14,12 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import lsq_linear
 
 from sizing.memory import resolve
 from sizing.model import Deployment, Workload
-from sizing.observed import COEFFICIENTS, ObservedPoint, implied_lane_batch, step_terms
-from sizing.steptime import StepCoefficients
+from sizing.observed import ObservedPoint
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data" / "sizing"
-# Nothing reads faster than 1/1.1 of the data sheet's bandwidth, KV (paged, gathered) not faster than 1/1.2 of it.
-LOWER = {"layer_seconds": 0.0, "sequence_seconds": 0.0, "weight_ratio": 1.1, "kv_ratio": 1.2, "compute_ratio": 0.9, "comm_ratio": 0.8}  # fmt: skip  # noqa: E501
 PRECISIONS = {"fp8": "fp8", "fp4": "nvfp4", "int4": "int4", "bf16": "bf16", "": "bf16"}
 ARCHITECTURES = {
     "deepseek-r1": "deepseek-v3",
@@ -91,8 +87,9 @@ def silicon(folder: Path = DATA, *, corrected: bool = True) -> tuple[list[Row], 
     Corrected: one row per measurement (the same one is listed under several names); GB200/GB300 left out (GPU counts
     that look like rack totals); GPU count from the ``tpN`` of the id where ``tp_size`` is 16 or more; tensor
     parallelism 1 where it equals the attention data parallelism (the GPUs are counted once); rows dropped whose GPU
-    count stays doubtful and one outlier above 400 ms; concurrency from the text of the source, because ``batch_size``
-    is per rank. As given: every row, with its own columns.
+    count stays doubtful, one outlier above 400 ms and one row that would need more FLOP/s than its GPUs have;
+    concurrency from the text of the source, because ``batch_size`` is per rank. As given: every row, with its own
+    columns.
 
     Raises:
         FileNotFoundError: the data set is not there.
@@ -148,23 +145,36 @@ def silicon(folder: Path = DATA, *, corrected: bool = True) -> tuple[list[Row], 
             precision="fp8" if "FP8" in raw["model_path"] else PRECISIONS[raw["precision"]],
             max_num_seqs=100_000,
             observed_kv_tokens=10**9,
+            engine=raw["backend"],
         )
-        rows.append(
-            Row(
-                model=named,
-                served=raw["model_path"],
-                backend=raw["backend"],
-                deployment=deployment,
-                input_tokens=float(raw["isl"]),
-                output_tokens=float(raw["osl"]),
-                concurrency=concurrency,
-                ttft_seconds=float(raw["silicon_ttft_ms"]) / 1e3,
-                tpot_seconds=float(raw["silicon_tpot_ms"]) / 1e3,
-                aic_ttft_seconds=answer[0] if answer else None,
-                aic_tpot_seconds=answer[1] if answer else None,
-            )
+        row = Row(
+            model=named,
+            served=raw["model_path"],
+            backend=raw["backend"],
+            deployment=deployment,
+            input_tokens=float(raw["isl"]),
+            output_tokens=float(raw["osl"]),
+            concurrency=concurrency,
+            ttft_seconds=float(raw["silicon_ttft_ms"]) / 1e3,
+            tpot_seconds=float(raw["silicon_tpot_ms"]) / 1e3,
+            aic_ttft_seconds=answer[0] if answer else None,
+            aic_tpot_seconds=answer[1] if answer else None,
         )
+        if corrected and _flops_share(row) > 1.0:
+            notes["more FLOP/s than the GPUs have"] += 1
+            seen[key] = -1
+            continue
+        rows.append(row)
     return rows, notes
+
+
+def _flops_share(row: Row) -> float:
+    """Return the FLOP/s of the parameters' multiplications that a row implies over what its GPUs can do at most."""
+    resolved = resolve(row.deployment)
+    seconds = row.ttft_seconds + row.tpot_seconds * (row.output_tokens - 1)
+    tokens = row.concurrency / seconds * (row.input_tokens + row.output_tokens)
+    peak = max(resolved.gpu.flops_per_second.values()) * row.deployment.gpus
+    return 2 * resolved.model.active_parameters * tokens / peak
 
 
 def guidellm(folder: Path = DATA) -> list[tuple[float, float, float, float, float]]:
@@ -188,58 +198,6 @@ def guidellm(folder: Path = DATA) -> list[tuple[float, float, float, float, floa
 def uniform_lengths(input_tokens: float, output_tokens: float) -> Workload:
     """Lengths uniform within ±50 % of their means."""
     return Workload(input_tokens, output_tokens, input_tokens**2 * 13 / 12, output_tokens**2 * 13 / 12)
-
-
-def silicon_terms(row: Row) -> NDArray[np.float64]:
-    """Step terms of a row, with the batch that its measured times imply by Little's law."""
-    resolved = resolve(row.deployment)
-    return step_terms(resolved, row.point.workload, implied_lane_batch(resolved, row.point, StepCoefficients()))
-
-
-def design(
-    rows: list[Row], points: list[tuple[float, float, float, float, float]]
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.str_]]:
-    """Features, measured seconds and architecture of silicon rows, then of the Llama-3.1-8B points."""
-    columns = [silicon_terms(row) for row in rows]
-    seconds = [row.tpot_seconds for row in rows]
-    architectures = [row.model for row in rows]
-    resolved = resolve(Deployment("llama-3.1-8b", "h100-sxm"))
-    for tokens_in, tokens_out, rate, _, itl in points:
-        columns.append(step_terms(resolved, uniform_lengths(tokens_in, tokens_out), max(rate * tokens_out * itl, 1.0)))
-        seconds.append(itl)
-        architectures.append("llama-3.1-8b")
-    return np.array(columns), np.array(seconds), np.array(architectures)
-
-
-def fit(columns: NDArray[np.float64], seconds: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Bounded least squares on relative errors, reweighted towards the median."""
-    scale = np.maximum(columns.mean(axis=0), 1e-12)
-    lower = np.array([LOWER[name] for name in COEFFICIENTS]) * scale
-    weights = 1 / seconds
-    found = np.ones(len(COEFFICIENTS))
-    for _ in range(15):
-        found = lsq_linear(columns / scale * weights[:, None], seconds * weights, (lower, np.inf)).x / scale
-        errors = columns @ found / seconds - 1
-        weights = 1 / seconds / np.sqrt(np.maximum(np.abs(errors), 0.05))
-    return np.asarray(found)
-
-
-def coefficients(values: NDArray[np.float64]) -> StepCoefficients:
-    """The fitted numbers by name; a coefficient that the fit put at 0 becomes negligible instead."""
-    return StepCoefficients(
-        **{name: max(float(value), 1e-12) for name, value in zip(COEFFICIENTS, values, strict=True)}
-    )
-
-
-def leave_one_architecture_out(
-    rows: list[Row], points: list[tuple[float, float, float, float, float]]
-) -> dict[str, StepCoefficients]:
-    """Coefficients for each architecture, fitted without any row or point of it."""
-    columns, seconds, architectures = design(rows, points)
-    return {
-        str(name): coefficients(fit(columns[architectures != name], seconds[architectures != name]))
-        for name in sorted(set(architectures))
-    }
 
 
 def errors_text(predicted: NDArray[np.float64], measured: NDArray[np.float64]) -> str:

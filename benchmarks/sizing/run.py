@@ -13,29 +13,28 @@ import datetime
 import math
 import os
 import platform
+import subprocess
+import sys
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import scipy
-from measurements import (
-    DATA,
-    Row,
-    errors_text,
-    guidellm,
-    leave_one_architecture_out,
-    silicon,
-    silicon_terms,
-    uniform_lengths,
-)
+from fit import Design, conformal, leave_one_architecture_out
+from held_out import distances_and_ratios, observed_row, predictions, table_row
+from measurements import DATA, Row, errors_text, guidellm, silicon, uniform_lengths
 from numpy.typing import NDArray
 
 from sizing.calibrate import calibrated
+from sizing.learned import Learned, features
 from sizing.memory import resolve
-from sizing.model import Deployment, Workload
-from sizing.observed import COEFFICIENTS, ObservedPoint
+from sizing.model import Demand, Deployment, PolicyConfig, Slo, Workload
+from sizing.observed import ObservedPoint
+from sizing.operating import solve
+from sizing.plan import plan
 from sizing.points import calibrations, predict_point
 from sizing.replica import ReplicaModel
 from sizing.steptime import StepCoefficients
@@ -43,32 +42,21 @@ from sizing.steptime import StepCoefficients
 HEAD = "| what | rows | median | mean | p90 |\n|---|---|---|---|---|"
 
 
-def values(coefficients: StepCoefficients) -> NDArray[np.float64]:
-    return np.array([getattr(coefficients, name) for name in COEFFICIENTS])
+def step_seconds(design: Design, held_out: dict[str, Learned]) -> NDArray[np.float64]:
+    """Step time of every row of a design by what was learned without its architecture."""
+    return np.array(
+        [
+            float(columns @ np.array(held_out[row.model].step.factors(features(resolved))))
+            for row, resolved, columns in zip(design.rows, design.resolved, design.columns, strict=False)
+        ]
+    )
 
 
-def table_row(row: Row, **more: float) -> dict[str, object]:
-    """A row as ``tokentide size --points`` takes it."""
-    deployment = row.deployment
-    return {
-        "model": row.model,
-        "gpu": deployment.gpu,
-        "tp": deployment.tensor_parallel,
-        "dp": deployment.data_parallel,
-        "pp": deployment.pipeline_parallel,
-        "precision": deployment.precision,
-        "isl": row.input_tokens,
-        "osl": row.output_tokens,
-        "concurrency": row.concurrency,
-        "max_num_seqs": 100_000,
-        **more,
-    }
-
-
-def unseen(folder: Path, rows: list[Row], fits: dict[str, StepCoefficients]) -> list[str]:
-    """TPOT with the architecture left out of the fit, the batch from the measured times."""
+def unseen(folder: Path, design: Design, held_out: dict[str, Learned]) -> list[str]:
+    """TPOT with the architecture left out of everything learned, the batch from the measured times."""
+    rows = design.rows
     measured = np.array([row.tpot_seconds for row in rows])
-    predicted = np.array([float(silicon_terms(row) @ values(fits[row.model])) for row in rows])
+    predicted = step_seconds(design, held_out)
     both = np.array([row.aic_tpot_seconds is not None for row in rows])
     theirs = np.array([row.aic_tpot_seconds or math.nan for row in rows])
     lines = [
@@ -82,32 +70,61 @@ def unseen(folder: Path, rows: list[Row], fits: dict[str, StepCoefficients]) -> 
         f"| rows that aiconfigurator 0.12.0 answered | {both.sum()} | {errors_text(predicted[both], measured[both])} |",
         f"| aiconfigurator 0.12.0 on those rows | {both.sum()} | {errors_text(theirs[both], measured[both])} |",
     ]
-    for name in sorted(fits):
+    for name in sorted(held_out):
         chosen = np.array([row.model == name for row in rows])
         lines.append(f"| {name} | {chosen.sum()} | {errors_text(predicted[chosen], measured[chosen])} |")
     given, _ = silicon(folder, corrected=False)
-    usable = [row for row in given if not row.deployment.gpu.startswith("gb")]
-    known = np.array([row.aic_tpot_seconds is not None for row in usable])
-    seconds = np.array([row.tpot_seconds for row in usable])
-    as_given = np.array([float(silicon_terms(row) @ values(fits[row.model])) for row in usable])
-    aic = np.array([row.aic_tpot_seconds or math.nan for row in usable])
+    usable = Design([row for row in given if not row.deployment.gpu.startswith("gb")], [])
+    known = np.array([row.aic_tpot_seconds is not None for row in usable.rows])
+    seconds = np.array([row.tpot_seconds for row in usable.rows])
+    as_given = step_seconds(usable, held_out)
+    aic = np.array([row.aic_tpot_seconds or math.nan for row in usable.rows])
     lines += [
-        f"| as given, without GB200/GB300 | {len(usable)} | {errors_text(as_given, seconds)} |",
+        f"| as given, without GB200/GB300 | {len(usable.rows)} | {errors_text(as_given, seconds)} |",
         f"| as given, aiconfigurator's rows | {known.sum()} | {errors_text(as_given[known], seconds[known])} |",
         f"| aiconfigurator 0.12.0, as given | {known.sum()} | {errors_text(aic[known], seconds[known])} |",
     ]
     return lines
 
 
-def points_from_concurrency(rows: list[Row], fits: dict[str, StepCoefficients]) -> list[str]:
+def coverage(rows: list[Row], held_out: dict[str, Learned]) -> list[str]:
+    """Nominal 90 % intervals whose widths come from the other architectures only."""
+    found = distances_and_ratios(rows, held_out)
+    distances, names = found["distance"], found["model"]
+    inside: dict[str, list[bool]] = defaultdict(list)
+    for left_out in held_out:
+        own = names == left_out
+        for metric in ("tpot", "ttft"):
+            bins = conformal(distances[~own], found[metric][~own], names[~own])  # type: ignore[arg-type]
+            for distance, ratio in zip(distances[own], found[metric][own], strict=True):
+                low, high = bins.factors(float(distance))
+                inside[metric].append(low <= float(ratio) <= high)
+                inside[f"{metric} {left_out}"].append(low <= float(ratio) <= high)
+    lines = [
+        "",
+        "## Nominal 90 % intervals, model left out",
+        "",
+        "Fit and widths both without the architecture tested (conformal per bin of distance).",
+        "",
+        "| architecture | rows | TPOT inside | TTFT inside |",
+        "|---|---|---|---|",
+        f"| all | {len(names)} | {np.mean(inside['tpot']):.1%} | {np.mean(inside['ttft']):.1%} |",
+    ]
+    for name in sorted(held_out):
+        cells = (f"{np.mean(inside[f'{metric} {name}']):.1%}" for metric in ("tpot", "ttft"))
+        lines.append(f"| {name} | {np.count_nonzero(names == name)} | {' | '.join(cells)} |")
+    ratios = np.quantile(found["tpot"], (0.1, 0.9))
+    lines += ["", f"10 % and 90 % points of measured over predicted TPOT: {ratios[0]:.2f} and {ratios[1]:.2f}."]
+    return lines
+
+
+def points_from_concurrency(rows: list[Row], held_out: dict[str, Learned]) -> list[str]:
     """TPOT and TTFT as ``tokentide size --points`` predicts them, with the architecture left out of the fit."""
-    answers = [predict_point(table_row(row), coefficients=fits[row.model]) for row in rows]
-    kept = [(row, answer) for row, answer in zip(rows, answers, strict=True) if answer["error"] is None]
+    kept = predictions(rows, held_out)
     lines = ["", "## From concurrency alone, architecture left out", "", HEAD]
     for name, seconds in (("tpot", "tpot_seconds"), ("ttft", "ttft_seconds")):
         measured = np.array([getattr(row, seconds) for row, _ in kept])
         predicted = np.array([answer[f"{name}_ms_p50"] for _, answer in kept]) / 1e3
-        inside = np.array([a[f"{name}_ms_lower"] / 1e3 <= m <= a[f"{name}_ms_upper"] / 1e3 for (_, a), m in zip(kept, measured, strict=True)])  # fmt: skip  # noqa: E501
         lines.append(f"| {name.upper()} | {len(kept)} | {errors_text(predicted, measured)} |")
         if name == "tpot":
             known = np.array([row.aic_tpot_seconds is not None for row, _ in kept])
@@ -125,7 +142,6 @@ def points_from_concurrency(rows: list[Row], fits: dict[str, StepCoefficients]) 
                 f"| – on aiconfigurator's rows | {known.sum()} | {errors_text(predicted[known], measured[known])} |"
             )
             lines.append(f"| – aiconfigurator 0.12.0 | {known.sum()} | {errors_text(theirs[known], measured[known])} |")
-        lines.append(f"| inside the 90 % interval of {name.upper()} | {len(kept)} | {inside.mean():.1%} | | |")
     return lines
 
 
@@ -139,7 +155,7 @@ def spread_out(rows: list[Row], count: int, random: np.random.Generator) -> list
     return chosen
 
 
-def after_calibration(rows: list[Row], fits: dict[str, StepCoefficients]) -> list[str]:
+def after_calibration(rows: list[Row], held_out: dict[str, Learned]) -> list[str]:
     """Errors on a set-up's other rows after a few of it were observed; end to end, from concurrency alone."""
     setups: defaultdict[tuple[object, ...], list[Row]] = defaultdict(list)
     for row in rows:
@@ -154,7 +170,7 @@ def after_calibration(rows: list[Row], fits: dict[str, StepCoefficients]) -> lis
         "| observed | rows | TPOT median | mean | p90 | in 90 % | TTFT median | mean | p90 | in 90 % |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for count, choice in ((0, "–"), (1, "random"), (3, "random"), (5, "random"), (3, "spread out"), (5, "spread out")):
+    for count, choice in ((1, "random"), (3, "random"), (5, "random"), (3, "spread out"), (5, "spread out")):
         random = np.random.default_rng(7)
         tested: list[tuple[Row, dict[str, object]]] = []
         for members in setups.values():
@@ -164,11 +180,8 @@ def after_calibration(rows: list[Row], fits: dict[str, StepCoefficients]) -> lis
                 chosen = spread_out(members, count, random)
             else:
                 chosen = [int(index) for index in random.choice(len(members), count, replace=False)]
-            prior = fits[members[0].model]
-            seen = [
-                table_row(row, tpot_ms=row.tpot_seconds * 1e3, ttft_ms=row.ttft_seconds * 1e3)
-                for row in (members[index] for index in chosen)
-            ]
+            prior = StepCoefficients(learned=held_out[members[0].model])
+            seen = [observed_row(members[index]) for index in chosen]
             learned = calibrations(seen, coefficients=prior)
             for index, row in enumerate(members):
                 if index not in chosen:
@@ -188,11 +201,10 @@ def after_calibration(rows: list[Row], fits: dict[str, StepCoefficients]) -> lis
     return lines
 
 
-def one_shape_is_not_enough(folder: Path) -> list[str]:
+def one_shape_is_not_enough(folder: Path, prior: StepCoefficients) -> list[str]:
     """Llama-3.1-8B: calibrate on one traffic shape, or on all but one, and predict the rest."""
     points = guidellm(folder)
     resolved = resolve(Deployment("llama-3.1-8b", "h100-sxm", max_num_seqs=1024))
-    prior = leave_one_architecture_out(silicon(folder)[0], points)["llama-3.1-8b"]
     # Shapes are nominal 64, 256, 1024 and 4096 tokens.
     shapes = [tuple(round(math.log(value / 64, 4)) for value in point[:2]) for point in points]
 
@@ -247,8 +259,39 @@ def one_shape_is_not_enough(folder: Path) -> list[str]:
     return lines
 
 
-def knees(folder: Path) -> list[str]:
-    """Saturation on one H100, three vLLM set-ups, before and after calibration on the two lowest rates."""
+def tails(folder: Path, prior: StepCoefficients) -> list[str]:
+    """p95 and p99 of TTFT on the Llama-3.1-8B sweeps at constant rates, up to 90 % of saturation."""
+    resolved = resolve(Deployment("llama-3.1-8b", "h100-sxm"))
+    lines = [
+        "",
+        "## Tails below the knee, Llama-3.1-8B sweeps (constant rates, up to 90 % of saturation)",
+        "",
+        "| fit | points | TTFT p50 | TTFT p95 | TTFT p99 | ITL p95 |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, coefficients in (("shipped", StepCoefficients()), ("without any Llama row", prior)):
+        errors: dict[str, list[float]] = defaultdict(list)
+        with (folder / "inferno_guidellm" / "exp1_llama31_8b_tidy.csv").open() as file:
+            for raw in csv.DictReader(file):
+                workload = uniform_lengths(float(raw["in_tok_mean"]), float(raw["out_tok_mean"]))
+                replica = ReplicaModel(resolved, workload, dispersion=0.0, coefficients=coefficients)
+                rate = float(raw["req_per_s_mean"])
+                batch = replica.lane_batch(rate)
+                below = rate <= 0.9 * replica.saturation_requests_per_second
+                if raw["strategy"] != "constant" or batch is None or not below:
+                    continue
+                for level in ("50", "95", "99"):
+                    ttft = replica.latency(batch, float(level) / 100).ttft_seconds
+                    errors[level].append(abs(ttft * 1e3 / float(raw[f"ttft_ms_p{level}"]) - 1))
+                itl = replica.latency(batch, 0.95).tpot_seconds
+                errors["itl"].append(abs(itl * 1e3 / float(raw["itl_ms_p95"]) - 1))
+        cells = " | ".join(f"{np.median(errors[key]):.1%}" for key in ("50", "95", "99", "itl"))
+        lines.append(f"| {name} | {len(errors['itl'])} | {cells} |")
+    return lines
+
+
+def knees(folder: Path, prior: StepCoefficients) -> list[str]:
+    """Saturation on one H100, three vLLM set-ups, nothing of Llama learned before, and after the two lowest rates."""
     lines = [
         "",
         "## Saturation, Llama-3.1-8B on one H100 (kubernetes-sigs/inference-perf 7de5ef2ed6)",
@@ -276,29 +319,57 @@ def knees(folder: Path) -> list[str]:
                 ObservedPoint(tokens_in, tokens_out, tpot, ttft, requests_per_second=rate, cached_share=cached)
             )
         workload = Workload(202, 62.5, cached_share=cached)
-        before = ReplicaModel(resolved, workload).saturation_requests_per_second
-        learned = calibrated(resolved, observed)
+        before = ReplicaModel(resolved, workload, coefficients=prior).saturation_requests_per_second
+        learned = calibrated(resolved, observed, prior=prior)
         after = ReplicaModel(resolved, workload, coefficients=learned.coefficients).saturation_requests_per_second
         lines.append(f"| {setup} | {knee:.1f} | {before:.1f} ({before / knee - 1:+.1%}) | {after:.1f} ({after / knee - 1:+.1%}) |")  # fmt: skip  # noqa: E501
     return lines
 
 
 def speed() -> list[str]:
-    """Cost of learning and of asking."""
+    """Cost of learning, asking, recommending, ranking and importing; CPU seconds of this process on one core."""
     resolved = resolve(Deployment("llama-3.1-8b", "h100-sxm"))
     base = ObservedPoint(1000, 200, 0.012, 0.05, concurrency=16.0)
     points = [replace(base, input_tokens=500.0 + 50 * i, concurrency=4.0 + 2 * i) for i in range(48)]
-    began = time.perf_counter()
+
+    def cpu(work: Callable[[], object], times: int) -> float:
+        work()
+        began = time.process_time()
+        for _ in range(times):
+            work()
+        return (time.process_time() - began) / times
+
     learned = calibrated(resolved, points)
-    learning = time.perf_counter() - began
-    learned.at(Workload(1000, 200), 16.0)
-    began = time.perf_counter()
-    for _ in range(100):
-        learned.at(Workload(1000, 200), 16.0)
-    asking = (time.perf_counter() - began) / 100
+    learning = cpu(lambda: calibrated(resolved, points), 3)
+    asking = cpu(lambda: learned.at(Workload(1000, 200), 16.0), 50)
+    lengths = iter(range(10_000))
+    slo = Slo()
+
+    def recommend() -> object:
+        # Another workload every time: nothing is remembered.
+        tokens = 500.0 + 7 * next(lengths)
+        demand = Demand((0.1, 0.5, 0.9), (5.0, 20.0, 40.0), Workload(tokens, 200.0), 120.0)
+        return plan(demand, resolved.deployment, slo, PolicyConfig())
+
+    recommending = cpu(recommend, 50)
+
+    def rank() -> object:
+        return solve(resolved, Workload(500.0 + next(lengths), 200.0), slo, 1.0, None)
+
+    ranking = cpu(rank, 200) * 10_000
+    code = "import time; b = time.process_time(); import sizing.plan, sizing.points; print(time.process_time() - b)"
+    importing = min(float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout) for _ in range(3))  # fmt: skip  # noqa: E501
     return [
         "",
-        f"Learning 48 points at once: {learning * 1e3:.0f} ms; a question to the result: {asking * 1e3:.2f} ms.",
+        "## Speed (CPU time, one core)",
+        "",
+        "| what | seconds |",
+        "|---|---|",
+        f"| learn 48 points at once | {learning:.4f} |",
+        f"| ask the result | {asking:.5f} |",
+        f"| one recommendation, workload not seen before | {recommending:.4f} |",
+        f"| 10,000 configurations ranked (200 measured) | {ranking:.1f} |",
+        f"| import sizing.plan and sizing.points | {importing:.2f} |",
     ]
 
 
@@ -308,7 +379,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     rows, notes = silicon(options.data)
-    fits = leave_one_architecture_out(rows, guidellm(options.data))
+    design = Design(rows, guidellm(options.data))
+    held_out = leave_one_architecture_out(design)
     today = datetime.datetime.now(datetime.UTC).date()
     lines = [
         "# Sizing: measured accuracy",
@@ -321,11 +393,13 @@ def main() -> None:
         + ", ".join(f"{name} {count}" for name, count in sorted(notes.items()))
         + ".",
         "",
-        *unseen(options.data, rows, fits),
-        *points_from_concurrency(rows, fits),
-        *after_calibration(rows, fits),
-        *one_shape_is_not_enough(options.data),
-        *knees(options.data),
+        *unseen(options.data, design, held_out),
+        *points_from_concurrency(rows, held_out),
+        *coverage(rows, held_out),
+        *after_calibration(rows, held_out),
+        *one_shape_is_not_enough(options.data, StepCoefficients(learned=held_out["llama-3.1-8b"])),
+        *tails(options.data, StepCoefficients(learned=held_out["llama-3.1-8b"])),
+        *knees(options.data, StepCoefficients(learned=held_out["llama-3.1-8b"])),
         *speed(),
     ]
     text = "\n".join(line.rstrip() for line in lines) + "\n"

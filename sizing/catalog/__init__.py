@@ -13,11 +13,15 @@ from typing import Any
 
 import yaml
 
-from sizing.catalog.gpus import GpuSpec, Link, gpu_from_mapping
+from sizing.catalog.gpus import GpuSpec, Link, Price, gpu_from_mapping
 from sizing.catalog.models import ModelSpec, from_hf_config
 from sizing.errors import UnknownGpu, UnknownModel
 
-__all__ = ["Catalog", "GpuSpec", "Link", "ModelSpec", "from_hf_config", "resolve_gpu", "resolve_model"]
+__all__ = ["Catalog", "GpuSpec", "Link", "ModelSpec", "Price", "from_hf_config", "resolve_gpu", "resolve_model"]
+
+
+#: An error names this many entries at most.
+_LISTED = 12
 
 
 @cache
@@ -125,4 +129,8 @@ def _shown(name: object) -> str:
 
 def _nearest(wanted: str, known: Iterable[str], listed: Iterable[str]) -> str:
     close = difflib.get_close_matches(wanted[:80], list(known), n=2, cutoff=0.6)
-    return f"; did you mean {' or '.join(close)}?" if close else f"; known: {', '.join(listed)}"
+    if close:
+        return f"; did you mean {' or '.join(close)}?"
+    names = list(listed)
+    more = f", … ({len(names)} in all)" if len(names) > _LISTED else ""
+    return f"; known: {', '.join(names[:_LISTED])}{more}"

@@ -8,7 +8,7 @@ from typing import Any
 
 from sizing.errors import InvalidInput
 
-__all__ = ["GpuSpec", "Link", "gpu_from_mapping"]
+__all__ = ["GpuSpec", "Link", "Price", "gpu_from_mapping"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,11 +20,21 @@ class Link:
 
 
 @dataclass(frozen=True, slots=True)
+class Price:
+    """What one GPU costs for an hour, US dollars before tax: who asks it, and when that was read."""
+
+    dollars_per_gpu_hour: float
+    source: str
+    as_of: str
+
+
+@dataclass(frozen=True, slots=True)
 class GpuSpec:
     """One GPU as an inference engine sees it; dense FLOP/s, base units, per GPU.
 
     ``compute_efficiency`` is the share of ``flops_per_second`` reached by large GEMMs of a precision. ``links`` is by
-    group size within a node. ``source`` and ``as_of`` say where the figures are from.
+    group size within a node. ``source`` and ``as_of`` say where the figures are from. ``price`` is one provider's list
+    price on demand, an example to compare with and not a quote; None: not known.
     """
 
     name: str
@@ -40,6 +50,7 @@ class GpuSpec:
     comm_reserve_bytes: Mapping[int, float]
     source: str
     as_of: str
+    price: Price | None = None
 
     def compute_precision(self, precision: str) -> str:
         """Return the precision that GEMMs run in for weights of ``precision``: bf16 where the board has no better."""
@@ -87,7 +98,7 @@ def gpu_from_mapping(name: str, fields: Mapping[str, Any]) -> GpuSpec:
             gpus_per_node=int(fields["gpus_per_node"]),
             topology=str(fields["topology"]),
             links={
-                int(size): Link(float(link["latency_seconds"]), _positive(link["bandwidth_bytes_per_second"]))
+                int(size): Link(_positive(link["latency_seconds"]), _positive(link["bandwidth_bytes_per_second"]))
                 for size, link in fields["links"].items()
             },
             inter_node_bandwidth_bytes_per_second=_positive(fields["inter_node_bandwidth_bytes_per_second"]),
@@ -95,6 +106,7 @@ def gpu_from_mapping(name: str, fields: Mapping[str, Any]) -> GpuSpec:
             comm_reserve_bytes={int(size): float(value) for size, value in fields["comm_reserve_bytes"].items()},
             source=str(fields["source"]),
             as_of=str(fields["as_of"]),
+            price=_price(fields.get("price")),
         )
     except KeyError as error:
         raise InvalidInput(f"GPU {name!r}: {error.args[0]} is missing") from error
@@ -102,10 +114,25 @@ def gpu_from_mapping(name: str, fields: Mapping[str, Any]) -> GpuSpec:
         raise InvalidInput(f"GPU {name!r}: {error}") from error
     if "bf16" not in spec.flops_per_second or not spec.links or not spec.comm_reserve_bytes:
         raise InvalidInput(f"GPU {name!r}: needs bf16 FLOP/s, links and comm_reserve_bytes")
+    if not set(spec.flops_per_second) <= set(spec.compute_efficiency):
+        missing = sorted(set(spec.flops_per_second) - set(spec.compute_efficiency))
+        raise InvalidInput(f"GPU {name!r}: compute_efficiency has no {', '.join(missing)}")
+    if spec.gpus_per_node < 1 or not all(0 < share <= 1 for share in spec.compute_efficiency.values()):
+        raise InvalidInput(f"GPU {name!r}: needs gpus_per_node of at least 1 and compute_efficiency within (0, 1]")
+    if min(spec.other_reserve_bytes, *spec.comm_reserve_bytes.values()) < 0:
+        raise InvalidInput(f"GPU {name!r}: a reserve is negative")
     return spec
 
 
+def _price(fields: Mapping[str, Any] | None) -> Price | None:
+    if fields is None:
+        return None
+    return Price(_positive(fields["dollars_per_gpu_hour"]), str(fields["source"]), str(fields["as_of"]))
+
+
 def _positive(value: Any) -> float:
+    if isinstance(value, bool):
+        raise ValueError(f"{value!r} is not a number")
     number = float(value)
     if not 0 < number < float("inf"):
         raise ValueError(f"{value!r} is not a positive number")

@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from sizing.errors import InvalidInput
 
-__all__ = ["BYTES_PER_PARAMETER", "KV_BYTES_PER_ELEMENT", "kv_precision", "weight_precision"]
+__all__ = ["BYTES_PER_PARAMETER", "KV_BYTES_PER_ELEMENT", "checkpoint_precision", "kv_precision", "weight_precision"]
 
 _ALIASES = {
     "bf16": "bf16", "bfloat16": "bf16", "fp16": "bf16", "float16": "bf16", "half": "bf16", "auto": "bf16",
     "fp8": "fp8", "fp8_block": "fp8", "fp8_e4m3": "fp8", "fp8_e5m2": "fp8", "float8": "fp8",
     "int8": "int8", "w8a8": "int8",
     "int4": "int4", "awq": "int4", "gptq": "int4", "w4a16": "int4",
-    "fp4": "nvfp4", "nvfp4": "nvfp4", "mxfp4": "mxfp4",
+    "fp4": "nvfp4", "nvfp4": "nvfp4", "nvfp4-pack-quantized": "nvfp4", "mxfp4": "mxfp4",
+    "float-quantized": "fp8", "w4a16_awq": "int4", "pack-quantized": "int4",
 }  # fmt: skip
 
-#: Bytes of one weight by canonical precision; 4-bit formats with their scales (sizing facts: about 0.56).
-BYTES_PER_PARAMETER = {"bf16": 2.0, "fp8": 1.0, "int8": 1.0, "int4": 0.56, "nvfp4": 0.56, "mxfp4": 0.56}
+#: Bytes of one weight by canonical precision; 4-bit formats with their scales: int4 (AWQ, GPTQ) a 2-byte scale and a
+#: 4-bit zero per 128 weights, NVFP4 a 1-byte scale per 16, MXFP4 (OCP Microscaling) a 1-byte scale per 32.
+BYTES_PER_PARAMETER = {
+    "bf16": 2.0,
+    "fp8": 1.0,
+    "int8": 1.0,
+    "int4": 0.5 + 2.5 / 128,
+    "nvfp4": 0.5 + 1 / 16,
+    "mxfp4": 0.5 + 1 / 32,
+}
 
 #: Bytes of one element of the KV cache.
 KV_BYTES_PER_ELEMENT = {"bf16": 2.0, "fp8": 1.0, "int8": 1.0}
@@ -46,3 +58,19 @@ def kv_precision(name: str | None) -> str:
     if canonical not in KV_BYTES_PER_ELEMENT:
         raise InvalidInput(f"KV cache in {name!r} is not supported; known: {', '.join(sorted(KV_BYTES_PER_ELEMENT))}")
     return canonical
+
+
+def checkpoint_precision(config: Mapping[str, Any]) -> str | None:
+    """Return the precision that a Hugging Face configuration says its weights are quantised to; None: it says nothing.
+
+    >>> checkpoint_precision({"quantization_config": {"quant_method": "awq", "bits": 4}})
+    'int4'
+    """
+    quantization = config.get("quantization_config")
+    if not isinstance(quantization, Mapping):
+        return None
+    for key in ("quant_algo", "quant_method", "fmt", "format"):
+        known = _ALIASES.get(str(quantization.get(key)).strip().lower())
+        if known is not None:
+            return "int8" if known == "int4" and quantization.get("bits") == 8 else known
+    return None

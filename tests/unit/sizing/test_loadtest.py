@@ -11,8 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sizing.errors import InvalidInput
-from sizing.loadtest import load_test_points
+from sizing.loadtest import (
+    aiperf_points,
+    guidellm_points,
+    inference_perf_points,
+    load_test_points,
+    vllm_bench_points,
+)
 
+#: What tells the flat records of older GuideLLM versions.
+FLAT = "Successful Request latency mean"
 DATA = Path(__file__).resolve().parents[4] / "shared" / "data" / "sizing"
 
 # Shapes as the tools write them; numbers made for the test.
@@ -117,10 +125,52 @@ def test_a_stage_without_successes_is_left_out() -> None:
         load_test_points({"load_summary": {}, "successes": {"count": 0, "latency": None}})
 
 
-@pytest.mark.parametrize("report", [None, [], {}, "text", 3, {"benchmarks": None}, {"benchmarks": "x"}])
-def test_what_is_no_report(report: object) -> None:
+@pytest.mark.parametrize(
+    "read", [load_test_points, guidellm_points, aiperf_points, inference_perf_points, vllm_bench_points]
+)
+@pytest.mark.parametrize(
+    "report", [None, [], {}, "text", 3, {"benchmarks": None}, {"benchmarks": "x"}, [3], [{}], [{FLAT: None}, 5]]
+)
+def test_what_is_no_report(read: Any, report: object) -> None:
     with pytest.raises(InvalidInput):
-        load_test_points(report)
+        read(report)
+
+
+def test_an_overloaded_open_loop_says_nothing_about_first_tokens() -> None:
+    """Completions behind the offered rate: the queue, and TTFT with it, grows with the length of the test."""
+    late: dict[str, Any] = copy.deepcopy(INFERENCE_PERF)
+    late["load_summary"] = {"requested_rate": 5.0, "send_duration": 60.0}
+    (point,) = load_test_points(late)
+    assert point.ttft_seconds is None
+    assert point.tpot_seconds == pytest.approx(0.01)
+    # What had not finished at the end of a short test is no overload: 2.09 s of 4 s.
+    late["load_summary"] = {"requested_rate": 5.0, "send_duration": 4.0}
+    assert load_test_points(late)[0].ttft_seconds == pytest.approx(0.1)
+    (closed,) = load_test_points({**VLLM, "duration": 100.0})
+    assert closed.ttft_seconds is not None
+
+
+def test_the_flat_records_of_older_guidellm() -> None:
+    def record(name: str, rate: float) -> dict[str, Any]:
+        return {
+            "Name": name,
+            "Duration": 100.0,
+            FLAT: 2.09,
+            "Successful Request latency median": 2.09,
+            "Successful Requests per second mean": rate,
+            "Successful Prompt token count mean": 1000.0,
+            "Successful Output token count mean": 200.0,
+            "Successful Time to first token ms mean": -1e8,
+            "Successful Time to first token ms median": 100.0,
+        }
+
+    records = [record("synchronous", 0.5), record("constant@4.00", 3.95), record("constant@8.00", 4.1)]
+    points = load_test_points(records)
+    assert points == guidellm_points(records)
+    assert [point.closed_loop for point in points] == [True, False, False]
+    assert [point.ttft_seconds for point in points] == [pytest.approx(0.1), pytest.approx(0.1), None]
+    with pytest.raises(InvalidInput, match="not a vllm"):
+        vllm_bench_points(records)
 
 
 junk = st.recursive(
@@ -158,6 +208,11 @@ def test_real_reports() -> None:
     points = load_test_points(json.loads(guidellm.read_text()))
     assert [round(point.input_tokens, 1) for point in points] == [71.5, 65.5]
     assert not points[0].closed_loop
+    old = load_test_points(json.loads((DATA / "inferno_guidellm" / "guidellm_sample_exp1.json").read_text()))
+    assert [point.closed_loop for point in old] == [True, True, *[False] * 8]
+    assert old[0].tpot_seconds == pytest.approx(6.68e-3, rel=1e-3)
+    (late,) = load_test_points(json.loads((stages / "stage_6_lifecycle_metrics.json").read_text()))
+    assert late.ttft_seconds is None
     (stage,) = load_test_points(json.loads((stages / "stage_0_lifecycle_metrics.json").read_text()))
     # The report's own time_per_output_token is 3.5 ms here, half of (E2E - TTFT) / (output - 1).
     assert stage.tpot_seconds == pytest.approx(7.23e-3, rel=1e-3)

@@ -61,7 +61,19 @@ def test_a_misfit_says_by_how_much_and_what_helps() -> None:
     resolved = resolve(Deployment("llama-3.3-70b", "h100"))
     with pytest.raises(DoesNotFit, match=r"62\.9 GiB more than the 72\.0 GiB usable on h100-sxm; tensor parallelism 4"):
         require_fit(resolved)
-    assert "no single change" in explain_misfit(resolve(Deployment("kimi-k2", "l40s")))
+    # Two changes together, and where even they do not do: how many GPUs it takes.
+    assert "fp8 weights with tensor parallelism 8 would fit" in explain_misfit(
+        resolve(Deployment("llama-3.1-405b", "h100"))
+    )
+    assert "it fits on 64 GPUs, 8 nodes" in explain_misfit(resolve(Deployment("kimi-k2", "l40s")))
+
+
+@pytest.mark.parametrize(
+    ("precision", "gib"), [("bf16", 131.4), ("fp8", 67.7), ("int4", 37.1), ("nvfp4", 39.8), ("mxfp4", 37.8)]
+)
+def test_four_bit_formats_weigh_their_scales(precision: str, gib: float) -> None:
+    """70.6 B parameters of which 2.1 B, embedding and head, stay in bf16."""
+    assert sum(weight_bytes(resolve_model("llama-3.3-70b"), precision)) / 2**30 == pytest.approx(gib, abs=0.1)
 
 
 @pytest.mark.parametrize(

@@ -170,7 +170,7 @@ def test_one_recommendation_takes_milliseconds() -> None:
     planner.plan(demand(1, 2, 3), PolicyConfig())
     times = []
     for tokens in range(1000, 2000, 100):
-        started = time.perf_counter()
+        started = time.process_time()
         planner.plan(replace(demand(1, 2, 3), workload=Workload(tokens, 300)), PolicyConfig())
-        times.append(time.perf_counter() - started)
+        times.append(time.process_time() - started)
     assert sorted(times)[len(times) // 2] < 0.05

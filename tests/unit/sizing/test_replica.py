@@ -110,7 +110,7 @@ def test_coefficients_can_be_given() -> None:
 def test_a_closed_loop_keeps_its_clients() -> None:
     model = replica(dispersion=0.0)
     batch = model.closed_loop_lane_batch(64)
-    ttft = model.service_seconds(batch, 1000) + model.closed_loop_wait_seconds(64)
+    ttft = model.closed_loop_ttft_seconds(batch, 64)
     cycle = ttft + model.decode_seconds(batch)
     assert model.requests_per_second(batch) * cycle == pytest.approx(64)
     assert model.closed_loop_lane_batch(1e6) == model.max_lane_batch

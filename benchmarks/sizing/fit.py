@@ -1,0 +1,304 @@
+"""Makes ``sizing/learned.json``: the factors on the terms of step time and closed-loop TTFT, and interval widths.
+
+    python benchmarks/sizing/fit.py [--data FOLDER] [--out sizing/learned.json]
+
+FOLDER holds ``aic_silicon`` (ai-dynamo/aiconfigurator commit 095f58a51c, Apache-2.0) and ``inferno_guidellm``
+(llm-inferno/model-trainer commit 047f0ae0b9, Apache-2.0). Only fitted numbers and ranges are written, no measurement.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import math
+from collections import defaultdict
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from measurements import DATA, Row, guidellm, silicon, uniform_lengths
+from numpy.typing import NDArray
+
+from sizing.learned import (
+    STEP_TERMS,
+    TTFT_TERMS,
+    Domain,
+    IntervalBins,
+    Learned,
+    TermFactors,
+    engine_family,
+    features,
+    learned_from_mapping,
+)
+from sizing.memory import Resolved, resolve
+from sizing.model import Deployment
+from sizing.observed import implied_lane_batch, steady_step_seconds
+from sizing.replica import ReplicaModel
+from sizing.steptime import StepCoefficients
+
+Floats = NDArray[np.float64]
+Points = list[tuple[float, float, float, float, float]]
+
+STEP_FEATURES = ("moe", "trtllm", "fp4", "int4", "native_fp4", "group")
+TTFT_FEATURES = ("moe", "trtllm", "sglang", "fp4", "int4", "native_fp4", "group")
+STEP_RIDGE, TTFT_RIDGE = 50.0, 10.0
+#: Weight of one of the 112 Llama-3.1-8B points against one silicon row.
+POINT_WEIGHT = 0.5
+#: Weights and KV are never read faster than the data sheet says (KV may be kept in FP8, which rows do not tell).
+STEP_FLOOR = {"dense_weights": math.log(1 / 1.1), "experts": math.log(1 / 1.1), "kv": math.log(0.5 / 1.2)}
+#: Upper ends of the bins of distance, but the last; and the largest distance that counts as interpolation.
+DISTANCES = (1.0, 2.0)
+NEAR = 1.0
+ONE = (1.0,) * len(STEP_TERMS)
+PLAIN = Learned(
+    TermFactors((), (0.0,) * len(STEP_TERMS), ((),) * len(STEP_TERMS), (-9.0,) * len(STEP_TERMS)),
+    TermFactors((), (0.0,) * len(TTFT_TERMS), ((),) * len(TTFT_TERMS), (-9.0,) * len(TTFT_TERMS)),
+    IntervalBins((math.inf,), (0.5,), (2.0,)),
+    IntervalBins((math.inf,), (0.2,), (5.0,)),
+    (),
+    NEAR,
+)
+LLAMA = resolve(Deployment("llama-3.1-8b", "h100-sxm"))
+
+
+def step_columns(resolved: Resolved, workload: Any, lane_batch: float) -> list[float]:
+    """Seconds of a step per term, unscaled, in the order of ``STEP_TERMS``."""
+    coefficients = StepCoefficients(learned=PLAIN)
+    return [
+        steady_step_seconds(
+            resolved, workload, lane_batch, coefficients, tuple(float(name == other) for other in STEP_TERMS)
+        )
+        for name in STEP_TERMS
+    ]
+
+
+def phi(resolved: Resolved, names: tuple[str, ...]) -> list[float]:
+    values = features(resolved)
+    return [values[name] for name in names]
+
+
+def fit_terms(
+    columns: Floats, seconds: Floats, values: Floats, weights: Floats, ridge: float, floor: Floats
+) -> tuple[Floats, Floats]:
+    """Log factors (base per term; weight per term and feature) by Gauss–Newton on robust relative errors.
+
+    A pseudo-Huber loss of |predicted / measured - 1| with scale 0.1 (of the log ratio in the first rounds); normal
+    priors of deviation 0.3 on feature weights and about 2 on bases, times ``ridge``.
+    """
+    terms, count = columns.shape[1], values.shape[1]
+    found = np.zeros(terms * (1 + count))
+    prior = np.concatenate([np.full(terms, 0.2 * ridge), np.full(terms * count, ridge / 0.3**2)])
+    scale, target = 0.1, np.log(seconds)
+    for round_number in range(80):
+        logs = found[:terms] + values @ found[terms:].reshape(terms, count).T
+        held = logs < floor
+        parts = columns * np.exp(np.clip(np.maximum(logs, floor), -6, 3))
+        total = parts.sum(axis=1)
+        shares = np.where(held, 0.0, parts / total[:, None])
+        error = np.log(total) - target
+        if round_number < 10:
+            pull = 1 / np.sqrt(1 + (error / scale) ** 2)
+        else:
+            error = np.where(np.abs(error) < 1e-6, 1e-6, error)
+            ratio = np.clip(np.exp(np.clip(error, -3, 3)), 0.2, 5)
+            pull = (ratio - 1) / np.sqrt(1 + ((ratio - 1) / scale) ** 2) * ratio / error
+        weight = weights * pull / scale**2
+        slope = np.concatenate([shares, (shares[:, :, None] * values[:, None, :]).reshape(len(seconds), -1)], axis=1)
+        normal = (slope * weight[:, None]).T @ slope + np.diag(prior)
+        gradient = (slope * weight[:, None]).T @ error + prior * found
+        found = found + np.clip(-np.linalg.solve(normal, gradient), -0.5, 0.5) * (1.0 if round_number < 20 else 0.5)
+    return found[:terms], found[terms:].reshape(terms, count)
+
+
+class Design:
+    """Everything that the fits need of the rows and points, worked out once."""
+
+    def __init__(self, rows: list[Row], points: Points) -> None:
+        self.rows = rows
+        self.resolved = [resolve(row.deployment) for row in rows]
+        plain = StepCoefficients(learned=PLAIN)
+        self.batch = [implied_lane_batch(r, row.point, plain) for r, row in zip(self.resolved, rows, strict=True)]
+        columns = [
+            step_columns(resolved, row.point.workload, batch)
+            for resolved, row, batch in zip(self.resolved, rows, self.batch, strict=True)
+        ]
+        for tokens_in, tokens_out, rate, _, itl in points:
+            columns.append(
+                step_columns(LLAMA, uniform_lengths(tokens_in, tokens_out), max(rate * tokens_out * itl, 1.0))
+            )
+        everything = [*self.resolved, *[LLAMA] * len(points)]
+        self.columns = np.array(columns)
+        self.seconds = np.array([row.tpot_seconds for row in rows] + [point[4] for point in points])
+        self.values = np.array([phi(resolved, STEP_FEATURES) for resolved in everything])
+        self.weights = np.array([1.0] * len(rows) + [POINT_WEIGHT] * len(points))
+        self.architectures = np.array([row.model for row in rows] + ["llama-3.1-8b"] * len(points))
+        self.ttft_values = np.array([phi(resolved, TTFT_FEATURES) for resolved in self.resolved])
+        self.ttft = np.array([row.ttft_seconds for row in rows])
+
+    def step(self, keep: NDArray[np.bool_]) -> TermFactors:
+        """The step factors of the kept rows and points."""
+        floor = np.array([STEP_FLOOR.get(name, -6.0) for name in STEP_TERMS])
+        base, weights = fit_terms(
+            self.columns[keep], self.seconds[keep], self.values[keep], self.weights[keep], STEP_RIDGE, floor
+        )
+        return _factors(STEP_FEATURES, base, weights, floor)
+
+    def closed_loop_ttft(self, step: TermFactors, keep: NDArray[np.bool_]) -> TermFactors:
+        """The factors of the closed-loop TTFT of the kept rows, given step factors."""
+        chosen = [index for index in range(len(self.rows)) if keep[index]]
+        coefficients = StepCoefficients(learned=replace(PLAIN, step=step))
+        columns = np.array(
+            [
+                ReplicaModel(
+                    self.resolved[index], self.rows[index].point.workload, dispersion=0.0, coefficients=coefficients
+                ).closed_loop_ttft_terms(self.batch[index], self.rows[index].concurrency)
+                for index in chosen
+            ]
+        )
+        floor = np.full(len(TTFT_TERMS), -6.0)
+        base, weights = fit_terms(
+            columns, self.ttft[chosen], self.ttft_values[chosen], np.ones(len(chosen)), TTFT_RIDGE, floor
+        )
+        return _factors(TTFT_FEATURES, base, weights, floor)
+
+    def learn(self, without: str | None = None) -> Learned:
+        """Everything learned from all architectures but one; intervals still to be set."""
+        keep = self.architectures != without
+        step = self.step(keep)
+        return replace(
+            PLAIN,
+            step=step,
+            closed_loop_ttft=self.closed_loop_ttft(step, keep[: len(self.rows)]),
+            domains=self.domains(without),
+        )
+
+    def domains(self, without: str | None = None) -> tuple[Domain, ...]:
+        """Kinds of deployments with the ranges of their loads."""
+        kinds: defaultdict[tuple[str, str, str, bool], list[list[float]]] = defaultdict(list)
+        for row, resolved, batch in zip(self.rows, self.resolved, self.batch, strict=True):
+            if row.model != without:
+                kind = (resolved.gpu.name, engine_family(row.backend), resolved.precision, resolved.model.experts > 0)
+                kinds[kind].append([math.log2(max(v, 1.0)) for v in (row.input_tokens, row.output_tokens, batch)])
+        found = []
+        for kind in sorted(kinds):
+            places = np.round(np.array(kinds[kind]), 3)
+            low, high = (tuple(map(float, ends)) for ends in (places.min(axis=0), places.max(axis=0)))
+            found.append(Domain(*kind, low, high))  # type: ignore[arg-type]
+        return tuple(found)
+
+
+def _factors(names: tuple[str, ...], base: Floats, weights: Floats, floor: Floats) -> TermFactors:
+    return TermFactors(
+        names,
+        tuple(float(round(value, 4)) for value in base),
+        tuple(tuple(float(round(value, 4)) for value in row) for row in weights),
+        tuple(float(round(value, 4)) for value in floor),
+    )
+
+
+def leave_one_architecture_out(design: Design) -> dict[str, Learned]:
+    """What is learned without any row or point of each architecture."""
+    return {str(name): design.learn(str(name)) for name in sorted({row.model for row in design.rows})}
+
+
+def conformal(distances: Floats, ratios: Floats, architectures: NDArray[np.str_], level: float = 0.93) -> IntervalBins:
+    """Split-conformal bounds of measured over predicted per bin of distance.
+
+    Finite-sample quantiles (Vovk, Gammerman and Shafer 2005), every architecture weighing the same: what is asked is a
+    new architecture, not a new row of a known one; and 93 % of the probability is asked for, because six architectures
+    say little about a seventh (checked by leaving each out: benchmarks/sizing/results.md). Bins grow wider with
+    distance: farther never claims to be surer.
+    """
+    lower: list[float] = []
+    upper: list[float] = []
+    ends = (*DISTANCES, math.inf)
+    tail = (1 - level) / 2
+    for begin, end in zip((-1.0, *DISTANCES), ends, strict=True):
+        chosen = np.flatnonzero((distances > begin) & (distances <= end))
+        if chosen.size >= 20:
+            order = chosen[np.argsort(ratios[chosen])]
+            counts = {name: np.count_nonzero(architectures[chosen] == name) for name in set(architectures[chosen])}
+            weights = np.array([1.0 / counts[name] for name in architectures[order]])
+            # The new row takes its share of the probability, too.
+            position = np.cumsum(weights) / (weights.sum() * (1 + 1 / chosen.size))
+            low = float(ratios[order[max(int(np.searchsorted(position, tail)) - 1, 0)]])
+            high = float(ratios[order[min(int(np.searchsorted(position, 1 - tail)), chosen.size - 1)]])
+        else:
+            low, high = (lower[-1], upper[-1]) if lower else (0.4, 2.5)
+        lower.append(min([low, *lower]))
+        upper.append(max([high, *upper]))
+    return IntervalBins(ends, tuple(round(v, 3) for v in lower), tuple(round(v, 3) for v in upper))
+
+
+def to_mapping(learned: Learned, notes: dict[str, Any]) -> dict[str, Any]:
+    """The content of ``learned.json``."""
+
+    def terms(factors: TermFactors, names: tuple[str, ...]) -> dict[str, Any]:
+        return {
+            "features": list(factors.features),
+            "terms": {
+                name: {"base": base, "weights": list(weights), "floor": floor}
+                for name, base, weights, floor in zip(names, factors.base, factors.weights, factors.floor, strict=True)
+            },
+        }
+
+    def bins(found: IntervalBins) -> dict[str, Any]:
+        ends = [None if math.isinf(end) else end for end in found.upto]
+        return {"upto": ends, "lower": list(found.lower), "upper": list(found.upper)}
+
+    return {
+        **notes,
+        "step": terms(learned.step, STEP_TERMS),
+        "closed_loop_ttft": terms(learned.closed_loop_ttft, TTFT_TERMS),
+        "intervals": {
+            "near": learned.near,
+            "tpot": bins(learned.tpot_interval),
+            "ttft": bins(learned.ttft_interval),
+        },
+        "domains": [
+            {
+                "gpu": kind.gpu,
+                "engine": kind.engine,
+                "precision": kind.precision,
+                "moe": kind.moe,
+                "low": list(kind.low),
+                "high": list(kind.high),
+            }
+            for kind in learned.domains
+        ],
+    }
+
+
+def main() -> None:
+    from held_out import intervals  # predicts rows as users do; needs the loaders only, not the shipped numbers
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=DATA)
+    parser.add_argument("--out", type=Path, default=Path(__file__).resolve().parents[2] / "sizing" / "learned.json")
+    options = parser.parse_args()
+    rows, _ = silicon(options.data)
+    design = Design(rows, guidellm(options.data))
+    learned = design.learn()
+    tpot, ttft = intervals(rows, leave_one_architecture_out(design))
+    content = to_mapping(
+        replace(learned, tpot_interval=tpot, ttft_interval=ttft),
+        {
+            "made_by": "benchmarks/sizing/fit.py",
+            "as_of": str(datetime.datetime.now(datetime.UTC).date()),
+            "sources": [
+                "ai-dynamo/aiconfigurator commit 095f58a51c, silicon_sample.csv, aggregated rows after cleaning "
+                f"({len(rows)} of them; Apache-2.0)",
+                "llm-inferno/model-trainer commit 047f0ae0b9, experiments/exp1, 112 points (Apache-2.0)",
+            ],
+            "what": "Fitted numbers and ranges only, no measurements. Intervals: leave one architecture out.",
+        },
+    )
+    learned_from_mapping(content)
+    options.out.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    print(f"{options.out}: {len(rows)} rows, {len(learned.domains)} kinds of deployments")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""Predictions of rows whose architecture nothing was learned from, as ``tokentide size --points`` makes them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from fit import conformal
+from measurements import Row
+from numpy.typing import NDArray
+
+from sizing.learned import IntervalBins, Learned
+from sizing.memory import resolve
+from sizing.points import predict_point
+from sizing.steptime import StepCoefficients
+
+Floats = NDArray[np.float64]
+
+
+def table_row(row: Row, **more: float) -> dict[str, object]:
+    """A row as ``tokentide size --points`` takes it."""
+    deployment = row.deployment
+    return {
+        "model": row.model,
+        "gpu": deployment.gpu,
+        "tp": deployment.tensor_parallel,
+        "dp": deployment.data_parallel,
+        "pp": deployment.pipeline_parallel,
+        "precision": deployment.precision,
+        "isl": row.input_tokens,
+        "osl": row.output_tokens,
+        "concurrency": row.concurrency,
+        "max_num_seqs": 100_000,
+        "engine": deployment.engine,
+        # Not told by the rows; these models only just fit, and benchmark recipes give engines all they can.
+        "memory_utilisation": 0.95,
+        **more,
+    }
+
+
+def observed_row(row: Row) -> dict[str, object]:
+    """A row with its measurements, to calibrate on."""
+    return table_row(row, tpot_ms=row.tpot_seconds * 1e3, ttft_ms=row.ttft_seconds * 1e3)
+
+
+def predictions(rows: list[Row], held_out: Mapping[str, Learned]) -> list[tuple[Row, dict[str, Any]]]:
+    """Every row that can be predicted, with its prediction from concurrency alone."""
+    found = []
+    for row in rows:
+        answer = predict_point(table_row(row), coefficients=StepCoefficients(learned=held_out[row.model]))
+        if answer["error"] is None:
+            found.append((row, answer))
+    return found
+
+
+def distances_and_ratios(rows: list[Row], held_out: Mapping[str, Learned]) -> dict[str, Floats | NDArray[np.str_]]:
+    """Of every predicted row: distance from what was measured, measured over predicted TPOT and TTFT, architecture."""
+    distances, tpot, ttft, names = [], [], [], []
+    for row, answer in predictions(rows, held_out):
+        learned = held_out[row.model]
+        # The batch that the prediction had, for its distance.
+        batch = answer["tokens_per_second"] * answer["tpot_ms_p50"] / 1e3 / resolve(row.deployment).lanes
+        distances.append(learned.distance(resolve(row.deployment), row.input_tokens, row.output_tokens, batch))
+        tpot.append(row.tpot_seconds * 1e3 / answer["tpot_ms_p50"])
+        ttft.append(row.ttft_seconds * 1e3 / answer["ttft_ms_p50"])
+        names.append(row.model)
+    return {"distance": np.array(distances), "tpot": np.array(tpot), "ttft": np.array(ttft), "model": np.array(names)}
+
+
+def intervals(rows: list[Row], held_out: Mapping[str, Learned]) -> tuple[IntervalBins, IntervalBins]:
+    """The interval widths of TPOT and TTFT that are shipped: conformal over all held-out architectures."""
+    found = distances_and_ratios(rows, held_out)
+    return (
+        conformal(found["distance"], found["tpot"], found["model"]),  # type: ignore[arg-type]
+        conformal(found["distance"], found["ttft"], found["model"]),  # type: ignore[arg-type]
+    )
