@@ -1,242 +1,230 @@
-"""Forecast benchmark: WAPE, MASE, pinball loss, coverage and cost per trace and horizon, against rivals.
+"""Forecast benchmark: point, quantile, coverage and cost scores per trace and horizon, against rivals.
 
-    python benchmarks/forecast/run.py --traces FOLDER [--only az_5min,...] [--json FILE] [--markdown FILE]
+    python benchmarks/forecast/run.py --traces FOLDER [--only az_5min,...] [--tools pool,rivals,batch]
+                                      [--cache FOLDER] [--markdown FILE] [--json FILE]
 
 FOLDER holds ``azure_llm_2024``, ``burstgpt``, ``servegen``, ``nasa_http`` and ``worldcup98``; traces that are missing
-are named and left out. Prequential: learn a window, issue, score what matures; the first two days are not scored.
+are named and left out, as are batch tools that are not installed (``requirements.txt``). Prequential: learn a window,
+issue, score what matures; the first two days are not scored. What a tool issued for a trace is kept in the cache
+folder, so that a run that was interrupted goes on; the pool's part is made anew when the forecaster's code changed.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
-import datetime
-import importlib.metadata
+import hashlib
 import json
-import os
 import pickle
-import platform
+import re
 import statistics
 import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-import duckdb
 import numpy as np
+from batch import BATCH, missing
+from report import calendar_page, page
 from rivals import RIVALS, banded
+from scores import Pool, Run, compare, score
+from traces import TRACES, WORLDCUP_START, Trace, load, matches
 
+import pipeline.forecast
 from pipeline.forecast.calendar import CalendarRecord
 from pipeline.forecast.model import LEVELS, SeriesKey
 from pipeline.forecast.series import SeriesForecaster
+from pipeline.replay.backtest import seasons_of
 
-# Name: file, column, order, condition, rows per window, seconds per window, horizons in seconds.
-TRACES = {
-    "az_1min": ("azure_llm_2024/conv_10s_counts.parquet", "requests", "timestamp", "true", 6, 60, (300, 900, 3600)),
-    "az_5min": ("azure_llm_2024/conv_10s_counts.parquet", "requests", "timestamp", "true", 30, 300, (300, 900, 3600)),
-    "burst_tokens_5min": ("burstgpt/week1_tokens_1min.parquet", "tokens", "t_s", "true", 5, 300, (300, 900, 3600)),
-    "burst_conversation_1h": ("burstgpt/hourly.parquet", "conversation", "t_s", "true", 1, 3600, (3600, 10_800)),
-    "servegen_small_10min": (
-        "servegen/model_demand_10min.parquet", "requests", "t_s", "model = 'm-small'", 1, 600, (600, 1200, 3600),
-    ),
-    "servegen_mid_10min": (
-        "servegen/model_demand_10min.parquet", "requests", "t_s", "model = 'm-mid'", 1, 600, (600, 1200, 3600),
-    ),
-    "nasa_5min": ("nasa_http/requests_10s.parquet", "requests", "t_s", "true", 30, 300, (300, 900, 3600)),
-    "worldcup_5min": (
-        "worldcup98/requests_1min.parquet", "requests", "timestamp", "timestamp >= '1998-05-01'", 5, 300,
-        (300, 900, 3600),
-    ),
-}  # fmt: skip
-WARM_UP_SECONDS = 2 * 86_400
+#: Batch tools are scored at so many origins, spread evenly over whole hours after the warm-up; short hourly series are
+#: cheap to fit, so they get more.
+ORIGINS, HOURLY_ORIGINS = 72, 216
+#: At finer grains a fit with a season of a day takes seconds.
+BATCH_GRAIN_SECONDS = 300
 NEAR_SECONDS = 7200
-MATCH_SECONDS = 6300
-WORLDCUP_START = datetime.datetime(1998, 5, 1, tzinfo=datetime.UTC).timestamp()
-MEDIAN, Q95 = LEVELS.index(0.5), LEVELS.index(0.95)
-PINBALL = (0.5, 0.9, 0.95, 0.99)
+TOOLS = ("pool", "rivals", "batch")
 
 
-def load(folder: Path, name: str) -> tuple[np.ndarray, int, tuple[int, ...]]:
-    """Rates per second, the grain and the horizons of one trace."""
-    file, column, order, where, rows, grain, horizons = TRACES[name]
-    query = f"select {column} as y from read_parquet(?) where {where} order by {order}"
-    counts = duckdb.execute(query, [str(folder / file)]).fetchnumpy()["y"].astype(np.float64)
-    return counts[: len(counts) // rows * rows].reshape(-1, rows).sum(axis=1) / grain, grain, horizons
+def run_pool(values: np.ndarray, trace: Trace, start: float = 0.0, calendar: tuple[CalendarRecord, ...] = ()) -> Pool:
+    """Step the shipped forecaster over every window, as a backtest does."""
+    shape = (len(values), len(trace.horizons_seconds))
+    issued, seconds, size = np.empty((*shape, len(LEVELS))), np.zeros(len(values)), 0
+    experts: np.ndarray = np.empty(0)
+    names: tuple[str, ...] = ()
+    for season, members in seasons_of(trace.horizons_seconds, 86_400).items():
+        horizons = [trace.horizons_seconds[at] for at in members]
+        model = SeriesForecaster(
+            SeriesKey("model", "pool", "requests_per_second"), horizons, trace.grain_seconds, season
+        )
+        names = model.pool.names
+        experts = experts if experts.size else np.empty((*shape, len(names)))
+        for at, value in enumerate(values.tolist()):
+            began = time.perf_counter()
+            forecasts = model.step(start + (at + 1) * trace.grain_seconds, value, calendar)
+            seconds[at] += time.perf_counter() - began
+            issued[at, members] = [forecast.quantiles for forecast in forecasts]
+            experts[at, members] = np.array([expert.forecast() for expert in model.pool.experts]).T
+        size += len(pickle.dumps(model))
+    microseconds = 1e6 * statistics.median(seconds.tolist())
+    return Pool(Run(np.arange(len(values)), issued, microseconds), experts, names, size)
 
 
-def matches(folder: Path) -> list[CalendarRecord]:
-    """The public fixture list: what was known beforehand, kick-off times only."""
-    records = []
-    with (folder / "worldcup98/match_schedule.csv").open() as file:
-        for at, row in enumerate(csv.DictReader(file)):
-            kickoff = datetime.datetime.fromisoformat(row["kickoff_utc"]).replace(tzinfo=datetime.UTC).timestamp()
-            records.append(CalendarRecord(str(at), "match", kickoff, kickoff + MATCH_SECONDS))
-    return records
-
-
-def run_pool(
-    values: np.ndarray,
-    grain: int,
-    horizons: tuple[int, ...],
-    start: float = 0.0,
-    calendar: tuple[CalendarRecord, ...] = (),
-) -> tuple[np.ndarray, np.ndarray, dict[str, float]]:
-    """Issued quantiles ``(windows, horizons, levels)``, the experts' points ``(windows, horizons, experts)``, costs."""
-    model = SeriesForecaster(SeriesKey("model", "pool", "requests_per_second"), horizons, grain)
-    issued = np.empty((len(values), len(horizons), len(LEVELS)))
-    experts = np.empty((len(values), len(horizons), len(model.pool.experts)))
-    seconds = []
-    for at, value in enumerate(values.tolist()):
-        began = time.perf_counter()
-        forecasts = model.step(start + (at + 1) * grain, value, calendar)
-        seconds.append(time.perf_counter() - began)
-        issued[at] = [forecast.quantiles for forecast in forecasts]
-        experts[at] = np.array([expert.forecast() for expert in model.pool.experts]).T
-    return issued, experts, {"us": 1e6 * statistics.median(seconds), "bytes": len(pickle.dumps(model))}
-
-
-def score(issued: np.ndarray, values: np.ndarray, step: int, first: int, day: int) -> dict[str, float]:
-    """Scores of one horizon's quantiles ``(windows, levels)``; pinball losses over mean demand."""
-    actual, quantiles = values[first + step :], issued[first : len(values) - step]
+def run_rival(name: str, values: np.ndarray, trace: Trace) -> Run:
+    """One online rival over every window."""
+    began = time.perf_counter()
     with np.errstate(all="ignore"):
-        error = np.abs(actual - quantiles[:, MEDIAN])
-        seasonal = np.abs(values[day:] - values[:-day])[max(0, first + step - day) :].mean()
-        row = {"wape": float(error.sum() / actual.sum()), "mase": float(error.mean() / seasonal)}
-        for level in PINBALL:
-            over = actual - quantiles[:, LEVELS.index(level)]
-            loss = np.maximum(level * over, (level - 1.0) * over)
-            row[f"pinball_{level:g}"] = float(loss.sum() / actual.sum())
-    row["coverage_95"] = float((actual <= quantiles[:, Q95]).mean())
-    return row
+        path = RIVALS[name](values, trace.steps, trace.day)
+    microseconds = 1e6 * (time.perf_counter() - began) / len(values)
+    path = np.nan_to_num(path, nan=1e300, posinf=1e300, neginf=0)
+    return Run(np.arange(len(values)), banded(path, values, trace.steps, trace.day), microseconds)
 
 
-def measure(values: np.ndarray, grain: int, horizons: tuple[int, ...]) -> list[dict[str, object]]:
-    """One row per model and horizon."""
-    steps = tuple(horizon // grain for horizon in horizons)
-    first, day = WARM_UP_SECONDS // grain, 86_400 // grain
-    pool, experts, cost = run_pool(values, grain, horizons)
-    runs = {"Tokentide": (pool, cost["us"])}
-    for name, points in RIVALS.items():
-        began = time.perf_counter()
-        with np.errstate(all="ignore"):
-            path = points(values, steps, day)
-        microseconds = 1e6 * (time.perf_counter() - began) / len(values)
-        runs[name] = (banded(np.nan_to_num(path, nan=1e300, posinf=1e300, neginf=0), values, steps, day), microseconds)
-    rows: list[dict[str, object]] = []
-    for at, (horizon, step) in enumerate(zip(horizons, steps, strict=True)):
-        actual = values[first + step :]
-        errors = np.abs(actual[:, None] - experts[first : len(values) - step, at]).sum(axis=0) / actual.sum()
-        for name, (issued, microseconds) in runs.items():
-            row = {"model": name, "horizon_seconds": horizon, **score(issued[:, at], values, step, first, day)}
-            rows.append({**row, "microseconds": microseconds})
-        rows[-len(runs)] |= {"best_expert": float(errors.min()), "state_bytes": cost["bytes"]}
-    return rows
+def run_batch(name: str, values: np.ndarray, trace: Trace) -> Run:
+    """One batch tool at a sample of origins."""
+    _, every, tool = BATCH[name]
+    origins = sampled_origins(len(values), trace)[::every]
+    began = time.process_time()
+    issued = tool(values, origins, trace.steps, trace.day)
+    microseconds = 1e6 * (time.process_time() - began) / len(origins)
+    given = ~np.isnan(issued).all(axis=(0, 1))
+    issued[:, :, given] = np.maximum(np.nan_to_num(issued[:, :, given], nan=1e300, posinf=1e300), 0.0)
+    return Run(origins, issued, microseconds)
+
+
+def sampled_origins(windows: int, trace: Trace) -> np.ndarray:
+    """Window numbers that end at whole hours, evenly spread, all targets inside the trace."""
+    hour = 3600 // trace.grain_seconds
+    hours = np.arange(trace.first // hour, (windows - trace.steps[-1]) // hour)
+    wanted = HOURLY_ORIGINS if hour == 1 else ORIGINS
+    picked = np.unique(np.linspace(0, len(hours) - 1, wanted).round().astype(int))
+    return (hours[picked] + 1) * hour - 1
 
 
 def measure_calendar(folder: Path) -> list[dict[str, float]]:
     """World Cup, with and without the fixture list: WAPE in all and within two hours of kick-offs."""
-    values, grain, horizons = load(folder, "worldcup_5min")
-    records = tuple(matches(folder))
+    trace, values, records = TRACES["worldcup_5min"], load(folder, "worldcup_5min"), matches(folder)
     kickoffs = np.array([record.starts_at for record in records])
-    first, rows = WARM_UP_SECONDS // grain, []
-    runs = [run_pool(values, grain, horizons, WORLDCUP_START, calendar)[0] for calendar in ((), records)]
-    for at, horizon in enumerate(horizons):
-        step = horizon // grain
+    grain, first, rows = trace.grain_seconds, trace.first, []
+    runs = [run_pool(values, trace, WORLDCUP_START, calendar).run.issued for calendar in ((), records)]
+    for at, step in enumerate(trace.steps):
         actual = values[first + step :]
         ends = WORLDCUP_START + grain * (np.arange(first + step, len(values)) + 1.0)
         near = np.abs(ends[:, None] - kickoffs).min(axis=1) <= NEAR_SECONDS
-        row: dict[str, float] = {"horizon_seconds": horizon}
+        row: dict[str, float] = {"horizon_seconds": step * grain}
         for label, issued in zip(("without", "with"), runs, strict=True):
             quantiles = issued[first : len(values) - step, at]
-            error = np.abs(actual - quantiles[:, MEDIAN])
+            error = np.abs(actual - quantiles[:, LEVELS.index(0.5)])
             row[label] = float(error.sum() / actual.sum())
             row[f"{label}_near"] = float(error[near].sum() / actual[near].sum())
-            row[f"{label}_near_coverage"] = float((actual <= quantiles[:, Q95])[near].mean())
+            row[f"{label}_near_coverage"] = float((actual <= quantiles[:, LEVELS.index(0.95)])[near].mean())
         rows.append(row)
     return rows
 
 
-def percent(value: float) -> str:
-    """A share in percent; beyond tenfold it has diverged."""
-    return f"{100.0 * value:.2f}" if value < 10.0 else "div"
+class Cache:
+    """Runs that were made before, one file per trace and tool."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = folder
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def run(self, trace: str, tool: str, make: Callable[[], Run]) -> Run:
+        """The run from the cache, or a new one, which is kept."""
+        if self._folder is None:
+            return make()
+        path = self._folder / f"{trace}--{re.sub('[^a-z0-9]+', '-', tool.lower())}.npz"
+        if path.exists():
+            with np.load(path) as found:
+                return Run(found["origins"], found["issued"].astype(np.float64), float(found["microseconds"]))
+        run = make()
+        part = path.with_suffix(".part.npz")
+        np.savez_compressed(part, origins=run.origins, issued=run.issued, microseconds=run.microseconds)
+        part.rename(path)
+        return run
+
+    def pool(self, trace: str, make: Callable[[], Pool]) -> Pool:
+        """As ``run``, for the pool; another state of the forecaster's code is another run."""
+        if self._folder is None:
+            return make()
+        path = self._folder / f"{trace}--pool-{code_version()}.pickle"
+        if path.exists():
+            found: Pool = pickle.loads(path.read_bytes())
+            return found
+        pool = make()
+        path.write_bytes(pickle.dumps(pool))
+        return pool
 
 
-def markdown(table: dict[str, list[dict[str, object]]], calendar: list[dict[str, float]]) -> str:
-    """The results as a page."""
-    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("numpy", "river", "duckdb"))
-    lines = [
-        "# Forecast benchmark: results",
-        "",
-        f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}, one of {os.cpu_count()} cores (shared), {platform.machine()},"
-        f" Python {platform.python_version()}, {versions}. Made by `benchmarks/forecast/run.py`.",
-        "",
-        "Prequential, labels delayed by the horizon, two days of warm-up not scored, one default configuration for all",
-        "traces. Pinball losses in % of mean demand. Rivals' bands: the last day's matured residuals. `div`: above",
-        "1,000 %. µs: one window, all horizons, rivals without their bands. The constants of the pool were chosen",
-        "looking at the Azure, BurstGPT and ServeGen traces, those of the calendar on the World Cup: expect some",
-        "optimism there; no constant was chosen on the NASA trace. Not measured, as not installed: statsforecast",
-        "(AutoARIMA, AutoETS, MSTL), Prophet, LightGBM.",
-    ]
-    head = "| ahead | model | WAPE % | MASE | pinball .5 | .9 | .95 | .99 | q95 covers | µs |"
-    for name, rows in table.items():
-        lines += ["", f"## {name}", "", head, "|---" * 10 + "|"]
-        for row in rows:
-            mase = f"{row['mase']:.2f}" if float(str(row["mase"])) < 1e3 else "div"
-            losses = " | ".join(percent(float(str(row[f"pinball_{level:g}"]))) for level in PINBALL)
-            lines.append(
-                f"| {int(str(row['horizon_seconds'])) // 60} min | {row['model']} | {percent(float(str(row['wape'])))} "
-                f"| {mase} | {losses} | {row['coverage_95']:.3f} | {row['microseconds']:.0f} |"
-            )
-        own = [row for row in rows if "best_expert" in row]
-        best = ", ".join(percent(float(str(row["best_expert"]))) for row in own)
-        lines += [
-            "",
-            f"Best single expert of the pool in hindsight: WAPE {best} %. State: {own[0]['state_bytes']:,} bytes.",
-        ]
-    if calendar:
-        lines += [
-            "",
-            "## World Cup with the fixture list",
-            "",
-            "WAPE %, all windows and within two hours of kick-offs.",
-            "",
-        ]
-        lines += ["| ahead | all without | all with | near without | near with | change near | q95 covers near, with |"]
-        lines += ["|---" * 7 + "|"]
-        for row in calendar:
-            shares = " | ".join(percent(row[key]) for key in ("without", "with", "without_near", "with_near"))
-            change = 100.0 * (row["with_near"] / row["without_near"] - 1.0)
-            lines.append(
-                f"| {row['horizon_seconds'] // 60:.0f} min | {shares} | {change:+.1f} % "
-                f"| {row['with_near_coverage']:.3f} |"
-            )
-    return "\n".join(lines) + "\n"
+def code_version() -> str:
+    """Eight hex digits that change with the forecaster's code."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(next(iter(pipeline.forecast.__path__))).rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:8]
+
+
+def measure(name: str, folder: Path, tools: Iterable[str], cache: Cache) -> dict[str, object]:
+    """Everything about one trace: rows per model and horizon, batch rows, what the pool's experts would have got."""
+    trace, values = TRACES[name], load(folder, name)
+    pool = cache.pool(name, lambda: run_pool(values, trace))
+    online = {"Tokentide": pool.run}
+    if "rivals" in tools:
+        online |= {rival: cache.run(name, rival, lambda r=rival: run_rival(r, values, trace)) for rival in RIVALS}
+    batch = {}
+    if "batch" in tools and trace.grain_seconds >= BATCH_GRAIN_SECONDS:
+        absent = missing()
+        wanted = [tool for tool in BATCH if tool not in absent]
+        for tool in wanted:
+            batch[tool] = cache.run(name, tool, lambda t=tool: run_batch(t, values, trace))
+            print(f"{name}: {tool} {batch[tool].microseconds / 1e3:.0f} ms per refit", flush=True)
+    rows, paired = [], []
+    for at, horizon in enumerate(trace.horizons_seconds):
+        step = trace.steps[at]
+        actual = values[trace.first + step :]
+        said = pool.experts[trace.first : len(values) - step, at]
+        errors = np.abs(actual[:, None] - said).sum(axis=0) / actual.sum()
+        best = int(errors.argmin())
+        for tool, run in online.items():
+            row = {"model": tool, "horizon_seconds": horizon, **score(run, values, trace, at)}
+            if tool != "Tokentide":
+                row["difference"] = compare(pool.run, run, values, trace, at)
+            else:
+                row |= {"best_expert": float(errors[best]), "best_expert_name": pool.names[best]}
+            rows.append(row)
+        for tool, run in batch.items():
+            theirs = {"model": tool, "horizon_seconds": horizon, **score(run, values, trace, at)}
+            ours = score(pool.run.at(run.origins), values, trace, at)
+            theirs |= {"ours": ours, "difference": compare(pool.run, run, values, trace, at)}
+            paired.append(theirs)
+    return {"rows": rows, "batch": paired, "state_bytes": pool.state_bytes, "windows": len(values)}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--traces", type=Path, required=True, help="folder of the trace files")
     parser.add_argument("--only", default=",".join(TRACES), help="names of traces, separated by commas")
+    parser.add_argument("--tools", default=",".join(TOOLS), help="what to run beside the pool: rivals, batch")
+    parser.add_argument("--cache", type=Path, help="folder in which runs are kept")
     parser.add_argument("--json", type=Path, help="write the rows here too")
     parser.add_argument("--markdown", type=Path, help="write the page of results here")
     arguments = parser.parse_args()
-    table, calendar = {}, []
+    tools, cache = arguments.tools.split(","), Cache(arguments.cache)
+    table: dict[str, dict[str, object]] = {}
+    calendar: list[dict[str, float]] = []
     for name in arguments.only.split(","):
-        if not (arguments.traces / TRACES[name][0]).exists():
-            print(f"{name}: {TRACES[name][0]} is missing")
+        if not (arguments.traces / TRACES[name].file).exists():
+            print(f"{name}: {TRACES[name].file} is missing")
             continue
-        table[name] = measure(*load(arguments.traces, name))
-        for row in table[name]:
-            print(
-                f"{name:22} {row['horizon_seconds']:6} {row['model']:24} {percent(float(str(row['wape']))):>7}"
-                f" {percent(float(str(row['pinball_0.95']))):>7} {row['coverage_95']:6.3f} {row['microseconds']:6.0f}",
-                flush=True,
-            )
-        if name == "worldcup_5min":
-            calendar = measure_calendar(arguments.traces)
-            print(*calendar, sep="\n", flush=True)
+        table[name] = measure(name, arguments.traces, tools, cache)
+        print(*page({name: table[name]}), sep="\n", flush=True)
+    if "worldcup_5min" in table:
+        calendar = measure_calendar(arguments.traces)
+        print(*calendar_page(calendar), sep="\n", flush=True)
     if arguments.json:
         arguments.json.write_text(json.dumps({"traces": table, "calendar": calendar}, indent=1) + "\n")
     if arguments.markdown:
-        arguments.markdown.write_text(markdown(table, calendar))
+        from report import whole_page
+
+        arguments.markdown.write_text(whole_page(table, calendar, missing()))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,8 @@ the outer loop is slower for longer horizons.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -31,14 +33,15 @@ _STEP = 0.02
 # The pool already aims at the median: its own shift only takes out a lasting bias.
 _PACE = np.where(_LEVELS == 0.5, 0.05, 1.0).astype(np.float32)
 _BANDS = _SCALE_RATE.size
-# Columns of a row that waits for its label: scale per band, the two units that vary, quantiles minus point.
+# Columns of a row that waits for its label: the short memory's scale, the spread, quantiles minus point. The other
+# scales hardly move until then and are made again.
 #: Where the quantiles begin in such a row.
-QUANTILES = _BANDS + 2
+QUANTILES = 2
 #: Numbers in such a row.
 WIDTH = QUANTILES + _LEVELS.size
 _PINBALL_RENEWAL = 0.002
 _PINBALL_RATE = 20.0
-_OUTER_STEP = 0.05
+_OUTER_STEP = 0.15
 _MIN_MATURED = 5
 #: Until this many labels the quantiles learn faster.
 _YOUNG = round(0.5 / _STEP)
@@ -46,6 +49,13 @@ _COLD_SHARE = 0.3
 _MAX_STRETCH = 10.0
 _BURST = 10.0
 _LIMIT = 30.0
+_MAX_RATIO = 1e18
+
+
+def _paces(steps: NDArray[np.int64]) -> Singles:
+    pace: Singles = np.tile(_STEP * _PACE, (steps.size, _BANDS + 1, 1))
+    pace[:, _BANDS] = (_OUTER_STEP / np.sqrt(steps))[:, None] * _PACE
+    return pace
 
 
 class QuantileBands:
@@ -64,22 +74,38 @@ class QuantileBands:
         self._theta: Singles = np.tile(_START, (horizons, _BANDS + 1, 1))
         self._theta[:, _BANDS] = 0.0
         self._pinball: Singles = np.zeros((horizons, _BANDS, _LEVELS.size), dtype=np.float32)
-        self._pace: Singles = np.tile(_STEP * _PACE, (horizons, _BANDS + 1, 1))
-        self._pace[:, _BANDS] = (_OUTER_STEP / np.sqrt(context.steps))[:, None] * _PACE
+        self._pace = _paces(context.steps)
         self.matured = np.zeros(horizons, dtype=np.int64)
 
-    def learn(self, miss: Singles, issued: Singles, matured: NDArray[np.bool_]) -> None:
+    def __getstate__(self) -> dict[str, Any]:
+        """The learning rates follow from the horizons."""
+        state = self.__dict__.copy()
+        del state["_pace"]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Make the learning rates again."""
+        self.__dict__.update(state)
+        self._pace = _paces(self._context.steps)
+
+    def learn(self, point: Singles, miss: Singles, issued: Singles, matured: NDArray[np.bool_]) -> Singles:
         """Learn from what ``issue`` gave for the newest window.
 
         Args:
+            point: the points that quantiles were issued around, ``(horizons, 1)``.
             miss: the window's value minus the points, ``(horizons, 1)``.
             issued: the rows of ``issue``, ``(horizons, WIDTH)``.
             matured: for which horizons they exist, ``(horizons,)``.
+
+        Returns:
+            The window's value minus the quantiles of the matured horizons, ``(matured, levels)``.
         """
         at = which(matured)
         self.matured += matured
         residual, issued = miss[at], issued[at]
-        scales = np.maximum(issued[:, :_BANDS], TINY)
+        scales, units = self._scales(at, np.maximum(point[at, 0], 0.01 * self._context.level), issued[:, 1])
+        scales[:, 0] = issued[:, 0]
+        np.maximum(scales, TINY, out=scales)
         # One burst must not stretch the bands for a day.
         bound = _BURST * scales
         young = self.matured[-1] <= _YOUNG
@@ -88,7 +114,7 @@ class QuantileBands:
         means = np.empty((2, *scales.shape), dtype=np.float32)
         np.minimum(np.abs(residual), bound, out=means[0])
         means[1, :, :2] = 1.0
-        means[1, :, 2:] = issued[:, _BANDS:QUANTILES]
+        means[1, :, 2:] = units
         means -= self._means[:, at]
         means *= _SCALE_RATE
         self._means[:, at] += means
@@ -112,6 +138,22 @@ class QuantileBands:
         slope *= pace[at]
         slope += self._theta[at]
         self._theta[at] = np.minimum(np.maximum(slope, -_LIMIT, out=slope), _LIMIT, out=slope)
+        return excess[:, _BANDS]
+
+    def _scales(
+        self, at: slice | NDArray[np.intp], point: NDArray[np.floating], spread: NDArray[np.floating]
+    ) -> tuple[Singles, Singles]:
+        """Scales per band ``(horizons, bands)``, and the two units that vary, ``(horizons, 2)``."""
+        units = np.empty((point.size, 2), dtype=np.float32)
+        units[:, 0], units[:, 1] = point, spread
+        means = self._means[:, at]
+        # Bounded, so that no unit makes it overflow.
+        scales = np.minimum(means[0] / np.maximum(means[1], TINY), _MAX_RATIO)
+        scales[:, 2:] *= units
+        # Experts may agree by chance: half of the band stands on the long memory.
+        scales[:, 3] += scales[:, 1]
+        scales[:, 3] *= 0.5
+        return scales, units
 
     def issue(self, point: Floats, spread: Floats) -> tuple[Floats, Singles]:
         """Quantiles around ``point`` at ``LEVELS``; ``spread`` is the experts' mean distance from the point.
@@ -124,15 +166,10 @@ class QuantileBands:
         """
         context = self._context
         row = np.empty((point.size, WIDTH), dtype=np.float32)
-        scales, units = row[:, :_BANDS], row[:, _BANDS:QUANTILES]
-        units[:, 0] = np.maximum(point, 0.01 * context.level)
-        units[:, 1] = spread
-        np.divide(self._means[0], np.maximum(self._means[1], TINY), out=scales)
-        scales[:, 2:] *= units
-        # Experts may agree by chance: half of the band stands on the long memory.
-        scales[:, 3] = 0.5 * (scales[:, 3] + scales[:, 1])
+        scales, _ = self._scales(slice(None), np.maximum(point, 0.01 * context.level), spread)
         if self.matured[-1] < _MIN_MATURED:
             self._warm(scales, point)
+        row[:, 0], row[:, 1] = scales[:, 0], spread
         weights = self._pinball - np.minimum.reduce(self._pinball, axis=1, keepdims=True)
         weights *= -_PINBALL_RATE
         np.exp(weights, out=weights)

@@ -14,7 +14,9 @@ from pipeline.forecast.context import Floats
 from pipeline.forecast.delay import DelayRing
 from pipeline.forecast.model import SeriesKey
 
-__all__ = ["CalendarEffects", "CalendarRecord", "Scope", "parse_record"]
+__all__ = ["SCHEMA", "CalendarEffects", "CalendarRecord", "Scope", "parse_record", "to_fields"]
+
+SCHEMA = "tokentide.calendar.record.v1"
 
 _BEFORE, _DURING, _AFTER = 4, 8, 12
 #: Between the bins; before the first and behind the last one there is no effect.
@@ -35,6 +37,8 @@ _PRIOR: Floats = _PRIOR_VARIANCE * np.exp(
     -0.5 * ((np.arange(_KNOTS)[:, None] - np.arange(_KNOTS)) / _CORRELATION_KNOTS) ** 2
 ) + 1e-4 * np.eye(_KNOTS)
 _MAX_SIZE = 100.0
+#: Numbers that may be null.
+_OPTIONAL = ("expected_size", "announced_at")
 
 
 class Scope(NamedTuple):
@@ -45,7 +49,11 @@ class Scope(NamedTuple):
 
     def covers(self, series: SeriesKey) -> bool:
         """Whether the event concerns ``series``."""
-        return self.model in (None, series.model) and self.pool in (None, series.pool)
+        return self.includes(series.model, series.pool)
+
+    def includes(self, model: str, pool: str) -> bool:
+        """Whether the event concerns this pool of this model."""
+        return self.model in (None, model) and self.pool in (None, pool)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +62,7 @@ class CalendarRecord:
 
     Times are epoch seconds. ``expected_size`` is the announced demand during the event over the usual one (2 is
     double); None is unknown. ``confidence``, in (0, 1], is how sure the announcement is; effects are scaled by it.
+    ``announced_at`` is since when it is known: no earlier window looks ahead to it. None: known from the start.
 
     Raises:
         ValueError: a field is out of range.
@@ -68,6 +77,7 @@ class CalendarRecord:
     scope: Scope = field(default_factory=Scope)
     source: str = ""
     note: str = ""
+    announced_at: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot be an event."""
@@ -82,6 +92,8 @@ class CalendarRecord:
             raise ValueError(f"confidence must be in (0, 1], not {self.confidence}")
         if self.expected_size is not None and not 1.0 / _MAX_SIZE <= self.expected_size <= _MAX_SIZE:
             raise ValueError(f"expected_size must be in [0.01, 100], not {self.expected_size}")
+        if self.announced_at is not None and not 0.0 <= self.announced_at < 1e12:
+            raise ValueError(f"announced_at must be epoch seconds, not {self.announced_at}")
 
 
 def parse_record(raw: Mapping[str, Any]) -> CalendarRecord:
@@ -93,10 +105,13 @@ def parse_record(raw: Mapping[str, Any]) -> CalendarRecord:
     Raises:
         ValueError: a field is missing, unknown, of the wrong type or out of range; the text names it.
     """
-    texts, numbers = {"id", "kind", "source", "note"}, {"starts_at", "ends_at", "expected_size", "confidence"}
+    texts = {"id", "kind", "source", "note"}
+    numbers = {"starts_at", "ends_at", "expected_size", "confidence", "announced_at"}
     fields: dict[str, Any] = {}
     for name, value in raw.items():
         if name == "schema":
+            if value != SCHEMA:
+                raise ValueError(f"schema must be {SCHEMA}, not {str(value)[:64]!r}")
             continue
         if name == "scope":
             fields[name] = _scope(value)
@@ -106,12 +121,35 @@ def parse_record(raw: Mapping[str, Any]) -> CalendarRecord:
             if abs(value) > 1e15:
                 raise ValueError(f"{name} is out of range")
             fields[name] = float(value)
-        elif name != "expected_size" or value is not None:
+        elif name not in _OPTIONAL or value is not None:
             raise ValueError(f"{name!r} is not a field of a calendar record, or {type(value).__name__} is not its type")
     missing = sorted({"id", "kind", "starts_at", "ends_at"} - fields.keys())
     if missing:
         raise ValueError(f"a calendar record needs {', '.join(missing)}")
     return CalendarRecord(**fields)
+
+
+def to_fields(record: CalendarRecord) -> dict[str, Any]:
+    """The record as a JSON object (``schemas/calendar.v1.schema.json``); what is unknown or empty is left out.
+
+    >>> parse_record(to_fields(CalendarRecord("a", "launch", 0.0, 60.0))).kind
+    'launch'
+    """
+    scope = {name: value for name, value in record.scope._asdict().items() if value is not None}
+    fields = {
+        "schema": SCHEMA,
+        "id": record.id,
+        "kind": record.kind,
+        "starts_at": record.starts_at,
+        "ends_at": record.ends_at,
+        "expected_size": record.expected_size,
+        "confidence": record.confidence,
+        "announced_at": record.announced_at,
+        "scope": scope or None,
+        "source": record.source or None,
+        "note": record.note or None,
+    }
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _scope(raw: object) -> Scope:

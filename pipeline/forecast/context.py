@@ -32,7 +32,7 @@ class SeriesContext:
 
     Args:
         steps: forecast horizons in windows, ascending, distinct.
-        season_steps: windows per season; more than twice the longest horizon.
+        season_steps: windows per season; no fewer than the longest horizon.
         grain_seconds: width of a window.
 
     Raises:
@@ -42,12 +42,12 @@ class SeriesContext:
     def __init__(self, steps: tuple[int, ...], season_steps: int, grain_seconds: float) -> None:
         if not steps or steps[0] < 1 or any(b <= a for a, b in pairwise(steps)):
             raise ValueError(f"horizons must be positive, distinct and ascending, not {steps} windows")
-        if season_steps <= 2 * steps[-1]:
+        if season_steps < steps[-1] or season_steps < 3:
             raise ValueError(f"a season of {season_steps} windows is too short for a horizon of {steps[-1]}")
         self.steps: Ints = np.array(steps, dtype=np.int64)
         self.season_steps = season_steps
         self.grain_seconds = grain_seconds
-        half = int(min(30, max(2, 1800 // grain_seconds), (season_steps - steps[-1]) // 4))
+        half = int(min(30, max(2, 1800 // grain_seconds), season_steps // 8))
         self._keep = season_steps + 2 * half + 64
         self._values: NDArray[np.float32] = np.zeros(self._keep + _SLACK, dtype=np.float32)
         self._observed: NDArray[np.bool_] = np.zeros(self._keep + _SLACK, dtype=np.bool_)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,6 +23,10 @@ def stamp(index: int) -> int:
     return index & 0x7FFFFFFF
 
 
+def _bases(steps: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.concatenate(([0], np.cumsum(steps)[:-1]))
+
+
 class DelayRing:
     """For each horizon the rows of the last ``h`` issues, recognised by their number, so that gaps need no clearing.
 
@@ -34,11 +40,22 @@ class DelayRing:
 
     def __init__(self, steps: NDArray[np.int64], width: int) -> None:
         self._steps = steps
-        self._base = np.concatenate(([0], np.cumsum(steps)[:-1]))
+        self._base = _bases(steps)
         total = int(steps.sum())
         self._heads: NDArray[np.float32] = np.zeros((total, 2), dtype=np.float32)
         self._rows: NDArray[np.float16] = np.zeros((total, width - 1), dtype=np.float16)
         self._issued: NDArray[np.uint32] = np.full(total, NEVER, dtype=np.uint32)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Where each horizon's rows begin follows from the horizons."""
+        state = self.__dict__.copy()
+        del state["_base"]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Find the beginnings again."""
+        self.__dict__.update(state)
+        self._base = _bases(self._steps)
 
     def take(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """The rows issued for window ``index``, shape ``(horizons, width)``, and whether each exists."""

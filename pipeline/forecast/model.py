@@ -51,8 +51,11 @@ class Forecast:
 class Score:
     """How good matured forecasts of one series at one horizon have been (exponentially forgotten).
 
-    Ratios: ``wape`` of the median, ``coverage_90`` of [q05, q95], ``coverage_95`` of q95 as an upper bound. None until
-    something matured.
+    Ratios: ``wape`` of the median, ``coverage_90`` of [q05, q95], ``coverage_95`` of q95 as an upper bound, and the
+    same over windows in the top decile of demand (``coverage_95_busy``; by the mean of three windows, so that noise
+    does not choose them) and in the hour after a spike (``coverage_95_after_spike``: a value above 1.5 times the mean
+    of thirty windows and above the 0.99 quantile of the nearest horizon). ``regret`` is the loss over that of the best
+    expert, less one; negative where the pool is better than each of them. None until something matured.
     """
 
     series: SeriesKey
@@ -62,3 +65,6 @@ class Score:
     coverage_90: float | None
     coverage_95: float | None
     pinball_95: float | None
+    coverage_95_busy: float | None = None
+    coverage_95_after_spike: float | None = None
+    regret: float | None = None

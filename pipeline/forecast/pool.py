@@ -1,9 +1,10 @@
 """Aggregates experts per horizon on matured losses.
 
-The weights are the mean of two rules, as neither wins everywhere: Bernstein online aggregation on the gradient of the
-absolute loss, with a memory of two seasons (Wintenberger 2017, "Optimal learning with Bernstein online aggregation"),
-and the exponentially weighted average on a shorter discounted loss (Cesa-Bianchi and Lugosi 2006, *Prediction,
-Learning, and Games*); a fixed share of the weight is spread over all experts (Herbster and Warmuth 1998).
+The weights are a mean of rules, as none wins everywhere: Bernstein online aggregation on the gradient of the absolute
+loss, with a memory of two seasons (Wintenberger 2017, "Optimal learning with Bernstein online aggregation"), and two
+exponentially weighted averages on discounted losses, of five hundred windows and of a hundred (Cesa-Bianchi and Lugosi
+2006, *Prediction, Learning, and Games*); a fixed share of the weight is spread over all experts (Herbster and Warmuth
+1998).
 
 Experts that only stand in, such as a seasonal one before a season was seen, sleep (Freund et al. 1997, "Using and
 combining predictors that specialize"). Losses are divided by a running mean of the last value's error, so that one set
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,12 +34,27 @@ _CLIP = 20.0
 _RATE = 0.01
 _MIN_MEMORY = 0.999
 _LOSS_DECAY = 0.998
-_LOSS_RATE = 0.15
+# Of the discounted loss, which is a sum, and of the mean loss.
+_LOSS_RATES = 0.15, 7.0
+#: How much each rule says: second order, discounted loss, mean loss.
+_RULES: Singles = np.array([0.4, 0.45, 0.15], dtype=np.float32)[:, None, None]
 _FIXED_SHARE = 0.01
 _QUARANTINE = 10.0
 _REENTRY = 5.0
-_CHECK_EVERY = 4
+# Windows between two weighings; the shortest memory has a hundred. At grains that give fewer windows a day, one.
+_WEIGH_EVERY = 4
+_YOUNG = 100.0
+# The logarithm of how much more the last value is trusted than others before anything has matured, and how many labels
+# it takes to forget that.
+_COLD_TRUST, _COLD_WINDOWS = 3.0, 24.0
 _SMALLEST = -60.0
+
+
+def _decays(context: SeriesContext) -> Singles:
+    """Of regret, its squares, discounted loss; the mean loss's is set with every label."""
+    decay: Singles = np.empty((4, context.steps.size, 1), dtype=np.float32)
+    decay[:2], decay[2] = max(_MIN_MEMORY, math.exp(-0.5 / context.season_steps)), _LOSS_DECAY
+    return decay
 
 
 class ExpertPool:
@@ -62,13 +79,29 @@ class ExpertPool:
         self._matured: Floats = np.zeros(shape[0])
         # Regret, its squares, discounted loss, mean loss.
         self._sums: Singles = np.zeros((4, *shape), dtype=np.float32)
-        self._decay: Singles = np.empty((4, shape[0], 1), dtype=np.float32)
-        self._decay[:2], self._decay[2] = max(_MIN_MEMORY, math.exp(-0.5 / context.season_steps)), _LOSS_DECAY
+        self._decay = _decays(context)
+        # The pool's own discounted loss.
+        self._own: Floats = np.zeros((shape[0], 1))
         self._largest: Singles = np.zeros(shape, dtype=np.float32)
-        self._merit: Singles = np.full(shape, 1.0 / len(experts), dtype=np.float32)
+        self._merit: Singles = np.ones(shape, dtype=np.float32)
+        self._merit[:, 0] = math.exp(_COLD_TRUST)
+        self._merit /= np.add.reduce(self._merit, axis=1, keepdims=True)
+        self._weigh_every = _WEIGH_EVERY if context.season_steps >= 288 else 1
         self._held = False
         self.quarantined: NDArray[np.bool_] = np.zeros(shape, dtype=np.bool_)
         self.weights: Floats = self._merit.astype(np.float64)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The weights of the newest forecast are made again by the next one; the decays follow from the context."""
+        state = self.__dict__.copy()
+        del state["weights"], state["_decay"]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Until the next forecast, the weights are those of experts that are all awake."""
+        self.__dict__.update(state)
+        self._decay = _decays(self._context)
+        self.weights = self._merit.astype(np.float64)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -99,11 +132,19 @@ class ExpertPool:
         np.multiply(new[0], new[0], out=new[1])
         np.minimum(error / unit, _CLIP, out=new[2])
         np.multiply(new[2], rate, out=new[3])
+        self._own[at] = _LOSS_DECAY * self._own[at] + np.minimum(np.abs(miss) / unit, _CLIP)
         self._largest[at] = np.maximum(self._decay[0, at] * self._largest[at], np.abs(new[0]))
         self._decay[3, at] = 1.0 - rate
         new += self._sums[:, at] * self._decay[:, at]
         self._sums[:, at] = new
-        self._reweigh()
+        seen = float(self._matured[0])
+        if seen < _YOUNG or seen % self._weigh_every == 0.0:
+            self._reweigh()
+
+    def regret(self) -> tuple[float | None, ...]:
+        """Per horizon the pool's loss over that of its best expert, less one; discounted; None before any label."""
+        best = self._sums[2].min(axis=1).tolist()
+        return tuple(own / low - 1.0 if low > 0.0 else None for own, low in zip(self._own[:, 0], best, strict=True))
 
     def forecast(self) -> tuple[Floats, Floats, Floats]:
         """Aggregate what the experts say now.
@@ -131,18 +172,20 @@ class ExpertPool:
     def _reweigh(self) -> None:
         regret, squares, loss, level = self._sums
         count = len(self.experts)
-        if self._matured[0] % _CHECK_EVERY == 0.0:
-            middle = count // 2
-            typical = np.partition(level, middle, axis=1)[:, middle : middle + 1]
-            bar = np.where(self.quarantined, _REENTRY, _QUARANTINE) if self._held else _QUARANTINE
-            self.quarantined = level > bar * typical + 1e-6
-            self._held = bool(self.quarantined.any())
-        # Both rules at once: second order first, exponential average second.
+        middle = count // 2
+        typical = np.partition(level, middle, axis=1)[:, middle : middle + 1]
+        bar = np.where(self.quarantined, _REENTRY, _QUARANTINE) if self._held else _QUARANTINE
+        self.quarantined = level > bar * typical + 1e-6
+        self._held = bool(self.quarantined.any())
+        # All rules at once.
         rate = np.sqrt(np.float32(math.log(count + 1)) / (squares + 1e-3))
         np.minimum(rate, 0.5 / np.maximum(self._largest, 0.5), out=rate)
-        weights = np.empty((2, *rate.shape), dtype=np.float32)
+        weights = np.empty((3, *rate.shape), dtype=np.float32)
         np.multiply(rate, regret - 0.5 * rate * squares, out=weights[0])
-        np.multiply(loss, -_LOSS_RATE, out=weights[1])
+        np.multiply(loss, -_LOSS_RATES[0], out=weights[1])
+        np.multiply(level, -_LOSS_RATES[1], out=weights[2])
+        if self._matured[-1] < 8.0 * _COLD_WINDOWS:
+            weights[:, :, 0] += _COLD_TRUST * np.exp(-self._matured / _COLD_WINDOWS)
         if self._held:
             weights[:, self.quarantined] = -np.inf
         weights -= np.maximum.reduce(weights, axis=2, keepdims=True)
@@ -154,5 +197,6 @@ class ExpertPool:
             free = (~self.quarantined).astype(np.float32)
             weights *= free
             share = _FIXED_SHARE * free / free.sum(axis=1, keepdims=True)
-        weights *= (0.5 * (1.0 - _FIXED_SHARE)) / np.add.reduce(weights, axis=2, keepdims=True)
-        self._merit = weights[0] + weights[1] + share
+        weights *= (_RULES * (1.0 - _FIXED_SHARE)) / np.add.reduce(weights, axis=2, keepdims=True)
+        self._merit = np.add.reduce(weights, axis=0)
+        self._merit += share

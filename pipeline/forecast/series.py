@@ -20,6 +20,9 @@ __all__ = ["SeriesForecaster"]
 
 #: Values beyond this are not demand but broken telemetry.
 MAX_VALUE = 1e15
+_BUSY_STEP = 0.02
+_SPIKE_RATIO = 1.5
+_SPIKE_SECONDS = 3600.0
 
 
 class SeriesForecaster:
@@ -65,6 +68,8 @@ class SeriesForecaster:
         self._scores = RunningScores(len(steps), 2 * season_steps)
         # Made when the first event is announced.
         self._effects: CalendarEffects | None = None
+        self._busy_above: float | None = None
+        self._spiked_until = -math.inf
 
     @property
     def age_seconds(self) -> float:
@@ -88,7 +93,7 @@ class SeriesForecaster:
             raise ValueError(f"end must be finite, not {end}")
         context = self._context
         index = round(end / self.grain_seconds)
-        usable = value if value is not None and 0.0 <= value <= MAX_VALUE else None
+        usable = float(value) if value is not None and 0.0 <= value <= MAX_VALUE else None
         if context.seen == 0:
             if usable is None:
                 return ()
@@ -129,16 +134,31 @@ class SeriesForecaster:
             return
         point, bands = issued[:, :1], issued[:, 1 : 1 + WIDTH]
         miss = y - point
-        self._bands.learn(miss, bands, matured)
-        quantiles = np.add(point, bands[:, QUANTILES:], dtype=np.float64)
+        above = self._bands.learn(point, miss, bands, matured)
         if self._effects is None or value is None:
-            self._scores.learn(y, quantiles, matured)
+            self._scores.learn(y, above, matured, *self._circumstances(end, y, point[0, 0] + bands[0, -1]))
         else:
+            quantiles = np.add(point, bands[:, QUANTILES:], dtype=np.float64)
             quantiles *= np.exp(self._effects.issued(index))[:, None]
-            self._scores.learn(value, quantiles, matured)
+            told = self._circumstances(end, value, float(quantiles[0, -1]))
+            self._scores.learn(value, (value - quantiles)[matured], matured, *told)
             self._effects.learn(end, y, point[:, 0].tolist(), matured)
         self.pool.learn(miss, issued[:, 1 + WIDTH :], matured)
 
     def scores(self) -> tuple[Score, ...]:
         """How good the matured forecasts have been, per horizon, over about two seasons."""
-        return self._scores.report(self.series, self.horizons_seconds)
+        return self._scores.report(self.series, self.horizons_seconds, self.pool.regret())
+
+    def _circumstances(self, end: float, value: float, high: float) -> tuple[bool, bool]:
+        """Whether the window is busy (top decile of demand), and whether it lies in the hour after a spike."""
+        context = self._context
+        recent, usual = float(context.lags[3]), float(context.lags[6])
+        # Tracks the 0.9 quantile of the mean of three windows.
+        busy = self._busy_above is not None and recent > self._busy_above
+        if self._busy_above is None:
+            self._busy_above = 1.2 * context.level
+        self._busy_above += _BUSY_STEP * context.level * (0.9 if busy else -0.1)
+        after = end <= self._spiked_until
+        if value >= _SPIKE_RATIO * usual > 0.0 and value > high:
+            self._spiked_until = end + _SPIKE_SECONDS
+        return busy, after

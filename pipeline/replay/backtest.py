@@ -7,8 +7,8 @@ whole series, tuned per series, or known before its time. The same input gives t
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,21 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline.errors import InputError
+from pipeline.forecast.calendar import CalendarRecord, Scope
+from pipeline.forecast.known_calendar import KnownCalendar
 from pipeline.forecast.model import LEVELS, SeriesKey, Signal
 from pipeline.forecast.series import SeriesForecaster
 from pipeline.replay.scoring import HorizonScore, score_horizon
 from pipeline.replay.sources import DemandSeries
 
-__all__ = ["BacktestResult", "SeriesBacktest", "default_warmup_seconds", "run_backtest", "write_forecasts"]
+__all__ = [
+    "BacktestResult",
+    "SeriesBacktest",
+    "default_warmup_seconds",
+    "run_backtest",
+    "seasons_of",
+    "write_forecasts",
+]
 
 Floats = NDArray[np.float64]
 
@@ -106,6 +115,7 @@ def run_backtest(
     warmup_seconds: float | None = None,
     season_seconds: int = 86_400,
     seed: int = 7,
+    calendar: Sequence[CalendarRecord] = (),
     progress: Callable[[str, float], None] | None = None,
 ) -> BacktestResult:
     """Run every series through a forecaster of its own.
@@ -117,6 +127,8 @@ def run_backtest(
         warmup_seconds: left out of the scores (not of the forecasts); None: ``default_warmup_seconds``.
         season_seconds: the cycle to learn.
         seed: passed to the forecaster.
+        calendar: announced events, each known from its ``announced_at`` on. Where there are several series, an event
+            that names a model concerns the series of that name; pools are not told apart.
         progress: called with a series' name and the share of it that is done, now and then.
 
     Raises:
@@ -144,7 +156,9 @@ def run_backtest(
             raise InputError(f"series {item.name} has a step of {item.step_seconds} s, not {step} s")
         span = len(item.values) * step
         warmup = default_warmup_seconds(span, season_seconds) if warmup_seconds is None else warmup_seconds
-        quantiles = _forecast(item, horizons, season_seconds, seed, progress)
+        events = calendar if len(series) == 1 else [r for r in calendar if r.scope.model in (None, item.name)]
+        everywhere = {record.id: replace(record, scope=Scope()) for record in events}
+        quantiles = _forecast(item, horizons, season_seconds, seed, everywhere, progress)
         done.append(SeriesBacktest(item, horizons, round(warmup / step), quantiles))
     scores = [_score([item], h, season_seconds, item.series.name) for item in done for h in range(len(horizons))]
     if len(done) > 1:
@@ -157,25 +171,29 @@ def _forecast(
     horizons: tuple[int, ...],
     season_seconds: int,
     seed: int,
+    calendar: Mapping[str, CalendarRecord],
     progress: Callable[[str, float], None] | None,
 ) -> Floats:
     key = SeriesKey(item.name, "", Signal.REQUESTS)
     quantiles = np.full((len(item.values), len(horizons), len(LEVELS)), np.nan)
     ends, values = item.ends().tolist(), item.values.tolist()
-    groups = _by_season(horizons, season_seconds)
+    groups = seasons_of(horizons, season_seconds)
     for number, (season, members) in enumerate(groups.items()):
         forecaster = SeriesForecaster(key, [horizons[h] for h in members], item.step_seconds, season, seed)
+        known, reach = KnownCalendar(), float(max(horizons[h] for h in members))
         for i, (end, value) in enumerate(zip(ends, values, strict=True)):
+            if calendar:  # as the engine does live
+                known.apply(known.changes(calendar, end, complete=True), end)
             # Rates per second go in, as live, so that the same windows give the same forecasts to the last bit.
             rate = None if np.isnan(value) else value / item.step_seconds
-            for h, forecast in zip(members, forecaster.step(end, rate), strict=False):
+            for h, forecast in zip(members, forecaster.step(end, rate, known.near(end, reach)), strict=False):
                 quantiles[i, h] = np.array(forecast.quantiles) * item.step_seconds
             if progress is not None and not i % 1_000:
                 progress(item.name, (number + i / len(values)) / len(groups))
     return quantiles
 
 
-def _by_season(horizons: tuple[int, ...], season_seconds: int) -> dict[int, list[int]]:
+def seasons_of(horizons: Sequence[int], season_seconds: int) -> dict[int, list[int]]:
     """Group horizon numbers by the cycle that their forecaster learns: the season, or for a horizon of half a season
     and more the smallest multiple of it that exceeds two horizons (a forecaster looks back that far)."""
     groups: dict[int, list[int]] = {}

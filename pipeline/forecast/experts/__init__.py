@@ -5,12 +5,14 @@ from __future__ import annotations
 from pipeline.forecast.context import SeriesContext
 from pipeline.forecast.experts.base import Expert
 from pipeline.forecast.experts.ewma import Ewma
+from pipeline.forecast.experts.holt_winters import SeasonalHoltWinters
 from pipeline.forecast.experts.last_value import LastValue
 from pipeline.forecast.experts.least_squares import LeastSquares
 from pipeline.forecast.experts.profile_level import ProfileLevel
 from pipeline.forecast.experts.river_guard import RiverGuard
 from pipeline.forecast.experts.seasonal_increment import SeasonalIncrement
 from pipeline.forecast.experts.seasonal_naive import SeasonalNaive
+from pipeline.forecast.experts.weekly_profile import WeeklyProfile
 
 __all__ = [
     "Ewma",
@@ -19,8 +21,10 @@ __all__ = [
     "LeastSquares",
     "ProfileLevel",
     "RiverGuard",
+    "SeasonalHoltWinters",
     "SeasonalIncrement",
     "SeasonalNaive",
+    "WeeklyProfile",
     "default_experts",
 ]
 
@@ -33,8 +37,9 @@ def default_experts(context: SeriesContext) -> tuple[Expert, ...]:
         SeasonalIncrement(context),
         Ewma(context, 0.5),
         Ewma(context, 0.2),
-        Ewma(context, 0.05),
         ProfileLevel(context),
+        WeeklyProfile(context),
+        SeasonalHoltWinters(context, multiplicative=True),
         RiverGuard(context),
         *LeastSquares.several(context, ((False, 0.9995), (True, 0.9998))),
     )

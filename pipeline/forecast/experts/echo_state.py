@@ -40,7 +40,7 @@ class EchoState(Expert):
         self._state: Floats = np.zeros(_UNITS)
         self._regression = DelayedRegression((forgetting,), context.steps.size, _UNITS + 1)
         rows = int(context.steps[-1]) + 1
-        self._past: NDArray[np.float16] = np.zeros((rows, 2, _UNITS + 1), dtype=np.float16)
+        self._past: NDArray[np.float16] = np.zeros((rows, _UNITS + 1), dtype=np.float16)
         self._origin: NDArray[np.float32] = np.zeros((rows, 2), dtype=np.float32)
         self._issued: NDArray[np.uint32] = np.full(rows, NEVER, dtype=np.uint32)
         self._now: Floats = np.zeros((1, _UNITS + 1))
@@ -84,8 +84,8 @@ class EchoState(Expert):
         self._now[0, :-1], self._now[0, -1] = self._state, 0.1
         if y is None:
             return
-        self._past[row, 0] = self._now[0]
-        self._past[row, 1] = self._regression.absorb(self._now)[0]
+        self._past[row] = self._now[0]
+        self._regression.absorb(self._now)
         self._origin[row, 0], self._origin[row, 1] = self._scale, self._last
         self._issued[row] = told
 
@@ -104,7 +104,7 @@ class EchoState(Expert):
         rows = rows[at]
         past, origin = self._past[rows].astype(np.float64), self._origin[rows].astype(np.float64)
         target = np.minimum(y / np.maximum(origin[:, 0], TINY), _LIMIT) - origin[:, 1]
-        self._regression.learn(at, past[None, :, 0], past[None, :, 1], target[None])
+        self._regression.learn(at, past[None], target[None])
 
 
 def _weights(seed: int, inputs: int) -> tuple[Floats, Floats]:

@@ -43,7 +43,8 @@ class SeasonalHoltWinters(Expert):
         self._multiplicative = multiplicative
         self._rates = level_rate, trend_rate, season_rate
         self._sums: Floats = np.asarray(_DAMPING * (1.0 - _DAMPING**context.steps) / (1.0 - _DAMPING), dtype=np.float64)
-        self._season: NDArray[np.float32] | None = None
+        # Ratios stand half precision, distances do not.
+        self._season: NDArray[np.floating] | None = None
         self._level = self._trend = 0.0
 
     @property
@@ -99,5 +100,6 @@ class SeasonalHoltWinters(Expert):
             shape = np.minimum(values / max(self._level, TINY), _MAX_RATIO)
         else:
             shape = values - self._level
-        self._season = np.empty(count, dtype=np.float32)
-        self._season[(context.index - np.arange(count)[::-1]) % count] = shape
+        season: NDArray[np.floating] = np.empty(count, dtype=np.float16 if self._multiplicative else np.float32)
+        season[(context.index - np.arange(count)[::-1]) % count] = shape
+        self._season = season

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,8 +27,7 @@ class LeastSquares(Expert):
 
     Features, all relative to today's level: the last three values and means of 3, 6, 12 and 30 windows (minus the last
     value), what was added one season ago until each target, the recurring profile at each target (minus the last
-    value), a constant. Gains and features wait for their labels (``recursion``) in half precision, whose rounding
-    (5e-4) is far below the noise.
+    value), a constant. Features wait for their labels in half precision, whose rounding (5e-4) is far below the noise.
 
     Args:
         context: the series.
@@ -87,8 +87,8 @@ class _Bank:
         self._plain = sum(not logarithmic for logarithmic, _ in variants)
         self._regression = DelayedRegression(tuple(forgetting for _, forgetting in variants), horizons, size)
         rows = int(context.steps[-1]) + 1
-        # Per origin: differences of the lags, then the gains; scale and last value; its number.
-        self._past: NDArray[np.float16] = np.zeros((rows, 1 + count, size), dtype=np.float16)
+        # Per origin: differences of the lags; scale and last value; its number.
+        self._past: NDArray[np.float16] = np.zeros((rows, size), dtype=np.float16)
         self._origin: NDArray[np.float32] = np.zeros((rows, 2), dtype=np.float32)
         self._issued: NDArray[np.uint32] = np.full(rows, NEVER, dtype=np.uint32)
         self._now: Floats = np.zeros((count, size))
@@ -97,6 +97,10 @@ class _Bank:
         self._learned = -1
         self._ahead: Floats | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Forecasts that were made already can be made again."""
+        return self.__dict__ | {"_ahead": None}
+
     def learn_one(self, y: float | None) -> None:
         """Learn the window that the context took last, once."""
         told = stamp(self._context.index)
@@ -104,16 +108,28 @@ class _Bank:
             return
         self._learned = told
         self._ahead = None
-        if y is not None:
-            self._learn_matured(y)
-        differences = self._look()
         row = told % len(self._past)
+        differences = self._look()
         if y is None:
+            self._now = self._features(differences[None], np.full((1, 1), self._last))[:, 0]
             self._issued[row] = NEVER
             return
-        past = self._past[row]
-        past[0] = differences
-        past[1:] = self._regression.absorb(self._now)
+        issued = (self._context.index - self._context.steps) & 0x7FFFFFFF
+        rows = issued % len(self._past)
+        matured = self._issued.take(rows) == issued
+        at = which(matured)
+        rows = rows[at]
+        # What matured and the newest window in one go, the newest last.
+        origin = np.empty((rows.size + 1, 2))
+        origin[:-1], origin[-1] = self._origin.take(rows, axis=0), (self._scale, self._last)
+        waiting = np.empty((rows.size + 1, self._size))
+        waiting[:-1], waiting[-1] = self._past.take(rows, axis=0), differences
+        features = self._features(waiting, origin[:, 1:])
+        self._now = features[:, -1]
+        if rows.size:
+            self._learn_matured(y, at, features[:, :-1], origin[:-1])
+        self._past[row] = differences
+        self._regression.absorb(self._now)
         self._origin[row, 0], self._origin[row, 1] = self._scale, self._last
         self._issued[row] = told
 
@@ -128,27 +144,17 @@ class _Bank:
             self._ahead = np.minimum(np.maximum(ahead, 0.0, out=ahead), self._context.clip, out=ahead)
         return self._ahead
 
-    def _learn_matured(self, y: float) -> None:
-        issued = (self._context.index - self._context.steps) & 0x7FFFFFFF
-        rows = issued % len(self._past)
-        matured = self._issued.take(rows) == issued
-        if not matured.any():
-            return
-        at = which(matured)
-        rows = rows[at]
-        past = self._past.take(rows, axis=0).astype(np.float64)
-        origin = self._origin.take(rows, axis=0).astype(np.float64)
+    def _learn_matured(self, y: float, at: slice | NDArray[np.intp], features: Floats, origin: Floats) -> None:
         scale, before = np.maximum(origin[:, 0], TINY), origin[:, 1]
-        features = self._features(past[:, 0], origin[:, 1:])
         target = np.minimum(y / scale, _LIMIT)
-        change = np.empty((len(self._now), rows.size))
+        change = np.empty(features.shape[:2])
         change[: self._plain] = target - before
         if self._plain < len(change):
             change[self._plain :] = np.log((target + _OFFSET) / (before + _OFFSET))
-        self._regression.learn(at, features, past[:, 1:].transpose(1, 0, 2), change)
+        self._regression.learn(at, features, change)
 
     def _look(self) -> Floats:
-        """Compute the features of the newest window; return the differences that they are made of."""
+        """The differences that the features of the newest window are made of."""
         context = self._context
         self._scale = max(context.level, 0.01 * context.recent_max, TINY)
         moved = np.minimum(context.lags / self._scale, _LIMIT)
@@ -161,11 +167,10 @@ class _Bank:
             differences[_ORIGIN:stop] -= differences[_ORIGIN - 1]
         else:
             differences[_ORIGIN - 1 : stop] = 0.0
-        self._now = self._features(differences, self._last)
         return differences
 
-    def _features(self, differences: Floats, last: Floats | float) -> Floats:
-        """The features ``(variants, …, size)`` made of ``differences`` ``(…, size)``."""
+    def _features(self, differences: Floats, last: Floats) -> Floats:
+        """The features ``(variants, rows, size)`` of ``differences`` ``(rows, size)`` and last values ``(rows, 1)``."""
         features = np.empty((len(self._now), *differences.shape))
         features[: self._plain] = differences
         if self._plain < len(features):

@@ -18,9 +18,9 @@ _OUTLIER = 20.0
 class DelayedRegression:
     """Linear regressions ``(variants, horizons)`` by recursive least squares with exponential forgetting.
 
-    After Haykin, *Adaptive Filter Theory*. The features of a variant are the same for all horizons, hence so are the
-    inverse covariance, whose trace is capped at its start, and the gain: a label that matures after ``h`` windows uses
-    the gain of its own origin, which the caller keeps.
+    After Haykin, *Adaptive Filter Theory*. The features of a variant are the same for all horizons, hence so is the
+    inverse covariance, whose trace is capped at its start. A label that matures after ``h`` windows uses the newest
+    inverse covariance: the step of its own origin, shortened by what has been seen since.
 
     Args:
         forgetting: weight of the past per window, in (0, 1), for each variant.
@@ -63,8 +63,8 @@ class DelayedRegression:
             ahead = np.zeros_like(ahead)
         return np.asarray(ahead)
 
-    def absorb(self, now: Floats) -> Floats:
-        """Take the newest features ``(variants, size)`` into the inverse covariances; return the gains."""
+    def absorb(self, now: Floats) -> None:
+        """Take the newest features ``(variants, size)`` into the inverse covariances."""
         px = np.matvec(self._p, now)
         spent = 1.0 / self._growth[:, 0] + np.vecdot(now, px)[:, None]
         # The products of both orders are the same bit for bit, so the difference stays symmetric.
@@ -78,15 +78,13 @@ class DelayedRegression:
                 self._p[at] = np.eye(self._size) * _PRIOR
             elif trace > cap:
                 self._p[at] *= cap / trace
-        return np.asarray(px / spent)
 
-    def learn(self, at: slice | NDArray[np.intp], features: Floats, gains: Floats, target: Floats) -> None:
+    def learn(self, at: slice | NDArray[np.intp], features: Floats, target: Floats) -> None:
         """Correct the horizons ``at`` by labels that matured.
 
         Args:
             at: which horizons, ``k`` of them.
             features: of each label's origin, ``(variants, k, size)``.
-            gains: of each label's origin, ``(variants, k, size)``.
             target: what ``predict`` should have said, ``(variants, k)``; changed in place.
         """
         target -= np.vecdot(self._w[:, at], features)
@@ -101,4 +99,8 @@ class DelayedRegression:
             bound = np.where(known, _OUTLIER * usual, np.inf)
             np.minimum(np.maximum(target, -bound, out=target), bound, out=target)
             self._error[:, at] += np.where(known, 0.01, 1.0) * (np.abs(target) - usual)
-        self._w[:, at] += gains * target[:, :, None]
+        gains = np.matmul(features, self._p)
+        # Features that the covariance does not know (it was reset) would overshoot.
+        target /= np.maximum(np.vecdot(features, gains), 1.0)
+        gains *= target[:, :, None]
+        self._w[:, at] += gains

@@ -18,6 +18,7 @@ from pipeline.forecast.experts.profile_level import ProfileLevel
 from pipeline.forecast.experts.river_guard import RiverGuard
 from pipeline.forecast.experts.river_models import adaptive_forest, bayesian_linear, snarimax
 from pipeline.forecast.experts.river_regressor import RiverRegressor
+from pipeline.forecast.experts.scheduled_refit import ScheduledRefit
 from pipeline.forecast.experts.seasonal_increment import SeasonalIncrement
 from pipeline.forecast.experts.seasonal_naive import SeasonalNaive
 from pipeline.forecast.experts.weekly_profile import WeeklyProfile
@@ -47,6 +48,9 @@ EXPERTS: dict[str, Callable[[SeriesContext], Sequence[Expert]]] = {
     "river_snarimax": lambda context: (RiverGuard(context, snarimax, "river_snarimax"),),
     "river_bayesian_linear": lambda context: (RiverRegressor(context, bayesian_linear, "river_bayesian_linear"),),
     "river_adaptive_forest": lambda context: (RiverRegressor(context, adaptive_forest, "river_adaptive_forest"),),
+    # These need the extra ``statsforecast``.
+    "auto_ets": lambda context: (ScheduledRefit(context, "auto_ets"),),
+    "auto_arima": lambda context: (ScheduledRefit(context, "auto_arima"),),
     "external": lambda context: (ExternalExpert(context),),
 }
 

@@ -100,7 +100,7 @@ def bands_over(residuals, point=100.0):
         context.push(index, point + residual)
         rows, matured = ring.take(index)
         if matured.any():
-            bands.learn(point + residual - rows[:, :1], rows[:, 1:], matured)
+            bands.learn(rows[:, :1], point + residual - rows[:, :1], rows[:, 1:], matured)
         quantiles, waiting = bands.issue(context.flat(point), context.flat(1.0))
         ring.put(index, context.flat(point), waiting)
         issued.append(quantiles)

@@ -1,0 +1,201 @@
+"""The results as a page."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import math
+import os
+import platform
+from typing import Any
+
+from scores import PINBALL
+
+__all__ = ["calendar_page", "page", "whole_page"]
+
+_HEAD = (
+    "| ahead | model | WAPE % | ours less theirs, points [95 %] | MASE | pinball .5 | .9 | .95 | .99 "
+    "| q95 covers | top decile | µs |"
+)
+_BATCH_HEAD = (
+    "| ahead | model | WAPE % | Tokentide there | ours less theirs, points [95 %] | pinball .95 | Tokentide there "
+    "| q95 covers | ms per refit |"
+)
+_INTRO = """\
+Prequential: learn a window, issue, score what matures; labels delayed by the horizon, two days of warm-up not scored,
+one default configuration for all traces. Pinball losses in % of mean demand. Rivals' bands: the last day's matured
+residuals. `div`: above 1,000 %. µs: one window, all horizons, rivals without their bands, on a machine that
+others keep busy: compare them inside this page only. "Ours less theirs":
+difference of the WAPEs in percentage points with a 95 % interval from a bootstrap over whole days (below zero:
+Tokentide is better; an interval that includes zero proves nothing).
+
+`last` is also the `constant` predictor of NVIDIA Dynamo's planner, `Kalman trend` its `kalman` one. River's models
+run as a user would write them, unguarded. Batch tools are refitted **at every origin that is scored** on the newest
+2,016 windows (at least three days; ARIMA: 864), which is fresher than a refit per hour and flatters them; because of
+what that costs they are scored at up to 72 whole hours spread evenly over each trace (hourly traces: 216; Prophet:
+every second of these), and Tokentide is scored at the same hours beside them. They are not run on az_1min, which is
+az_5min in finer windows: a fit with a season of 1,440 windows takes seconds. AutoETS has no daily season above 24
+steps and AutoARIMA is run without one (its seasonal search takes seconds per refit at 24 steps). `Dynamo ARIMA`:
+order chosen once on the first two days, then updated. LightGBM: own lags, means, place in day and week; quantile
+loss; learns the change from the last value. Prophet: its defaults, as Dynamo and Grafana Cloud use it.
+
+The constants of the pool were chosen looking at the Azure, BurstGPT and ServeGen traces, those of the calendar on the
+World Cup: expect some optimism there; no constant was chosen on the NASA trace. ServeGen's windows in which all
+clients read zero (telemetry outages) are scored as zeros, for everybody. The per-request traces of Azure 2023 and
+Mooncake last an hour and less, so nothing of them is left after the warm-up; they are not in the table."""
+
+
+def _percent(value: float) -> str:
+    """A share in percent; beyond tenfold it has diverged; not a number where it was not issued."""
+    if math.isnan(value):
+        return ""
+    return f"{100.0 * value:.2f}" if value < 10.0 else "div"
+
+
+def _points(difference: tuple[float, float, float] | None) -> str:
+    if difference is None:
+        return ""
+    if min(difference) < -10.0:
+        return "div"
+    middle, low, high = (100.0 * value for value in difference)
+    return f"{middle:+.2f} [{low:+.2f}, {high:+.2f}]"
+
+
+def page(table: dict[str, dict[str, Any]]) -> list[str]:
+    """The tables of some traces."""
+    lines: list[str] = []
+    for name, found in table.items():
+        lines += ["", f"## {name}", "", _HEAD, "|---" * 12 + "|"]
+        for row in found["rows"]:
+            mase = f"{row['mase']:.2f}" if row["mase"] < 1e3 else "div"
+            losses = " | ".join(_percent(row[f"pinball_{level:g}"]) for level in PINBALL)
+            lines.append(
+                f"| {_ahead(row)} | {row['model']} | {_percent(row['wape'])} | {_points(row.get('difference'))} "
+                f"| {mase} | {losses} | {row['coverage_95']:.3f} | {row['coverage_95_top_decile']:.3f} "
+                f"| {row['microseconds']:.0f} |"
+            )
+        own = [row for row in found["rows"] if "best_expert" in row]
+        best = ", ".join(f"{_percent(row['best_expert'])} ({row['best_expert_name']})" for row in own)
+        lines += [
+            "",
+            f"{found['windows']:,} windows. Best single expert of the pool in hindsight: WAPE {best} %. "
+            f"State: {found['state_bytes']:,} bytes.",
+        ]
+        if found["batch"]:
+            lines += ["", "Batch tools, refitted at every scored origin:", "", _BATCH_HEAD, "|---" * 9 + "|"]
+        for row in found["batch"]:
+            ours = row["ours"]
+            lines.append(
+                f"| {_ahead(row)} | {row['model']} | {_percent(row['wape'])} | {_percent(ours['wape'])} "
+                f"| {_points(row['difference'])} | {_percent(row['pinball_0.95'])} | {_percent(ours['pinball_0.95'])} "
+                f"| {row['coverage_95']:.3f} | {row['microseconds'] / 1e3:.0f} |"
+            )
+    return lines
+
+
+def _ahead(row: dict[str, Any]) -> str:
+    seconds = int(row["horizon_seconds"])
+    return f"{seconds // 3600} h" if seconds > 3600 else f"{seconds // 60} min"
+
+
+def calendar_page(calendar: list[dict[str, float]]) -> list[str]:
+    """The table of the World Cup with its fixture list."""
+    lines = [
+        "",
+        "## World Cup with the fixture list",
+        "",
+        "WAPE %, all windows and within two hours of kick-offs.",
+        "",
+        "| ahead | all without | all with | near without | near with | change near | q95 covers near, with |",
+        "|---" * 7 + "|",
+    ]
+    for row in calendar:
+        shares = " | ".join(_percent(row[key]) for key in ("without", "with", "without_near", "with_near"))
+        change = 100.0 * (row["with_near"] / row["without_near"] - 1.0)
+        lines.append(f"| {_ahead(row)} | {shares} | {change:+.1f} % | {row['with_near_coverage']:.3f} |")
+    return lines
+
+
+#: Why a trace has rows in that table, as far as it is understood.
+_REASONS = {
+    "burst_conversation_1h": "a day ahead, the forecaster must look back further than the horizon and learns a cycle "
+    "of three days instead of one; the tools that win know the hour of the day or of the week at the target.",
+    "burst_all_1h": "88 % of the requests are API bursts without a cycle, in half of the hours there are none; a few "
+    "hours decide the figure, which is why most intervals are so wide. A day ahead the pool still follows yesterday's "
+    "bursts, while forecasting nothing at all would score 100 %.",
+    "servegen_mid_10min": "telemetry outages, fed as zeros, throw every expert but the last value; a pool pays for "
+    "having listened to the others. Live such windows are gaps.",
+    "servegen_small_10min": "the same at a smaller scale; trees learn the clients' switching on and off, for which the "
+    "pool has no expert.",
+    "burst_tokens_5min": "within chance.",
+    "az_5min": "within chance.",
+    "nasa_5min": "within chance.",
+    "worldcup_5min": "within chance.",
+}
+
+
+def exceptions(table: dict[str, dict[str, Any]]) -> list[str]:
+    """Cells where the pool is behind its best expert by more than 2 %, or behind a batch tool."""
+    lines = [
+        "",
+        "## Where Tokentide is behind",
+        "",
+        "Cells in which the pool's WAPE is more than 2 % above that of its best single expert in hindsight, or above",
+        "that of a batch tool at the same origins. *Proven*: the interval excludes zero.",
+        "",
+        "| trace | ahead | behind | theirs % | ours % | difference, points [95 %] | |",
+        "|---" * 7 + "|",
+    ]
+    count, cells = len(lines), 0
+    for name, found in table.items():
+        for row in found["rows"]:
+            cells += "best_expert" in row
+            if "best_expert" in row and row["wape"] > 1.02 * row["best_expert"]:
+                lines.append(
+                    f"| {name} | {_ahead(row)} | its own expert {row['best_expert_name']} "
+                    f"| {_percent(row['best_expert'])} | {_percent(row['wape'])} "
+                    f"| {100 * (row['wape'] - row['best_expert']):+.2f} | |"
+                )
+        for row in found["batch"]:
+            difference, low, _ = row["difference"]
+            if difference > 0.0:
+                lines.append(
+                    f"| {name} | {_ahead(row)} | {row['model']} | {_percent(row['wape'])} "
+                    f"| {_percent(row['ours']['wape'])} | {_points(row['difference'])} "
+                    f"| {'proven' if low > 0.0 else 'within chance'} |"
+                )
+    told = f"{len(lines) - count} rows, out of {cells} cells with {_compared(table)} batch comparisons. Why:"
+    return [*lines, "", told, "", *(f"- **{name}**: {reason}" for name, reason in _REASONS.items() if name in table)]
+
+
+def _compared(table: dict[str, dict[str, Any]]) -> int:
+    return sum(len(found["batch"]) for found in table.values())
+
+
+def whole_page(table: dict[str, dict[str, Any]], calendar: list[dict[str, float]], absent: list[str]) -> str:
+    """The page of results."""
+    names = ("numpy", "river", "duckdb", "statsforecast", "lightgbm", "prophet")
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in names if not _lacks(name))
+    lines = [
+        "# Forecast benchmark: results",
+        "",
+        f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}, one of {os.cpu_count()} cores (shared), {platform.machine()},"
+        f" Python {platform.python_version()}, {versions}. Made by",
+        "`python benchmarks/forecast/run.py --traces FOLDER --cache FOLDER --markdown benchmarks/forecast/results.md`.",
+        "",
+        _INTRO,
+    ]
+    if absent:
+        lines += ["", f"Not measured, as not installed: {', '.join(absent)}."]
+    lines += [*exceptions(table), *page(table)]
+    if calendar:
+        lines += calendar_page(calendar)
+    return "\n".join(lines) + "\n"
+
+
+def _lacks(package: str) -> bool:
+    try:
+        importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return True
+    return False

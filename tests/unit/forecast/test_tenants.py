@@ -1,0 +1,92 @@
+"""Tenants of their own, the rest, and sums that add up."""
+
+import pickle
+
+import numpy as np
+import pytest
+
+from pipeline.forecast.model import LEVELS, SeriesKey
+from pipeline.forecast.tenants import REST, TenantForecaster
+
+KEY = SeriesKey("m", "p", "requests_per_second")
+GRAIN = 1800.0
+MEDIAN = LEVELS.index(0.5)
+
+
+def forecaster(limit=3):
+    return TenantForecaster(KEY, (1800, 7200), GRAIN, limit)
+
+
+def rates(index, **more):
+    random = np.random.default_rng([4, index])
+    wave = 1.0 + 0.5 * np.sin(2.0 * np.pi * index / 48)
+    small = {f"s{number}": float(random.exponential(0.2)) for number in range(10)}
+    return small | {"big": 20.0 * wave, "flat": 5.0 + float(random.normal(0.0, 0.1))} | more
+
+
+def run(model, rows, start=0):
+    return [model.step((start + at + 1) * GRAIN, row) for at, row in enumerate(rows)]
+
+
+def assert_coherent(said):
+    for at, total in enumerate(said.total):
+        added = sum(forecasts[at].quantiles[MEDIAN] for forecasts in said.parts.values())
+        assert added == pytest.approx(total.quantiles[MEDIAN], rel=1e-9, abs=1e-9)
+        for forecasts in said.parts.values():
+            assert list(forecasts[at].quantiles) == sorted(forecasts[at].quantiles)
+            assert forecasts[at].quantiles[0] >= 0.0
+
+
+def test_the_heavy_have_series_and_sums_add_up():
+    model = forecaster()
+    said = run(model, [rates(at) for at in range(100)])
+    assert set(model.tenants) == {"big", "flat"}
+    assert set(said[-1].parts) == {"big", "flat", REST}
+    for one in said:
+        assert_coherent(one)
+    flat = said[-1].parts["flat"][0].quantiles[MEDIAN]
+    assert flat == pytest.approx(5.0, rel=0.1)
+    assert said[-1].parts["big"][0].series == SeriesKey("m", "p|big", "requests_per_second")
+
+
+def test_tenants_join_and_leave_and_are_never_too_many():
+    model = forecaster(limit=2)
+    run(model, [rates(at) for at in range(60)])
+    said = run(model, [rates(at, new=40.0) for at in range(60, 200)], 60)
+    assert len(model.tenants) <= 2
+    assert_coherent(said[-1])
+    gone = [{name: rate for name, rate in rates(at).items() if name != "big"} for at in range(200, 600)]
+    said = run(model, gone, 200)
+    assert "big" not in model.tenants
+    assert_coherent(said[-1])
+    total = sum(gone[-1].values())
+    assert said[-1].total[0].quantiles[MEDIAN] == pytest.approx(total, rel=0.25)
+
+
+def test_a_gap_is_not_a_zero():
+    model = forecaster()
+    run(model, [rates(at) for at in range(60)])
+    held = run(model, [None] * 5, 60)[-1]
+    assert held.total[0].quantiles[MEDIAN] > 10.0
+    assert_coherent(held)
+
+
+def test_hostile_tenants_stay_bounded():
+    model = forecaster()
+    random = np.random.default_rng(2)
+    rows = []
+    for at in range(150):
+        names = {f"t{number}": float(random.pareto(1.0)) for number in random.integers(0, 10**9, 50)}
+        rows.append(names | {"x": float("nan"), "y": -5.0, "z": 1e300} if at % 7 == 0 else names)
+    for said in run(model, rows):
+        assert len(said.parts) <= 4
+        assert_coherent(said)
+    assert len(pickle.dumps(model)) < 120_000
+
+
+def test_a_pickled_copy_goes_on_bit_for_bit():
+    rows = [rates(at) for at in range(120)]
+    model = forecaster()
+    run(model, rows[:70])
+    copy = pickle.loads(pickle.dumps(model))
+    assert run(model, rows[70:], 70) == run(copy, rows[70:], 70)
