@@ -77,7 +77,7 @@ class Feed:
             for horizon in HORIZONS:
                 forecasts += self._forecasts(pool, index, horizon)
                 series = SeriesKey(pool.model, pool.pool, Signal.REQUESTS)
-                scores.append(Score(series, horizon, 120, 0.05 + horizon / 40_000, 0.9, 0.95, 0.3))
+                scores.append(Score(series, horizon, 120, 0.05 + horizon / 40_000, 0.9, 0.95, 0.3, 0.93, 0.91, 0.01))
             advice.append(self._recommendation(pool, index, rate))
         for window, given in zip(windows, advice, strict=True):
             self.windows[window.model, window.pool].append(window)

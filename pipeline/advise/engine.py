@@ -11,7 +11,9 @@ import pickle
 from pipeline.advise.model import Alert, StepInput, StepOutput
 from pipeline.advise.pool import PoolAdvisor
 from pipeline.errors import CodecError
+from pipeline.forecast.known_calendar import KnownCalendar
 from pipeline.forecast.model import Forecast, Score
+from pipeline.forecast.outlook import Outlook
 from pipeline.settings import Settings
 from pipeline.windows.model import ClosedWindow, PoolKey
 from sizing.catalog import Catalog
@@ -20,7 +22,7 @@ from sizing.model import Recommendation
 __all__ = ["Advisor"]
 
 #: Bumped whenever a snapshot of an older version cannot be continued bit for bit.
-STATE_VERSION = 2
+STATE_VERSION = 5
 
 
 class Advisor:
@@ -32,6 +34,8 @@ class Advisor:
         self._config_hash = settings.config_hash()
         self._configured = {PoolKey(p.model, p.pool): p for p in settings.pools}
         self._pools: dict[PoolKey, PoolAdvisor] = {}
+        self.calendar = KnownCalendar()
+        self._reach = float(max(settings.forecast.horizons_seconds))
         self.as_of: int | None = None
 
     def step(self, inputs: StepInput) -> StepOutput:
@@ -49,14 +53,18 @@ class Advisor:
         scores: list[Score] = []
         recommendations: list[Recommendation] = []
         alerts: list[Alert] = []
+        outlooks: list[Outlook] = []
+        self.calendar.apply(inputs.calendar, inputs.as_of)
+        near = self.calendar.near(inputs.as_of, self._reach)
         for window in sorted(inputs.windows, key=lambda w: w.key):
             if window.end != inputs.as_of:
                 raise ValueError(f"window of {window.key} ends at {window.end}, not at {inputs.as_of}")
-            outcome = self._pool(window.key).step(window)
+            outcome = self._pool(window.key).step(window, [r for r in near if r.scope.includes(*window.key)])
             windows.append(outcome.window)
             forecasts.extend(outcome.forecasts)
             scores.extend(outcome.scores)
             alerts.extend(outcome.alerts)
+            outlooks.extend(outcome.outlooks)
             if outcome.recommendation is not None:
                 recommendations.append(outcome.recommendation)
         self.as_of = inputs.as_of
@@ -67,6 +75,8 @@ class Advisor:
             scores=tuple(scores),
             recommendations=tuple(recommendations),
             alerts=tuple(alerts),
+            calendar=inputs.calendar,
+            outlooks=tuple(outlooks),
         )
 
     def _pool(self, key: PoolKey) -> PoolAdvisor:
@@ -78,7 +88,7 @@ class Advisor:
 
     def snapshot(self) -> bytes:
         """The whole state; only ever read back from the store that this process owns."""
-        return pickle.dumps((STATE_VERSION, self._config_hash, self.as_of, self._pools), protocol=5)
+        return pickle.dumps((STATE_VERSION, self._config_hash, self.as_of, self._pools, self.calendar), protocol=5)
 
     @classmethod
     def restore(cls, settings: Settings, blob: bytes, catalog: Catalog | None = None) -> Advisor:
@@ -90,13 +100,12 @@ class Advisor:
         """
         advisor = cls(settings, catalog)
         try:
-            version, config_hash, as_of, pools = pickle.loads(blob)
+            version, config_hash, *state = pickle.loads(blob)
         except Exception as error:
             raise CodecError(f"the snapshot cannot be read: {error}") from error
         if version != STATE_VERSION:
             raise CodecError(f"the snapshot has version {version}, this program {STATE_VERSION}")
         if config_hash != advisor._config_hash:
             raise CodecError("the snapshot was made under other settings")
-        advisor.as_of = as_of
-        advisor._pools = pools
+        advisor.as_of, advisor._pools, advisor.calendar = state
         return advisor

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
 from pipeline.advise.model import Alert, AlertKind
 from pipeline.windows.model import PoolKey
@@ -27,7 +28,8 @@ class Episode:
     """One kind of alert of one pool.
 
     It begins with the first step that sees the condition and ends after ``calm_steps`` steps without it, so that a
-    value wavering around a threshold makes one alert, not many. While it lasts it is told again when it worsens.
+    value wavering around a threshold makes one alert, not many. While it lasts it is told again when it worsens. The
+    alert that ends it carries the greatest ratio of the episode and says when that was.
     """
 
     def __init__(self, key: PoolKey, kind: AlertKind, calm_steps: int) -> None:
@@ -36,12 +38,17 @@ class Episode:
         self.calm_steps = calm_steps
         self.current: Alert | None = None
         self._calm = 0
+        self._peak: tuple[float, float] | None = None
 
     def step(self, now: float, condition: Condition | None) -> Alert | None:
         """Take what this step sees; return the alert if it began, worsened or ended, else None."""
         if condition is None:
             return self._without(now)
         self._calm = 0
+        if self.current is None:
+            self._peak = None
+        if condition.ratio is not None and (self._peak is None or condition.ratio > self._peak[0]):
+            self._peak = (condition.ratio, now)
         if self.current is None:
             self.current = Alert(
                 alert_id=f"{self.kind}|{self.key.model}|{self.key.pool}|{int(now)}",
@@ -75,6 +82,10 @@ class Episode:
         if self._calm < self.calm_steps:
             return None
         ended = replace(self.current, ended_at=now)
+        if self._peak is not None:
+            ratio, at = self._peak
+            clock = datetime.fromtimestamp(at, UTC).strftime("%H:%M")
+            ended = replace(ended, ratio=ratio, message=f"{ended.message}; peak {ratio:.2f} at {clock} UTC; over")
         self.current = None
         self._calm = 0
         return ended

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from pipeline.forecast.known_calendar import CalendarChange
 from pipeline.forecast.model import Forecast, Score
+from pipeline.forecast.outlook import Outlook
 from pipeline.windows.model import ClosedWindow
 from sizing.model import Recommendation
 
@@ -45,15 +47,23 @@ class Alert:
 
 @dataclass(frozen=True, slots=True)
 class StepInput:
-    """All windows that closed at one instant: at most one per pool, all ending at ``as_of`` (epoch seconds)."""
+    """All windows that closed at one instant: at most one per pool, all ending at ``as_of`` (epoch seconds).
+
+    ``calendar`` holds the announced events that became known, changed or were taken back since the step before.
+    """
 
     as_of: int
     windows: tuple[ClosedWindow, ...]
+    calendar: tuple[CalendarChange, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class StepOutput:
-    """What one step says. ``alerts`` holds the episodes that began, changed or ended in this step."""
+    """What one step says. ``alerts`` holds the episodes that began, changed or ended in this step.
+
+    ``calendar`` repeats the changes that the step was given. ``outlooks`` are the newest hourly and daily forecasts of
+    the pools of the step, said again in every step until an hour has brought newer ones.
+    """
 
     as_of: int
     windows: tuple[ClosedWindow, ...] = ()
@@ -62,3 +72,5 @@ class StepOutput:
     recommendations: tuple[Recommendation, ...] = ()
     alerts: tuple[Alert, ...] = ()
     errors: tuple[str, ...] = field(default=())
+    outlooks: tuple[Outlook, ...] = ()
+    calendar: tuple[CalendarChange, ...] = ()

@@ -72,7 +72,7 @@ def _kafka(settings: Settings) -> str:
     from kafka import KafkaAdminClient
     from kafka.errors import KafkaError
 
-    from pipeline.stream.topics import partition_counts
+    from pipeline.stream.topics import check_delta_limits, partition_counts
 
     kafka = settings.kafka
     started = time.monotonic()
@@ -82,6 +82,7 @@ def _kafka(settings: Settings) -> str:
         )
         try:
             partitions = partition_counts(admin)
+            notes = check_delta_limits(admin, [topic for topic in kafka.deltas_topics() if topic in partitions])
         finally:
             admin.close()
     except (KafkaError, OSError, ValueError) as error:
@@ -89,16 +90,18 @@ def _kafka(settings: Settings) -> str:
             f"no Kafka broker answers on {kafka.bootstrap}: {error or type(error).__name__}"
         ) from error
     took = time.monotonic() - started
-    missing = [t for t in (kafka.requests_topic, kafka.deltas_topic) if t not in partitions]
+    missing = [t for t in (kafka.requests_topic, *kafka.deltas_topics()) if t not in partitions]
     if missing and not kafka.create_topics:
         raise TokentideError(f"{kafka.bootstrap} answers, but has no topic {', '.join(missing)}")
-    if not missing and partitions[kafka.requests_topic] != partitions[kafka.deltas_topic]:
-        raise TokentideError(
-            f"{kafka.requests_topic} has {partitions[kafka.requests_topic]} partitions and {kafka.deltas_topic} "
-            f"{partitions[kafka.deltas_topic]}: they must have as many"
-        )
-    note = f"; {', '.join(missing)} will be created" if missing else ""
-    return f"{kafka.bootstrap} answers in {took * 1000:.0f} ms{note}"
+    for topic in kafka.deltas_topics():
+        if not missing and partitions[kafka.requests_topic] != partitions[topic]:
+            raise TokentideError(
+                f"{kafka.requests_topic} has {partitions[kafka.requests_topic]} partitions and {topic} "
+                f"{partitions[topic]}: they must have as many"
+            )
+    if missing:
+        notes.append(f"{', '.join(missing)} will be created")
+    return "; ".join([f"{kafka.bootstrap} answers in {took * 1000:.0f} ms", *notes])
 
 
 def _store(settings: Settings) -> str:

@@ -7,13 +7,15 @@ import sys
 import typer
 
 import pipeline
-from pipeline.cli import config, show
+from pipeline.cli import calendar, calibrate, config, show, spikes
 from pipeline.cli.common import Output, OutputOption, clean_errors, emit
 from pipeline.cli.data import backtest, replay, simulate
 from pipeline.cli.demo import demo
 from pipeline.cli.doctor import doctor
+from pipeline.cli.export import export
 from pipeline.cli.run import run
 from pipeline.cli.size import size
+from pipeline.cli.whatif import whatif
 
 __all__ = ["app", "main"]
 
@@ -28,9 +30,14 @@ app.command()(run)
 app.command()(simulate)
 app.command()(replay)
 app.command()(backtest)
+app.command()(export)
 app.add_typer(show.forecast, name="forecast")
 app.add_typer(show.recommend, name="recommend")
+app.add_typer(calendar.app, name="calendar")
+app.add_typer(spikes.app, name="spikes")
 app.command()(size)
+app.command()(whatif)
+app.add_typer(calibrate.app, name="calibrate")
 app.add_typer(config.app, name="config")
 app.command()(doctor)
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
 
 import typer
 
-from pipeline.cli.common import Output, OutputOption, UrlOption, call, clean_errors, emit
+from pipeline.cli.common import ConfigOption, Output, OutputOption, UrlOption, call, clean_errors, emit, settings_from
+from pipeline.cli.durations import parse_duration
 from pipeline.errors import InputError
+from pipeline.forecast.outlook import Grain
 
 __all__ = ["forecast", "recommend"]
 
@@ -30,6 +34,10 @@ def _moment(epoch: float | None) -> str:
     return "" if epoch is None else datetime.fromtimestamp(epoch, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{100.0 * value:.2f}"
+
+
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.4g}"
 
@@ -40,11 +48,12 @@ def forecast_show(
     model: ModelArgument,
     pool: PoolArgument = "default",
     signal: Annotated[str, typer.Option(help="Which signal.")] = "requests_per_second",
+    grain: Annotated[Grain, typer.Option(help="Up to an hour, 14 days, or a quarter ahead.")] = Grain.MINUTE,
     url: UrlOption = DEFAULT_URL,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Print the newest forecast of a pool. Example: tokentide forecast show llama-3.1-8b-instruct chat"""
-    data = call(url, _path("forecasts", model, pool), signal=signal)
+    """Print the newest forecast of a pool. Example: tokentide forecast show llama-3.1-8b-instruct chat --grain day"""
+    data = call(url, _path("forecasts", model, pool), signal=signal, grain=grain.value)
     rows = [
         (
             _moment(f["target_at"]),
@@ -54,6 +63,40 @@ def forecast_show(
         for f in data["forecasts"]
     ]
     emit(output, data, ("for (UTC)", "horizon s", "p5", "p50", "p90", "p99"), rows)
+
+
+@forecast.command("score")
+@clean_errors
+def forecast_score(
+    store: Annotated[Path | None, typer.Argument(help="Store file; without it the one in the settings.")] = None,
+    model: Annotated[str | None, typer.Option(help="Only this model.")] = None,
+    pool: Annotated[str | None, typer.Option(help="Only this pool.")] = None,
+    signal: Annotated[str | None, typer.Option(help="Only this signal.")] = None,
+    last: Annotated[str | None, typer.Option(help="Only forecasts of the last, such as 24h.")] = None,
+    config: ConfigOption = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Score recorded forecasts by what came. Example: tokentide forecast score tokentide.duckdb --last 24h"""
+    from pipeline.replay.recorded import last_issued, score_recorded
+
+    path = store if store is not None else settings_from(config).store.path
+    newest = last_issued(path) if last is not None else None
+    since = None if last is None or newest is None else newest - parse_duration(last)
+    scores = score_recorded(path, model=model, pool=pool, signal=signal, since=since)
+    if not scores:
+        raise InputError(f"{path} holds no such forecasts")
+    rows = [
+        (
+            *(s.model, s.pool, s.signal, s.horizon_seconds, s.score.scored),
+            *(_percent(value) for value in (s.score.wape, s.score.last_value_wape, s.score.bias)),
+            *(_percent(s.score.pinball.get(level)) for level in ("0.5", "0.9", "0.95", "0.99")),
+            *(_percent(value) for value in (s.score.coverage.get("0.95"), s.score.coverage_95_top_decile)),
+        )
+        for s in scores
+    ]
+    columns = ("model", "pool", "signal", "horizon s", "scored", "WAPE %", "last value's", "bias %")
+    losses = ("pinball .5 %", ".9", ".95", ".99", "q95 covers %", "top decile")
+    emit(output, [asdict(score) for score in scores], (*columns, *losses), rows)
 
 
 @recommend.command("show")

@@ -18,6 +18,7 @@ from aiohttp.typedefs import Middleware
 import pipeline
 from pipeline.clock import Clock
 from pipeline.forecast.model import Signal
+from pipeline.forecast.outlook import Grain
 from pipeline.publish import board
 from pipeline.publish.exporter import CONTENT_TYPE, Exporter
 from pipeline.publish.json import to_json
@@ -162,12 +163,18 @@ class _Api:
         signal = request.query.get("signal")
         if signal is not None and signal not in {s.value for s in Signal}:
             raise ProblemError(400, f"signal must be one of {', '.join(s.value for s in Signal)}")
+        grain = request.query.get("grain", Grain.MINUTE)
+        if grain not in {g.value for g in Grain}:
+            raise ProblemError(400, f"grain must be one of {', '.join(g.value for g in Grain)}")
+        if grain != Grain.MINUTE:
+            return _json(_outlook_data(view, signal, grain))
         forecasts = [f for f in view.forecasts if signal in (None, str(f.series.signal))]
         scores = [s for s in view.scores if signal in (None, str(s.series.signal))]
         return _json(
             {
                 "model": view.key.model,
                 "pool": view.key.pool,
+                "grain": Grain.MINUTE,
                 "issued_at": max((f.issued_at for f in forecasts), default=None),
                 "forecasts": forecasts,
                 "scores": scores,
@@ -243,6 +250,21 @@ def status_data(snapshot: Snapshot) -> dict[str, Any]:
         "active_alerts": sum(alert.ended_at is None for alert in snapshot.alerts),
         "steps": snapshot.counters.steps,
         "step_errors": snapshot.counters.step_errors,
+    }
+
+
+def _outlook_data(view: PoolView, signal: str | None, grain: str) -> dict[str, Any]:
+    """Return what is said of hours or days; growth scenarios and the busiest hour per signal."""
+    said = [o for o in view.outlooks if o.grain == grain and signal in (None, str(o.series.signal))]
+    return {
+        "model": view.key.model,
+        "pool": view.key.pool,
+        "grain": grain,
+        "issued_at": max((o.issued_at for o in said), default=None),
+        "forecasts": [forecast for outlook in said for forecast in outlook.forecasts],
+        "scores": [],
+        "growth": {str(o.series.signal): o.growth for o in said if o.growth},
+        "peak_ratio": {str(o.series.signal): o.peak_ratio for o in said},
     }
 
 

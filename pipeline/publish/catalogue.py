@@ -71,7 +71,13 @@ CATALOGUE: tuple[Metric, ...] = (
         (
             "forecast_coverage_ratio",
             (*_POOL, "signal", "horizon_seconds", "interval"),
-            "Share of matured actuals inside the interval: p05_p95, or at most p95.",
+            "Share of matured actuals inside the interval: p05_p95, or at most p95; "
+            "p95_busy in the top decile of demand, p95_after_spike in the hour after a spike.",
+        ),
+        (
+            "forecast_regret_ratio",
+            (*_POOL, "signal", "horizon_seconds"),
+            "Loss of the expert pool over that of its best expert, less one.",
         ),
     ),
     *_gauges(

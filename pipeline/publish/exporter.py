@@ -1,24 +1,23 @@
 """``/metrics``: the live state as Prometheus text, built anew at every scrape.
 
-A custom collector rather than gauge objects: what has expired is simply not there, and an absent series is safe
-(autoscalers hold), while a frozen gauge is not. Histories live in Prometheus.
+The text is written from the state directly rather than from gauge objects: what has expired is simply not there, and an
+absent series is safe (autoscalers hold), while a frozen gauge is not; and a thousand pools are over a hundred thousand
+series, for which the objects of prometheus_client take seconds. Histories live in Prometheus.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from functools import lru_cache
 
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
-from prometheus_client.registry import Collector
 
 import pipeline
 from pipeline.advise.model import AlertKind
 from pipeline.forecast.model import LEVELS, Forecast, Score, Signal
 from pipeline.forecast.rates import counted_seconds, signal_rates
-from pipeline.publish.catalogue import BANDS, CATALOGUE
+from pipeline.publish.catalogue import BANDS, CATALOGUE, Metric
 from pipeline.publish.state import Counters, LiveState, PipelineHealth, PoolView, Snapshot
 from pipeline.windows.model import ClosedWindow
 from sizing.model import Constraint, Reason, Recommendation, RecommendationState
@@ -46,48 +45,46 @@ _SPIKES = {AlertKind.SPIKE_OBSERVED: "observed", AlertKind.SPIKE_FORECAST: "fore
 _TOKEN_SIGNALS = {Signal.PREFILL_TOKENS: "uncached_input", Signal.DECODE_TOKENS: "output"}
 
 
-class Exporter(Collector):
-    """Collects the metrics of a LiveState; owns a registry of its own, so that two exporters never meet."""
+class Exporter:
+    """Writes the metrics of a LiveState."""
 
     def __init__(self, live: LiveState) -> None:
         self._live = live
-        self.registry = CollectorRegistry(auto_describe=False)
-        self.registry.register(self)
 
     def render(self) -> bytes:
-        """Return the exposition (text format 0.0.4, UTF-8)."""
-        return generate_latest(self.registry)
-
-    def describe(self) -> Iterable[Metric]:
-        """Return the families without samples; registering needs them once."""
-        return [_family(name) for name in _FAMILIES]
-
-    def collect(self) -> Iterable[Metric]:
-        """Return every family that has a sample, in catalogue order."""
-        families: dict[str, CounterMetricFamily | GaugeMetricFamily] = {}
+        """Return the exposition (text format 0.0.4, UTF-8): every family that has a sample, in catalogue order."""
+        lines: dict[str, list[str]] = {short: [] for short in _HEADS}
+        isfinite = math.isfinite
         for short, labels, value in _samples(self._live.snapshot()):
-            if value is None or not math.isfinite(value):
-                continue
-            name = f"tokentide_{short}"
-            family = families.get(name)
-            if family is None:
-                family = families[name] = _family(name)
-            family.add_metric([_text(label) for label in labels], value)
-        return [families[name] for name in _FAMILIES if name in families]
+            if value is not None and isfinite(value):
+                lines[short].append(f"{_head(short, labels)}{float(value)!r}")
+        text = [line for short, found in lines.items() if found for line in (_INTRODUCTIONS[short], *found)]
+        return "\n".join([*text, ""]).encode()
 
 
-_FAMILIES = {metric.name: metric for metric in CATALOGUE}
+@lru_cache(maxsize=1 << 18)
+def _head(short: str, labels: tuple[str, ...]) -> str:
+    """What comes before the value in a line; kept, since a series differs from scrape to scrape in its value only."""
+    return _HEADS[short] % tuple(map(_escape, labels))
 
 
-def _family(name: str) -> CounterMetricFamily | GaugeMetricFamily:
-    metric = _FAMILIES[name]
-    kind = CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily
-    return kind(metric.name, metric.help, labels=metric.labels)
+def _escape(label: str) -> str:
+    """A label value between quotes, whatever a producer wrote as a model name: valid UTF-8, escaped."""
+    text = label.encode("utf-8", "replace").decode("utf-8")
+    return text.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
 
 
-def _text(label: str) -> str:
-    """A label value that UTF-8 can carry, whatever a producer wrote as a model name."""
-    return label.encode("utf-8", "replace").decode("utf-8")
+def _template(metric: Metric) -> str:
+    """A line up to its value, with %s for every label's value."""
+    labels = ",".join(f'{label}="%s"' for label in metric.labels)
+    return f"{metric.name}{{{labels}}} " if labels else f"{metric.name} "
+
+
+_HEADS = {metric.name.removeprefix("tokentide_"): _template(metric) for metric in CATALOGUE}
+_INTRODUCTIONS = {
+    metric.name.removeprefix("tokentide_"): f"# HELP {metric.name} {metric.help}\n# TYPE {metric.name} {metric.kind}"
+    for metric in CATALOGUE
+}
 
 
 def _samples(snapshot: Snapshot) -> Iterator[Sample]:
@@ -163,6 +160,9 @@ def _score(key: tuple[str, ...], score: Score) -> Iterator[Sample]:
     yield "forecast_error_ratio", at, score.wape
     yield "forecast_coverage_ratio", (*at, "p05_p95"), score.coverage_90
     yield "forecast_coverage_ratio", (*at, "p95"), score.coverage_95
+    yield "forecast_coverage_ratio", (*at, "p95_busy"), score.coverage_95_busy
+    yield "forecast_coverage_ratio", (*at, "p95_after_spike"), score.coverage_95_after_spike
+    yield "forecast_regret_ratio", at, score.regret
 
 
 def _recommendation(key: tuple[str, ...], advice: Recommendation) -> Iterator[Sample]:

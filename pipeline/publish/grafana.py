@@ -1,25 +1,26 @@
-"""Pushes dashboards into a Grafana server through grafana-client (the ``grafana`` extra).
+"""Pushes dashboards and spike annotations into a Grafana server through grafana-client (the ``grafana`` extra).
 
 The client is imported only here and only when needed: its HTTP library replaces the environment's urllib3.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import urlsplit
 
 from pipeline.errors import ConfigError, InputError, ServerUnavailable
 
-__all__ = ["FOLDER_TITLE", "FOLDER_UID", "push"]
+__all__ = ["ANNOTATION_TAG", "FOLDER_TITLE", "FOLDER_UID", "annotate", "push"]
 
 FOLDER_UID = "tokentide"
 FOLDER_TITLE = "Tokentide"
 NOT_FOUND = 404
-
-T = TypeVar("T")
+#: Tag of every annotation written here.
+ANNOTATION_TAG = "tokentide"
 
 
 def push(
@@ -35,6 +36,61 @@ def push(
         ServerUnavailable: nothing answers at ``url``, or it refuses the token.
     """
     files = [_read(path) for path in dashboards]
+    api, call, failure = _connect(url, token, timeout)
+    parts = urlsplit(url)
+    try:
+        _ensure_folder(api, call, failure)
+        urls = []
+        for dashboard in files:
+            body = {"dashboard": dashboard, "folderUid": FOLDER_UID, "overwrite": True, "message": message}
+            answer = call(lambda body=body: api.dashboard.update_dashboard(body))  # type: ignore[misc]
+            urls.append(f"{parts.scheme}://{parts.netloc}{answer.get('url', '')}")
+    except failure as error:
+        raise InputError(f"Grafana refused: {getattr(error, 'message', error)}") from error
+    return urls
+
+
+def annotate(url: str, token: str, alerts: Iterable[Mapping[str, Any]], timeout: float = 10.0) -> int:
+    """Write alert episodes (as the API and the alerts topic give them) as annotations; return how many were written.
+
+    One annotation per episode, tagged ``tokentide``, its kind, severity and pool, and a digest of its ``alert_id``: an
+    episode that has one already is updated (its end, its text), so the call may be repeated. An episode that runs is a
+    point in time, one that ended a region.
+
+    Raises:
+        ConfigError: grafana-client is not installed, or ``url`` is no HTTP URL.
+        InputError: an alert lacks a field, or Grafana refused.
+        ServerUnavailable: nothing answers at ``url``, or it refuses the token.
+    """
+    wanted = [_annotation(alert) for alert in alerts]
+    api, call, failure = _connect(url, token, timeout)
+    try:
+        for identity, note in wanted:
+            found = call(lambda tag=identity: api.annotations.find_annotations(tags=[ANNOTATION_TAG, tag]))  # type: ignore[misc]
+            if found:
+                call(lambda old=found[0]["id"], new=note: api.annotations.update_annotation(old, **new))  # type: ignore[misc]
+            else:
+                call(lambda new=note: api.annotations.add_annotation(**new))  # type: ignore[misc]
+    except failure as error:
+        raise InputError(f"Grafana refused: {getattr(error, 'message', error)}") from error
+    return len(wanted)
+
+
+def _annotation(alert: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    try:
+        # A digest: the id holds names from events, which the client would put into its query as they are.
+        identity = "id:" + hashlib.sha256(str(alert["alert_id"]).encode()).hexdigest()[:16]
+        begin = round(float(alert["raised_at"]) * 1000.0)
+        end = None if alert["ended_at"] is None else round(float(alert["ended_at"]) * 1000.0)
+        tags = [ANNOTATION_TAG, identity, str(alert["kind"]), str(alert["severity"])]
+        tags.append(f"{alert['model']}/{alert['pool']}")
+        return identity, {"time_from": begin, "time_to": end, "tags": tags, "text": str(alert["message"])}
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise InputError(f"no alert that can be drawn: {error!r}") from error
+
+
+def _connect(url: str, token: str, timeout: float) -> tuple[Any, Callable[[Callable[[], Any]], Any], type[Exception]]:
+    """Return the client, a caller that turns a dead server or a refused token into errors, and the client's error."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.netloc:
         raise ConfigError(f"{url!r} is no HTTP URL of a Grafana server")
@@ -46,7 +102,7 @@ def push(
     # Without the final slash the client drops a path prefix: http://host/grafana would become http://host/grafanaapi.
     api = GrafanaApi.from_url(url.rstrip("/") + "/", TokenAuth(token), timeout=timeout)
 
-    def call(action: Callable[[], T]) -> T:
+    def call(action: Callable[[], Any]) -> Any:
         try:
             return action()
         except GrafanaException as error:
@@ -59,16 +115,7 @@ def push(
         except OSError as error:  # what the client's HTTP library raises; it wraps nothing
             raise ServerUnavailable(f"nothing answers at {url}: {error}") from error
 
-    try:
-        _ensure_folder(api, call, GrafanaException)
-        urls = []
-        for dashboard in files:
-            body = {"dashboard": dashboard, "folderUid": FOLDER_UID, "overwrite": True, "message": message}
-            answer = call(lambda body=body: api.dashboard.update_dashboard(body))  # type: ignore[misc]
-            urls.append(f"{parts.scheme}://{parts.netloc}{answer.get('url', '')}")
-    except GrafanaException as error:
-        raise InputError(f"Grafana refused: {error.message}") from error
-    return urls
+    return api, call, GrafanaException
 
 
 def _ensure_folder(api: Any, call: Callable[[Callable[[], Any]], Any], failure: type[Exception]) -> None:

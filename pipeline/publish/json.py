@@ -14,6 +14,7 @@ from enum import Enum
 from typing import Any
 
 from pipeline.advise.model import Alert, StepOutput
+from pipeline.forecast.day_model import Growth
 from pipeline.forecast.model import LEVELS, Forecast, Score
 from pipeline.forecast.rates import signal_rates
 from pipeline.windows.model import ClosedWindow
@@ -88,7 +89,14 @@ def _score(score: Score) -> dict[str, Any]:
         "coverage_90": score.coverage_90,
         "coverage_95": score.coverage_95,
         "pinball_95": score.pinball_95,
+        "coverage_95_busy": score.coverage_95_busy,
+        "coverage_95_after_spike": score.coverage_95_after_spike,
+        "regret": score.regret,
     }
+
+
+def _growth(growth: Growth) -> dict[str, Any]:
+    return {"name": growth.name, "per_day": growth.per_day, "medians": growth.medians}
 
 
 def _window(window: ClosedWindow) -> dict[str, Any]:
@@ -117,5 +125,6 @@ _NOUNS: dict[type, Any] = {
     Alert: _alert,
     Score: _score,
     ClosedWindow: _window,
+    Growth: _growth,
     StepOutput: _step,
 }

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pipeline.advise.model import Alert, StepOutput
 from pipeline.clock import Clock
 from pipeline.forecast.model import Forecast, Score
+from pipeline.forecast.outlook import Outlook
 from pipeline.settings import PoolSettings
 from pipeline.windows.model import ClosedWindow, PoolKey
 from sizing.model import Recommendation
@@ -65,7 +66,8 @@ class PipelineHealth:
 class PoolView:
     """One pool as it looks at one instant; whatever has expired is left out.
 
-    ``forecasts`` is ordered by signal and horizon. ``expired`` is advice that has run out: never to be followed, only
+    ``forecasts`` is ordered by signal and horizon, ``outlooks`` by signal and grain.
+    ``expired`` is advice that has run out: never to be followed, only
     to tell "expired" from "unknown".
     """
 
@@ -77,6 +79,7 @@ class PoolView:
     recommendation: Recommendation | None
     expired: Recommendation | None
     alerts: tuple[Alert, ...]
+    outlooks: tuple[Outlook, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,13 +110,14 @@ class Snapshot:
 class _Pool:
     """Mutable state of one pool; guarded by the lock of its LiveState."""
 
-    __slots__ = ("forecasts", "recommendation", "scores", "settings", "window")
+    __slots__ = ("forecasts", "outlooks", "recommendation", "scores", "settings", "window")
 
     def __init__(self, settings: PoolSettings | None) -> None:
         self.settings = settings
         self.window: ClosedWindow | None = None
         self.forecasts: dict[tuple[str, int], Forecast] = {}
         self.scores: dict[tuple[str, int], Score] = {}
+        self.outlooks: dict[tuple[str, str], tuple[float, Outlook]] = {}  # with the end of the step that said it
         self.recommendation: Recommendation | None = None
 
     @property
@@ -153,6 +157,11 @@ class LiveState:
                 slot = (str(forecast.series.signal), forecast.horizon_seconds)
                 if slot not in known or known[slot].issued_at <= forecast.issued_at:
                     known[slot] = forecast
+            for outlook in output.outlooks:
+                said = self._pool(PoolKey(outlook.series.model, outlook.series.pool)).outlooks
+                grain = (str(outlook.series.signal), str(outlook.grain))
+                if grain not in said or said[grain][0] <= output.as_of:
+                    said[grain] = (float(output.as_of), outlook)
             for score in output.scores:
                 pool = self._pool(PoolKey(score.series.model, score.series.pool))
                 pool.scores[str(score.series.signal), score.horizon_seconds] = score
@@ -233,6 +242,7 @@ class LiveState:
             recommendation=advice if valid else None,
             expired=None if valid else advice,
             alerts=tuple(alerts),
+            outlooks=tuple(outlook for _, (at, outlook) in sorted(state.outlooks.items()) if at > oldest),
         )
 
     def _take_window(self, window: ClosedWindow) -> None:

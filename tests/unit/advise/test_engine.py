@@ -8,12 +8,15 @@ import pytest
 from pipeline.advise.engine import Advisor
 from pipeline.advise.model import AlertKind, StepInput
 from pipeline.errors import CodecError
+from pipeline.forecast.model import Signal
+from pipeline.forecast.outlook import Grain
 from pipeline.settings import PoolSettings, load
 from pipeline.windows.model import ClosedWindow
 from sizing.model import RecommendationState
 
 MODEL, POOL = "llama-3.1-8b-instruct", "chat"
 START = 1_700_000_040
+HOUR = 1_700_000_000 // 3600 * 3600 + 3600
 
 
 def settings(**pool):
@@ -209,3 +212,31 @@ def test_a_spike_that_was_warned_of_is_told_as_such_to_its_end():
     assert warned.raised_at < seen[0].raised_at
     assert {a.severity for a in seen} == {"info"}
     assert all("warned of" in a.message for a in seen)
+
+
+def test_outlooks_of_hours_and_days_are_told_and_survive_a_restart():
+    slow = [10.0 + 4.0 * np.sin(2.0 * np.pi * i / 24) for i in range(30)]
+
+    def hours(first, last):
+        return [
+            StepInput(end, (dataclasses.replace(window(0, slow[i]), start=end - 60),))
+            for i in range(first, last)
+            for end in (HOUR + 3600 * i + 1800, HOUR + 3600 * i + 2760)
+        ]
+
+    # Two windows an hour: less than half of it was seen, so hours stay gaps until whole ones come.
+    advisor = Advisor(settings())
+    assert all(not o.outlooks for o in run(advisor, hours(0, 3)))
+    whole = [
+        StepInput(HOUR + 60 * i, (dataclasses.replace(window(i, 10.0), start=HOUR + 60 * (i - 1)),))
+        for i in range(200, 320)
+    ]
+    told = run(advisor, whole)
+    grains = {(o.series.signal, o.grain) for o in told[-1].outlooks}
+    assert grains == {(signal, Grain.HOUR) for signal in Signal}
+    restored = Advisor.restore(settings(), advisor.snapshot())
+    following = [
+        StepInput(HOUR + 60 * i, (dataclasses.replace(window(i, 12.0), start=HOUR + 60 * (i - 1)),))
+        for i in range(320, 400)
+    ]
+    assert run(restored, following) == run(advisor, following)

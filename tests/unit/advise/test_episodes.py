@@ -41,3 +41,24 @@ def test_the_next_episode_has_its_own_id():
     for i in range(3):
         e.step(60.0 * (i + 1), None)
     assert e.step(600.0, condition()).alert_id != first.alert_id
+
+
+def test_the_end_carries_the_peak_and_its_time():
+    e = episode()
+    ratios = [1.5, 3.25, 2.0]
+    for i, ratio in enumerate(ratios):
+        e.step(60.0 * i, Condition(onset_at=0.0, severity="warning", ratio=ratio, probability=None, message="up"))
+    told = [e.step(180.0 + 60.0 * i, None) for i in range(3)]
+    assert told[:2] == [None, None]
+    assert told[2].ratio == 3.25
+    assert told[2].message == "up; peak 3.25 at 00:01 UTC; over"
+    assert told[2].raised_at == 0.0
+    assert told[2].ended_at == 300.0
+
+
+def test_a_condition_without_a_ratio_ends_as_it_began():
+    e = episode()
+    e.step(0.0, Condition(onset_at=0.0, severity="warning", ratio=None, probability=None, message="missing"))
+    told = [e.step(60.0 * (i + 1), None) for i in range(3)]
+    assert told[2].ratio is None
+    assert told[2].message == "missing"

@@ -2,10 +2,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from pipeline.advise.model import Alert, AlertKind, StepOutput
 from pipeline.clock import ManualClock
+from pipeline.publish.catalogue import METRICS
 from pipeline.publish.exporter import Exporter
 from pipeline.publish.state import LiveState
 
@@ -101,7 +104,23 @@ def test_hostile_values_never_break_the_exposition(feed):
     assert _value(samples, "recommendation_confidence_ratio", **labels) is None
 
 
-def test_two_exporters_never_meet(feed):
-    first, second = Exporter(feed.live), Exporter(feed.live)
-    assert first.registry is not second.registry
-    assert first.render() == second.render()
+def test_two_exporters_of_one_state_say_the_same(feed):
+    assert Exporter(feed.live).render() == Exporter(feed.live).render()
+
+
+def test_the_text_is_what_prometheus_client_would_read_and_write(feed):
+    exposition = Exporter(feed.live).render().decode()
+    families = list(text_string_to_metric_families(exposition))
+    assert {f.name if f.type != "counter" else f"{f.name}_total" for f in families} <= METRICS.keys()
+    assert all(METRICS[s.name].help == f.documentation for f in families for s in f.samples)
+    assert exposition.endswith("\n")
+    assert "\n\n" not in exposition
+    assert len(exposition.splitlines()) == sum(len(f.samples) + 2 for f in families)
+
+
+def test_numbers_of_any_kind_are_written_as_prometheus_reads_them(feed):
+    window = replace(feed.live.pool(*CHAT.values()).window, model="n", completeness=np.float64(0.25), requests=10**25)
+    feed.live.update(StepOutput(feed.as_of, windows=(window,)))
+    samples = _samples(feed.live)
+    assert _value(samples, "demand_completeness_ratio", model="n", pool="chat") == 0.25
+    assert _value(samples, "requests_total", model="n", pool="chat", status="other") == pytest.approx(1e25)

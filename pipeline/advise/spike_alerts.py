@@ -1,0 +1,146 @@
+"""The spike conditions of one pool, in words: what is observed, what is ahead. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from pipeline.advise.episodes import Condition
+from pipeline.advise.spike_forecast import ForecastWatch, Outlook
+from pipeline.advise.spike_kind import ObservedSpike, SpikeWatch
+from pipeline.forecast.calendar import CalendarRecord
+from pipeline.forecast.model import Forecast, Signal
+from pipeline.windows.model import ClosedWindow, PoolKey
+from sizing.model import Constraint, Recommendation
+
+__all__ = ["SpikeAlerts"]
+
+#: An observed spike was foreseen if it was warned of this long before, at most.
+_FORESEEN_SECONDS = 1800.0
+#: ... or this long, where an announced event was named in the warning.
+_FORESEEN_EVENT_SECONDS = 7200.0
+#: Demand over capacity from which an observed spike is critical.
+_CRITICAL_LOAD = 1.1
+_UNITS = {
+    Signal.REQUESTS: "requests/s",
+    Signal.PREFILL_TOKENS: "uncached input tokens/s",
+    Signal.DECODE_TOKENS: "output tokens/s",
+}
+
+
+class SpikeAlerts:
+    """Both spike conditions of one pool. Pickles, and continues identically afterwards."""
+
+    def __init__(self, key: PoolKey, false_alerts_per_day: float, probability: float, grain_seconds: float) -> None:
+        self._name = f"{key.model}/{key.pool}"
+        self._watch = SpikeWatch(false_alerts_per_day, grain_seconds)
+        self._ahead = ForecastWatch(grain_seconds, probability)
+        self._previous: dict[Signal, tuple[Forecast, ...]] = {}
+        self._warned_at: float | None = None
+        self._warned_of: CalendarRecord | None = None
+        self._warning = False
+
+    def step(
+        self,
+        window: ClosedWindow,
+        rates: dict[str, float | None],
+        issued: Mapping[Signal, tuple[Forecast, ...]],
+        recommendation: Recommendation | None,
+        replicas: int | None,
+        calendar: Sequence[CalendarRecord] = (),
+        *,
+        warm: bool,
+    ) -> tuple[Condition | None, Condition | None]:
+        """Return what is observed and what is ahead after ``window``.
+
+        ``issued`` are the forecasts made with this window, ``replicas`` those in place; nothing is foretold before the
+        forecasters are ``warm``, in a telemetry gap, or once the spike is there.
+        """
+        capacity = _capacity(recommendation, replicas)
+        rate = rates[Signal.REQUESTS]
+        seen = self._watch.observe(window, rates, self._previous, calendar)
+        observed = None if seen is None else self._observed(window, seen, rate, capacity, recommendation)
+        outlook = None
+        if seen is None and rate is not None and warm:
+            outlook = self._ahead.look(issued[Signal.REQUESTS], capacity, calendar, active=self._warning)
+        if outlook is not None and not self._warning:
+            self._warned_at, self._warned_of = float(window.end), outlook.event
+        self._warning = outlook is not None
+        ahead = None if outlook is None else self._foretold(outlook, capacity, replicas, recommendation)
+        if rate is not None:
+            self._ahead.learn(rate)
+        self._previous = dict(issued)
+        return observed, ahead
+
+    def _observed(
+        self,
+        window: ClosedWindow,
+        seen: ObservedSpike,
+        rate: float | None,
+        capacity: float | None,
+        recommendation: Recommendation | None,
+    ) -> Condition | None:
+        state = seen.state
+        began = float(window.end) if state.started_at is None else state.started_at
+        warned = None if self._warned_at is None else began - self._warned_at
+        reach = _FORESEEN_SECONDS if self._warned_of is None else _FORESEEN_EVENT_SECONDS
+        foreseen = warned is not None and 0 <= warned <= reach
+        load = rate / capacity if rate is not None and capacity else None
+        short = load is not None and load >= _CRITICAL_LOAD
+        text = f"{self._name}: {_rise(seen, rate)} ({seen.cause.kind})"
+        if foreseen and warned:
+            text += f"; warned of {warned / 60:.0f} min before"
+        else:
+            text += "; no forecast had it coming"
+        if load is not None and capacity is not None:
+            text += f"; the replicas in place hold {capacity:.1f} requests/s, {load:.0%} of that is asked for"
+        text += f"; evidence: {seen.cause.evidence}{_no_help(recommendation)}"
+        return Condition(
+            onset_at=float(window.start),
+            severity="info" if foreseen else "critical" if short else "warning",
+            ratio=state.ratio,
+            probability=None,
+            message=text,
+        )
+
+    def _foretold(
+        self, outlook: Outlook, capacity: float | None, replicas: int | None, recommendation: Recommendation | None
+    ) -> Condition:
+        level = self._ahead.level or outlook.median
+        text = (
+            f"{self._name}: {outlook.median:.1f} requests/s expected in {outlook.horizon_seconds // 60} min "
+            f"(p90 {outlook.upper:.1f}), {outlook.median / level:.1f} times the level of now"
+        )
+        if outlook.event is not None:
+            text += f"; announced event {outlook.event.kind!r} ({outlook.event.id})"
+        if outlook.probability is not None and capacity is not None:
+            text += (
+                f"; the {replicas} replicas in place hold {capacity:.1f} requests/s: "
+                f"P(short) = {outlook.probability:.2f}, expected shortfall {outlook.shortfall:.0%} of them"
+            )
+        return Condition(
+            onset_at=outlook.target_at,
+            severity=outlook.severity,
+            ratio=outlook.ratio,
+            probability=outlook.probability,
+            message=text + _no_help(recommendation),
+        )
+
+
+def _rise(seen: ObservedSpike, rate: float | None) -> str:
+    state = seen.state
+    times = "" if state.ratio is None else f", {state.ratio:.1f} times the recent level"
+    if seen.signal is Signal.REQUESTS:
+        return "demand rose" + (f" to {rate:.1f} requests/s" if rate is not None else "") + times
+    value = (state.ratio or 0.0) * (state.level or 0.0)
+    return f"demand rose to {value:.0f} {_UNITS[seen.signal]}{times}"
+
+
+def _capacity(recommendation: Recommendation | None, replicas: int | None) -> float | None:
+    each = recommendation.evidence.get("capacity_requests_per_second_per_replica") if recommendation else None
+    return each * replicas if each and replicas else None
+
+
+def _no_help(recommendation: Recommendation | None) -> str:
+    if recommendation is None or recommendation.constraint is not Constraint.SLO_INFEASIBLE:
+        return ""
+    return "; more replicas will not help: the latency objective cannot be held at any number of them"

@@ -1,0 +1,153 @@
+"""How surprising a value is: residuals against several references, each in units of its own recent scale. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass, field
+
+__all__ = ["MIN_HISTORY", "Moments", "Scorer", "Surprises"]
+
+#: Values that must have been seen before a score means anything.
+MIN_HISTORY = 8
+_LONG = 720
+_RESIDUALS = 168
+_SHIFT = 12
+_TINY = 1e-9
+#: A forecast's own spread counts up to this many times that of its recent residuals: it stays wide long after a burst.
+_MOST_SPREAD = 3.0
+#: A scale below this share of the level would call rounding a surprise.
+_LEAST_SHARE = 0.02
+
+
+@dataclass(slots=True)
+class Moments:
+    """Mean and spread of the newest ``size`` numbers, in constant time per number.
+
+    The sums are taken anew once per turn of the window, so that rounding cannot pile up.
+    """
+
+    size: int
+    values: deque[float] = field(default_factory=deque)
+    total: float = 0.0
+    squares: float = 0.0
+    pushed: int = 0
+
+    def push(self, value: float) -> None:
+        """Add a number; the oldest leaves once there are more than ``size``."""
+        self.values.append(value)
+        self.total += value
+        self.squares += value * value
+        self.pushed += 1
+        if len(self.values) > self.size:
+            old = self.values.popleft()
+            self.total -= old
+            self.squares -= old * old
+            if self.pushed >= 2 * self.size:
+                self.pushed = self.size
+                self.total = math.fsum(self.values)
+                self.squares = math.fsum(v * v for v in self.values)
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def mean(self) -> float:
+        """Mean; 0 of nothing."""
+        return self.total / len(self.values) if self.values else 0.0
+
+    def root_mean_square(self) -> float:
+        """Root of the mean square; 0 of nothing."""
+        return math.sqrt(max(0.0, self.squares / len(self.values))) if self.values else 0.0
+
+    def deviation(self) -> float:
+        """Standard deviation; 0 of nothing."""
+        if not self.values:
+            return 0.0
+        mean = self.total / len(self.values)
+        return math.sqrt(max(0.0, self.squares / len(self.values) - mean * mean))
+
+
+@dataclass(frozen=True, slots=True)
+class Surprises:
+    """Signed scores of one value, in standard deviations of each reference; None where a reference is not known yet.
+
+    ``level``: against the long window (up to 720 windows). ``step``: the one-step residual, against the forecast, or
+    the last value where there is none. ``shift``: the mean of the newest 12 windows, against the long window.
+    ``season``: against the same time one season ago.
+    """
+
+    level: float
+    step: float | None
+    shift: float | None
+    season: float | None
+
+
+class Scorer:
+    """Keeps the references of one series; values must be finite.
+
+    Args:
+        season: length of a season, in windows; None: the forecast knows the season, or there is none.
+    """
+
+    __slots__ = ("_drifts", "_last", "_level", "_newest", "_past", "_residuals", "_seasonal")
+
+    def __init__(self, season: int | None) -> None:
+        self._level = Moments(_LONG)
+        self._residuals = Moments(_RESIDUALS)
+        self._newest = Moments(_SHIFT)
+        self._drifts = Moments(_LONG)
+        self._seasonal = Moments(_LONG)
+        self._past: deque[float] | None = None if season is None or season < 2 else deque(maxlen=season)
+        self._last: float | None = None
+
+    def ready(self) -> bool:
+        """Whether enough has been seen to score."""
+        return len(self._level) >= MIN_HISTORY
+
+    def score(self, value: float, forecast: float | None = None, forecast_scale: float = 0.0) -> Surprises:
+        """Score a value and learn it; ``forecast`` is what one step before said, with its standard deviation."""
+        mean = self._level.mean()
+        least = max(_LEAST_SHARE * abs(mean), _TINY)
+        scale = max(self._level.deviation(), least)
+        level = (value - mean) / scale
+        step = shift = season = None
+        expected = self._last if forecast is None else forecast
+        if expected is not None:
+            residual = value - expected
+            usual = max(self._residuals.root_mean_square(), least)
+            step = residual / max(usual, min(forecast_scale, _MOST_SPREAD * usual))
+            self._residuals.push(residual)
+        self._newest.push(value)
+        if len(self._newest) == _SHIFT and len(self._level) >= 3 * _SHIFT:
+            drift = self._newest.mean() - mean
+            usual = max(self._drifts.root_mean_square(), least / 3.0)
+            if len(self._drifts) >= MIN_HISTORY:
+                shift = drift / usual
+            self._drifts.push(drift)
+        if self._past is not None:
+            if len(self._past) == self._past.maxlen and not math.isnan(self._past[0]):
+                change = value - self._past[0]
+                usual = max(self._seasonal.root_mean_square(), least)
+                if len(self._seasonal) >= MIN_HISTORY:
+                    season = change / usual
+                self._seasonal.push(change)
+            self._past.append(value)
+        self._level.push(value)
+        self._last = value
+        return Surprises(level, step, shift, season)
+
+    def warm_up(self, value: float) -> None:
+        """Learn a value that cannot be scored yet."""
+        if self._last is not None:
+            self._residuals.push(value - self._last)
+        self._newest.push(value)
+        self._level.push(value)
+        if self._past is not None:
+            self._past.append(value)
+        self._last = value
+
+    def miss(self) -> None:
+        """Take a missing window: time passes, nothing is learned, and the next value is no step from the last one."""
+        if self._past is not None:
+            self._past.append(math.nan)
+        self._last = None

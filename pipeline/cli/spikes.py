@@ -1,0 +1,201 @@
+"""``tokentide spikes``: what a running instance sees, and the same detector over a file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from pipeline.advise.spikes import Direction, SpikeDetector
+from pipeline.cli.common import Output, OutputOption, UrlOption, call, clean_errors, emit, notice
+from pipeline.cli.durations import parse_duration
+from pipeline.errors import InputError
+
+__all__ = ["app"]
+
+app = typer.Typer(no_args_is_help=True, help="Spikes of demand: those of a running instance, or of a file.")
+
+DEFAULT_URL = "http://127.0.0.1:8321"
+_SPIKES = ("spike_observed", "spike_forecast")
+
+
+@app.command()
+@clean_errors
+def show(
+    since: Annotated[str, typer.Option(help="How far back to look, such as 6h.")] = "1d",
+    everything: Annotated[bool, typer.Option("--all", help="Every kind of alert, not only spikes.")] = False,
+    url: UrlOption = DEFAULT_URL,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Print the spikes of a running instance, newest first. Example: tokentide spikes show --since 6h"""
+    data = _alerts(url, since)
+    data["alerts"] = [a for a in data["alerts"] if everything or a.get("kind") in _SPIKES]
+    rows = [
+        (
+            _moment(a.get("raised_at")),
+            _moment(a.get("onset_at")),
+            _moment(a.get("ended_at")) or "active",
+            a.get("severity"),
+            a.get("kind"),
+            f"{a.get('model')}/{a.get('pool')}",
+            "" if a.get("ratio") is None else f"{a['ratio']:.2f}",
+            a.get("message"),
+        )
+        for a in data["alerts"]
+    ]
+    emit(output, data, ("raised (UTC)", "onset", "ended", "severity", "kind", "pool", "ratio", "message"), rows)
+
+
+@app.command()
+@clean_errors
+def annotate(
+    grafana: Annotated[str, typer.Option(help="Address of the Grafana server.")],
+    token: Annotated[
+        str, typer.Option(envvar="GRAFANA_TOKEN", help="Service-account token; better from the environment.")
+    ],
+    since: Annotated[str, typer.Option(help="How far back to look, such as 6h.")] = "1d",
+    url: UrlOption = DEFAULT_URL,
+) -> None:
+    """Draw the spikes of a running instance into Grafana. Example: tokentide spikes annotate --grafana http://g:3000
+
+    Each episode becomes one annotation and is updated when the command runs again, so it may run from a timer.
+    """
+    from pipeline.publish.grafana import annotate as draw
+
+    alerts = [a for a in _alerts(url, since)["alerts"] if a.get("kind") in _SPIKES]
+    notice(f"{draw(grafana, token, alerts)} episodes drawn")
+
+
+@app.command()
+@clean_errors
+def detect(
+    source: Annotated[Path, typer.Option("--input", help="Parquet or CSV: series, timestamp, value.")],
+    out: Annotated[Path | None, typer.Option(help="CSV or Parquet to write; without it only a summary.")] = None,
+    false_alerts_per_day: Annotated[
+        float, typer.Option(min=1e-6, max=1000.0, help="Wanted false alerts a day and series; the only threshold.")
+    ] = 1.0,
+    direction: Annotated[Direction, typer.Option(help="Rises, falls, or both.")] = Direction.BOTH,
+    min_ratio: Annotated[float, typer.Option(min=1.0, help="Smallest change against the recent level.")] = 1.0,
+    season: Annotated[
+        str | None, typer.Option(help="Compare with the same time one season ago, too, such as 1d.")
+    ] = None,
+    time_column: Annotated[str, typer.Option(help="Column of times.")] = "timestamp",
+    value_column: Annotated[str, typer.Option(help="Column of values.")] = "value",
+    series_column: Annotated[str, typer.Option(help="Column of series names; may be absent.")] = "series",
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Run the detector over a file, as if it came live. Example: tokentide spikes detect --input s.csv --out a.csv
+
+    Rows are judged in order of time, each with what came before it only. The file written has the columns series,
+    timestamp, score, alert, one row for each row read: a score above 1 is a surprise at the wanted rate of false
+    alerts; alert is 1 where it is one. A missing value is a gap and has no score.
+    """
+    if out is not None and out.suffix.lower() not in (".csv", ".parquet"):
+        raise InputError(f"{out.name}: --out must end in .csv or .parquet")
+    season_seconds = None if season is None else float(parse_duration(season))
+    names: list[str] = []
+    times: list[float] = []
+    scores: list[float | None] = []
+    alerts: list[int] = []
+    summary = []
+    for name, at, values in _series(source, time_column, value_column, series_column):
+        grain = _grain(at)
+        detector = SpikeDetector(false_alerts_per_day, grain, min_ratio, direction, season_seconds)
+        episodes = raised = 0
+        for end, value in zip(at, values, strict=True):
+            state = detector.observe(end, value)
+            alert = state.active and (state.began or (state.score is not None and state.score > 1.0))
+            episodes += state.began
+            raised += alert
+            names.append(name)
+            times.append(end)
+            scores.append(None if state.score is None else round(state.score, 6))
+            alerts.append(int(alert))
+        summary.append((name, len(at), f"{grain:g}", episodes, raised))
+    if out is not None:
+        _write(out, names, times, scores, alerts)
+        notice(f"{len(names):,} rows written to {out}")
+    columns = ("series", "rows", "grain s", "episodes", "rows alerted")
+    emit(output, [dict(zip(columns, row, strict=True)) for row in summary], columns, summary)
+
+
+def _alerts(url: str, since: str) -> dict[str, Any]:
+    """What the instance answers about the alerts of the last ``since``, by its own clock."""
+    reach = parse_duration(since)
+    now = call(url, "/v1/alerts")["now"]
+    found: dict[str, Any] = call(url, "/v1/alerts", since=max(0.0, float(now) - reach))
+    return found
+
+
+def _series(
+    source: Path, time_column: str, value_column: str, series_column: str
+) -> Iterator[tuple[str, list[float], list[float | None]]]:
+    """Yield name, times in epoch seconds and values (None: missing), series by series, in order of time."""
+    from pipeline.replay.table import Table, quoted
+
+    with Table(source) as table:
+        table.require([time_column, value_column])
+        at, value = table.seconds(time_column), table.number(value_column)
+        name = f"{quoted(series_column)}::VARCHAR" if series_column in table.types else "''"
+        table.refuse_bad(time_column, f"{at} IS NULL OR NOT isfinite({at})", "no time")
+        table.refuse_bad(
+            value_column, f"{value} IS NULL AND {quoted(value_column)} IS NOT NULL", "something that is no number"
+        )
+        names = table.numpy(f"SELECT DISTINCT coalesce({name}, '') AS name FROM source ORDER BY name")["name"]
+        for wanted in names.tolist():
+            text = str(wanted).replace("'", "''")
+            rows = table.numpy(
+                f"SELECT {at} AS seconds, coalesce({value}, 'nan'::DOUBLE) AS value FROM source "
+                f"WHERE coalesce({name}, '') = '{text}' ORDER BY seconds"
+            )
+            values = np.asarray(rows["value"], dtype=np.float64)
+            yield (
+                str(wanted),
+                np.asarray(rows["seconds"], dtype=np.float64).tolist(),
+                [float(v) if np.isfinite(v) else None for v in values],
+            )
+
+
+def _grain(times: list[float]) -> float:
+    """The usual step between rows, seconds; a minute where there is none."""
+    steps = np.diff(np.array(times, dtype=np.float64))
+    steps = steps[steps > 0]
+    return float(np.median(steps)) if steps.size else 60.0
+
+
+def _write(path: Path, names: list[str], times: list[float], scores: list[float | None], alerts: list[int]) -> None:
+    """Write through DuckDB into a neighbour and move it into place, so that nobody sees half a file."""
+    import duckdb
+
+    moments = np.round(np.array(times) * 1e6).astype("datetime64[us]") if times else np.array([], "datetime64[us]")
+    columns: dict[str, Any] = {
+        "series": np.array(names, dtype=object),
+        "timestamp": moments,
+        "score": np.array([np.nan if s is None else s for s in scores], dtype=np.float64),
+        "alert": np.array(alerts, dtype=np.int32),
+    }
+    part = path.with_name(path.name + ".part")
+    target = str(part).replace("'", "''")
+    kind = "FORMAT parquet" if path.suffix.lower() == ".parquet" else "FORMAT csv, HEADER"
+    connection = duckdb.connect(":memory:")
+    try:
+        connection.register("result", columns)
+        connection.execute(
+            "COPY (SELECT series, timestamp, CASE WHEN isnan(score) THEN NULL ELSE score END AS score, alert "
+            f"FROM result) TO '{target}' ({kind})"
+        )
+        os.replace(part, path)
+    except (duckdb.Error, OSError) as error:
+        raise InputError(f"cannot write {path}: {str(error).splitlines()[0]}") from error
+    finally:
+        connection.close()
+        part.unlink(missing_ok=True)
+
+
+def _moment(epoch: float | None) -> str:
+    return "" if epoch is None else datetime.fromtimestamp(epoch, UTC).strftime("%Y-%m-%d %H:%M:%S")

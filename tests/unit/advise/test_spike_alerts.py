@@ -1,0 +1,93 @@
+"""The words of the spike conditions, and what they follow from."""
+
+import dataclasses
+
+import numpy as np
+
+from pipeline.advise.spike_alerts import SpikeAlerts
+from pipeline.forecast.calendar import CalendarRecord
+from pipeline.forecast.model import LEVELS, Forecast, SeriesKey, Signal
+from pipeline.forecast.rates import signal_rates
+from pipeline.windows.model import ClosedWindow, PoolKey
+from sizing.model import Constraint
+
+MODEL, POOL = "llama-3.1-8b-instruct", "chat"
+START = 1_790_000_000 // 86_400 * 86_400
+
+
+def window(minute, rate):
+    count = int(np.random.default_rng([9, minute]).poisson(rate * 60)) if rate else 0
+    return ClosedWindow(
+        start=START + 60 * minute,
+        grain_seconds=60,
+        model=MODEL,
+        pool=POOL,
+        requests=count,
+        ok=count,
+        rejected=0,
+        input_tokens=count * 800,
+        cached_input_tokens=count * 100,
+        output_tokens=count * 200,
+        input_tokens_squared=count * 640_000,
+        output_tokens_squared=count * 40_000,
+        input_output_product=count * 160_000,
+        kv_token_milliseconds=count * 900 * 4_000,
+        inflight_milliseconds=count * 4_000,
+        preemptions=0,
+    )
+
+
+def fan(horizon, median, signal=Signal.REQUESTS):
+    return Forecast(SeriesKey(MODEL, POOL, signal), 0.0, horizon, tuple(median * (0.8 + 0.4 * q) for q in LEVELS))
+
+
+def step(alerts, minute, rate, median, recommendation=None, replicas=None, events=()):
+    made = window(minute, rate)
+    rates = signal_rates(made)
+    issued = {
+        signal: tuple(dataclasses.replace(fan(h, median), issued_at=float(made.end)) for h in (300, 900, 3600))
+        for signal in Signal
+    }
+    return alerts.step(made, rates, issued, recommendation, replicas, events, warm=True)
+
+
+@dataclasses.dataclass
+class Advice:
+    """The two things that an alert reads of a recommendation."""
+
+    constraint: Constraint
+    evidence: dict
+
+
+def test_the_words_say_what_is_ahead_and_that_replicas_will_not_help():
+    alerts = SpikeAlerts(PoolKey(MODEL, POOL), 1.0, 0.5, 60.0)
+    advice = Advice(Constraint.SLO_INFEASIBLE, {"capacity_requests_per_second_per_replica": 4.0})
+    for minute in range(60):
+        assert step(alerts, minute, 20.0, 20.0, advice, 8) == (None, None)
+    _, ahead = step(alerts, 60, 20.0, 40.0, advice, 8)
+    assert ahead.severity == "critical"
+    assert ahead.probability > 0.9
+    for words in ("40.0 requests/s expected in 5 min", "8 replicas in place hold 32.0", "P(short)", "will not help"):
+        assert words in ahead.message
+
+
+def test_an_observed_spike_says_its_kind_its_load_and_that_it_was_warned_of():
+    alerts = SpikeAlerts(PoolKey(MODEL, POOL), 1.0, 0.5, 60.0)
+    advice = Advice(Constraint.DECODE_LATENCY, {"capacity_requests_per_second_per_replica": 4.0})
+    for minute in range(100):
+        step(alerts, minute, 20.0, 20.0, advice, 8)
+    seen, _ = step(alerts, 100, 60.0, 20.0, advice, 8)
+    assert seen.severity == "critical"
+    for words in ("no forecast had it coming", "(requests)", "requests x2.99", "% of that is asked for"):
+        assert words in seen.message
+    event = CalendarRecord("e9", "launch", START + 6_000.0, START + 9_000.0)
+    alerts = SpikeAlerts(PoolKey(MODEL, POOL), 1.0, 0.5, 60.0)
+    for minute in range(100):
+        step(alerts, minute, 20.0, 20.0, advice, 8)
+    _, ahead = step(alerts, 100, 20.0, 36.0, advice, 8, (event,))
+    assert ahead is not None
+    seen, _ = step(alerts, 101, 60.0, 20.0, advice, 8, (event,))
+    assert seen.severity == "info"
+    assert "warned of 1 min before" in seen.message
+    assert "(calendar event)" in seen.message
+    assert "e9" in seen.message

@@ -1,0 +1,143 @@
+"""``tokentide spikes``: a file in, judged rows out; wrong files in one line; what an instance says."""
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from pipeline.cli.main import app
+
+
+@pytest.fixture(autouse=True)
+def _plain(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("NO_COLOR", "1")
+
+
+def invoke(*args):
+    return CliRunner().invoke(app, ["spikes", *map(str, args)])
+
+
+def frame(jump_at=600, rows=1000):
+    random = np.random.default_rng(3)
+    both = []
+    for name, level in (("a", 20.0), ("b'; DROP", 2e6)):
+        value = level * random.normal(1.0, 0.03, rows)
+        if name == "a":
+            value[jump_at : jump_at + 6] *= 3.0
+        at = pd.to_datetime(1.7e9 + 60.0 * np.arange(rows), unit="s")
+        both.append(pd.DataFrame({"series": name, "timestamp": at, "value": value}))
+    return pd.concat(both).sample(frac=1.0, random_state=1)
+
+
+@pytest.mark.parametrize("command", ["show", "detect", "annotate"])
+def test_help_has_an_example(command):
+    result = invoke(command, "--help")
+    assert result.exit_code == 0
+    assert f"Example: tokentide spikes {command}" in " ".join(result.output.split())
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_every_row_is_judged_in_order_of_time_and_the_jump_found(tmp_path, suffix):
+    source, out = tmp_path / f"in{suffix}", tmp_path / f"out{suffix}"
+    table = frame()
+    table.to_csv(source, index=False) if suffix == ".csv" else table.to_parquet(source)
+    result = invoke("detect", "--input", source, "--out", out, "--false-alerts-per-day", "0.2", "-o", "json")
+    assert result.exit_code == 0, result.output
+    found = pd.read_csv(out, parse_dates=["timestamp"]) if suffix == ".csv" else pd.read_parquet(out)
+    assert list(found.columns) == ["series", "timestamp", "score", "alert"]
+    assert len(found) == 2000
+    first = found[found["series"] == "a"].reset_index(drop=True)
+    assert first["timestamp"].is_monotonic_increasing
+    assert first["alert"][600] == 1
+    assert first["score"][600] > 1.0
+    assert first["alert"][:600].sum() <= 1
+    assert pd.isna(first["score"][0])
+    summary = {row["series"]: row for row in json.loads(result.stdout)}
+    assert summary["a"]["rows"] == 1000
+
+
+def test_no_look_ahead(tmp_path):
+    whole = frame().sort_values("timestamp")
+    cut = whole[whole["timestamp"] < whole["timestamp"].iloc[1400]]
+    judged = []
+    for name, table in (("whole", whole), ("cut", cut)):
+        table.to_parquet(tmp_path / f"{name}.parquet")
+        out = tmp_path / f"{name}_out.parquet"
+        assert invoke("detect", "--input", tmp_path / f"{name}.parquet", "--out", out).exit_code == 0
+        judged.append(pd.read_parquet(out).set_index(["series", "timestamp"]))
+    pd.testing.assert_frame_equal(judged[0].loc[judged[1].index], judged[1])
+
+
+def test_one_series_without_names_and_with_missing_values(tmp_path):
+    table = frame().query("series == 'a'").drop(columns="series")
+    table.loc[table.index % 50 == 7, "value"] = np.nan
+    table.to_parquet(tmp_path / "in.parquet")
+    out = tmp_path / "out.csv"
+    result = invoke("detect", "--input", tmp_path / "in.parquet", "--out", out)
+    assert result.exit_code == 0, result.output
+    found = pd.read_csv(out)
+    assert len(found) == 1000
+    assert found["score"].isna().sum() >= 20
+
+
+@pytest.mark.parametrize(
+    ("text", "args", "words"),
+    [
+        ("timestamp,value\n", (), "empty"),
+        ("time,value\n1,2\n", (), "timestamp"),
+        ("timestamp,value\nyesterday,2\n", (), "no time"),
+        ("timestamp,value\n2026-01-01,much\n", (), "no number"),
+        ("timestamp,value\n2026-01-01,1\n", ("--season", "now"), "duration"),
+        ("timestamp,value\n2026-01-01,1\n", ("--out", "result.txt"), "must end in"),
+        ("timestamp,value\n2026-01-01,1\n", ("--out", "/nowhere/at/all.csv"), "cannot write"),
+    ],
+)
+def test_what_cannot_be_read_is_said_in_one_line(tmp_path, text, args, words):
+    (tmp_path / "in.csv").write_text(text)
+    result = invoke("detect", "--input", tmp_path / "in.csv", *args)
+    assert result.exit_code == 2, result.output
+    line = result.stderr.strip().splitlines()[-1]
+    assert line.startswith("tokentide: ")
+    assert words in line
+
+
+def test_show_lists_spikes_newest_first_and_leaves_other_alerts_out():
+    alert = {"model": "m", "pool": "p", "raised_at": 1.7e9, "onset_at": 1.7e9, "ended_at": None, "severity": "warning"}
+    alerts = [
+        {**alert, "kind": "spike_observed", "ratio": 2.5, "message": "demand rose"},
+        {**alert, "kind": "telemetry_gap", "ratio": None, "message": "telemetry is missing"},
+    ]
+
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, *args):
+            pass
+
+        def do_GET(self):
+            body = json.dumps({"now": 1.7e9, "alerts": alerts}).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+    thread.start()
+    try:
+        url = f"http://127.0.0.1:{server.server_port}"
+        shown = invoke("show", "--url", url)
+        everything = invoke("show", "--url", url, "--all", "-o", "json")
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join(5)
+    assert shown.exit_code == 0, shown.output
+    assert "demand rose" in shown.output
+    assert "active" in shown.output
+    assert "telemetry" not in shown.output
+    assert len(json.loads(everything.stdout)["alerts"]) == 2
