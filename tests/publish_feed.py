@@ -16,6 +16,7 @@ from pipeline.forecast.model import LEVELS, Forecast, Score, SeriesKey, Signal
 from pipeline.publish.api import create_app
 from pipeline.publish.state import LiveState, PipelineHealth
 from pipeline.settings import PoolSettings, PublishSettings
+from pipeline.testing import closed_window
 from pipeline.windows.model import ClosedWindow
 from sizing.model import Confidence, Constraint, Reason, Recommendation, RecommendationState
 
@@ -89,23 +90,16 @@ class Feed:
     def _window(self, pool: PoolSettings, rate: float, index: int) -> ClosedWindow:
         requests = round(rate * 60)
         self.requests += requests
-        return ClosedWindow(
-            start=self.as_of - 60,
-            grain_seconds=60,
+        return closed_window(
+            self.as_of - 60,
+            requests,
             model=pool.model,
             pool=pool.pool,
-            requests=requests,
+            input_tokens=900,
+            output_tokens=240,
+            e2e_milliseconds=7_000,
             ok=requests - 2,
             rejected=1,
-            input_tokens=requests * 900,
-            cached_input_tokens=requests * 200,
-            output_tokens=requests * 240,
-            input_tokens_squared=requests * 1_000_000,
-            output_tokens_squared=requests * 90_000,
-            input_output_product=requests * 250_000,
-            kv_token_milliseconds=requests * 6_000_000,
-            inflight_milliseconds=requests * 7_000,
-            preemptions=0,
             completeness=0.98,
             current_replicas=self.current(index),
             ready_replicas=self.current(index),

@@ -8,6 +8,7 @@ from pipeline.clock import ManualClock
 from pipeline.publish.exporter import Exporter
 from pipeline.publish.state import LiveState
 from pipeline.settings import PoolSettings, Settings
+from pipeline.testing import closed_window
 from pipeline.windows.model import ClosedWindow
 
 __all__ = ["thousand_pools"]
@@ -33,23 +34,14 @@ def thousand_pools() -> Exporter:
 
 def _window(pool: PoolSettings, at: int, index: int) -> ClosedWindow:
     requests = 300 + (index * 7 + at // 60 * 13) % 100
-    return ClosedWindow(
-        start=at - 60,
-        grain_seconds=60,
+    return closed_window(
+        at - 60,
+        requests,
         model=pool.model,
         pool=pool.pool,
-        requests=requests,
-        ok=requests,
-        rejected=0,
-        input_tokens=requests * 900,
-        cached_input_tokens=requests * 200,
-        output_tokens=requests * 240,
-        input_tokens_squared=requests * 1_000_000,
-        output_tokens_squared=requests * 90_000,
-        input_output_product=requests * 216_000,
-        kv_token_milliseconds=requests * 6_000_000,
-        inflight_milliseconds=requests * 6_500,
-        preemptions=0,
+        input_tokens=900,
+        output_tokens=240,
+        e2e_milliseconds=6_500,
         current_replicas=4,
         ready_replicas=4,
     )

@@ -25,6 +25,7 @@ from pipeline.publish.exporter import CAPACITY_EVIDENCE, Exporter
 from pipeline.publish.json import to_json
 from pipeline.publish.state import LiveState
 from pipeline.settings import Settings
+from pipeline.testing import closed_window
 from pipeline.windows.model import ClosedWindow
 
 MINUTES = 150
@@ -35,23 +36,14 @@ def _windows(at: int, random_: random.Random) -> Iterator[ClosedWindow]:
     for number, pool in enumerate(POOLS):
         rate = (14.0, 6.0, 4.0)[number] * (3.0 if number == 0 and at > START + 130 * 60 else 1.0)
         requests = round(random_.gauss(rate * 60, (rate * 60) ** 0.5))
-        yield ClosedWindow(
-            start=at - 60,
-            grain_seconds=60,
+        yield closed_window(
+            at - 60,
+            requests,
             model=pool.model,
             pool=pool.pool,
-            requests=requests,
-            ok=requests,
-            rejected=0,
-            input_tokens=requests * 900,
-            cached_input_tokens=requests * 200,
-            output_tokens=requests * 240,
-            input_tokens_squared=requests * 1_000_000,
-            output_tokens_squared=requests * 90_000,
-            input_output_product=requests * 216_000,
-            kv_token_milliseconds=requests * 6_000_000,
-            inflight_milliseconds=requests * 6_500,
-            preemptions=0,
+            input_tokens=900,
+            output_tokens=240,
+            e2e_milliseconds=6_500,
             current_replicas=4,
             ready_replicas=4,
         )

@@ -11,7 +11,7 @@ from pipeline.errors import CodecError
 from pipeline.forecast.model import Signal
 from pipeline.forecast.outlook import Grain
 from pipeline.settings import PoolSettings, load
-from pipeline.windows.model import ClosedWindow
+from pipeline.testing import closed_window
 from sizing.model import RecommendationState
 
 MODEL, POOL = "llama-3.1-8b-instruct", "chat"
@@ -26,24 +26,12 @@ def settings(**pool):
 
 def window(minute, rate, *, model=MODEL, pool=POOL, seed=1, completeness=1.0, replicas=None, gap=False):
     count = int(np.random.default_rng([seed, minute]).poisson(rate * 60)) if rate else 0
-    n, m = 800, 200
-    return ClosedWindow(
-        start=START + 60 * minute,
-        grain_seconds=60,
+    return closed_window(
+        START + 60 * minute,
+        count,
         model=model,
         pool=pool,
-        requests=count,
-        ok=count,
-        rejected=0,
-        input_tokens=count * n,
-        cached_input_tokens=count * 100,
-        output_tokens=count * m,
-        input_tokens_squared=count * n * n,
-        output_tokens_squared=count * m * m,
-        input_output_product=count * n * m,
-        kv_token_milliseconds=count * 900 * 6000,
-        inflight_milliseconds=count * 6000,
-        preemptions=0,
+        e2e_milliseconds=6000,
         completeness=completeness,
         current_replicas=replicas,
         gap=gap,

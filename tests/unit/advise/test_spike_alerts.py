@@ -8,7 +8,8 @@ from pipeline.advise.spike_alerts import SpikeAlerts
 from pipeline.forecast.calendar import CalendarRecord
 from pipeline.forecast.model import LEVELS, Forecast, SeriesKey, Signal
 from pipeline.forecast.rates import signal_rates
-from pipeline.windows.model import ClosedWindow, PoolKey
+from pipeline.testing import closed_window
+from pipeline.windows.model import PoolKey
 from sizing.model import Constraint
 
 MODEL, POOL = "llama-3.1-8b-instruct", "chat"
@@ -17,24 +18,7 @@ START = 1_790_000_000 // 86_400 * 86_400
 
 def window(minute, rate):
     count = int(np.random.default_rng([9, minute]).poisson(rate * 60)) if rate else 0
-    return ClosedWindow(
-        start=START + 60 * minute,
-        grain_seconds=60,
-        model=MODEL,
-        pool=POOL,
-        requests=count,
-        ok=count,
-        rejected=0,
-        input_tokens=count * 800,
-        cached_input_tokens=count * 100,
-        output_tokens=count * 200,
-        input_tokens_squared=count * 640_000,
-        output_tokens_squared=count * 40_000,
-        input_output_product=count * 160_000,
-        kv_token_milliseconds=count * 900 * 4_000,
-        inflight_milliseconds=count * 4_000,
-        preemptions=0,
-    )
+    return closed_window(START + 60 * minute, count, model=MODEL, pool=POOL)
 
 
 def fan(horizon, median, signal=Signal.REQUESTS):
