@@ -61,6 +61,10 @@ class _Partition:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
+class _AfterFailureError(Exception):
+    """The batch is left alone, because another one has failed and the process ends."""
+
+
 class Aggregator:
     """Folds the partitions that Faust assigns; ``consumer`` gives the app's ``BatchConsumer`` once there is one."""
 
@@ -77,6 +81,7 @@ class Aggregator:
         self._deltas: DeltaLog | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._room = asyncio.Semaphore(IN_FLIGHT)
+        self._failure: BaseException | None = None  # the process is about to end: nothing more is written
         self.stats = StreamStats()
 
     async def start(self) -> None:
@@ -159,7 +164,8 @@ class Aggregator:
         """Start to ``take`` a batch and return when there is room for the next; then ``done`` or ``failed`` is awaited.
 
         While the broker takes the delta of one partition the batch of another is folded. Batches of one partition stay
-        in order: tasks start in the order in which they were made, and the partition's lock is fair.
+        in order: tasks start in the order in which they were made, and the partition's lock is fair. After a failure
+        what has not begun is neither folded nor acknowledged: behind a delta that was not written nothing would fit.
         """
         await self._room.acquire()
 
@@ -167,8 +173,14 @@ class Aggregator:
             try:
                 await self.take(batch)
                 await done()
+            except _AfterFailureError:
+                pass
             except Exception as error:
-                await failed(error)
+                if self._failure is None:
+                    self._failure = error
+                    await failed(error)
+                else:
+                    _log.info("%r failed as well: %r", batch, error)
             finally:
                 self._room.release()
 
@@ -186,6 +198,8 @@ class Aggregator:
         if partition is None:
             return
         async with partition.lock:
+            if self._failure is not None:
+                raise _AfterFailureError
             if self._partitions.get(batch.tp) is not partition or partition.epoch != batch.epoch:
                 return  # read before the last seek: it is read again
             for whole in cut(batch, partition.chains.cuts):
@@ -265,7 +279,7 @@ class Aggregator:
             ServerUnavailable: the broker refused it.
         """
         partitions = dict(self._partitions)
-        if not partitions:
+        if not partitions or self._failure is not None:
             return
         owned = self._consumer.assignment()
         waiting = [tp for tp in partitions if tp in owned]
@@ -280,7 +294,7 @@ class Aggregator:
             async with partition.lock:
                 # Meanwhile a batch may have been folded, or the partition taken away.
                 still_owned = self._partitions.get(tp) is partition
-                if partition.position == end and still_owned:
+                if partition.position == end and still_owned and self._failure is None:
                     await self._write(tp, partition, partition.folder.heartbeat(partition.position))
                     self.stats.heartbeats += 1
 

@@ -96,6 +96,7 @@ def kafka_app(settings: Settings, role: str) -> PipelineApp:
         web_enabled=False,
     )
     app.transport.max_batch_records = settings.stream.max_batch_records
+    app.transport.max_batch_bytes = settings.stream.max_batch_bytes
     return app
 
 

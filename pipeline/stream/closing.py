@@ -1,12 +1,14 @@
 """Closes windows in order and passes them through the engine: store in, one recorded step out.
 
-Everything here runs in the controller's one writer thread.
+A step has three parts: ``due`` says which window is next, ``step`` reads it and asks the engine, ``record`` writes what
+came of it. One step at a time; deltas may be stored while ``step`` runs, but none with rows of the window being closed
+(``pipeline.stream.held``).
 """
 
 from __future__ import annotations
 
 import contextlib
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from pipeline.advise.engine import Advisor
 from pipeline.advise.model import StepInput, StepOutput
@@ -19,11 +21,19 @@ from pipeline.windows.completeness import completeness
 from pipeline.windows.model import ClosedWindow, PoolKey
 from pipeline.windows.rollup import CLOSED_MEASURES, closed_window
 
-__all__ = ["WindowCloser"]
+__all__ = ["Step", "WindowCloser"]
 
 #: Latencies are learned from the hour before a window, anew every ten minutes of event time.
 _LATENCY_SPAN_SECONDS = 3600
 _LATENCY_REFRESH_SECONDS = 600
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What the engine said, not yet recorded; ``snapshot`` is its state before the step (None: not this time)."""
+
+    output: StepOutput
+    snapshot: bytes | None
 
 
 class WindowCloser:
@@ -44,8 +54,8 @@ class WindowCloser:
         self._calendar = calendar or CalendarBook()
         self._latency: dict[tuple[str, str], dict[int, int]] = {}
         self._latency_at: int | None = None
-        self._snapshot: bytes | None = None
         self._steps = 0
+        self._whole = True  # the engine has finished every step that it began, and the store has them
 
     def restore(self) -> StepOutput | None:
         """Bring the engine to where the store is; returns the last step said again (None: there was none).
@@ -69,7 +79,7 @@ class WindowCloser:
         Raises:
             StoreError: it cannot be written; the next start continues from an older snapshot.
         """
-        if self._advisor.as_of is not None and self._advisor.as_of == self._store.last_closed():
+        if self._whole and self._advisor.as_of is not None and self._advisor.as_of == self._store.last_closed():
             self._store.save_snapshot(self._advisor.as_of, self._advisor.snapshot())
 
     def close_next(self, reached: float | None) -> StepOutput | None:
@@ -78,24 +88,43 @@ class WindowCloser:
         Raises:
             StoreError: the step cannot be written; nothing has changed in the store.
         """
+        end = self.due(reached)
+        if end is None or reached is None:
+            return None
+        step = self.step(end, reached)
+        self.record(step)
+        return step.output
+
+    def due(self, reached: float | None) -> int | None:
+        """Return the end (epoch seconds) of the window to close now that event time is at ``reached``; None: none."""
         start = self._store.first_open_window()
         windows = self._settings.windows
         if start is None or reached is None:
             return None
-        start = self._after_silence(start)
-        end = start + windows.grain_seconds
-        if reached < end + windows.allowed_lateness_seconds:
-            return None
+        end = self._after_silence(start) + windows.grain_seconds
+        return None if reached < end + windows.allowed_lateness_seconds else end
+
+    def step(self, end: int, reached: float) -> Step:
+        """Read the window that ends at ``end`` as it stands and pass it through the engine; writes nothing."""
+        start = end - self._settings.windows.grain_seconds
         # The snapshot is the state before this step: after a restart at least one step is said again, which fills the
         # live state and publishes what a crash may have kept from being published.
         snapshot = None
         if self._steps % self._settings.store.snapshot_every_steps == 0 and self._advisor.as_of is not None:
             snapshot = self._advisor.snapshot()
+        self._whole = False
         changes = self._calendar.changes(self._advisor.calendar, end)
-        output = self._advisor.step(StepInput(end, tuple(self._windows(start, end, reached)), changes))
-        self._store.record_step(output, snapshot)
+        return Step(self._advisor.step(StepInput(end, tuple(self._windows(start, end, reached)), changes)), snapshot)
+
+    def record(self, step: Step) -> None:
+        """Write a step in one transaction.
+
+        Raises:
+            StoreError: it cannot be written; nothing has changed in the store.
+        """
+        self._store.record_step(step.output, step.snapshot)
         self._steps += 1
-        return output
+        self._whole = True
 
     def _after_silence(self, start: int) -> int:
         """Return the window to close next: ``start``, or the next one that counts something after a long silence.

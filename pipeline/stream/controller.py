@@ -1,13 +1,15 @@
 """The controller: deltas in; windows stored, closed, forecast, sized, served and published.
 
 One process owns one store. Deltas are read through the same folding transport as requests are, from the position that
-the store itself has written; every batch is one transaction. All work on the store and the engine is done in one writer
-thread, in order, so that the event loop stays free for Kafka and HTTP.
+the store itself has written; every batch is one transaction. All writing to the store is done in one thread, in order,
+and the engine's steps in another, so that the event loop stays free for Kafka and HTTP and deltas are stored while a
+step is computed.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -23,13 +25,13 @@ from pipeline.errors import CodecError, StoreError, TokentideError
 from pipeline.publish.api import create_app
 from pipeline.publish.state import LiveState
 from pipeline.settings import Settings
-from pipeline.store.apply import ApplyResult
 from pipeline.store.store import Store
 from pipeline.stream.app import PipelineApp, kafka_app
 from pipeline.stream.batch import RecordBatch, batch_topic
 from pipeline.stream.calendar import CalendarBook, CalendarReader
-from pipeline.stream.closing import WindowCloser
+from pipeline.stream.closing import Step, WindowCloser
 from pipeline.stream.health import HealthBoard
+from pipeline.stream.held import HeldDeltas, Record
 from pipeline.stream.http import HttpServer
 from pipeline.stream.progress import EventTime, even_seconds
 from pipeline.stream.reader import log_bounds, partition_reader
@@ -52,6 +54,8 @@ RETAIN_SECONDS = 3600.0
 BREAK_HEARTBEATS = 10
 #: Windows closed in a row before new deltas get a turn: a long silence must not stop the flow.
 MAX_STEPS_IN_A_ROW = 60
+#: Batches that may wait in memory for the end of a step; further ones wait in Kafka.
+MAX_HELD_BATCHES = 16
 
 
 class Controller:
@@ -92,9 +96,14 @@ class Controller:
         )
         self.health = HealthBoard(settings, clock, store)
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="tokentide-writer")
+        self._engine = ThreadPoolExecutor(1, thread_name_prefix="tokentide-engine")
+        self._held = HeldDeltas()
         self._epochs: dict[TP, int] = {}
         self._blocked: set[int] = set()  # delta partitions with a gap
-        self._turn = asyncio.Lock()
+        self._turn = asyncio.Lock()  # who writes to the store
+        self._closing = asyncio.Lock()  # who closes windows; taken before the turn
+        self._due = asyncio.Event()
+        self._stopping = False
 
     async def start(self) -> None:
         """Bring the engine to where the store is, and show and publish its last step again."""
@@ -104,12 +113,15 @@ class Controller:
 
     async def stop(self) -> None:
         """Let the writer finish, and keep the engine's state."""
-        async with self._turn:
+        self._stopping = True
+        async with self._closing, self._turn:
             try:
                 await self._write(self._closer.save)
             except StoreError as error:
                 _log.error("no snapshot at the end: %s", error)
-            await asyncio.get_running_loop().run_in_executor(None, self._writer.shutdown)
+            loop = asyncio.get_running_loop()
+            for threads in (self._engine, self._writer):
+                await loop.run_in_executor(None, threads.shutdown)
 
     async def start_partitions(self, epochs: Mapping[TP, int]) -> dict[TP, int]:
         """The position source: where the store has got to in each delta partition.
@@ -136,7 +148,10 @@ class Controller:
         return starts
 
     async def take(self, batch: RecordBatch) -> None:
-        """Store one batch of deltas in one transaction, then close the windows that are due.
+        """Store one batch of deltas in one transaction, and see to it that the windows that are due are closed.
+
+        A single window that is due is closed beside the flow of deltas (``tick``); when there are more, the flow waits
+        until they have been closed, so that what is stored never runs far ahead of what is closed.
 
         Raises:
             StoreError: DuckDB refused; the process should restart.
@@ -144,24 +159,40 @@ class Controller:
         """
         if self._epochs.get(batch.tp) != batch.epoch or batch.partition in self._blocked:
             return
+        if len(self._held) >= MAX_HELD_BATCHES:
+            async with self._closing:
+                pass  # the step is over, and what was held is stored
         async with self._turn:
-            began = time.monotonic()
-            result = await self._write(self._apply, batch)
-            self.health.applied(result, time.monotonic() - began)
-            for (topic, partition), position in result.positions.items():
-                if topic == self._settings.kafka.requests_topic:
-                    self._event_time.observe(partition, position)
-            for gap in result.gaps:
-                self._blocked.add(batch.partition)
-                _log.error("%s; this partition stops here: rebuild the store (docs/adr/0001)", gap)
-        await self.close_due()
+            records = await self._write(_records, batch)
+            if self._held.holds(records):
+                self._held.add(batch.epoch, records)
+                return
+            await self._apply(records)
+            due = self._windows_due(self._event_time.advance(self._caught_up()))
+        if due == 1:
+            self._due.set()
+        elif due:
+            await self.close_due()
 
-    def _apply(self, batch: RecordBatch) -> ApplyResult:
-        records = [
-            (batch.partition, offset, _decoded(batch, offset, value))
-            for offset, value in zip(batch.offsets, batch.values, strict=True)
-        ]
-        return self._store.apply(records)
+    async def _apply(self, records: list[Record]) -> None:
+        began = time.monotonic()
+        result = await self._write(self._store.apply, records)
+        self.health.applied(result, time.monotonic() - began)
+        for (topic, partition), position in result.positions.items():
+            if topic == self._settings.kafka.requests_topic:
+                self._event_time.observe(partition, position)
+        for gap in result.gaps:
+            self._blocked.add(records[0][0])
+            _log.error("%s; this partition stops here: rebuild the store (docs/adr/0001)", gap)
+
+    def _windows_due(self, reached: float | None) -> int:
+        """Windows that wait to be closed, at least; 2 stands for many."""
+        if reached is None:
+            return 0
+        closed, windows = self._store.last_closed(), self._settings.windows
+        if closed is None:
+            return 2  # the first window of all
+        return max(0, min(2, int((reached - windows.allowed_lateness_seconds - closed) // windows.grain_seconds)))
 
     async def close_due(self) -> None:
         """Close the windows that event time has passed, oldest first, and tell everybody what follows.
@@ -169,13 +200,33 @@ class Controller:
         Raises:
             StoreError, ServerUnavailable: as for ``take``.
         """
-        async with self._turn:
+        # What has begun is finished also when the caller is cancelled: the engine must not be ahead of the store.
+        await asyncio.shield(self._close_due())
+
+    async def _close_due(self) -> None:
+        async with self._closing:
             reached = self._event_time.advance(self._caught_up())
             for _ in range(MAX_STEPS_IN_A_ROW):
-                output = await self._write(self._closer.close_next, reached)
-                if output is None:
+                if self._stopping:
                     return
-                await self._tell(output)
+                async with self._turn:  # nothing of the window is stored between the look and the hold
+                    end = await self._compute(self._closer.due, reached)
+                    if end is None or reached is None:
+                        return
+                    self._held.close(end, self._store.last_closed())
+                step = await self._compute(self._closer.step, end, reached)
+                await self._record(step)
+                await self._tell(step.output)
+
+    async def _record(self, step: Step) -> None:
+        """Write a step, and then store the deltas that waited for it."""
+        async with self._turn:
+            await self._write(self._closer.record, step)
+            for epoch, records in self._held.release():
+                partition = records[0][0]
+                tp = TP(self._settings.kafka.deltas_topic, partition)
+                if self._epochs.get(tp) == epoch and partition not in self._blocked:
+                    await self._apply(records)
 
     async def _tell(self, output: StepOutput) -> None:
         self._live.update(output)
@@ -216,6 +267,12 @@ class Controller:
         if self._epochs and self._event_time.complete:
             await self.close_due()
 
+    async def wait(self) -> None:
+        """Return when a window may be due, after half a second at the latest."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._due.wait(), TICK_SECONDS)
+        self._due.clear()
+
     async def show_health(self) -> None:
         """Bring the published health up to date."""
         lag = self._lag() if self._epochs else {}
@@ -248,6 +305,16 @@ class Controller:
 
     async def _write(self, function: Callable[..., T], *args: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._writer, function, *args)
+
+    async def _compute(self, function: Callable[..., T], *args: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._engine, function, *args)
+
+
+def _records(batch: RecordBatch) -> list[Record]:
+    return [
+        (batch.partition, offset, _decoded(batch, offset, value))
+        for offset, value in zip(batch.offsets, batch.values, strict=True)
+    ]
 
 
 def _decoded(batch: RecordBatch, offset: int, value: bytes | None) -> Delta | None:
@@ -297,7 +364,7 @@ def controller_app(
             if not app.rebalancing:
                 await controller.tick()
                 watchdog.look(*controller.work())
-            await app.sleep(TICK_SECONDS)
+            await controller.wait()
 
     @app.task  # type: ignore[untyped-decorator]
     async def show_health() -> None:

@@ -84,6 +84,7 @@ def _run_control(settings: Settings, clock: Clock, signals: Sequence[signal.Sign
     from pipeline.store.store import Store
     from pipeline.stream.controller import controller_app
 
+    tune_process()
     partitions = ensure_topics(settings.kafka)[settings.kafka.deltas_topic]
     with Store.open(settings.store.path, settings.store, settings.windows) as store:
 

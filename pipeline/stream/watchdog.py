@@ -8,10 +8,11 @@ from typing import Any
 
 from pipeline.errors import ServerUnavailable
 from pipeline.settings import Settings
+from pipeline.stream.heap import trim_heap
 
 __all__ = ["Watchdog", "guard", "stall_seconds"]
 
-_LOOK_SECONDS = 5.0
+_LOOK_SECONDS = 2.0
 
 
 def stall_seconds(settings: Settings) -> float:
@@ -51,9 +52,13 @@ class Watchdog:
 
 
 async def guard(app: Any, watchdog: Watchdog) -> None:
-    """Crash a Faust app when its watchdog barks, so that whoever supervises the process restarts it."""
+    """Crash a Faust app when its watchdog barks, so that whoever supervises the process restarts it.
+
+    At each look the free memory of the process is given back as well.
+    """
     while not app.should_stop:
         await app.sleep(_LOOK_SECONDS)
+        trim_heap()
         if watchdog.stalled and not app.should_stop:
             await app.crash(ServerUnavailable(f"no progress for {watchdog.stall_seconds:g} s although records wait"))
             return

@@ -103,7 +103,7 @@ def test_the_board_shows_what_the_product_promises(demo: Demo) -> None:
 
 def test_a_taken_port_is_named(demo: Demo) -> None:
     command = [sys.executable, "-m", "pipeline", "demo", "--port", str(demo.port)]
-    second = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    second = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert second.returncode == 1
     assert f"port {demo.port} is taken" in second.stderr
     assert "Traceback" not in second.stderr

@@ -35,6 +35,9 @@ from pipeline.testing import Oracle, request_event
 #: that is busy with other things FAULT_PATIENCE=3 makes every such wait three times as long.
 READY_SECONDS = 60.0 * float(os.environ.get("FAULT_PATIENCE", "1"))
 
+#: The first start of a service that nothing has hurt yet, with fresh interpreters that import everything.
+START_SECONDS = 3 * READY_SECONDS
+
 #: What can lie in the topic that is no event, and the reason with which it must become a dead letter.
 POISON: dict[bytes | None, str] = {
     b'{"broken': "malformed",

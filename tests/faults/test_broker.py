@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from harness import (
     READY_SECONDS,
+    START_SECONDS,
     Feed,
     Fleet,
     all_stored,
@@ -55,6 +56,7 @@ def test_a_broker_that_goes_away_loses_and_repeats_nothing(broker: ApacheKafka, 
         fleet, feed = Fleet(settings, tmp_path), Feed(settings, 5)
 
         async def hurt() -> None:
+            await eventually(lambda: ready(settings), START_SECONDS, "ready at first")
             for away_seconds in (4.0, 8.0):
                 await eventually(lambda: ready(settings), READY_SECONDS, "ready")
                 await asyncio.to_thread(broker.stop if how == "restart" else broker.kill)

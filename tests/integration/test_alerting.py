@@ -33,6 +33,7 @@ from pipeline.advise.engine import Advisor
 from pipeline.advise.model import StepInput
 from pipeline.publish.state import LiveState, PipelineHealth
 from pipeline.settings import PoolSettings, Settings, load
+from pipeline.testing import closed_window
 from pipeline.windows.model import ClosedWindow
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -67,26 +68,8 @@ def demand(minute: int) -> float:
 
 def window(minute: int, replicas: int) -> ClosedWindow:
     count = int(np.random.default_rng([3, minute]).poisson(60.0 * demand(minute)))
-    n, m = 800, 200
-    return ClosedWindow(
-        start=START + 60 * minute,
-        grain_seconds=60,
-        model=MODEL,
-        pool=POOL,
-        requests=count,
-        ok=count,
-        rejected=0,
-        input_tokens=count * n,
-        cached_input_tokens=0,
-        output_tokens=count * m,
-        input_tokens_squared=count * n * n,
-        output_tokens_squared=count * m * m,
-        input_output_product=count * n * m,
-        kv_token_milliseconds=count * 900 * 4_000,
-        inflight_milliseconds=count * 4_000,
-        preemptions=0,
-        current_replicas=replicas,
-        ready_replicas=replicas,
+    return closed_window(
+        START + 60 * minute, count, model=MODEL, pool=POOL, current_replicas=replicas, ready_replicas=replicas
     )
 
 

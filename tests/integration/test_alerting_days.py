@@ -6,7 +6,7 @@ import pytest
 from pipeline.advise.engine import Advisor
 from pipeline.advise.model import AlertKind, StepInput
 from pipeline.settings import PoolSettings, load
-from pipeline.windows.model import ClosedWindow
+from pipeline.testing import closed_window
 
 pytestmark = pytest.mark.integration
 
@@ -18,25 +18,8 @@ SPIKES = (AlertKind.SPIKE_OBSERVED, AlertKind.SPIKE_FORECAST)
 
 def window(minute, rate, replicas=None):
     count = int(np.random.default_rng([9, minute]).poisson(rate * 60)) if rate else 0
-    return ClosedWindow(
-        start=START + 60 * minute,
-        grain_seconds=60,
-        model=MODEL,
-        pool=POOL,
-        requests=count,
-        ok=count,
-        rejected=0,
-        input_tokens=count * 800,
-        cached_input_tokens=count * 100,
-        output_tokens=count * 200,
-        input_tokens_squared=count * 640_000,
-        output_tokens_squared=count * 40_000,
-        input_output_product=count * 160_000,
-        kv_token_milliseconds=count * 900 * 4_000,
-        inflight_milliseconds=count * 4_000,
-        preemptions=0,
-        current_replicas=replicas,
-        ready_replicas=replicas,
+    return closed_window(
+        START + 60 * minute, count, model=MODEL, pool=POOL, current_replicas=replicas, ready_replicas=replicas
     )
 
 

@@ -95,6 +95,10 @@ def test_poison_becomes_dead_letters_and_nothing_else_changes(any_broker: str, t
             await until(lambda: seen() == oracle.records, 60, f"{oracle.records} records in the ledger")
             await until(lambda: live.health().ready, 20, "readiness")
             await until(lambda: bool(store.last_closed()), 20, "a closed window")
+            query = "SELECT sum(requests) FROM closed_windows WHERE model = 'unknown/model'"
+            unknown = lambda: store.cursor().execute(query).fetchone()[0] or 0  # noqa: E731
+            # Health is brought up to date every two seconds, and windows go on closing.
+            await until(lambda: live.health().unknown_model_events == unknown() > 0, 20, "unknown models in the health")
             async with ClientSession() as session:
                 async with session.get(f"http://127.0.0.1:{control.http.port}/readyz") as answer:
                     assert answer.status == 200
@@ -103,9 +107,6 @@ def test_poison_becomes_dead_letters_and_nothing_else_changes(any_broker: str, t
         finally:
             await aggregate.stop()
             await control.stop()
-        query = "SELECT sum(requests) FROM closed_windows WHERE model = 'unknown/model'"
-        unknown = store.cursor().execute(query).fetchone()[0]
-        assert live.health().unknown_model_events == unknown > 0
         advised = {view.key.model for view in live.snapshot().pools if view.recommendation is not None}
         assert advised <= {"m0", "m1", "m2"}
         reasons = store.dead_letter_reasons()

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
+from faust.types import TP
+
 from pipeline.clock import ManualClock
+from pipeline.errors import ServerUnavailable
 from pipeline.settings import Settings
-from pipeline.stream.aggregator import IN_FLIGHT, Aggregator
+from pipeline.stream.aggregator import IN_FLIGHT, Aggregator, _Partition
+from pipeline.stream.batch import RecordBatch
+from pipeline.testing import request_event
+from pipeline.windows.sharding import Chain, ShardChains
+
+NOW = 1_700_000_000.0
 
 
 class Slow(Aggregator):
@@ -68,5 +77,48 @@ def test_batches_overlap_up_to_a_bound_and_end_by_themselves() -> None:
         await asyncio.wait_for(stopping, 5)
         await feeder
         assert sorted(acknowledged) == [0, 1, 3, 4, 5]
+
+    asyncio.run(run())
+
+
+class Refusing:
+    """A log of deltas that takes nothing, and not at once."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    async def append(self, _delta: Any, _chains: Any) -> None:
+        self.asked += 1
+        await asyncio.sleep(0)
+        raise ServerUnavailable("the broker is away")
+
+
+def test_after_a_failed_delta_only_that_failure_is_told() -> None:
+    async def run() -> None:
+        tp = TP("requests", 0)
+        aggregator = Aggregator(Settings(), ManualClock(NOW + 10), lambda: None)
+        log = aggregator._deltas = Refusing()  # type: ignore[assignment]
+        aggregator._partitions[tp] = _Partition(1, 0, 0, ShardChains([Chain(0, -1)]), aggregator._new_folder(tp))
+        acknowledged: list[int] = []
+        failures: list[BaseException] = []
+
+        async def done(number: int) -> None:
+            acknowledged.append(number)
+
+        async def failed(error: BaseException) -> None:
+            failures.append(error)
+
+        for number in range(3):  # the second and third wait for the first, or come after it
+            batch = RecordBatch(tp, number)
+            batch.epoch = 1
+            batch.next_offset = number + 1
+            batch.values = [json.dumps(request_event(f"e{number}", NOW)).encode()]
+            batch.timestamps = [int(NOW * 1000)]
+            batch._offsets = [number]
+            await aggregator.begin(batch, partial(done, number), failed)
+        await settle()
+        await aggregator.stop()
+        assert [str(error) for error in failures] == ["the broker is away"]
+        assert (log.asked, acknowledged) == (1, [])
 
     asyncio.run(run())

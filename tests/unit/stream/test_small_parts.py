@@ -22,10 +22,12 @@ def test_addresses() -> None:
 
 
 def test_the_app_uses_the_folding_transport_and_never_skips_a_failure() -> None:
-    settings = load(None, kafka={"bootstrap": "a:1,b:2"}, stream={"max_batch_records": 77, "instance_id": "slot"})
+    limits = {"max_batch_records": 77, "max_batch_bytes": 99_000}
+    settings = load(None, kafka={"bootstrap": "a:1,b:2"}, stream={**limits, "instance_id": "slot"})
     app = kafka_app(settings, "aggregate")
     assert isinstance(app.transport, transport.Transport)
     assert app.transport.max_batch_records == 77
+    assert app.transport.max_batch_bytes == 99_000
     assert [url.host for url in app.transport.url] == ["a", "b"]
     assert app.conf.agent_supervisor.__name__ == "CrashingSupervisor"
     assert app.conf.consumer_group_instance_id == "aggregate-slot"
