@@ -247,10 +247,11 @@ class Calibrator:
         """
         check_point(point)
         batch = implied_lane_batch(self.resolved, point, self.prior)
+        terms = step_terms(self.resolved, point.workload, batch, self.prior)
         if score and self._memory:
-            self._score(point, batch)
+            self._score(point, batch, terms)
         place = _place(point.workload, batch)
-        entry = (point, self._updates, step_terms(self.resolved, point.workload, batch, self.prior), place)
+        entry = (point, self._updates, terms, place)
         self._updates += 1
         if len(self._memory) >= self._max_points:
             nearest = min(range(len(self._memory)), key=lambda i: float(((self._memory[i][3] - place) ** 2).sum()))
@@ -274,9 +275,8 @@ class Calibrator:
         """Share of the points that lay within the 90 % interval predicted before each was learned; None before."""
         return self.inside / self.asked if self.asked else None
 
-    def _score(self, point: ObservedPoint, lane_batch: float) -> None:
+    def _score(self, point: ObservedPoint, lane_batch: float, terms: NDArray[np.float64]) -> None:
         ratio, deviation = self.calibration.step_correction(point.workload, lane_batch)
-        terms = step_terms(self.resolved, point.workload, lane_batch, self.prior)
         values = np.array([getattr(self.calibration.coefficients, name) for name in COEFFICIENTS])
         error = math.log(point.tpot_seconds / (float(terms @ values) * ratio))
         self.asked += 1

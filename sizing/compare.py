@@ -6,8 +6,8 @@ import itertools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from sizing.calibrate import Calibration
 from sizing.catalog import Catalog, Price
 from sizing.economics import FleetCost, fleet_cost
 from sizing.errors import InvalidInput, SizingError
@@ -15,6 +15,9 @@ from sizing.known import known_point
 from sizing.memory import Resolved, fit, resolve
 from sizing.model import Confidence, Constraint, Demand, Deployment, PolicyConfig, Slo, Workload
 from sizing.plan import plan_at
+
+if TYPE_CHECKING:  # who passes a calibration has loaded it
+    from sizing.calibrate import Calibration
 
 __all__ = ["RANKINGS", "Option", "Outcome", "compare", "configurations", "evaluate", "rank"]
 

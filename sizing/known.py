@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from sizing.calibrate import Calibration
 from sizing.memory import Resolved
 from sizing.model import Confidence, Slo, Workload
 from sizing.operating import OperatingPoint, check_slo, solve
 from sizing.plan import STEP_TIME_ERROR_RATIO
 from sizing.replica import Latency, LoadPoint
 from sizing.steptime import StepCoefficients
+
+if TYPE_CHECKING:  # who passes a calibration has loaded it
+    from sizing.calibrate import Calibration
 
 __all__ = ["Known", "known_point", "measured_load"]
 

@@ -17,7 +17,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 from typing import Any
 
@@ -84,12 +84,17 @@ class TermFactors:
 
     def factors(self, values: Mapping[str, float]) -> tuple[float, ...]:
         """Return the factor on each term for a deployment with these features."""
-        row = [values[name] for name in self.features]
-        logs = (
-            base + sum(weight * value for weight, value in zip(weights, row, strict=True))
-            for base, weights in zip(self.base, self.weights, strict=True)
-        )
-        return tuple(math.exp(min(max(log, floor), _LARGEST_LOG)) for log, floor in zip(logs, self.floor, strict=True))
+        return _factors(self, tuple(values[name] for name in self.features))
+
+
+@lru_cache(maxsize=256)
+def _factors(terms: TermFactors, row: tuple[float, ...]) -> tuple[float, ...]:
+    """Kept: one deployment is asked for again and again, and the answer is a function of the arguments alone."""
+    logs = (
+        base + sum(weight * value for weight, value in zip(weights, row, strict=True))
+        for base, weights in zip(terms.base, terms.weights, strict=True)
+    )
+    return tuple(math.exp(min(max(log, floor), _LARGEST_LOG)) for log, floor in zip(logs, terms.floor, strict=True))
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from sizing.errors import InvalidInput
 from sizing.memory import Resolved
@@ -14,6 +12,10 @@ from sizing.model import Workload
 from sizing.replica import ReplicaModel
 from sizing.steptime import StepCoefficients, step_model
 from sizing.tails import squared_variation
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 __all__ = [
     "COEFFICIENTS",
@@ -118,6 +120,8 @@ def step_terms(
     Their dot product with the coefficients is the step time of ``sizing.replica`` at ``lane_batch`` decoding sequences;
     the factors on the terms are those that ``prior`` has learned.
     """
+    import numpy as np
+
     prior = prior or StepCoefficients()
     return np.array(
         [

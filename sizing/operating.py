@@ -10,6 +10,7 @@ from sizing.errors import DoesNotFit, InvalidInput
 from sizing.memory import Resolved, alternatives, resolve
 from sizing.model import Constraint, Deployment, Slo, Workload
 from sizing.replica import MAX_UTILISATION, Latency, ReplicaModel
+from sizing.roots import narrow
 from sizing.steptime import StepCoefficients
 
 __all__ = ["OperatingPoint", "check_slo", "operating_point", "solve"]
@@ -58,31 +59,31 @@ def check_slo(slo: Slo) -> None:
             raise InvalidInput(f"{name} of the SLO must be positive, not {value!r}")
 
 
-def _meets(latency: Latency, slo: Slo) -> bool:
-    ttft = slo.ttft_seconds is None or latency.ttft_seconds <= slo.ttft_seconds
-    return ttft and (slo.tpot_seconds is None or latency.tpot_seconds <= slo.tpot_seconds)
+def _excess(latency: Latency, slo: Slo) -> float:
+    """Return the log of the worst latency over its objective: at most 0 within the SLO, rising with load."""
+    ratio = 0.0
+    if slo.ttft_seconds is not None:
+        ratio = latency.ttft_seconds / slo.ttft_seconds
+    if slo.tpot_seconds is not None:
+        ratio = max(ratio, latency.tpot_seconds / slo.tpot_seconds)
+    return math.log(ratio) if ratio > 0 else -math.inf
 
 
 def _largest_batch(replica: ReplicaModel, slo: Slo) -> float:
     """Return the largest batch of a lane within the SLO and the stability margin; 0 when there is none."""
     ceiling = replica.lane_batch(replica.saturation_requests_per_second * MAX_UTILISATION) or 0.0
 
-    def good(batch: float) -> bool:
-        return _meets(replica.latency(batch, slo.percentile, slo.percentile), slo)
+    def excess(batch: float) -> float:
+        return _excess(replica.latency(batch, slo.percentile, slo.percentile), slo)
 
-    if good(ceiling):
+    at_ceiling = excess(ceiling)
+    if at_ceiling <= 0:
         return ceiling
-    low, high = 0.0, ceiling
-    if not good(ceiling * 1e-6):
+    idle = ceiling * 1e-6
+    at_idle = excess(idle)
+    if at_idle > 0:
         return 0.0
-    for _ in range(40):
-        middle = (low + high) / 2
-        if good(middle):
-            low = middle
-        else:
-            high = middle
-        if high - low <= 1e-6 * high:
-            break
+    low, _ = narrow(excess, idle, ceiling, at_idle, at_ceiling, 1e-6)
     return low
 
 

@@ -8,10 +8,10 @@ demand quantile / capacity, rounded up. The quantile is the newsvendor's, cu / (
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections import OrderedDict
 from dataclasses import dataclass
-
-import numpy as np
+from itertools import accumulate, pairwise
 
 from sizing.catalog import Catalog
 from sizing.errors import InvalidInput
@@ -34,8 +34,9 @@ __all__ = [
     "plan_at",
 ]
 
-#: The 10 % and 90 % points of measured over predicted step time are about 1/ratio and ratio: 0.71 and 1.35 on unseen
-#: architectures (leave-one-architecture-out, 1,730 end-to-end rows; docs/sizing.md).
+#: The 10 % and 90 % points of measured over predicted step time are taken as 1/ratio and ratio. On unseen architectures
+#: they were 0.71 and 1.35 with the coefficients alone (1,730 end-to-end rows) and are 0.79 and 1.27 with what
+#: ``sizing.learned`` adds (1,676 rows; benchmarks/sizing/results.md): the bounds of plans err on the wide side.
 STEP_TIME_ERROR_RATIO = 1.36
 _LOG_GRID = 0.01
 
@@ -69,12 +70,16 @@ def demand_quantile(levels: tuple[float, ...], values: tuple[float, ...], level:
     """
     if not levels or len(levels) != len(values):
         raise InvalidInput(f"{len(levels)} quantile levels with {len(values)} values")
-    grid, quantiles = np.asarray(levels, dtype=float), np.asarray(values, dtype=float)
-    if not (np.all(np.diff(grid) > 0) and grid[0] > 0 and grid[-1] < 1):
+    if not (levels[0] > 0 and levels[-1] < 1 and all(below < above for below, above in pairwise(levels))):
         raise InvalidInput("quantile levels must ascend within (0, 1)")
-    if not np.all(np.isfinite(quantiles)) or quantiles.min() < 0:
+    if not all(0 <= value < math.inf for value in values):
         raise InvalidInput("demand must be finite and not negative")
-    return float(np.interp(level, grid, np.maximum.accumulate(quantiles)))
+    quantiles = list(accumulate(values, max))
+    right = bisect_right(levels, level)
+    if right == 0 or right == len(levels):
+        return float(quantiles[max(right - 1, 0)])
+    slope = (quantiles[right] - quantiles[right - 1]) / (levels[right] - levels[right - 1])
+    return float(slope * (level - levels[right - 1]) + quantiles[right - 1])
 
 
 def observed_only(demand: Demand) -> Demand:

@@ -11,9 +11,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sizing.calibrate import Calibration, calibrated
 from sizing.catalog import Catalog
 from sizing.errors import DoesNotFit, InvalidInput, SizingError
 from sizing.memory import Resolved, resolve
@@ -21,6 +20,9 @@ from sizing.model import Confidence, Constraint, Deployment, Workload
 from sizing.observed import ObservedPoint
 from sizing.replica import Latency, ReplicaModel
 from sizing.steptime import StepCoefficients
+
+if TYPE_CHECKING:  # who passes a calibration has loaded it
+    from sizing.calibrate import Calibration
 
 __all__ = [
     "OUTPUT_COLUMNS",
@@ -51,7 +53,7 @@ OUTPUT_COLUMNS = (
 _Z90 = 1.645
 
 #: What was measured, by what was deployed.
-Calibrations = Mapping[tuple[object, ...], Calibration]
+Calibrations = Mapping[tuple[object, ...], "Calibration"]
 
 
 def _identity(resolved: Resolved) -> tuple[object, ...]:
@@ -97,6 +99,8 @@ def calibrations(
     Raises:
         SizingError: a row cannot be understood; the text begins with its ``id`` or number.
     """
+    from sizing.calibrate import calibrated
+
     found: dict[tuple[object, ...], tuple[Resolved, list[ObservedPoint]]] = {}
     for number, row in enumerate(rows, 1):
         try:

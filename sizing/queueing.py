@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from sizing.errors import InvalidInput
 
-__all__ = ["Wait", "erlang_c", "general_wait", "state_dependent_wait_probability"]
+if TYPE_CHECKING:  # numpy loads with the first queue: importing the library stays quick
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["StateDependentQueue", "Wait", "erlang_c", "general_wait"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,26 +41,42 @@ class Wait:
         return self.scale_seconds * math.log(self.probability / (1.0 - level))
 
 
-def state_dependent_wait_probability(rates: NDArray[np.float64], arrivals_per_second: float) -> float:
-    """Return the probability that an arrival must wait in M/M(k)/c: all c servers busy.
+class StateDependentQueue:
+    """M/M(k)/c: Poisson arrivals, and a service rate that depends on how many of the c servers are busy.
 
     ``rates[k]`` is the total service rate (requests per second) with k + 1 requests in service; ``rates[-1]`` applies
-    to everybody who waits. Returns 1 when the arrivals exceed the last rate.
+    to everybody who waits.
+
+    Raises:
+        InvalidInput: no rate, or one that is not positive.
     """
-    if rates.size == 0 or not np.all(rates > 0):
-        raise InvalidInput("service rates must be positive, at least one")
-    if arrivals_per_second <= 0:
-        return 0.0
-    load = arrivals_per_second / float(rates[-1])
-    if load >= 1.0:
-        return 1.0
-    # log p_k relative to p_0, for k = 0 … c
-    logs = np.concatenate(([0.0], np.cumsum(math.log(arrivals_per_second) - np.log(rates))))
-    waiting = logs[-1] - math.log1p(-load)  # states c, c + 1, …: a geometric series
-    below = logs[:-1]
-    top = max(float(below.max()), waiting)
-    busy = math.exp(waiting - top)
-    return busy / (busy + float(np.exp(below - top).sum()))
+
+    def __init__(self, rates: NDArray[np.float64]) -> None:
+        import numpy as np
+
+        if rates.size == 0 or not rates.min() > 0:
+            raise InvalidInput("service rates must be positive, at least one")
+        self._last = float(rates[-1])
+        self._states = np.arange(rates.size + 1, dtype=np.float64)
+        self._log_products = np.zeros(rates.size + 1)
+        np.cumsum(np.log(rates), out=self._log_products[1:])
+
+    def wait_probability(self, arrivals_per_second: float) -> float:
+        """Return the probability that an arrival must wait; 1 when the arrivals exceed the last rate."""
+        import numpy as np
+
+        if arrivals_per_second <= 0:
+            return 0.0
+        load = arrivals_per_second / self._last
+        if load >= 1.0:
+            return 1.0
+        # log p_k relative to p_0, for k = 0 … c
+        logs = self._states * math.log(arrivals_per_second) - self._log_products
+        waiting = float(logs[-1]) - math.log1p(-load)  # states c, c + 1, …: a geometric series
+        below = logs[:-1]
+        top = max(float(below.max()), waiting)
+        busy = math.exp(waiting - top)
+        return busy / (busy + float(np.exp(below - top).sum()))
 
 
 def erlang_c(servers: int, offered: float) -> float:
@@ -71,7 +89,9 @@ def erlang_c(servers: int, offered: float) -> float:
         raise InvalidInput(f"a queue needs at least one server, not {servers}")
     if not offered >= 0:
         raise InvalidInput(f"offered load must be at least 0, not {offered}")
-    return state_dependent_wait_probability(np.arange(1, servers + 1, dtype=np.float64), offered)
+    import numpy as np
+
+    return StateDependentQueue(np.arange(1, servers + 1, dtype=np.float64)).wait_probability(offered)
 
 
 def general_wait(

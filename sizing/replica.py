@@ -16,13 +16,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import numpy as np
-
 from sizing.errors import DoesNotFit, InvalidInput
 from sizing.learned import features
 from sizing.memory import Memory, Resolved, require_fit
 from sizing.model import Constraint, Workload
-from sizing.queueing import Wait, general_wait, state_dependent_wait_probability
+from sizing.queueing import StateDependentQueue, Wait, general_wait
+from sizing.roots import narrow
 from sizing.steptime import StepCoefficients, StepModel, step_model
 from sizing.tails import combine_deviations, decode_spread, length_quantile, normal_quantile, squared_variation
 
@@ -147,10 +146,13 @@ class ReplicaModel:
         #: What bounds the batch, and the largest batch of one lane.
         self.limit = min(self.limits, key=lambda constraint: self.limits[constraint])
         self.max_lane_batch = self.limits[self.limit]
+        self._chunk = min(self._computed, float(resolved.deployment.max_batched_tokens))
+        self._sequence_seconds = self.step.sequence_seconds(self.context_tokens)
+        self._added_seconds = self._sequence_seconds + self._computed / self._output * self._prompt_seconds
         self._saturation = self._rate(self.max_lane_batch)
-        servers = min(max(int(self.max_lane_batch), 1), _MAX_SERVERS)
-        batches = np.linspace(self.max_lane_batch / servers, self.max_lane_batch, servers)
-        self._rates = np.array([self._rate(float(batch)) for batch in batches])
+        self._place = self._place_queue()
+        # Every percentile of one load asks for the same waits.
+        self._last_waits: tuple[float, tuple[Wait, Wait]] | None = None
 
     def _batch_limits(self) -> dict[Constraint, float]:
         deployment = self.resolved.deployment
@@ -176,19 +178,26 @@ class ReplicaModel:
         """Sequences of mean context that the KV cache of the replica holds."""
         return self.limits[Constraint.KV_MEMORY] * self.lanes
 
+    def _place_queue(self) -> StateDependentQueue:
+        """Return the queue for a place in the batch of one lane: a place is a server, slower the fuller the batch."""
+        import numpy as np
+
+        servers = min(max(int(self.max_lane_batch), 1), _MAX_SERVERS)
+        batches = np.linspace(self.max_lane_batch / servers, self.max_lane_batch, servers)
+        running = np.maximum(batches, min(1.0, self.max_lane_batch))
+        base = self.step.mean_base_seconds_of(running, running * (self._computed / self._output), self._chunk)
+        return StateDependentQueue(batches / (self._output * (base + running * self._added_seconds)))
+
     def _step_parts(self, lane_batch: float) -> tuple[float, float]:
         """Return the seconds of a step that any batch pays, and those that its sequences and prompts add."""
         batch = max(lane_batch, min(1.0, self.max_lane_batch))
         prompts = batch * self._computed / self._output
-        chunk = min(self._computed, float(self.resolved.deployment.max_batched_tokens))
-        return (
-            self.step.mean_base_seconds(batch, prompts, chunk),
-            batch * self.step.sequence_seconds(self.context_tokens) + prompts * self._prompt_seconds,
-        )
+        return self.step.mean_base_seconds(batch, prompts, self._chunk), batch * self._added_seconds
 
     def step_seconds(self, lane_batch: float) -> float:
         """Return the step time with ``lane_batch`` sequences in a lane; a lone request sees a batch of one."""
-        return sum(self._step_parts(lane_batch))
+        base, added = self._step_parts(lane_batch)
+        return base + added
 
     def _rate(self, lane_batch: float) -> float:
         """Requests per second of one lane at ``lane_batch``."""
@@ -208,40 +217,43 @@ class ReplicaModel:
         rate = requests_per_second / self.lanes
         if not 0 <= rate < self._saturation:
             return None
-        low, high = 0.0, self.max_lane_batch
-        for _ in range(60):
-            middle = (low + high) / 2
-            if self._rate(middle) < rate:
-                low = middle
-            else:
-                high = middle
-            if high - low <= 1e-13 * high:
-                break
+        if rate == 0:
+            return self.max_lane_batch * 2.0**-60  # above 0: logarithms of it are taken
+
+        def spare(batch: float) -> float:
+            # batch - rate · m · T(batch): of the sign of rate(batch) - rate, and nearly a line.
+            return batch - rate * self._output * self.step_seconds(batch)
+
+        most = self.max_lane_batch
+        _, high = narrow(spare, 0.0, most, spare(0.0), spare(most), 1e-13)
         return high
 
     def waits(self, lane_batch: float) -> tuple[Wait, Wait]:
         """Return the wait for prefill and the wait for a place in the batch, of one lane."""
+        if self._last_waits is not None and self._last_waits[0] == lane_batch:
+            return self._last_waits[1]
         rate = self._rate(lane_batch)
         batch = min(lane_batch, self.max_lane_batch)
         chunk = max(self.resolved.deployment.max_batched_tokens - batch, 1.0)
         full_step = (
-            self.step.base_seconds(batch + chunk)
-            + batch * self.step.sequence_seconds(self.context_tokens)
-            + chunk * self._prompt_seconds
+            self.step.base_seconds(batch + chunk) + batch * self._sequence_seconds + chunk * self._prompt_seconds
         )
         prompts_per_second = chunk / full_step / self._computed
         prefill = general_wait(
             min(rate / prompts_per_second, 1.0), prompts_per_second, rate, self.dispersion, self._input_scv
         )
-        probability = state_dependent_wait_probability(self._rates, rate)
+        probability = self._place.wait_probability(rate)
         # The number in service varies like a memoryless server's whatever the lengths: cs² = 1.
         place = general_wait(probability, self._saturation, rate, self.dispersion, 1.0)
+        self._last_waits = lane_batch, (prefill, place)
         return prefill, place
 
     def service_seconds(self, lane_batch: float, computed_tokens: float) -> float:
         """Return the time from admission to first token of a prompt with ``computed_tokens`` tokens to compute."""
         base, added = self._step_parts(lane_batch)
-        step = base + added
+        return self._service(base + added, added, computed_tokens)
+
+    def _service(self, step: float, added: float, computed_tokens: float) -> float:
         share = added / step
         chunks = max(computed_tokens / self.resolved.deployment.max_batched_tokens - 1.0, 0.0)
         return (
@@ -272,12 +284,15 @@ class ReplicaModel:
         ``workload.input_quantile`` is used at ``slo_level``. Without ``waiting``, TTFT runs from admission.
         """
         prefill, place = self.waits(lane_batch) if waiting else (Wait(0.0, 0.0), Wait(0.0, 0.0))
-        mean = self.service_seconds(lane_batch, self._computed) + prefill.mean_seconds + place.mean_seconds
+        base, added = self._step_parts(lane_batch)
+        step = base + added
+        service = self._service(step, added, self._computed)
+        mean = service + prefill.mean_seconds + place.mean_seconds
         given = self.workload.input_quantile if level == slo_level else None
         if given is None:
             given = length_quantile(self._input, self.workload.input_tokens_squared, level)
         longer = max(given * self._computed / self._input, 1.0)
-        length = self.service_seconds(lane_batch, longer) - self.service_seconds(lane_batch, self._computed)
+        length = self._service(step, added, longer) - service
         deviation = (
             math.inf
             if math.isinf(mean)
@@ -287,13 +302,14 @@ class ReplicaModel:
                 max(prefill.quantile_seconds(level) - prefill.mean_seconds, 0.0),
                 max(place.quantile_seconds(level) - place.mean_seconds, 0.0),
                 # A request arrives anywhere within the step that is running.
-                (level - 0.5) * self.step_seconds(lane_batch) if waiting else 0.0,
+                (level - 0.5) * step if waiting else 0.0,
             )
         )
         spread = normal_quantile(level) * math.sqrt(self.dispersion * max(lane_batch, 0.0))
         batch = min(max(lane_batch + spread, 0.0), self.max_lane_batch)
-        ttft = max(mean + deviation, self.service_seconds(lane_batch, 1.0)) if mean < math.inf else math.inf
-        spread_step = self.step_seconds(lane_batch) * decode_spread(self._rate(lane_batch) / self._saturation, level)
+        ttft = max(mean + deviation, self._service(step, added, 1.0)) if mean < math.inf else math.inf
+        utilisation = lane_batch / (self._output * step) / self._saturation
+        spread_step = step * decode_spread(utilisation, level)
         return Latency(ttft, max(self.step_seconds(batch), spread_step) if level >= 0.5 else self.step_seconds(batch))
 
     def point(self, lane_batch: float) -> LoadPoint:

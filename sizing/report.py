@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sizing.calibrate import Calibration
 from sizing.catalog import Catalog, Price
 from sizing.catalog.engines import engine_warnings
 from sizing.economics import FleetCost, fleet_cost
@@ -18,6 +17,9 @@ from sizing.operating import OperatingPoint
 from sizing.plan import plan_at
 from sizing.replica import MAX_UTILISATION, LoadPoint, ReplicaModel
 from sizing.steptime import StepCoefficients
+
+if TYPE_CHECKING:  # who passes a calibration has loaded it
+    from sizing.calibrate import Calibration
 
 __all__ = ["MemoryReport", "SizeReport", "render_text", "size_report", "slo_text"]
 

@@ -13,10 +13,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from sizing.catalog.precision import BYTES_PER_PARAMETER, KV_BYTES_PER_ELEMENT
 from sizing.learned import Learned, builtin_learned, features
 from sizing.memory import Resolved, kv_share_per_gpu, weight_bytes
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 __all__ = ["StepCoefficients", "StepModel", "step_model"]
 
@@ -80,6 +85,20 @@ class StepModel:
         chunk = max(chunk_tokens, prompt_tokens, 1e-9)
         share = min(prompt_tokens / chunk, 1.0)
         return (1.0 - share) * self.base_seconds(batch) + share * self.base_seconds(batch + chunk)
+
+    def mean_base_seconds_of(
+        self, batches: NDArray[np.float64], prompt_tokens: NDArray[np.float64], chunk_tokens: float
+    ) -> NDArray[np.float64]:
+        """Return ``mean_base_seconds`` of many batches at once, the same shape."""
+        import numpy as np
+
+        if self.expert_seconds == 0.0:
+            return np.full(batches.shape, self.fixed_seconds)
+        chunk = np.maximum(prompt_tokens, max(chunk_tokens, 1e-9))
+        share = np.minimum(prompt_tokens / chunk, 1.0)
+        alone = 1.0 - self.expert_miss ** (batches * self.expert_lanes)
+        with_chunk = 1.0 - self.expert_miss ** ((batches + chunk) * self.expert_lanes)
+        return self.fixed_seconds + self.expert_seconds * ((1.0 - share) * alone + share * with_chunk)
 
     def mean_step_seconds(
         self,

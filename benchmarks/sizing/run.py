@@ -13,12 +13,7 @@ import datetime
 import math
 import os
 import platform
-import subprocess
-import sys
-import time
 from collections import defaultdict
-from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -31,10 +26,8 @@ from numpy.typing import NDArray
 from sizing.calibrate import calibrated
 from sizing.learned import Learned, features
 from sizing.memory import resolve
-from sizing.model import Demand, Deployment, PolicyConfig, Slo, Workload
+from sizing.model import Deployment, Workload
 from sizing.observed import ObservedPoint
-from sizing.operating import solve
-from sizing.plan import plan
 from sizing.points import calibrations, predict_point
 from sizing.replica import ReplicaModel
 from sizing.steptime import StepCoefficients
@@ -326,53 +319,6 @@ def knees(folder: Path, prior: StepCoefficients) -> list[str]:
     return lines
 
 
-def speed() -> list[str]:
-    """Cost of learning, asking, recommending, ranking and importing; CPU seconds of this process on one core."""
-    resolved = resolve(Deployment("llama-3.1-8b", "h100-sxm"))
-    base = ObservedPoint(1000, 200, 0.012, 0.05, concurrency=16.0)
-    points = [replace(base, input_tokens=500.0 + 50 * i, concurrency=4.0 + 2 * i) for i in range(48)]
-
-    def cpu(work: Callable[[], object], times: int) -> float:
-        work()
-        began = time.process_time()
-        for _ in range(times):
-            work()
-        return (time.process_time() - began) / times
-
-    learned = calibrated(resolved, points)
-    learning = cpu(lambda: calibrated(resolved, points), 3)
-    asking = cpu(lambda: learned.at(Workload(1000, 200), 16.0), 50)
-    lengths = iter(range(10_000))
-    slo = Slo()
-
-    def recommend() -> object:
-        # Another workload every time: nothing is remembered.
-        tokens = 500.0 + 7 * next(lengths)
-        demand = Demand((0.1, 0.5, 0.9), (5.0, 20.0, 40.0), Workload(tokens, 200.0), 120.0)
-        return plan(demand, resolved.deployment, slo, PolicyConfig())
-
-    recommending = cpu(recommend, 50)
-
-    def rank() -> object:
-        return solve(resolved, Workload(500.0 + next(lengths), 200.0), slo, 1.0, None)
-
-    ranking = cpu(rank, 200) * 10_000
-    code = "import time; b = time.process_time(); import sizing.plan, sizing.points; print(time.process_time() - b)"
-    importing = min(float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout) for _ in range(3))  # fmt: skip  # noqa: E501
-    return [
-        "",
-        "## Speed (CPU time, one core)",
-        "",
-        "| what | seconds |",
-        "|---|---|",
-        f"| learn 48 points at once | {learning:.4f} |",
-        f"| ask the result | {asking:.5f} |",
-        f"| one recommendation, workload not seen before | {recommending:.4f} |",
-        f"| 10,000 configurations ranked (200 measured) | {ranking:.1f} |",
-        f"| import sizing.plan and sizing.points | {importing:.2f} |",
-    ]
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=DATA)
@@ -400,7 +346,6 @@ def main() -> None:
         *one_shape_is_not_enough(options.data, StepCoefficients(learned=held_out["llama-3.1-8b"])),
         *tails(options.data, StepCoefficients(learned=held_out["llama-3.1-8b"])),
         *knees(options.data, StepCoefficients(learned=held_out["llama-3.1-8b"])),
-        *speed(),
     ]
     text = "\n".join(line.rstrip() for line in lines) + "\n"
     print(text)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import sys
 
+from pipeline.stream.heap import bound_heap
+
 __all__ = ["tune_process"]
 
 #: Containers made between two collections. A fetched record brings a few of them (Python's own 700 would mean a
@@ -17,6 +19,7 @@ SWITCH_SECONDS = 0.0005
 
 def tune_process() -> None:
     """Call once, when a process has imported what it needs: that is left out of every later garbage collection."""
+    bound_heap()
     gc.collect()
     gc.freeze()
     gc.set_threshold(YOUNG_CONTAINERS, 10, 10)

@@ -5,14 +5,11 @@ The two data files are read once per process; everything else here is pure.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 from functools import cache
-from importlib import resources
 from typing import Any
 
-import yaml
-
+from sizing.catalog.data import section
 from sizing.catalog.gpus import GpuSpec, Link, Price, gpu_from_mapping
 from sizing.catalog.models import ModelSpec, from_hf_config
 from sizing.errors import UnknownGpu, UnknownModel
@@ -25,11 +22,10 @@ _LISTED = 12
 
 
 @cache
-def _data(file: str, section: str) -> tuple[dict[str, Any], dict[str, str]]:
+def _data(file: str, name: str) -> tuple[dict[str, Any], dict[str, str]]:
     """Return the entries of one data file and the canonical name of every alias (lower case)."""
-    text = resources.files("sizing.catalog").joinpath(file).read_text(encoding="utf-8")
-    entries: dict[str, Any] = yaml.safe_load(text)[section]
-    names = {alias.lower(): name for name, fields in entries.items() for alias in (name, *fields.get("aliases", ()))}
+    entries = section(file, name)
+    names = {alias.lower(): key for key, fields in entries.items() for alias in (key, *fields.get("aliases", ()))}
     return entries, names
 
 
@@ -128,6 +124,8 @@ def _shown(name: object) -> str:
 
 
 def _nearest(wanted: str, known: Iterable[str], listed: Iterable[str]) -> str:
+    import difflib
+
     close = difflib.get_close_matches(wanted[:80], list(known), n=2, cutoff=0.6)
     if close:
         return f"; did you mean {' or '.join(close)}?"

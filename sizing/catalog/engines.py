@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
-from typing import Any
 
-import yaml
-
+from sizing.catalog.data import section
 from sizing.catalog.gpus import GpuSpec
 from sizing.catalog.models import ModelSpec
 
@@ -50,10 +47,8 @@ class EngineDefaults:
 
 @cache
 def _engines() -> dict[str, EngineSpec]:
-    text = resources.files("sizing.catalog").joinpath("engines.yaml").read_text(encoding="utf-8")
-    entries: dict[str, dict[str, Any]] = yaml.safe_load(text)["engines"]
     found = {}
-    for name, fields in entries.items():
+    for name, fields in section("engines.yaml", "engines").items():
         batch = tuple((row["up_to_bytes"], row["max_num_seqs"], row["max_batched_tokens"]) for row in fields["batch"])
         spec = EngineSpec(
             name=name,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TYPE_CHECKING
 
-from sizing.calibrate import Calibration
 from sizing.catalog import Catalog, Price
 from sizing.compare import Option, Outcome, evaluate
 from sizing.economics import ApiPrice
@@ -15,6 +15,9 @@ from sizing.model import Demand, Deployment, PolicyConfig, Slo, Workload
 from sizing.operating import OperatingPoint
 from sizing.plan import Plan, demand_quantile, plan_at
 from sizing.replica import ReplicaModel
+
+if TYPE_CHECKING:  # who passes a calibration has loaded it
+    from sizing.calibrate import Calibration
 
 __all__ = ["Question", "Worked"]
 

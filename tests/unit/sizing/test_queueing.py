@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sizing.errors import InvalidInput
-from sizing.queueing import erlang_c, general_wait, state_dependent_wait_probability
+from sizing.queueing import StateDependentQueue, erlang_c, general_wait
 from sizing.tails import combine_deviations, decode_spread, length_quantile, normal_quantile, squared_variation
 
 
@@ -31,7 +31,7 @@ def test_servers_that_slow_down_make_more_wait() -> None:
     linear = np.arange(1, 11, dtype=float)
     # Same capacity when full, faster below it: fewer arrivals find everything full.
     concave = linear[-1] * (linear / linear[-1]) ** 0.5
-    assert state_dependent_wait_probability(concave, 8.0) < state_dependent_wait_probability(linear, 8.0)
+    assert StateDependentQueue(concave).wait_probability(8.0) < StateDependentQueue(linear).wait_probability(8.0)
 
 
 def test_mm1_wait() -> None:

@@ -1,0 +1,279 @@
+"""LLM-Pilot's decision benchmark: which GPU profile, and how many pods, for an LLM that was never measured.
+
+    python benchmarks/sizing/llm_pilot.py [--data FOLDER]
+
+FOLDER holds ``llm_pilot`` (IBM/LLM-performance-prediction commit 3c66483f55, SC'24; measurements CDLA-Permissive-2.0).
+The rule is theirs: 200 users; median TTFT per input token at most 100 ms and median ITL at most 50 ms; a profile takes
+ceil(200 / most users within both) pods; the cheapest profile is recommended. Success S: the pods recommended do meet
+the objectives as measured. Overspend O: cost over that of the cheapest measured choice, averaged over successes.
+S/O = 2·S·(1-O) / (S + 1 - O). Candidates are the profiles that an LLM was measured on. Prints Markdown.
+
+These servers do not chunk prompts and five of the eight LLMs are not of kinds that sizing ships numbers for, so its six
+step coefficients are fitted anew on the other seven LLMs, plus two terms for what such servers do: padding without
+flash attention, and the cross attention of encoder-decoders. An encoder-decoder is sized as its decoder; its encoder
+counts in memory and is taken to cost a prompt as much as the decoder would.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import datetime
+import math
+import os
+import platform
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import scipy
+from measurements import DATA
+from numpy.typing import NDArray
+from scipy.optimize import least_squares
+
+from sizing.catalog import Catalog, GpuSpec, ModelSpec
+from sizing.memory import resolve
+from sizing.model import Deployment, Workload
+from sizing.observed import step_terms
+
+USERS, NTTFT_MS, ITL_MS = 200, 100.0, 50.0
+RIVALS = ("LLM-Pilot", "PARIS", "Morphling", "Selecta", "RF", "PerfNet", "PerfNetV2")
+Profile = tuple[str, str]  # LLM and GPU profile
+Loads = Mapping[Profile, Mapping[int, tuple[float, float]]]  # users: TTFT per input token and ITL, ms
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A published configuration: layers, hidden size, heads · head size, KV width, MLP matrices · width, vocabulary."""
+
+    layers: int
+    hidden: int
+    attention: int
+    kv: int
+    mlp: int
+    vocabulary: int
+    flash: bool
+    encoder: bool = False
+
+
+#: The checkpoints' config.json on Hugging Face; flash attention as in the data set's llm_features.csv.
+SHAPES = {
+    "EleutherAI/gpt-neox-20b": Shape(44, 6144, 6144, 6144, 2 * 24576, 50432, True),
+    "Salesforce/codegen2-16B": Shape(34, 6144, 6144, 6144, 2 * 24576, 51200, False),
+    "bigcode/starcoder": Shape(40, 6144, 6144, 128, 2 * 24576, 49152, True),
+    "bigscience/mt0-xxl": Shape(24, 4096, 4096, 4096, 3 * 10240, 250112, False, True),
+    "google/flan-t5-xl": Shape(24, 2048, 2048, 2048, 3 * 5120, 32128, False, True),
+    "google/flan-t5-xxl": Shape(24, 4096, 4096, 4096, 3 * 10240, 32128, False, True),
+    "ibm/mpt-7b-instruct2": Shape(32, 4096, 4096, 4096, 2 * 16384, 50432, False),
+    "llama-7b": Shape(32, 4096, 4096, 4096, 3 * 11008, 32000, True),
+}
+
+
+def model_spec(name: str) -> ModelSpec:
+    """Return the decoder that a step runs."""
+    s = SHAPES[name]
+    attention = 2 * s.hidden * (s.attention + s.kv)
+    layer = attention * (2 if s.encoder else 1) + s.hidden * s.mlp
+    encoder = s.layers * (attention + s.hidden * s.mlp) if s.encoder else 0
+    return ModelSpec(
+        name=name,
+        layers=s.layers,
+        hidden_size=s.hidden,
+        kv_heads=max(s.kv // 128, 1),
+        dense_parameters=float(s.layers * layer),
+        head_parameters=float(s.hidden * s.vocabulary),
+        embedding_parameters=float(encoder),
+        expert_parameters=0.0,
+        experts=0,
+        experts_per_token=0,
+        kv_elements_full=float(2 * s.layers * s.kv),
+        kv_elements_windowed=0.0,
+        window_tokens=0,
+        state_elements=0.0,
+        attention_width=float(s.layers * s.attention),
+    )
+
+
+def gpu_specs(folder: Path) -> dict[str, GpuSpec]:
+    """Return the boards by name; T4 and V100 by the data set's own sheet, the rest of the A10's entry assumed."""
+    catalog = Catalog()
+    found = {"A10": catalog.gpu("a10"), "A100": catalog.gpu("a100-sxm-40gb"), "H100": catalog.gpu("h100-sxm")}
+    with (folder / "gpu_features.csv").open() as file:
+        sheet = {row["gpu"]: row for row in csv.DictReader(file)}
+    for name in ("T4", "V100"):
+        row = sheet[f"1 x {name}"]
+        # The sheet has no tensor-core figure for the T4: 65 TFLOP/s in fp16 by NVIDIA's T4 data sheet (2019).
+        teraflops = 65.0 if name == "T4" else float(row["gpu_tflops_tc_fp16"])
+        found[name] = replace(
+            found["A10"],
+            name=name,
+            memory_bytes=float(row["gpu_memory_capacity_gb"]) * 2**30,
+            memory_bandwidth_bytes_per_second=float(row["gpu_memory_bandwidth"]) * 1e9,
+            flops_per_second={"bf16": teraflops * 1e12},
+        )
+    return found
+
+
+def measured(folder: Path) -> list[dict[str, str]]:
+    """Return the measured rows; the two without a model (H100 × 4) are dropped."""
+    with (folder / "llmpilot_agg.csv").open() as file:
+        return [row for row in csv.DictReader(file) if row["model"]]
+
+
+def loads(rows: list[dict[str, str]], nttft: str, itl: str) -> dict[Profile, dict[int, tuple[float, float]]]:
+    """Return what two columns say of every profile by users."""
+    found: defaultdict[Profile, dict[int, tuple[float, float]]] = defaultdict(dict)
+    for row in rows:
+        gpu = row.get("gpu") or f"{row['n_gpus']} x {row['gpu_type']}"
+        found[row["model"], gpu][int(row["num_users"])] = float(row[nttft]), float(row[itl])
+    return dict(found)
+
+
+def most_users(by_users: Mapping[int, tuple[float, float]]) -> int:
+    """Return the most users that were within both objectives; 0 when none were."""
+    return max((users for users, (nttft, itl) in by_users.items() if nttft <= NTTFT_MS and itl <= ITL_MS), default=0)
+
+
+def score(predicted: Loads, truth: Loads, prices: Mapping[str, float]) -> tuple[float, float, float]:
+    """Return S, O and S/O of what predictions would recommend; O is 0 when nothing succeeds."""
+    successes, overspends = [], []
+    for llm in sorted({name for name, _ in truth}):
+        best, chosen = math.inf, (math.inf, "", 0)
+        for (name, gpu), by_users in truth.items():
+            if name != llm:
+                continue
+            if most := most_users(by_users):
+                best = min(best, math.ceil(USERS / most) * prices[gpu])
+            if most := most_users(predicted[name, gpu]):
+                pods = math.ceil(USERS / most)
+                chosen = min(chosen, (pods * prices[gpu], gpu, pods))
+        cost, gpu, pods = chosen
+        success = pods > 0 and pods * most_users(truth[llm, gpu]) >= USERS
+        successes.append(success)
+        if success:
+            overspends.append(cost / best - 1.0)
+    share, over = float(np.mean(successes)), float(np.mean(overspends)) if overspends else 0.0
+    total = share + 1.0 - over
+    return share, over, 2 * share * (1.0 - over) / total if total > 0 else 0.0
+
+
+class Terms:
+    """Physics of every row: the terms of ITL and of TTFT per input token, ms per unit of each coefficient."""
+
+    def __init__(self, rows: list[dict[str, str]], boards: Mapping[str, GpuSpec]) -> None:
+        self.llms = np.array([row["model"] for row in rows])
+        self.itl = np.array([float(row["itl_ms_p50"]) for row in rows])
+        self.nttft = np.array([float(row["nttft_ms_p50"]) for row in rows])
+        # The requests are of one production mix: its lengths, not those of single runs, are what a planner knows.
+        workload = Workload(
+            *(float(np.median([float(row[c]) for row in rows])) for c in ("in_tok_mean", "out_tok_mean"))
+        )
+        typical = float(np.median([float(row["in_tok_p50"]) for row in rows]))
+        steps, firsts = [], []
+        for row in rows:
+            name, users = row["model"], float(row["num_users"])
+            shape, tp = SHAPES[name], int(row["n_gpus"])
+            # One micro-batch, whatever fits: these servers queue by tokens, which the data do not tell.
+            deployment = Deployment(model_spec(name), boards[row["gpu_type"]], tensor_parallel=tp)  # type: ignore[arg-type]
+            resolved = resolve(deployment)
+            parts = step_terms(resolved, workload, users)
+            prompt = step_terms(resolved, replace(workload, output_tokens=1.0), 1.0)[4]
+            padding = 0.0 if shape.flash else users
+            steps.append([*parts, padding, shape.layers * shape.encoder])
+            firsts.append([1.0, *parts[:3], prompt, users * prompt, users, padding])
+        self.step = np.array(steps)
+        self.first = np.array(firsts) / typical
+
+    @staticmethod
+    def fitted(
+        terms: NDArray[np.float64], times: NDArray[np.float64], weights: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Return positive coefficients by robust least squares on log errors, all terms alike to begin with."""
+        scale = np.median(times) / terms.shape[1] / np.maximum(np.abs(terms).mean(axis=0), 1e-12)
+        root = np.sqrt(weights / weights.mean())
+
+        def residuals(logs: NDArray[np.float64]) -> NDArray[np.float64]:
+            return np.asarray(root * (np.log(terms @ (scale * np.exp(logs))) - np.log(times)))
+
+        found = least_squares(residuals, np.zeros(terms.shape[1]), bounds=(-12.0, 4.0), loss="soft_l1", f_scale=0.2)
+        return np.asarray(scale * np.exp(found.x))
+
+
+def left_out(
+    rows: list[dict[str, str]], terms: Terms, weigh: Callable[[NDArray[np.float64]], NDArray[np.float64]]
+) -> Loads:
+    """Return predictions for every row with its LLM in no fit; ``weigh`` takes times over their objective."""
+    answers: defaultdict[Profile, dict[int, tuple[float, float]]] = defaultdict(dict)
+    for llm in SHAPES:
+        known = terms.llms != llm
+        counts = {name: np.count_nonzero(terms.llms == name) for name in SHAPES}
+        equal = np.array([1.0 / counts[str(name)] for name in terms.llms[known]])
+        times = []
+        for matrix, values, limit in ((terms.first, terms.nttft, NTTFT_MS), (terms.step, terms.itl, ITL_MS)):
+            weights = equal * weigh(values[known] / limit)
+            times.append(matrix @ Terms.fitted(matrix[known], values[known], weights))
+        for index in np.flatnonzero(~known):
+            row = rows[index]
+            profile = llm, f"{row['n_gpus']} x {row['gpu_type']}"
+            answers[profile][int(row["num_users"])] = float(times[0][index]), float(times[1][index])
+    return dict(answers)
+
+
+#: How much a row counts in the fit by its time over the objective. Near: a factor of 2 off counts e^-1/2 as much.
+WEIGHTS: dict[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {
+    "every row alike": np.ones_like,
+    "rows near the objective": lambda ratios: np.exp(-0.5 * (np.log2(ratios)) ** 2),
+}
+
+
+def report(data: Path) -> list[str]:
+    """Return the table, rivals by their own published predictions."""
+    folder = data / "llm_pilot"
+    rows = measured(folder)
+    truth = loads(rows, "nttft_ms_p50", "itl_ms_p50")
+    with (folder / "prices.csv").open() as file:
+        prices = {row["GPU"]: float(row["price"]) for row in csv.DictReader(file) if row["GPU"]}
+    terms = Terms(rows, gpu_specs(folder))
+    encoders = sum(SHAPES[row["model"]].encoder for row in rows)
+    lines = [
+        "# Sizing: LLM-Pilot's decisions",
+        "",
+        f"`python benchmarks/sizing/llm_pilot.py`, {datetime.datetime.now(datetime.UTC).date()}, "
+        f"Python {platform.python_version()}, numpy {np.__version__}, scipy {scipy.__version__}, "
+        f"{os.cpu_count()} cores.",
+        "",
+        f"{len(rows)} rows, {len(SHAPES)} LLMs, of them {sum(s.encoder for s in SHAPES.values())} ({encoders} rows) "
+        "encoder-decoders. The LLM tested is in no fit. 200 users, median TTFT per input token at most 100 ms, median "
+        "ITL at most 50 ms.",
+        "",
+        "| predictor | success | overspend | S/O | ITL median error |",
+        "|---|---|---|---|---|",
+    ]
+    itl = np.array([float(row["itl_ms_p50"]) for row in rows])
+    predictions: dict[str, Loads] = {
+        f"sizing, fitted on {name}": left_out(rows, terms, f) for name, f in WEIGHTS.items()
+    }
+    for rival in RIVALS:
+        with (folder / f"expected_predictions_{rival}.csv").open() as file:
+            own = [row for row in csv.DictReader(file) if row["model"]]
+        predictions[rival] = loads(own, "prediction_median_nttft", "prediction_median_itl")
+    for name, predicted in predictions.items():
+        share, over, both = score(predicted, truth, prices)
+        guess = np.array(
+            [predicted[row["model"], f"{row['n_gpus']} x {row['gpu_type']}"][int(row["num_users"])][1] for row in rows]
+        )
+        error = float(np.median(np.abs(guess / itl - 1.0)))
+        lines.append(f"| {name} | {share:.1%} | {over:.1%} | {both:.2f} | {error:.1%} |")
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=DATA)
+    print("\n".join(report(parser.parse_args().data)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,15 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+_CODE = """
+import sys
+import sizing.compare, sizing.explain, sizing.known, sizing.plan, sizing.points, sizing.report
+print(*sorted(name for name in ("difflib", "numpy", "scipy", "yaml", "sizing.calibrate") if name in sys.modules))
+"""
+
+
+def test_importing_the_library_loads_nothing_heavy() -> None:
+    done = subprocess.run([sys.executable, "-c", _CODE], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
