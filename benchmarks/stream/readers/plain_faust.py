@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import faust
@@ -16,6 +18,7 @@ async def read(task: Task) -> None:
         task.name,
         broker=f"kafka://{task.bootstrap}",
         store="memory://",
+        datadir=str(Path(tempfile.gettempdir()) / task.name),
         consumer_auto_offset_reset="earliest",
         cython_optimizations=True,
         table_standby_replicas=0,
