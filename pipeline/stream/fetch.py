@@ -25,6 +25,10 @@ from pipeline.stream.batch import RecordBatch
 
 __all__ = ["BatchConsumerThread", "Fetched", "fold_records", "missing_names", "read_columns"]
 
+#: A broker answers a fetch when it has so much, or after so long.
+FETCH_MIN_BYTES = 256 * 1024
+FETCH_WAIT_MILLISECONDS = 200
+
 _METHODS = {
     "Fetcher": ("_create_fetch_waiter", "_notify"),
     "FetchResult": ("check_assignment", "has_more", "_update_position", "getall"),
@@ -127,6 +131,14 @@ class BatchConsumerThread(_driver.AIOKafkaConsumerThread):  # type: ignore[misc]
     def __post_init__(self) -> None:
         super().__post_init__()
         self._epochs: dict[TP, int] = {}
+
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        consumer = super()._create_worker_consumer(transport)
+        # The broker collects for a moment: answered at once, twelve partitions of a quiet topic would make hundreds of
+        # batches of a few records each second, and each costs its delta and a share of a transaction.
+        consumer._fetch_min_bytes = FETCH_MIN_BYTES
+        consumer._fetch_max_wait_ms = FETCH_WAIT_MILLISECONDS
+        return consumer
 
     async def seek_epochs(self, positions: Mapping[TP, tuple[int, int]]) -> None:
         """Seek to (offset, epoch) of each partition; what is taken from now on carries that epoch."""
