@@ -2,8 +2,8 @@
 
 Two kinds of table are understood. With a value column each row is a count for the span up to the next row (a *count
 table*): where the table has no row at all for a window, nothing is known, so the window is a gap. Without one each row
-is one request (a *request table*): a window without rows had no requests, so it is zero. A row of a count table without a
-value is as good as no row.
+is one request (a *request table*): a window without rows had no requests, so it is zero. A row of a count table
+without a value is as good as no row.
 
 DuckDB reads the files, only the columns that are asked for, and sums in the scan: a file larger than memory is fine.
 """

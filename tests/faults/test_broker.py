@@ -203,7 +203,7 @@ def test_records_lost_to_retention_are_counted_and_told(broker: ApacheKafka, tmp
                 await fleet.leave("aggregate")
             else:
                 fleet.pause("aggregate")
-                # A fetch under way is answered into the sleeper's socket; empty, if nothing is sent before it times out.
+                # The fetch under way is answered into the sleeper's socket: empty, if nothing is sent until then.
                 await asyncio.sleep(10 * FETCH_WAIT_MILLISECONDS / 1000)
             await feed.send(2_000)
             records = await topic_records(settings)
