@@ -16,6 +16,7 @@ from harness import (
     all_stored,
     assert_exact,
     eventually,
+    exact,
     fault_settings,
     feeding,
     get,
@@ -68,14 +69,9 @@ def test_a_broker_that_goes_away_loses_and_repeats_nothing(broker: ApacheKafka, 
                 )
                 print(f"{how}, {away_seconds:g} s away: stored again after {took:.1f} s")
 
-        try:
+        async with exact(fleet, feed, orderly=True):
             fleet.start("all")
             await feeding(feed, hurt)
-            await all_stored(settings)
-            assert fleet.stop() == {"all": 0}
-        finally:
-            fleet.stop()
-        await assert_exact(settings, feed)
 
     asyncio.run(run())
 
@@ -102,16 +98,12 @@ def test_a_broker_that_stalls_closes_no_window_falsely(broker: ApacheKafka, tmp_
                 broker.resume()
             await eventually(lambda: ready(settings), READY_SECONDS, "ready again")
 
-        try:
+        async with exact(fleet, feed):
             fleet.start("aggregate")
             fleet.start("control")
             await feeding(feed, hurt)
             await all_stored(settings)
             assert await stored(settings, "late") == 0, "a window was closed before its events could come"
-            fleet.stop()
-        finally:
-            fleet.stop()
-        await assert_exact(settings, feed)
 
     asyncio.run(run())
 
