@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import duckdb
 
 from pipeline.errors import StoreError, StoreLocked, StoreTooNew
-from pipeline.store import rollups
+from pipeline.store import parts, rollups
 from pipeline.windows.model import MEASURES
 from pipeline.windows.rollup import CLOSED_MEASURES
 
@@ -82,6 +82,7 @@ MIGRATIONS: tuple[Migration, ...] = (
         ),
     ),
     Migration(3, "rollups", rollups.schema()),
+    Migration(4, "parts", (parts.schema(),)),
 )
 
 
