@@ -112,7 +112,9 @@ class SpikeWatch:
         if self._cause is None or self._signal not in active:
             self._signal = max(active, key=lambda signal: active[signal].ratio or 0.0)
         if profile is not None:
-            rises = self._parts.explain(window, self._signal)
+            # By requests where they rose, which says it plainest; else by what stands out.
+            risen = [signal for signal in (Signal.REQUESTS, self._signal) if signal in active]
+            rises = next(filter(None, (self._parts.explain(window, signal) for signal in risen)), ())
             self._cause = _cause(self._usual, profile, self._signal, _acting(events, end), rises)
         if self._cause is None:
             return None
