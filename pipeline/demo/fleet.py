@@ -35,7 +35,7 @@ __all__ = ["HistoryChunk", "events", "history", "request_events", "to_columns"]
 class HistoryChunk:
     """Base rows of the arrivals in [start, end) (epoch seconds), as ``pipeline.windows.fold.fold`` returns them.
 
-    ``replicas`` holds, per pool, the replicas that served each block of ``BLOCK_SECONDS``.
+    ``replicas`` holds, per pool, the replicas that served each block of ``BLOCK_SECONDS``. Nobody kept who sent what.
     """
 
     start: int
@@ -136,9 +136,12 @@ def request_events(scenario: Scenario, served: ServedRequests) -> list[tuple[flo
         served.output_tokens.tolist(),
         served.preemptions.tolist(),
         served.status.tolist(),
+        scenario.tenants(served.pool, served.arrived_at, served.block),
         strict=True,
     )
-    for i, (arrived, e2e, queue, ttft, tpot, inputs, cached, outputs, preemptions, status) in enumerate(columns):
+    for i, (arrived, e2e, queue, ttft, tpot, inputs, cached, outputs, preemptions, status, tenant) in enumerate(
+        columns
+    ):
         completed = round(arrived + e2e, 6)
         event = RequestEvent(
             event_id=f"{prefix}-{i}",
@@ -157,6 +160,7 @@ def request_events(scenario: Scenario, served: ServedRequests) -> list[tuple[flo
             preemptions=preemptions,
             status=STATUSES[status],
             http_status=429 if status == REJECTED else 500 if status == ERROR else 200,
+            tenant=tenant,
             engine="simulated",
             accelerator=settings.accelerator,
             accelerators_per_replica=settings.tensor_parallel * settings.pipeline_parallel * settings.data_parallel,

@@ -6,6 +6,7 @@ the demand of a model). At most ``limit`` tenants have a series; who they are is
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -48,8 +49,8 @@ class TenantForecaster:
     """Forecasts by tenant. Deterministic, pure, picklable, bounded: ``limit`` + 2 series and 64 counters.
 
     A tenant gets a series when it sends more than a twentieth of the demand and there is room, and loses it below a
-    fiftieth. The total is the mean of its own forecast and of the sum of the parts, weighted by how small their past
-    errors were; the parts are scaled to it.
+    fiftieth. While nobody has one, the total's is the only series. The total is the mean of its own forecast and of the
+    sum of the parts, weighted by how small their past errors were; the parts are scaled to it.
 
     Args:
         series: of the total; the forecasts of the parts carry it, too.
@@ -80,7 +81,8 @@ class TenantForecaster:
         self._seed = seed
         self._heavy = HeavyHitters(_COUNTERS, 86_400.0 / grain_seconds)
         self._total = self._make()
-        self._parts: dict[str, SeriesForecaster] = {REST: self._make()}
+        self._parts: dict[str, SeriesForecaster] = {}
+        self._rest: SeriesForecaster | None = None  # only while somebody else has a series
         # Mean absolute errors of the total's own forecast and of the sum, per horizon, and what waits for its label.
         self._errors = [[0.0, 0.0] for _ in self._horizons]
         self._waiting: dict[tuple[int, int], _Issued] = {}
@@ -89,7 +91,7 @@ class TenantForecaster:
     @property
     def tenants(self) -> tuple[str, ...]:
         """Who has a series now."""
-        return tuple(name for name in self._parts if name != REST)
+        return tuple(self._parts)
 
     def step(
         self,
@@ -117,16 +119,15 @@ class TenantForecaster:
             self._heavy.learn(known, total - sum(known[name] for name in sorted(known)))
             self._choose()
         own = self._total.step(end, total, calendar)
+        if not own:
+            return TenantForecasts({}, ())
         said: dict[str, tuple[Forecast, ...]] = {}
         rest = total if usable else None
         for name, model in self._parts.items():
-            if name != REST:
-                rate = None if known is None else known.get(name, 0.0)
-                said[name] = model.step(end, rate, calendar)
-                rest = None if rest is None or rate is None else max(0.0, rest - rate)
-        said[REST] = self._parts[REST].step(end, rest, calendar)
-        if not own:
-            return TenantForecasts({}, ())
+            rate = None if known is None else known.get(name, 0.0)
+            said[name] = model.step(end, rate, calendar)
+            rest = None if rest is None or rate is None else max(0.0, rest - rate)
+        said[REST] = own if self._rest is None else self._rest.step(end, rest, calendar)
         if usable and total is not None:
             self._judge(end, total)
         return self._reconcile(end, own, said, scored=usable)
@@ -145,10 +146,14 @@ class TenantForecaster:
             if shares.get(name, 0.0) < _LEAVE:
                 del self._parts[name]
         for name, share in shares.items():
-            if share < _ENTER or len(self._parts) > self._limit:
+            if share < _ENTER or len(self._parts) >= self._limit:
                 break
             if name not in self._parts:
                 self._parts[name] = self._make()
+        if not self._parts:
+            self._rest = None
+        elif self._rest is None:
+            self._rest = copy.deepcopy(self._total)  # it was the rest until now
 
     def _judge(self, end: float, total: float) -> None:
         matured = np.zeros(len(self._horizons), dtype=np.bool_)

@@ -7,6 +7,7 @@ import pytest
 
 from pipeline.forecast.calendar import CalendarRecord
 from pipeline.forecast.model import LEVELS, SeriesKey
+from pipeline.forecast.series import SeriesForecaster
 from pipeline.forecast.tenants import TenantForecaster
 from pipeline.windows.model import REST
 
@@ -100,6 +101,21 @@ def test_a_pickled_copy_goes_on_bit_for_bit():
     run(model, rows[:70])
     copy = pickle.loads(pickle.dumps(model))
     assert run(model, rows[70:], 70) == run(copy, rows[70:], 70)
+
+
+def test_while_nobody_is_heavy_the_total_is_all_there_is():
+    model, alone = forecaster(), SeriesForecaster(KEY, (1800, 7200), GRAIN)
+    random = np.random.default_rng(3)
+    for at in range(80):
+        crowd = {f"s{number}": float(random.exponential(1.0)) for number in range(at, at + 60)}
+        crowd = {name: min(rate, 2.0) for name, rate in crowd.items()}
+        said = model.step((at + 1) * GRAIN, total_of(crowd), crowd)
+        assert said.total == alone.step((at + 1) * GRAIN, total_of(crowd))
+        assert said.parts == {REST: said.total}
+    assert len(pickle.dumps(model)) < 1.6 * len(pickle.dumps(alone))
+    said = run(model, [rates(at) for at in range(80, 140)], 80)
+    assert {"big", REST} <= set(said[-1].parts)
+    assert_coherent(said[-1])
 
 
 def test_only_the_heaviest_have_to_be_named():
