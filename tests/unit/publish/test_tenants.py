@@ -11,6 +11,7 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+from typer.testing import CliRunner
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
@@ -18,6 +19,7 @@ from publish_feed import Feed, Server
 
 from pipeline import resources
 from pipeline.advise.model import StepOutput, TenantDemand
+from pipeline.cli.main import app
 from pipeline.publish.exporter import Exporter
 from pipeline.publish.json import to_json
 from pipeline.windows.model import REST
@@ -52,6 +54,13 @@ def test_a_tenant_has_forecasts_of_its_own_over_http(server):
     assert get(server, "?tenant=*")["tenants"][0]["share"] == 0.75
     assert get(server, "?tenant=acme&signal=kv_tokens")["forecasts"] == []
     assert get(server, "", "llama-3.1-8b-instruct/batch")["tenants"] == []
+
+
+def test_the_command_shows_a_tenant(server):
+    arguments = ["forecast", "show", "llama-3.1-8b-instruct", "chat", "--url", server.url, "--output", "json"]
+    done = CliRunner().invoke(app, [*arguments, "--tenant", "acme"])
+    assert [told["tenant"] for told in json.loads(done.stdout)["tenants"]] == ["acme"]
+    assert len(json.loads(done.stdout)["forecasts"]) == 5
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import random
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from pipeline.advise.model import StepOutput
@@ -78,6 +79,22 @@ def test_it_is_kept_with_the_step_and_given_back_in_order(store):
     assert [step.windows for step in store.closed_since(NOW + 60)] == [steps[1].windows, ()]
     store.record_step(StepOutput(NOW + 240, steps[1].windows))
     assert store.last_output().windows == steps[1].windows
+
+
+def test_it_is_exported_with_its_window(store, tmp_path):
+    store.apply([(0, 0, delta(list(mixed(300))))])
+    windows = store.window_sums(NOW, NOW + 60)
+    store.record_step(StepOutput(NOW + 60, tuple(windows)))
+    (file,) = store.export_parquet(tmp_path, ("closed_parts",))
+    rows = duckdb.execute(
+        f"SELECT model, pool, window_start, value, requests, output_tokens FROM '{file.path}' "
+        "WHERE dimension = 'tenant'"
+    ).fetchall()
+    assert rows == [
+        (w.model, w.pool, NOW, part.value, part.requests, part.output_tokens)
+        for w in windows
+        for part in w.breakdown[0].parts
+    ]
 
 
 def test_without_dimensions_there_is_none(tmp_path):
