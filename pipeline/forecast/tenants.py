@@ -26,6 +26,7 @@ _MEDIAN = LEVELS.index(0.5)
 _COUNTERS = 64
 _ENTER, _LEAVE = 0.05, 0.02
 _ERROR_RATE = 0.02
+_LITTLE = 0.5
 _MAX_RATE = 1e15
 
 
@@ -38,10 +39,10 @@ class TenantForecasts:
 
 
 class _Issued(NamedTuple):
-    """What waits for its label: the total's own median, the sum of the parts', and what was said."""
+    """What waits for its label: the total's own median, the sum of the parts' (None: no parts), and what was said."""
 
     alone: float
-    together: float
+    together: float | None
     quantiles: tuple[float, ...]
 
 
@@ -50,7 +51,8 @@ class TenantForecaster:
 
     A tenant gets a series when it sends more than a twentieth of the demand and there is room, and loses it below a
     fiftieth. While nobody has one, the total's is the only series. The total is the mean of its own forecast and of the
-    sum of the parts, weighted by how small their past errors were; the parts are scaled to it.
+    sum of the parts, weighted by how small their past errors were, and the sum the more, the longer it has been tried;
+    the parts are scaled to it.
 
     Args:
         series: of the total; the forecasts of the parts carry it, too.
@@ -83,8 +85,10 @@ class TenantForecaster:
         self._total = self._make()
         self._parts: dict[str, SeriesForecaster] = {}
         self._rest: SeriesForecaster | None = None  # only while somebody else has a series
-        # Mean absolute errors of the total's own forecast and of the sum, per horizon, and what waits for its label.
+        # Mean absolute errors of the total's own forecast and of the sum, per horizon, over how many labels, and what
+        # waits for its label.
         self._errors = [[0.0, 0.0] for _ in self._horizons]
+        self._tried = [0] * len(self._horizons)
         self._waiting: dict[tuple[int, int], _Issued] = {}
         self._scores = RunningScores(len(self._horizons), 2 * round(season_seconds / grain_seconds))
 
@@ -153,7 +157,11 @@ class TenantForecaster:
         if not self._parts:
             self._rest = None
         elif self._rest is None:
-            self._rest = copy.deepcopy(self._total)  # it was the rest until now
+            taken = sum(shares[name] for name in self._parts)
+            # Where little is taken away, what is left goes on as it was.
+            self._rest = copy.deepcopy(self._total) if taken < _LITTLE else self._make()
+            self._errors = [[0.0, 0.0] for _ in self._horizons]
+            self._tried = [0] * len(self._horizons)
 
     def _judge(self, end: float, total: float) -> None:
         matured = np.zeros(len(self._horizons), dtype=np.bool_)
@@ -161,8 +169,10 @@ class TenantForecaster:
         for at, errors in enumerate(self._errors):
             waited = self._waiting.pop((at, round(end)), None)
             if waited is not None:
-                for which, point in enumerate((waited.alone, waited.together)):
-                    errors[which] += _ERROR_RATE * (abs(total - point) - errors[which])
+                if waited.together is not None:
+                    self._tried[at] += 1
+                    for which, point in enumerate((waited.alone, waited.together)):
+                        errors[which] += _ERROR_RATE * (abs(total - point) - errors[which])
                 matured[at] = True
                 above.append([total - value for value in waited.quantiles])
         if above:
@@ -182,10 +192,11 @@ class TenantForecaster:
             added = sum(said[name][at].quantiles[_MEDIAN] for name in parts)
             alone, together = self._errors[at]
             share = alone**2 / (alone**2 + together**2) if alone + together > 0.0 else 0.0
+            share *= 1.0 - (1.0 - _ERROR_RATE) ** self._tried[at]
             point = median + share * (added - median) if parts else median
             totals.append(_moved(forecast, point))
             if scored:  # what was said in a gap is nobody's merit
-                waits = _Issued(median, added, totals[-1].quantiles)
+                waits = _Issued(median, added if self._parts else None, totals[-1].quantiles)
                 self._waiting[at, round(end + forecast.horizon_seconds)] = waits
             for name, issued in parts.items():
                 part = said[name][at]

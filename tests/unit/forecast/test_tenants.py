@@ -118,6 +118,19 @@ def test_while_nobody_is_heavy_the_total_is_all_there_is():
     assert_coherent(said[-1])
 
 
+def test_the_sum_counts_only_once_it_has_been_tried():
+    model, alone = forecaster(), SeriesForecaster(KEY, (1800, 7200), GRAIN)
+    for at in range(150):
+        row = rates(at)
+        end, total = (at + 1) * GRAIN, total_of(row)
+        said, own = model.step(end, total, row if at >= 100 else None), alone.step(end, total)
+        if at <= 100:
+            assert said.total == own, "nothing of the parts' has come true yet"
+        assert_coherent(said)
+    assert set(said.parts) == {"big", "flat", REST}
+    assert said.total != own
+
+
 def test_only_the_heaviest_have_to_be_named():
     model = forecaster()
     rows = [rates(at) for at in range(100)]
