@@ -260,7 +260,7 @@ class ReplicaModel:
             self._latency.overhead_seconds
             + self._latency.step_ratio * step
             + computed_tokens * self._prompt_seconds / (1.0 - share / 2.0)
-            + chunks * self.step.fixed_seconds
+            + chunks * self.step.base_seconds(float(self.resolved.deployment.max_batched_tokens))
         )
 
     def mean_latency(self, lane_batch: float) -> Latency:
