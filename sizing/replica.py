@@ -303,6 +303,8 @@ class ReplicaModel:
                 max(place.quantile_seconds(level) - place.mean_seconds, 0.0),
                 # A request arrives anywhere within the step that is running.
                 (level - 0.5) * step if waiting else 0.0,
+                # What clients, HTTP and tokenisation take is as irregular as a short queue: exponential.
+                self._latency.overhead_seconds * (-math.log1p(-level) - 1.0),
             )
         )
         spread = normal_quantile(level) * math.sqrt(self.dispersion * max(lane_batch, 0.0))

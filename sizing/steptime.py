@@ -100,12 +100,14 @@ class StepModel:
     def mean_base_seconds(self, batch: float, prompt_tokens: float, chunk_tokens: float) -> float:
         """Return the mean of ``base_seconds`` over steps with ``batch`` decoding sequences.
 
-        ``prompt_tokens`` per step on average come in chunks of ``chunk_tokens``: the share prompt / chunk of the steps
-        holds one, the others hold none (a chunk in every step when there are more).
+        ``prompt_tokens`` per step on average come in chunks of ``chunk_tokens`` at random: the share 1 - e^-(prompt /
+        chunk) of the steps holds some, the others hold none.
         """
-        chunk = max(chunk_tokens, prompt_tokens, 1e-9)
-        share = min(prompt_tokens / chunk, 1.0)
-        return (1.0 - share) * self.base_seconds(batch) + share * self.base_seconds(batch + chunk)
+        chunk = max(chunk_tokens, 1e-9)
+        share = -math.expm1(-prompt_tokens / chunk)
+        if share <= 0.0:
+            return self.base_seconds(batch)
+        return (1.0 - share) * self.base_seconds(batch) + share * self.base_seconds(batch + prompt_tokens / share)
 
     def mean_base_seconds_of(
         self, batches: NDArray[np.float64], prompt_tokens: NDArray[np.float64], chunk_tokens: float
@@ -113,9 +115,8 @@ class StepModel:
         """Return ``mean_base_seconds`` of many batches at once, the same shape."""
         import numpy as np
 
-        chunk = np.maximum(prompt_tokens, max(chunk_tokens, 1e-9))
-        share = np.minimum(prompt_tokens / chunk, 1.0)
-        alone, with_chunk = (self._base_seconds_of(tokens) for tokens in (batches, batches + chunk))
+        share = np.maximum(-np.expm1(-prompt_tokens / max(chunk_tokens, 1e-9)), 1e-300)
+        alone, with_chunk = (self._base_seconds_of(tokens) for tokens in (batches, batches + prompt_tokens / share))
         return (1.0 - share) * alone + share * with_chunk
 
     def _base_seconds_of(self, tokens: NDArray[np.float64]) -> NDArray[np.float64]:
