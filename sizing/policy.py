@@ -120,9 +120,7 @@ class ReplicaController:
         enough = self._learner.updates >= _TRUSTED_LOADS and self._learner.load_spread >= _TRUSTED_SPREAD
         if enough and self._learner.updates % _TAKE_OVER_EVERY == 0:
             self._calibration = self._learner.calibration
-            self._planner = Planner(
-                self.deployment, self.slo, catalog=self._catalog, coefficients=self._calibration.coefficients
-            )
+            self._planner = Planner(self.deployment, self.slo, catalog=self._catalog, calibration=self._calibration)
         return True
 
     def _confidence_of(self, demand: Demand | None, plan: Plan | None) -> Confidence:

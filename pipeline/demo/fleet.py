@@ -25,6 +25,7 @@ from pipeline.errors import InputError
 from pipeline.events.batch import EventColumns, EventKey
 from pipeline.events.model import STATUSES, RequestEvent
 from pipeline.windows.fold import fold
+from pipeline.windows.latencies import latency_counts, with_latencies
 from pipeline.windows.model import DeltaRows, HistogramRows, PoolKey, WindowKey
 from pipeline.windows.rollup import CLOSED_MEASURES, closed_window, rollup
 
@@ -54,6 +55,7 @@ class HistoryChunk:
         if self.start % grain_seconds or self.end % grain_seconds:
             raise InputError(f"history from {self.start} to {self.end} is not whole windows of {grain_seconds} s")
         found = {(w.start, w.key): w for w in rollup([(self.keys, self.rows)], grain_seconds)}
+        told = latency_counts([(self.keys, self.rows, self.histograms)], grain_seconds)
         nothing = (0,) * len(CLOSED_MEASURES)
         steps = []
         for start in range(self.start, self.end, grain_seconds):
@@ -62,7 +64,8 @@ class HistoryChunk:
                 window = found.get((start, key)) or closed_window(start, grain_seconds, key.model, key.pool, nothing)
                 block = min((start + grain_seconds - self.start) // BLOCK_SECONDS, len(replicas)) - 1
                 serving = replicas[max(block, 0)]
-                windows.append(dataclasses.replace(window, current_replicas=serving, ready_replicas=serving))
+                window = dataclasses.replace(window, current_replicas=serving, ready_replicas=serving)
+                windows.append(with_latencies(window, told.get((start, key.model, key.pool), {})))
             steps.append(StepInput(start + grain_seconds, tuple(windows)))
         return steps
 

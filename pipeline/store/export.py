@@ -80,7 +80,7 @@ TABLES: dict[str, _Table] = {
     ),
     "closed_windows": _Table(
         f"as_of, window_start, grain_seconds, model, pool, {_sums(CLOSED_MEASURES)}, completeness, gap, "
-        "current_replicas, ready_replicas",
+        "current_replicas, ready_replicas, ttft_seconds, tpot_seconds",
         "closed_windows",
         "as_of, seq",
         "window_start",

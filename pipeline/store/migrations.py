@@ -15,6 +15,7 @@ import duckdb
 
 from pipeline.errors import StoreError, StoreLocked, StoreTooNew
 from pipeline.store import parts, rollups
+from pipeline.windows.latencies import LATENCIES
 from pipeline.windows.model import MEASURES
 from pipeline.windows.rollup import CLOSED_MEASURES
 
@@ -83,6 +84,11 @@ MIGRATIONS: tuple[Migration, ...] = (
     ),
     Migration(3, "rollups", rollups.schema()),
     Migration(4, "parts", (parts.schema(),)),
+    Migration(
+        5,
+        "latencies",
+        tuple(f"ALTER TABLE closed_windows ADD COLUMN IF NOT EXISTS {name} DOUBLE" for name in LATENCIES),
+    ),
 )
 
 

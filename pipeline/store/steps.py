@@ -17,6 +17,7 @@ from pipeline.forecast.known_calendar import CalendarChange
 from pipeline.forecast.model import Forecast, SeriesKey, Signal
 from pipeline.store.parts import StoredParts, write_parts
 from pipeline.store.sql import run, texts
+from pipeline.windows.latencies import LATENCIES
 from pipeline.windows.model import ClosedWindow
 from pipeline.windows.rollup import CLOSED_MEASURES
 from sizing.model import Recommendation
@@ -30,6 +31,8 @@ QUANTILE_COLUMNS = ("q05", "q10", "q25", "q50", "q75", "q90", "q95", "q99")
 #: Snapshots kept: the newest, and one before it in case the newest cannot be read.
 _SNAPSHOTS = 2
 
+_NAN = "'NaN'::DOUBLE"
+
 _CLOSED_FIELDS = (
     "window_start",
     "grain_seconds",
@@ -40,6 +43,7 @@ _CLOSED_FIELDS = (
     "gap",
     "current_replicas",
     "ready_replicas",
+    *LATENCIES,
 )
 
 
@@ -181,12 +185,17 @@ def _write_windows(connection: Any, numbered: Sequence[tuple[int, int, ClosedWin
             name: np.array([-1 if getattr(w, name) is None else getattr(w, name) for w in windows], np.int64)
             for name in ("current_replicas", "ready_replicas")
         },
+        **{
+            name: np.array([np.nan if getattr(w, name) is None else getattr(w, name) for w in windows], np.float64)
+            for name in LATENCIES
+        },
     }
     sums = ", ".join(f"{name}::HUGEINT" for name in CLOSED_MEASURES)
     run(
         connection,
         f"INSERT INTO closed_windows SELECT as_of, seq, window_start, grain_seconds, model, pool, "
-        f"{sums}, completeness, gap, nullif(current_replicas, -1), nullif(ready_replicas, -1) FROM batch",
+        f"{sums}, completeness, gap, nullif(current_replicas, -1), nullif(ready_replicas, -1), "
+        f"{', '.join(f'nullif({name}, {_NAN})' for name in LATENCIES)} FROM batch",
         batch,
     )
 

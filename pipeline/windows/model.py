@@ -167,6 +167,7 @@ class ClosedWindow:
     ``gap`` means that telemetry is missing: the counts say nothing about demand.
     ``current_replicas`` is what the fleet reported last (None: not reported).
     ``breakdown`` has one entry per configured dimension; empty without dimensions, or when nothing was counted.
+    ``ttft_seconds`` and ``tpot_seconds`` are means over the requests that told them (None: too few did).
     """
 
     start: int
@@ -190,6 +191,8 @@ class ClosedWindow:
     current_replicas: int | None = None
     ready_replicas: int | None = None
     breakdown: tuple[Breakdown, ...] = ()
+    ttft_seconds: float | None = None
+    tpot_seconds: float | None = None
 
     @property
     def key(self) -> PoolKey:
