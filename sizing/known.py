@@ -6,11 +6,11 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from sizing.load import LoadPoint
 from sizing.memory import Resolved
 from sizing.model import Confidence, Slo, Workload
 from sizing.operating import OperatingPoint, check_slo, measured, solve
 from sizing.plan import STEP_TIME_ERROR_RATIO
-from sizing.replica import LoadPoint
 from sizing.steptime import StepCoefficients
 
 if TYPE_CHECKING:  # who passes a calibration has loaded it

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 
 from sizing.catalog import Catalog
 from sizing.errors import DoesNotFit, InvalidInput
+from sizing.load import Latency
 from sizing.memory import Resolved, alternatives, resolve
 from sizing.model import Constraint, Deployment, Slo, Workload
-from sizing.replica import MAX_UTILISATION, Latency, ReplicaModel
+from sizing.replica import MAX_UTILISATION, ReplicaModel
 from sizing.roots import narrow
 from sizing.steptime import StepCoefficients
 

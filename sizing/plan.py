@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING
 from sizing.catalog import Catalog
 from sizing.errors import InvalidInput
 from sizing.grid import on_grid, rounded
+from sizing.load import check_workload
 from sizing.memory import resolve
 from sizing.model import Constraint, Demand, Deployment, PolicyConfig, Slo, Workload
 from sizing.operating import OperatingPoint, check_slo, operating_point, solve
-from sizing.replica import MAX_UTILISATION, check_workload
+from sizing.replica import MAX_UTILISATION
 from sizing.steptime import StepCoefficients
 
 if TYPE_CHECKING:  # who passes a calibration has loaded it

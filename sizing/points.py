@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 from sizing.catalog import Catalog, ModelSpec
 from sizing.catalog.precision import without_precision
 from sizing.errors import DoesNotFit, InvalidInput, SizingError, UnknownModel
+from sizing.load import Latency
 from sizing.memory import Resolved, resolve
 from sizing.model import Confidence, Constraint, Deployment, Workload
 from sizing.observed import ObservedPoint
-from sizing.replica import Latency, ReplicaModel
+from sizing.replica import ReplicaModel
 from sizing.steptime import StepCoefficients
 
 if TYPE_CHECKING:  # who passes a calibration has loaded it
