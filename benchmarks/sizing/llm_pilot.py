@@ -10,8 +10,10 @@ S/O = 2·S·(1-O) / (S + 1 - O). Candidates are the profiles that an LLM was mea
 
 These servers do not chunk prompts and five of the eight LLMs are not of kinds that sizing ships numbers for, so its six
 step coefficients are fitted anew on the other seven LLMs, plus two terms for what such servers do: padding without
-flash attention, and the cross attention of encoder-decoders. An encoder-decoder is sized as its decoder; its encoder
-counts in memory and is taken to cost a prompt as much as the decoder would.
+flash attention, and the cross attention of encoder-decoders. They launch every kernel from Python, so what a layer
+costs is a matter of the host: one coefficient per kind of machine, and one more for layers that are split, in both
+times. An encoder-decoder is sized as its decoder; its encoder counts in memory and is taken to cost a prompt as much as
+the decoder would.
 
 They admit a request only while its longest possible length still fits in memory, and hold the others back: the batch
 is at most KV capacity / tokens reserved per sequence. How many tokens that is (a setting of the servers that the data
@@ -200,6 +202,9 @@ class Terms:
         self.kv_tokens = np.array([fit(resolved).kv_tokens for resolved in self.resolved])
         self.flash = np.array([shape.flash for shape in shapes])
         self.crossed = np.array([float(shape.layers * shape.encoder) for shape in shapes])
+        kinds = sorted({row["gpu_type"] for row in rows})
+        self.hosts = np.array([[float(row["gpu_type"] == kind) for kind in kinds] for row in rows])
+        self.split = np.array([float(row["n_gpus"] != "1") for row in rows])
         alone = replace(self.workload, output_tokens=1.0)
         self.prompt = np.array([step_terms(resolved, alone, 1.0)[4] for resolved in self.resolved])
 
@@ -215,9 +220,10 @@ class Terms:
             [step_terms(resolved, self.workload, size) for resolved, size in zip(self.resolved, batch, strict=True)]
         )
         padding = np.where(self.flash, 0.0, batch)
-        step = np.column_stack([parts, padding, self.crossed])
+        launches = np.column_stack([parts[:, :1] * self.hosts, parts[:, 0] * self.split])
+        step = np.column_stack([launches, parts[:, 1:], padding, self.crossed])
         ones = np.ones(len(batch))
-        first = np.column_stack([ones, parts[:, :3], self.prompt, batch * self.prompt, batch, padding])
+        first = np.column_stack([ones, launches, parts[:, 1:3], self.prompt, batch * self.prompt, batch, padding])
         return step, first / self.typical
 
     def predicted(
