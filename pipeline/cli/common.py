@@ -57,6 +57,7 @@ class Output(StrEnum):
     TABLE = "table"
     JSON = "json"
 
+
 #: Wide enough for every table that the commands print.
 _PIPE_COLUMNS = 400
 
