@@ -54,7 +54,7 @@ def _run(
     return rows
 
 
-def _ordinary(count: int = 6 * _SEASON) -> list[float]:
+def _ordinary(count: int = 9 * _SEASON) -> list[float]:
     random = np.random.default_rng(5)
     course = 100.0 + 50.0 * np.sin(2.0 * np.pi * np.arange(count) / _SEASON)
     return list((course + random.normal(0.0, 5.0, count)).tolist())

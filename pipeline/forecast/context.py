@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.forecast.profile import SeasonalProfile
+from pipeline.forecast.week_memory import WeekMemory
 
 __all__ = ["TINY", "Floats", "Ints", "SeriesContext"]
 
@@ -53,6 +54,7 @@ class SeriesContext:
         self._observed: NDArray[np.bool_] = np.zeros(self._keep + _SLACK, dtype=np.bool_)
         self._used = 0
         self.profile = SeasonalProfile(season_steps, half)
+        self.week = WeekMemory(season_steps, self.steps)
         self.index = 0
         self.seen = 0
         self.age = 0
@@ -109,6 +111,13 @@ class SeriesContext:
         """The newest ``count`` values, oldest first; fewer when fewer are known. A view: do not change it."""
         return self._values[max(0, self._used - count) : self._used]
 
+    def origins(self) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """The values from which the newest window was the target, per horizon, and whether each was observed."""
+        at = self._used - 1 - self.steps
+        known = self._observed.take(at, mode="clip")
+        known &= at >= 0
+        return self._values.take(at, mode="clip"), known
+
     def seasonal(self) -> Floats:
         """Values one season before each target; call only with ``has_season``. A view: do not change it."""
         return self.lags[8 : 8 + self.steps.size]
@@ -130,6 +139,7 @@ class SeriesContext:
             self.level = value if self.seen == 1 else _LEVEL_DECAY * self.level + (1 - _LEVEL_DECAY) * value
             self.recent_max = max(value, self.recent_max * self._max_decay)
         self._append(filled, value is not None)
+        self.week.learn_one(index, value, self.level)
         self._learn_profile()
         self._follow_profile(value)
         self._gather_lags()

@@ -122,8 +122,8 @@ def run_backtest(
 
     Args:
         series: regular series of one step, as ``pipeline.replay.sources.read_demand`` returns them.
-        horizons_seconds: how far ahead, multiples of the step. Horizons of half a season and more get a forecaster of
-            their own, with several seasons as its cycle.
+        horizons_seconds: how far ahead, multiples of the step. Horizons beyond a season get a forecaster of their own,
+            with several seasons as its cycle.
         warmup_seconds: left out of the scores (not of the forecasts); None: ``default_warmup_seconds``.
         season_seconds: the cycle to learn.
         seed: passed to the forecaster.
@@ -194,11 +194,11 @@ def _forecast(
 
 
 def seasons_of(horizons: Sequence[int], season_seconds: int) -> dict[int, list[int]]:
-    """Group horizon numbers by the cycle that their forecaster learns: the season, or for a horizon of half a season
-    and more the smallest multiple of it that exceeds two horizons (a forecaster looks back that far)."""
+    """Group horizon numbers by the cycle that their forecaster learns: the season, or for a longer horizon the smallest
+    multiple of it that is no shorter (a forecaster looks back that far)."""
     groups: dict[int, list[int]] = {}
     for number, horizon in enumerate(horizons):
-        groups.setdefault(season_seconds * (2 * horizon // season_seconds + 1), []).append(number)
+        groups.setdefault(season_seconds * max(1, -(-horizon // season_seconds)), []).append(number)
     return groups
 
 

@@ -12,9 +12,11 @@ from pipeline.forecast.experts.profile_level import ProfileLevel
 from pipeline.forecast.experts.river_guard import RiverGuard
 from pipeline.forecast.experts.seasonal_increment import SeasonalIncrement
 from pipeline.forecast.experts.seasonal_naive import SeasonalNaive
-from pipeline.forecast.experts.weekly_profile import WeeklyProfile
+from pipeline.forecast.experts.weekly_profile import Consensus, DayMedian, WeeklyMean
 
 __all__ = [
+    "Consensus",
+    "DayMedian",
     "Ewma",
     "Expert",
     "LastValue",
@@ -24,7 +26,7 @@ __all__ = [
     "SeasonalHoltWinters",
     "SeasonalIncrement",
     "SeasonalNaive",
-    "WeeklyProfile",
+    "WeeklyMean",
     "default_experts",
 ]
 
@@ -36,9 +38,10 @@ def default_experts(context: SeriesContext) -> tuple[Expert, ...]:
         SeasonalNaive(context),
         SeasonalIncrement(context),
         Ewma(context, 0.5),
-        Ewma(context, 0.2),
         ProfileLevel(context),
-        WeeklyProfile(context),
+        WeeklyMean(context),
+        DayMedian(context),
+        Consensus(context),
         SeasonalHoltWinters(context, multiplicative=True),
         RiverGuard(context),
         *LeastSquares.several(context, ((False, 0.9995), (True, 0.9998))),

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.forecast.context import TINY, Floats, SeriesContext
-from pipeline.forecast.delay import NEVER, stamp, which
+from pipeline.forecast.delay import stamp, which
 from pipeline.forecast.experts.base import Expert
 from pipeline.forecast.experts.recursion import DelayedRegression
 
@@ -87,10 +87,9 @@ class _Bank:
         self._plain = sum(not logarithmic for logarithmic, _ in variants)
         self._regression = DelayedRegression(tuple(forgetting for _, forgetting in variants), horizons, size)
         rows = int(context.steps[-1]) + 1
-        # Per origin: differences of the lags; scale and last value; its number.
-        self._past: NDArray[np.float16] = np.zeros((rows, size), dtype=np.float16)
-        self._origin: NDArray[np.float32] = np.zeros((rows, 2), dtype=np.float32)
-        self._issued: NDArray[np.uint32] = np.full(rows, NEVER, dtype=np.uint32)
+        # Per origin: differences of the lags (the constant's is no difference); scale.
+        self._past: NDArray[np.float16] = np.zeros((rows, size - 1), dtype=np.float16)
+        self._scales: NDArray[np.float32] = np.ones(rows, dtype=np.float32)
         self._now: Floats = np.zeros((count, size))
         self._now[:, -1] = _CONSTANT
         self._scale, self._last = 1.0, 0.0
@@ -112,26 +111,23 @@ class _Bank:
         differences = self._look()
         if y is None:
             self._now = self._features(differences[None], np.full((1, 1), self._last))[:, 0]
-            self._issued[row] = NEVER
             return
-        issued = (self._context.index - self._context.steps) & 0x7FFFFFFF
-        rows = issued % len(self._past)
-        matured = self._issued.take(rows) == issued
+        values, matured = self._context.origins()
         at = which(matured)
-        rows = rows[at]
-        # What matured and the newest window in one go, the newest last.
+        rows = (told - self._context.steps[at]) % len(self._past)
+        # What matured and the newest window in one go, the newest last: scale, last value.
         origin = np.empty((rows.size + 1, 2))
-        origin[:-1], origin[-1] = self._origin.take(rows, axis=0), (self._scale, self._last)
-        waiting = np.empty((rows.size + 1, self._size))
-        waiting[:-1], waiting[-1] = self._past.take(rows, axis=0), differences
+        origin[:-1, 0], origin[-1] = self._scales.take(rows), (self._scale, self._last)
+        np.minimum(values[at] / origin[:-1, 0], _LIMIT, out=origin[:-1, 1])
+        waiting = np.zeros((rows.size + 1, self._size))
+        waiting[:-1, :-1], waiting[-1] = self._past.take(rows, axis=0), differences
         features = self._features(waiting, origin[:, 1:])
         self._now = features[:, -1]
         if rows.size:
             self._learn_matured(y, at, features[:, :-1], origin[:-1])
-        self._past[row] = differences
+        self._past[row] = differences[:-1]
+        self._scales[row] = self._scale
         self._regression.absorb(self._now)
-        self._origin[row, 0], self._origin[row, 1] = self._scale, self._last
-        self._issued[row] = told
 
     def ahead(self) -> Floats:
         """Forecasts of every variant, shape ``(variants, horizons)``."""

@@ -21,7 +21,7 @@ from pipeline.forecast.experts.river_regressor import RiverRegressor
 from pipeline.forecast.experts.scheduled_refit import ScheduledRefit
 from pipeline.forecast.experts.seasonal_increment import SeasonalIncrement
 from pipeline.forecast.experts.seasonal_naive import SeasonalNaive
-from pipeline.forecast.experts.weekly_profile import WeeklyProfile
+from pipeline.forecast.experts.weekly_profile import Consensus, DayMedian, WeeklyMean, WeeklyProfile
 
 __all__ = ["EXPERTS", "make_experts"]
 
@@ -35,6 +35,9 @@ EXPERTS: dict[str, Callable[[SeriesContext], Sequence[Expert]]] = {
     "ewma": lambda context: tuple(Ewma(context, rate) for rate in (0.5, 0.2, 0.05)),
     "profile_level": lambda context: (ProfileLevel(context),),
     "weekly_profile": lambda context: (WeeklyProfile(context),),
+    "weekly_mean": lambda context: (WeeklyMean(context),),
+    "day_median": lambda context: (DayMedian(context),),
+    "consensus": lambda context: (Consensus(context),),
     "damped_holt": lambda context: (DampedHolt(context),),
     "holt_winters_additive": lambda context: (SeasonalHoltWinters(context, multiplicative=False),),
     "holt_winters_multiplicative": lambda context: (SeasonalHoltWinters(context, multiplicative=True),),

@@ -74,7 +74,6 @@ class RiverGuard(Expert):
         self._model: Any = factory()
         self._scale = 0.0
         self._learned = 0
-        self._steps: list[int] = context.steps.tolist()
         self.resets = 0
 
     @property
@@ -109,10 +108,11 @@ class RiverGuard(Expert):
         return np.array([min(max(value, 0.0), clip) for value in ahead])
 
     def _path(self) -> list[float]:
+        steps: list[int] = self.context.steps.tolist()
         if isinstance(self._model, _Holt):
-            return self._model.forecast_at(self._steps)
-        path = self._model.forecast(horizon=self._steps[-1])
-        return [path[step - 1] for step in self._steps]
+            return self._model.forecast_at(steps)
+        path = self._model.forecast(horizon=steps[-1])
+        return [path[step - 1] for step in steps]
 
     def _restart(self) -> None:
         self._model = self._factory()

@@ -1,81 +1,107 @@
-"""The shape of the week at today's level."""
+"""What the memory of the week says about each target."""
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
+import math
+from typing import Any
 
-from pipeline.forecast.context import TINY, Floats, SeriesContext
+import numpy as np
+
+from pipeline.forecast.context import Floats
 from pipeline.forecast.experts.base import Expert
 
-__all__ = ["WeeklyProfile"]
-
-_BINS_PER_SEASON = 48
-_RATE = 0.4
-_FOLLOW = 0.1
+__all__ = ["Consensus", "DayMedian", "WeeklyMean", "WeeklyProfile"]
 
 
-class WeeklyProfile(Expert):
-    """A mean per part of the week, times how high the newest windows stand above that of now.
+class _OfTheWeek(Expert):
+    """Looks into the memory of the week; sleeps until it knows about every target."""
 
-    Sleeps until every target lies in a part of the week that was seen before, and now does too.
+    # What it says, and whether that is its own; None until somebody asks.
+    _said: tuple[Floats, bool] | None = None
 
-    Args:
-        context: the series; its season is the day.
-        seasons: days of the week.
-    """
+    def __getstate__(self) -> dict[str, Any]:
+        """What it says follows from the context."""
+        return {"context": self.context}
 
-    def __init__(self, context: SeriesContext, seasons: int = 7) -> None:
-        super().__init__(context)
-        if seasons < 1:
-            raise ValueError(f"a week has at least one season, not {seasons}")
-        self._per_bin = max(1, context.season_steps // _BINS_PER_SEASON)
-        self._bins = -(-seasons * context.season_steps // self._per_bin)
-        self._week = seasons * context.season_steps
-        self._means: NDArray[np.float32] = np.full(self._bins, np.nan, dtype=np.float32)
-        self._sum, self._count, self._bin = 0.0, 0, -1
-        self._share = 0.0
+    @property
+    def awake(self) -> bool:
+        """See ``Expert.awake``."""
+        return (self._said or self._ask())[1]
+
+    def learn_one(self, y: float | None) -> None:
+        """See ``Expert.learn_one``."""
+        del y
+        self._said = None
+
+    def forecast(self) -> Floats:
+        """See ``Expert.forecast``."""
+        return (self._said or self._ask())[0]
+
+    def _ask(self) -> tuple[Floats, bool]:
+        context = self.context
+        ahead = np.minimum(self._look(), context.clip)
+        # The sum is not finite where one of them is not.
+        known = math.isfinite(np.add.reduce(ahead))
+        self._said = (ahead if known else context.flat(context.last)), known
+        return self._said
+
+    def _look(self) -> Floats:
+        """What it knows about every target; NaN where nothing."""
+        raise NotImplementedError
+
+
+class WeeklyProfile(_OfTheWeek):
+    """The mean of each part of the week, times how high the newest windows stand above theirs."""
 
     @property
     def name(self) -> str:
         """The name within a pool."""
         return "weekly_profile"
 
+    def _look(self) -> Floats:
+        week = self.context.week
+        return np.multiply(week.means, week.share or np.nan, dtype=np.float64)
+
+
+class WeeklyMean(_OfTheWeek):
+    """The mean of each part of the week over the weeks: the level of a day teaches nothing about the next one."""
+
     @property
-    def awake(self) -> bool:
-        """See ``Expert.awake``."""
-        return self._share > 0.0 and bool(np.isfinite(self._at(self.context.steps)).all())
+    def name(self) -> str:
+        """The name within a pool."""
+        return "weekly_mean"
 
-    def learn_one(self, y: float | None) -> None:
-        """See ``Expert.learn_one``."""
-        context = self.context
-        part = context.index % self._week // self._per_bin
-        if part != self._bin:
-            self._settle()
-            self._bin = part
-        if y is None:
-            return
-        self._sum, self._count = self._sum + y, self._count + 1
-        usual = float(self._means[part])
-        if not np.isfinite(usual):
-            self._share = 0.0
-            return
-        share = min(y / max(usual, 0.02 * context.level, TINY), 100.0)
-        self._share = share if self._share == 0.0 else self._share + _FOLLOW * (share - self._share)
+    def _look(self) -> Floats:
+        return self.context.week.means.astype(np.float64)
 
-    def forecast(self) -> Floats:
-        """See ``Expert.forecast``."""
-        context = self.context
-        if not self.awake:
-            return context.flat(context.last)
-        return np.minimum(self._at(context.steps) * self._share, context.clip)
 
-    def _at(self, steps: NDArray[np.int64]) -> Floats:
-        return self._means[(self.context.index + steps) % self._week // self._per_bin].astype(np.float64)
+class DayMedian(_OfTheWeek):
+    """The median over the newest seven days at the time of the target: bursts do not recur."""
 
-    def _settle(self) -> None:
-        """Book the part of the week that has ended."""
-        if self._count:
-            mean, before = self._sum / self._count, float(self._means[self._bin])
-            self._means[self._bin] = before + _RATE * (mean - before) if np.isfinite(before) else mean
-        self._sum, self._count = 0.0, 0
+    @property
+    def name(self) -> str:
+        """The name within a pool."""
+        return "day_median"
+
+    def _look(self) -> Floats:
+        return self.context.week.medians.astype(np.float64)
+
+
+class Consensus(_OfTheWeek):
+    """The median of four views: a day before, a week before, the week at the newest day's level, the days' median."""
+
+    @property
+    def name(self) -> str:
+        """The name within a pool."""
+        return "consensus"
+
+    def _look(self) -> Floats:
+        context, week = self.context, self.context.week
+        if not context.has_season:
+            return context.flat(np.nan)
+        views = np.array((context.seasonal(), week.newest, week.means * (week.season_share or np.nan), week.medians))
+        views.sort(axis=0)
+        middle: Floats = 0.5 * (views[1] + views[2])
+        # What is not known stands last, and must not be forgotten.
+        middle += 0.0 * views[3]
+        return middle

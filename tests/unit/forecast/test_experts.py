@@ -27,7 +27,7 @@ from pipeline.forecast.experts.registry import EXPERTS, make_experts
 from pipeline.forecast.experts.river_models import adaptive_forest, bayesian_linear, snarimax
 from pipeline.forecast.experts.river_regressor import RiverRegressor
 from pipeline.forecast.experts.scheduled_refit import MODELS
-from pipeline.forecast.experts.weekly_profile import WeeklyProfile
+from pipeline.forecast.experts.weekly_profile import Consensus, DayMedian, WeeklyMean, WeeklyProfile
 from pipeline.forecast.model import LEVELS, SeriesKey
 from pipeline.forecast.series import SeriesForecaster
 
@@ -44,7 +44,10 @@ FACTORIES: dict[str, Callable[[SeriesContext], Expert]] = {
     "damped_holt": DampedHolt,
     "holt_winters_additive": lambda context: SeasonalHoltWinters(context, multiplicative=False),
     "holt_winters_multiplicative": lambda context: SeasonalHoltWinters(context, multiplicative=True),
-    "weekly_profile": lambda context: WeeklyProfile(context, seasons=2),
+    "weekly_profile": WeeklyProfile,
+    "weekly_mean": WeeklyMean,
+    "day_median": DayMedian,
+    "consensus": Consensus,
     "kalman_trend": KalmanTrend,
     "echo_state": EchoState,
     "external": ExternalExpert,
