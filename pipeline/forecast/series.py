@@ -15,6 +15,7 @@ from pipeline.forecast.experts import Expert, default_experts
 from pipeline.forecast.model import Forecast, Score, SeriesKey
 from pipeline.forecast.pool import ExpertPool
 from pipeline.forecast.scoring import RunningScores
+from pipeline.forecast.silence import SilenceGuard
 
 __all__ = ["SeriesForecaster"]
 
@@ -62,6 +63,7 @@ class SeriesForecaster:
         steps = tuple(round(horizon / grain_seconds) for horizon in horizons_seconds)
         season_steps = round(season_seconds / grain_seconds)
         self._context = SeriesContext(steps, season_steps, grain_seconds)
+        self._silence = SilenceGuard(self._context)
         self.pool = ExpertPool(self._context, experts(self._context))
         self._bands = QuantileBands(self._context)
         self._ring = DelayRing(self._context.steps, 1 + WIDTH + len(self.pool.experts))
@@ -76,12 +78,18 @@ class SeriesForecaster:
         """How long no value has come, in seconds of event time; 0 when the newest window had one."""
         return self._context.age * self.grain_seconds
 
+    @property
+    def silent(self) -> bool:
+        """Whether the newest window is a zero that is suspected of being missing telemetry (``forecast.silence``)."""
+        return self._silence.silent
+
     def step(self, end: float, value: float | None, calendar: Sequence[CalendarRecord] = ()) -> tuple[Forecast, ...]:
         """Learn the window that ended at ``end`` (epoch seconds) and issue forecasts for all horizons.
 
         ``value`` is a rate over the window; None, not finite, negative or above ``MAX_VALUE`` is a gap: nothing is
         learned or scored, the bands widen. Windows between the previous ``end`` and this one that never came are gaps
-        too. Before the first value there is nothing to say: ``()``.
+        too. Before the first value there is nothing to say: ``()``. A busy series that reads exactly zero is suspected
+        of having fallen silent: such windows are scored, but nothing is learned until the silence has lasted.
 
         ``calendar`` are the events that are known now, in any order, those of other pools and times included; pass them
         in every step. Without any, ever, forecasts are bit for bit those of a forecaster without calendar.
@@ -101,9 +109,13 @@ class SeriesForecaster:
             raise ValueError(f"window ending at {end} is not after the one that was learned last")
         elif index > context.index + 1:
             context.skip(index - context.index - 1, index - 1)
+        suspected = self._silence.suspects(usable)
         effects = self._follow(calendar, end)
         if effects is not None and usable is not None:
             usable = min(usable * math.exp(-effects.log_multiplier(end)), MAX_VALUE)
+        if suspected:
+            self._score_only(index, end)
+            usable = None
         context.push(index, usable)
         for expert in self.pool.experts:
             expert.learn_one(usable)
@@ -115,6 +127,8 @@ class SeriesForecaster:
             self._ring.put(index, point, np.concatenate((waiting, apart), axis=1))
         if effects is not None:
             quantiles *= np.exp(effects.issue(index, end))[:, None]
+        if suspected:
+            quantiles = self._silence.mixed(quantiles)
         return tuple(
             Forecast(self.series, end, horizon, tuple(row))
             for horizon, row in zip(self.horizons_seconds, quantiles.tolist(), strict=True)
@@ -144,6 +158,15 @@ class SeriesForecaster:
             self._scores.learn(value, (value - quantiles)[matured], matured, *told)
             self._effects.learn(end, y, point[:, 0].tolist(), matured)
         self.pool.learn(miss, issued[:, 1 + WIDTH :], matured)
+
+    def _score_only(self, index: int, end: float) -> None:
+        """Score what was issued for a suspected zero; nothing else may learn from it."""
+        issued, matured = self._ring.take(index)
+        if matured.any():
+            quantiles = np.add(issued[:, :1], issued[:, 1 + QUANTILES : 1 + WIDTH], dtype=np.float64)
+            if self._effects is not None:
+                quantiles *= np.exp(self._effects.issued(index))[:, None]
+            self._scores.learn(0.0, -quantiles[matured], matured, False, end <= self._spiked_until)
 
     def scores(self) -> tuple[Score, ...]:
         """How good the matured forecasts have been, per horizon, over about two seasons."""
