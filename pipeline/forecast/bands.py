@@ -6,6 +6,10 @@ losses; an outer loop moves each level until the issued quantile covers what it 
 Angelopoulos, Candès and Tibshirani 2023, "Conformal PID control for time series prediction"). The tracked median takes
 out a lasting bias, as in bias-corrected ACI (arXiv:2604.13253). Feedback for h windows ahead arrives h windows late, so
 the outer loop is slower for longer horizons.
+
+The outer loop runs twice: for windows of which much is expected, more than three parts in ten of the newest week had,
+and for the others. Being short costs most when demand is high, so among the first the upper levels aim at a third of
+the misses that they aim at among the others; together they miss as often as they promise.
 """
 
 from __future__ import annotations
@@ -31,17 +35,22 @@ _START = np.where(_LEVELS < 0.5, np.log(2 * _LEVELS), -np.log(2 * (1 - _LEVELS))
 _SCALE_RATE: Singles = np.array([0.03, 0.0007, 0.002, 0.002], dtype=np.float32)
 _STEP = 0.02
 # The pool already aims at the median: its own shift only takes out a lasting bias.
-_PACE = np.where(_LEVELS == 0.5, 0.05, 1.0).astype(np.float32)
+_PACE = np.where(_LEVELS == 0.5, 0.02, 1.0).astype(np.float32)
+_INNER_STEP = _STEP * _PACE
 _BANDS = _SCALE_RATE.size
-# Columns of a row that waits for its label: the short memory's scale, the spread, quantiles minus point. The other
-# scales hardly move until then and are made again.
+# Misses aimed at where little is expected over those where much is, at levels above the third quartile.
+_CALM_RATIO = 3.0
+_BUSY_RATE = 0.002
+_UPPER: Singles = np.where(_LEVELS > 0.75, 1.0 - _LEVELS, 0.0).astype(np.float32)
+# Columns of a row that waits for its label: the short memory's scale, negative where little is expected; the spread;
+# quantiles minus point. The other scales hardly move until then and are made again.
 #: Where the quantiles begin in such a row.
 QUANTILES = 2
 #: Numbers in such a row.
 WIDTH = QUANTILES + _LEVELS.size
 _PINBALL_RENEWAL = 0.002
-_PINBALL_RATE = 20.0
-_OUTER_STEP = 0.15
+_PINBALL_RATE = 10.0
+_OUTER_STEP = 0.2
 _MIN_MATURED = 5
 #: Until this many labels the quantiles learn faster.
 _YOUNG = round(0.5 / _STEP)
@@ -52,10 +61,9 @@ _LIMIT = 30.0
 _MAX_RATIO = 1e18
 
 
-def _paces(steps: NDArray[np.int64]) -> Singles:
-    pace: Singles = np.tile(_STEP * _PACE, (steps.size, _BANDS + 1, 1))
-    pace[:, _BANDS] = (_OUTER_STEP / np.sqrt(steps))[:, None] * _PACE
-    return pace
+def _pace(steps: NDArray[np.int64]) -> Singles:
+    """The outer loop's steps, ``(horizons, levels)``."""
+    return (_OUTER_STEP / np.sqrt(steps)[:, None] * _PACE).astype(np.float32)
 
 
 class QuantileBands:
@@ -70,23 +78,28 @@ class QuantileBands:
         horizons = context.steps.size
         # Mean absolute residual and mean unit, per band.
         self._means: Singles = np.zeros((2, horizons, _BANDS), dtype=np.float32)
-        # Quantiles in units of each band's scale; last, what the outer loop adds, in units of the mean scale.
-        self._theta: Singles = np.tile(_START, (horizons, _BANDS + 1, 1))
-        self._theta[:, _BANDS] = 0.0
+        # Quantiles in units of each band's scale.
+        self._theta: Singles = np.tile(_START, (horizons, _BANDS, 1))
+        # What the outer loop adds, in units of the mean scale, where little and where much is expected; the share of
+        # windows in which much is.
+        self._outer: Singles = np.zeros((horizons, 2, _LEVELS.size), dtype=np.float32)
+        self._busy: Singles = np.ones(horizons, dtype=np.float32)
         self._pinball: Singles = np.zeros((horizons, _BANDS, _LEVELS.size), dtype=np.float32)
-        self._pace = _paces(context.steps)
-        self.matured = np.zeros(horizons, dtype=np.int64)
+        self._pace = _pace(context.steps)
+        self._each = 2 * np.arange(horizons)
+        self.matured = np.zeros(horizons, dtype=np.int32)
 
     def __getstate__(self) -> dict[str, Any]:
         """The learning rates follow from the horizons."""
         state = self.__dict__.copy()
-        del state["_pace"]
+        del state["_pace"], state["_each"]
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Make the learning rates again."""
         self.__dict__.update(state)
-        self._pace = _paces(self._context.steps)
+        self._pace = _pace(self._context.steps)
+        self._each = 2 * np.arange(self._context.steps.size)
 
     def learn(self, point: Singles, miss: Singles, issued: Singles, matured: NDArray[np.bool_]) -> Singles:
         """Learn from what ``issue`` gave for the newest window.
@@ -104,7 +117,7 @@ class QuantileBands:
         self.matured += matured
         residual, issued = miss[at], issued[at]
         scales, units = self._scales(at, np.maximum(point[at, 0], 0.01 * self._context.level), issued[:, 1])
-        scales[:, 0] = issued[:, 0]
+        np.abs(issued[:, 0], out=scales[:, 0])
         np.maximum(scales, TINY, out=scales)
         # One burst must not stretch the bands for a day.
         bound = _BURST * scales
@@ -121,7 +134,7 @@ class QuantileBands:
         # Per band and for the outcome: pinball loss and its slope; below the quantile the level minus one, else the
         # level.
         excess = np.empty((len(issued), _BANDS + 1, _LEVELS.size), dtype=np.float32)
-        np.subtract((residual / scales)[:, :, None], self._theta[at, :_BANDS], out=excess[:, :_BANDS])
+        np.subtract((residual / scales)[:, :, None], self._theta[at], out=excess[:, :_BANDS])
         np.subtract(residual, issued[:, QUANTILES:], out=excess[:, _BANDS])
         slope = _LEVELS - (excess <= 0.0)
         loss = excess[:, :_BANDS] * slope[:, :_BANDS]
@@ -131,14 +144,30 @@ class QuantileBands:
         loss -= self._pinball[at]
         loss *= _PINBALL_RENEWAL
         self._pinball[at] += loss
-        pace = self._pace
+        inner = slope[:, :_BANDS] * _INNER_STEP
         if young:
-            pace = pace.copy()
-            pace[:, :_BANDS] *= np.maximum(1.0, 0.5 / _STEP / np.maximum(self.matured, 1))[:, None, None]
-        slope *= pace[at]
-        slope += self._theta[at]
-        self._theta[at] = np.minimum(np.maximum(slope, -_LIMIT, out=slope), _LIMIT, out=slope)
+            inner *= np.maximum(1.0, 0.5 / _STEP / np.maximum(self.matured[at], 1))[:, None, None]
+        inner += self._theta[at]
+        self._theta[at] = np.minimum(np.maximum(inner, -_LIMIT, out=inner), _LIMIT, out=inner)
+        self._learn_outer(at, issued[:, 0] > 0.0, slope[:, _BANDS])
         return excess[:, _BANDS]
+
+    def _learn_outer(self, at: slice | NDArray[np.intp], busy: NDArray[np.bool_], slope: Singles) -> None:
+        """Move what the outer loop adds by ``slope`` ``(matured, levels)``, which is zero in the mean on target."""
+        share = self._busy[at]
+        rate: float | Floats = _BUSY_RATE
+        if self.matured[-1] * _BUSY_RATE < 1.0:
+            rate = np.maximum(_BUSY_RATE, 1.0 / self.matured[at])
+        share += rate * (busy - share)
+        self._busy[at] = share
+        # Over what is promised: where little is expected ``_CALM_RATIO`` times as many misses as where much is.
+        misses = (_CALM_RATIO - (_CALM_RATIO - 1.0) * busy) / (_CALM_RATIO - (_CALM_RATIO - 1.0) * share)
+        slope += (1.0 - misses)[:, None] * _UPPER
+        slope *= self._pace[at]
+        place = self._each[at] + busy
+        outer = self._outer.reshape(-1, _LEVELS.size)
+        slope += outer.take(place, axis=0)
+        outer[place] = np.minimum(np.maximum(slope, -_LIMIT, out=slope), _LIMIT, out=slope)
 
     def _scales(
         self, at: slice | NDArray[np.intp], point: NDArray[np.floating], spread: NDArray[np.floating]
@@ -169,15 +198,18 @@ class QuantileBands:
         scales, _ = self._scales(slice(None), np.maximum(point, 0.01 * context.level), spread)
         if self.matured[-1] < _MIN_MATURED:
             self._warm(scales, point)
-        row[:, 0], row[:, 1] = scales[:, 0], spread
+        busy = point > context.week.busy_above
+        row[:, 0], row[:, 1] = np.where(busy, scales[:, 0], -scales[:, 0]), spread
         weights = self._pinball - np.minimum.reduce(self._pinball, axis=1, keepdims=True)
         weights *= -_PINBALL_RATE
         np.exp(weights, out=weights)
         weights /= np.add.reduce(weights, axis=1, keepdims=True)
-        weights *= self._theta[:, :_BANDS]
+        weights *= self._theta
         weights *= scales[:, :, None]
         shift = np.add.reduce(weights, axis=1)
-        shift += self._theta[:, _BANDS] * (np.add.reduce(scales, axis=1, keepdims=True) / _BANDS)
+        shift += self._outer.reshape(-1, _LEVELS.size).take(self._each + busy, axis=0) * (
+            np.add.reduce(scales, axis=1, keepdims=True) / _BANDS
+        )
         if context.age:
             stretch = np.sqrt((context.steps + context.age) / context.steps)[:, None]
             shift *= np.minimum(stretch, _MAX_STRETCH)

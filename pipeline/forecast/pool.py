@@ -9,8 +9,8 @@ exponentially weighted averages on discounted losses, of five hundred windows an
 Experts that only stand in, such as a seasonal one before a season was seen, sleep (Freund et al. 1997, "Using and
 combining predictors that specialize"). Losses are divided by a running mean of the last value's error, so that one set
 of constants serves every scale. Feedback for a horizon of h windows arrives h windows later; only matured pairs are
-learned from. An expert whose mean loss exceeds ten times the median expert's is quarantined until it is below five
-times.
+learned from. An expert whose mean loss exceeds ten times the median expert's, or is near the bound of a loss, is
+quarantined until it is below half of that; the last value never is.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ __all__ = ["ExpertPool"]
 
 Singles = NDArray[np.float32]
 
-_CLIP = 20.0
+# Bound of a regret and of a loss, in units of the last value's usual error: one burst must not decide for weeks.
+_CLIP = 5.0
 _RATE = 0.01
 _MIN_MEMORY = 0.999
 _LOSS_DECAY = 0.998
@@ -39,8 +40,9 @@ _LOSS_RATES = 0.15, 7.0
 #: How much each rule says: second order, discounted loss, mean loss.
 _RULES: Singles = np.array([0.4, 0.45, 0.15], dtype=np.float32)[:, None, None]
 _FIXED_SHARE = 0.01
-_QUARANTINE = 10.0
-_REENTRY = 5.0
+# Mean loss over the median expert's, and mean loss itself, that send into quarantine; and that end it.
+_QUARANTINE = 10.0, 0.8 * _CLIP
+_REENTRY = 5.0, 0.5 * _CLIP
 # Windows between two weighings; the shortest memory has a hundred. At grains that give fewer windows a day, one.
 _WEIGH_EVERY = 4
 _YOUNG = 100.0
@@ -55,6 +57,10 @@ def _decays(context: SeriesContext) -> Singles:
     decay: Singles = np.empty((4, context.steps.size, 1), dtype=np.float32)
     decay[:2], decay[2] = max(_MIN_MEMORY, math.exp(-0.5 / context.season_steps)), _LOSS_DECAY
     return decay
+
+
+def _weigh_every(context: SeriesContext) -> int:
+    return _WEIGH_EVERY if context.season_steps >= 288 else 1
 
 
 class ExpertPool:
@@ -75,32 +81,34 @@ class ExpertPool:
         self.experts = tuple(experts)
         self._context = context
         shape = (context.steps.size, len(experts))
-        self._scale: Floats = np.zeros((shape[0], 1))
-        self._matured: Floats = np.zeros(shape[0])
+        self._scale: Singles = np.zeros((shape[0], 1), dtype=np.float32)
+        self._matured: Singles = np.zeros(shape[0], dtype=np.float32)
         # Regret, its squares, discounted loss, mean loss.
         self._sums: Singles = np.zeros((4, *shape), dtype=np.float32)
         self._decay = _decays(context)
         # The pool's own discounted loss.
-        self._own: Floats = np.zeros((shape[0], 1))
+        self._own: Singles = np.zeros((shape[0], 1), dtype=np.float32)
         self._largest: Singles = np.zeros(shape, dtype=np.float32)
         self._merit: Singles = np.ones(shape, dtype=np.float32)
         self._merit[:, 0] = math.exp(_COLD_TRUST)
         self._merit /= np.add.reduce(self._merit, axis=1, keepdims=True)
-        self._weigh_every = _WEIGH_EVERY if context.season_steps >= 288 else 1
+        self._weigh_every = _weigh_every(context)
         self._held = False
         self.quarantined: NDArray[np.bool_] = np.zeros(shape, dtype=np.bool_)
         self.weights: Floats = self._merit.astype(np.float64)
 
     def __getstate__(self) -> dict[str, Any]:
-        """The weights of the newest forecast are made again by the next one; the decays follow from the context."""
+        """The weights of the newest forecast are made again by the next one; the rest follows from the context."""
         state = self.__dict__.copy()
-        del state["weights"], state["_decay"]
+        del state["weights"], state["_decay"], state["_weigh_every"], state["_held"]
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Until the next forecast, the weights are those of experts that are all awake."""
         self.__dict__.update(state)
         self._decay = _decays(self._context)
+        self._weigh_every = _weigh_every(self._context)
+        self._held = bool(self.quarantined.any())
         self.weights = self._merit.astype(np.float64)
 
     @property
@@ -125,7 +133,7 @@ class ExpertPool:
         scale = self._scale[at]
         scale += rate * (error[:, :1] - scale)
         self._scale[at] = scale
-        unit = np.maximum(scale, TINY + 1e-9 * self._context.last).astype(np.float32)
+        unit = np.maximum(scale, TINY + 1e-9 * self._context.last)
         new = np.empty((4, *error.shape), dtype=np.float32)
         np.multiply(apart, np.sign(miss) / unit, out=new[0])
         np.minimum(np.maximum(new[0], -_CLIP, out=new[0]), _CLIP, out=new[0])
@@ -174,8 +182,12 @@ class ExpertPool:
         count = len(self.experts)
         middle = count // 2
         typical = np.partition(level, middle, axis=1)[:, middle : middle + 1]
-        bar = np.where(self.quarantined, _REENTRY, _QUARANTINE) if self._held else _QUARANTINE
-        self.quarantined = level > bar * typical + 1e-6
+        bar = np.minimum(_QUARANTINE[0] * typical, _QUARANTINE[1])
+        if self._held:
+            bar = np.where(self.quarantined, np.minimum(_REENTRY[0] * typical, _REENTRY[1]), bar)
+        self.quarantined = level > bar + 1e-6
+        # The scale of all losses, and the one that never sleeps.
+        self.quarantined[:, 0] = False
         self._held = bool(self.quarantined.any())
         # All rules at once.
         rate = np.sqrt(np.float32(math.log(count + 1)) / (squares + 1e-3))

@@ -31,7 +31,7 @@ class RunningScores:
         self._keep = float(np.exp(-1.0 / memory_steps))
         # Weight, |y|, |error|, in [q05, q95], y <= q95, pinball at .95; weight and y <= q95 when busy, after a spike.
         self._sums: NDArray[np.float32] = np.zeros((10, horizons), dtype=np.float32)
-        self._matured = np.zeros(horizons, dtype=np.int64)
+        self._matured = np.zeros(horizons, dtype=np.int32)
 
     def learn(
         self,

@@ -127,3 +127,26 @@ def test_bands_before_anything_matured():
     issued = bands_over([0.0])
     assert np.isfinite(issued).all()
     assert (np.diff(issued, axis=2) > 0.0).all()
+
+
+def test_where_much_is_expected_fewer_are_missed():
+    """Residuals whose spread does not depend on the level: only the aim differs."""
+    random = np.random.default_rng(6)
+    context = SeriesContext((1,), 48, 1800)
+    bands, ring, missed = QuantileBands(context), DelayRing(context.steps, 1 + WIDTH), []
+    at = np.arange(12_000)
+    point = 100.0 + 50.0 * np.sin(2.0 * np.pi * at / 48)
+    values = point + random.normal(0.0, 5.0, at.size)
+    for index, value in enumerate(values.tolist()):
+        context.push(index, value)
+        rows, matured = ring.take(index)
+        if matured.any():
+            bands.learn(rows[:, :1], value - rows[:, :1], rows[:, 1:], matured)
+        ahead = context.flat(float(point[(index + 1) % at.size]))
+        quantiles, waiting = bands.issue(ahead, context.flat(1.0))
+        ring.put(index, ahead, waiting)
+        missed.append(quantiles[0, LEVELS.index(0.95)] < values[(index + 1) % at.size])
+    busy, missed = np.roll(point, -1)[2000:-1] > np.quantile(point, 0.72), np.array(missed[2000:-1])
+    assert missed.mean() == pytest.approx(0.05, abs=0.005)
+    assert missed[busy].mean() == pytest.approx(0.021, abs=0.008)
+    assert missed[~busy].mean() > 2.0 * missed[busy].mean()

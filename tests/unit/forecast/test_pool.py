@@ -94,6 +94,18 @@ def test_a_wild_expert_is_quarantined_and_let_back_in():
     assert (pool.weights[:, wild] > 0.0).all()
 
 
+def test_one_burst_does_not_decide_for_weeks():
+    """An expert that happened to foresee a burst is worse than the other ever after."""
+    context, pool = make(
+        lambda context: Fixed(context, "lucky", lambda index: 1000.0 if index % 300 == 99 else 14.0),
+        lambda context: Fixed(context, "steady", lambda index: 10.0),
+    )
+    values = 10.0 + np.random.default_rng(3).normal(0.0, 1.0, 160)
+    values[100] = 1000.0
+    run(pool, context, values)
+    assert pool.weights[0, pool.names.index("steady")] > 0.8
+
+
 def test_a_sleeping_expert_has_no_weight_and_no_blame():
     context, pool = make(lambda context: Fixed(context, "sleeper", lambda index: 1e6, asleep=lambda index: index < 150))
     points = run(pool, context, [10.0] * 150)
