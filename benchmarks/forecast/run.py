@@ -62,6 +62,8 @@ def run_pool(values: np.ndarray, trace: Trace, start: float = 0.0, calendar: tup
             seconds[at] += time.perf_counter() - began
             issued[at, members] = [forecast.quantiles for forecast in forecasts]
             experts[at, members] = np.array([expert.forecast() for expert in model.pool.experts]).T
+            if model.silent:  # what the forecaster thinks of a silence holds for every expert alone too
+                experts[at, members] *= issued[at, members, LEVELS.index(0.5)][:, None] > 0.0
         size += len(pickle.dumps(model))
     microseconds = 1e6 * statistics.median(seconds.tolist())
     return Pool(Run(np.arange(len(values)), issued, microseconds), experts, names, size)
