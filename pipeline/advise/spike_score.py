@@ -11,11 +11,9 @@ __all__ = ["MIN_HISTORY", "Moments", "Scorer", "Surprises"]
 #: Values that must have been seen before a score means anything.
 MIN_HISTORY = 8
 _LONG = 720
-_RESIDUALS = 168
+_STEPS = 168
 _SHIFT = 12
 _TINY = 1e-9
-#: A forecast's own spread counts up to this many times that of its recent residuals: it stays wide long after a burst.
-_MOST_SPREAD = 3.0
 #: A scale below this share of the level would call rounding a surprise.
 _LEAST_SHARE = 0.02
 
@@ -71,11 +69,13 @@ class Moments:
 class Surprises:
     """Signed scores of one value, in standard deviations of each reference; None where a reference is not known yet.
 
-    ``level``: against the long window (up to 720 windows). ``step``: the one-step residual, against the forecast, or
-    the last value where there is none. ``shift``: the mean of the newest 12 windows, against the long window.
-    ``season``: against the same time one season ago.
+    ``level``: against the long window (up to 720 windows). ``step``: against the last value. ``shift``: the
+    mean of the newest 12 windows, against the long window. ``season``: against the same time one season ago. ``mean``
+    and ``spread`` are those of the long window before the value.
     """
 
+    mean: float
+    spread: float
     level: float
     step: float | None
     shift: float | None
@@ -89,11 +89,11 @@ class Scorer:
         season: length of a season, in windows; None: the forecast knows the season, or there is none.
     """
 
-    __slots__ = ("_drifts", "_last", "_level", "_newest", "_past", "_residuals", "_seasonal")
+    __slots__ = ("_drifts", "_last", "_level", "_newest", "_past", "_seasonal", "_steps")
 
     def __init__(self, season: int | None) -> None:
         self._level = Moments(_LONG)
-        self._residuals = Moments(_RESIDUALS)
+        self._steps = Moments(_STEPS)
         self._newest = Moments(_SHIFT)
         self._drifts = Moments(_LONG)
         self._seasonal = Moments(_LONG)
@@ -104,19 +104,17 @@ class Scorer:
         """Whether enough has been seen to score."""
         return len(self._level) >= MIN_HISTORY
 
-    def score(self, value: float, forecast: float | None = None, forecast_scale: float = 0.0) -> Surprises:
-        """Score a value and learn it; ``forecast`` is what one step before said, with its standard deviation."""
+    def score(self, value: float) -> Surprises:
+        """Score a value and learn it."""
         mean = self._level.mean()
         least = max(_LEAST_SHARE * abs(mean), _TINY)
         scale = max(self._level.deviation(), least)
         level = (value - mean) / scale
         step = shift = season = None
-        expected = self._last if forecast is None else forecast
-        if expected is not None:
-            residual = value - expected
-            usual = max(self._residuals.root_mean_square(), least)
-            step = residual / max(usual, min(forecast_scale, _MOST_SPREAD * usual))
-            self._residuals.push(residual)
+        if self._last is not None:
+            change = value - self._last
+            step = change / max(self._steps.root_mean_square(), least)
+            self._steps.push(change)
         self._newest.push(value)
         if len(self._newest) == _SHIFT and len(self._level) >= 3 * _SHIFT:
             drift = self._newest.mean() - mean
@@ -134,12 +132,12 @@ class Scorer:
             self._past.append(value)
         self._level.push(value)
         self._last = value
-        return Surprises(level, step, shift, season)
+        return Surprises(mean, scale, level, step, shift, season)
 
     def warm_up(self, value: float) -> None:
         """Learn a value that cannot be scored yet."""
         if self._last is not None:
-            self._residuals.push(value - self._last)
+            self._steps.push(value - self._last)
         self._newest.push(value)
         self._level.push(value)
         if self._past is not None:
