@@ -24,7 +24,7 @@ _RECENT = 60
 _MAX_PROBABILITY = 0.5
 _MAX_SCORE = 1e6
 _WARM_WINDOWS = 8
-#: A value within this factor of what was foretold was foreseen.
+#: A value within this factor of what was foretold was foretold.
 _FORESEEN_SLACK = 1.25
 #: A sudden spike needs evidence that ordinary windows reach at most so many times as often as alerts are wanted.
 _SUPPORT = 30.0
@@ -147,7 +147,7 @@ class SpikeDetector:
         negative is a gap (negative values are allowed where falls are looked for).
         """
         self._foresight.learn(forecasts)
-        foreseen = self._foresight.of(end)
+        foretold = self._foresight.of(end)
         if value is None or not math.isfinite(value) or (value < 0.0 and self.direction is Direction.UP):
             self._scorer.miss()
             if self._evidence is not None:
@@ -158,8 +158,9 @@ class SpikeDetector:
             self._recent.append(value)
             return SpikeState(end, False)
         level = _median(self._recent)
-        score, p_value = self._judge(end, value)
-        surprise = score > 1.0 and self._is_worth(value, level) and not self._was_foreseen(value, level, foreseen)
+        one_step = next((f.quantiles for f in forecasts if f.target_at == end), None)
+        score, p_value = self._judge(end, value, one_step, foretold)
+        surprise = score > 1.0 and self._is_worth(value, level) and not self._was_foretold(value, level, foretold)
         news = surprise and self._is_news(end, score)
         state = self._advance(end, value, level, news)
         self._recent.append(value)
@@ -178,9 +179,11 @@ class SpikeDetector:
             peak=state.peak,
         )
 
-    def _judge(self, end: float, value: float) -> tuple[float, float]:
+    def _judge(
+        self, end: float, value: float, one_step: Sequence[float] | None, foretold: float | None
+    ) -> tuple[float, float]:
         """Return the greatest score over its threshold and the smallest chance, and learn."""
-        found = self._scorer.score(value)
+        found = self._scorer.score(value, one_step, foretold)
         best, p_value = 0.0, 1.0
         for tail, signed in zip(self._tails, (found.level, found.step, found.shift, found.season), strict=False):
             if signed is None:
@@ -217,13 +220,13 @@ class SpikeDetector:
         self._quiet_until = end + self._rest_seconds
         return True
 
-    def _was_foreseen(self, value: float, level: float, foreseen: float | None) -> bool:
+    def _was_foretold(self, value: float, level: float, foretold: float | None) -> bool:
         """Whether the forecast, a while ago, told of a change from the level as far as this one."""
-        if foreseen is None:
+        if foretold is None:
             return False
         if value >= level:
-            return value <= foreseen * _FORESEEN_SLACK
-        return value >= foreseen / _FORESEEN_SLACK
+            return value <= foretold * _FORESEEN_SLACK
+        return value >= foretold / _FORESEEN_SLACK
 
     def _advance(self, end: float, value: float, level: float, news: bool) -> SpikeState:
         if self._started_at is None:

@@ -25,12 +25,12 @@ def test_forecasts_are_sound_whatever_comes(steps, pickle_at):
     model = SeriesForecaster(SeriesKey("m", "p", "r"), (60, 180), 60, 1800)
     twin = SeriesForecaster(SeriesKey("m", "p", "r"), (60, 180), 60, 1800)
     detector = SpikeDetector(1.0, 60)
-    end, quantiles = 0.0, None
+    end, issued = 0.0, ()
     for at, (gap, value) in enumerate(steps):
         if at == pickle_at:
             twin = pickle.loads(pickle.dumps(twin))
         end += 60.0 * gap
-        state = detector.observe(end, value, quantiles)
+        state = detector.observe(end, value, issued)
         assert state.score is None or math.isfinite(state.score)
         issued = model.step(end, value)
         assert issued == twin.step(end, value)
@@ -38,4 +38,3 @@ def test_forecasts_are_sound_whatever_comes(steps, pickle_at):
             assert all(math.isfinite(quantile) and quantile >= 0.0 for quantile in forecast.quantiles)
             assert list(forecast.quantiles) == sorted(forecast.quantiles)
             assert 0.0 <= forecast_breach(forecast.quantiles, LEVELS, 10.0) <= 1.0
-        quantiles = issued[0].quantiles if issued else None

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from pipeline.advise.spikes import SpikeDetector, forecast_breach
-from pipeline.forecast.model import LEVELS, SeriesKey
+from pipeline.forecast.model import LEVELS, Forecast, SeriesKey
 from pipeline.forecast.series import SeriesForecaster
 
 DAY = 1440
@@ -21,20 +21,19 @@ def poisson(rate, seed=0):
 
 
 def watch(values, detector=None, model=None, start=0):
-    """States per minute window; with a ``model``, the detector sees its one-step forecast."""
+    """States per minute window; with a ``model``, the detector sees its forecasts."""
     detector = detector or SpikeDetector(1.0, 60)
-    states, quantiles = [], None
+    states, issued = [], ()
     for at, value in enumerate(values, start):
         end = (at + 1) * 60.0
-        states.append(detector.observe(end, value, quantiles))
+        states.append(detector.observe(end, value, issued))
         if model is not None:
             issued = model.step(end, value)
-            quantiles = issued[0].quantiles if issued else None
     return states
 
 
 def forecaster():
-    return SeriesForecaster(SeriesKey("m", "p", "r"), (60, 300), 60)
+    return SeriesForecaster(SeriesKey("m", "p", "r"), (60, 900), 60)
 
 
 @pytest.fixture(params=[False, True], ids=["alone", "with forecast"])
@@ -79,15 +78,40 @@ def test_a_spike_that_the_forecast_covers_is_no_surprise():
     assert 3 not in days
 
 
-def test_covered_by_the_band_means_silent():
+def fan(issued_at, horizon, median, q99):
+    quantiles = (*[median * (0.7 + 0.1 * n) for n in range(4)], *[median + (q99 - median) * n / 4 for n in range(1, 5)])
+    return Forecast(SeriesKey("m", "p", "r"), issued_at, horizon, quantiles)
+
+
+def test_a_band_that_is_wide_after_a_burst_silences_nothing():
+    detector = SpikeDetector(1.0, 60)
+    watch([10.0, 10.1, 9.9] * 40, detector)
+    assert detector.observe(7260.0, 40.0, (fan(7200.0, 60, 10.0, 45.0),)).began
+
+
+@pytest.mark.parametrize(("median", "found"), [(38.0, False), (20.0, True)])
+def test_what_was_foretold_a_while_before_is_no_surprise(median, found):
+    detector = SpikeDetector(1.0, 60)
     values = [10.0, 10.1, 9.9] * 40
-    wide, narrow = SpikeDetector(1.0, 60), SpikeDetector(1.0, 60)
-    watch(values, wide)
-    watch(values, narrow)
-    covering = (8.0, 8.5, 9.5, 10.0, 12.0, 30.0, 35.0, 45.0)
-    missing = (8.0, 8.5, 9.5, 10.0, 10.2, 10.4, 10.6, 11.0)
-    assert not wide.observe(7260.0, 40.0, covering).began
-    assert narrow.observe(7260.0, 40.0, missing).began
+    watch(values[:-15], detector)
+    at = 60.0 * (len(values) - 15)
+    for minute, value in enumerate(values[-15:]):
+        now = at + 60.0 * minute
+        ahead = fan(now, 900, median if minute == 1 else 10.0, 45.0)
+        assert not detector.observe(now + 60.0, value, (fan(now, 60, 10.0, 11.0), ahead)).active
+    assert detector.observe(7260.0, 40.0, (fan(7200.0, 60, 10.0, 11.0),)).began is found
+
+
+def test_a_near_forecast_that_follows_a_ramp_excuses_nothing():
+    detector = SpikeDetector(1.0, 60)
+    values = [10.0, 10.1, 9.9] * 40
+    watch(values, detector)
+    ramp = [10.0 + 2.0 * n for n in range(1, 15)]
+    began = []
+    for minute, value in enumerate(ramp):
+        now = 7200.0 + 60.0 * minute
+        began.append(detector.observe(now + 60.0, value, (fan(now, 60, value, 2.0 * value),)).began)
+    assert sum(began) == 1
 
 
 def test_an_episode_ends_when_demand_is_back():
