@@ -145,8 +145,9 @@ class DailyTwin:
         """Keep the mean of the slot that is over; those skipped are unknown."""
         if self._slot is not None:
             skipped = min(slot - self._slot, table.size)
-            table[(self._slot + np.arange(skipped)) % table.size] = np.nan
-            table[self._slot % table.size] = self._sum / self._taken if self._taken else math.nan
+            table[(slot - 1 - np.arange(skipped)) % table.size] = np.nan
+            if slot - self._slot <= table.size and self._taken:
+                table[self._slot % table.size] = self._sum / self._taken
         self._slot, self._sum, self._taken = slot, 0.0, 0
 
 

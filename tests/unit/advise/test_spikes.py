@@ -4,7 +4,7 @@ import pickle
 import numpy as np
 import pytest
 
-from pipeline.advise.spikes import SpikeDetector, forecast_breach
+from pipeline.advise.spikes import Direction, Kind, SpikeDetector, forecast_breach
 from pipeline.forecast.model import LEVELS, Forecast, SeriesKey
 from pipeline.forecast.series import SeriesForecaster
 
@@ -173,6 +173,72 @@ def test_a_pickled_detector_goes_on_bit_for_bit():
     detector = SpikeDetector(1.0, 60)
     watch(values[:620], detector)
     assert watch(values[620:], pickle.loads(pickle.dumps(detector)), start=620) == whole[620:]
+
+
+def any_kind(false_alerts_per_day=0.5, grain=300.0):
+    return SpikeDetector(false_alerts_per_day, grain, 1.0, Direction.BOTH, kind=Kind.ANY)
+
+
+def news(values, detector, grain=300.0):
+    return [at for at, value in enumerate(values) if detector.observe(grain * (at + 1), float(value)).news]
+
+
+def day_by_day(days, seed=3):
+    minute = np.arange(288 * days)
+    return 100.0 + 30.0 * np.sin(2.0 * np.pi * minute / 288) + np.random.default_rng(seed).normal(0.0, 2.0, minute.size)
+
+
+def flat(values):
+    values[2_400:2_500] = values[2_400]
+    return values
+
+
+def upside_down(values):
+    values[2_304:2_592] = 200.0 - values[2_304:2_592]
+    return values
+
+
+@pytest.mark.parametrize("change", [flat, upside_down])
+def test_changes_without_a_jump_are_news_of_the_other_kind(change):
+    values = change(day_by_day(10))
+    found = news(values, any_kind())
+    assert any(2_304 <= at < 2_700 for at in found)
+    assert sum(at < 2_304 for at in found) <= 8  # 0.5 a day
+
+
+def test_what_comes_every_day_is_no_news_after_a_few_days():
+    values = np.tile(np.repeat([10.0, 90.0], 144), 14) + np.random.default_rng(5).normal(0.0, 0.5, 288 * 14)
+    assert not [at for at in news(values, any_kind(0.1)) if at >= 4 * 288]
+    values[3_000:3_003] = 400.0
+    assert 3_000 in news(values, any_kind(0.1))
+
+
+def test_after_an_alert_only_a_greater_surprise_is_news():
+    values = day_by_day(8)
+    values[2_000] += 100.0
+    values[2_003] += 100.0
+    values[2_006] += 1_000.0
+    found = [at for at in news(values, any_kind(0.1)) if at >= 1_990]
+    assert found == [2_000, 2_006]
+
+
+def test_a_pickled_detector_of_any_kind_goes_on_bit_for_bit():
+    values = flat(day_by_day(9))
+    detector = any_kind()
+    news(values[:2_450], detector)
+    copy = pickle.loads(pickle.dumps(detector))
+    rest = [(300.0 * (at + 1), float(values[at])) for at in range(2_450, 2_592)]
+    assert [copy.observe(*step) for step in rest] == [detector.observe(*step) for step in rest]
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_gaps_and_the_return_are_no_news(kind):
+    detector = SpikeDetector(0.2, 300.0, 1.0, Direction.BOTH, kind=kind)
+    values = day_by_day(6).tolist()
+    for at in [*range(1_000, 1_010), *range(1_200, 1_344)]:
+        values[at] = None
+    found = [at for at, value in enumerate(values) if detector.observe(300.0 * (at + 1), value).news]
+    assert not [at for at in found if 1_000 <= at < 1_030 or 1_200 <= at < 1_364]
 
 
 @pytest.mark.parametrize("arguments", [(0.0, 60), (math.nan, 60), (1.0, 0.0), (1.0, math.inf), (1.0, 60, 0.5)])
