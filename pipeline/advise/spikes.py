@@ -27,7 +27,7 @@ _WARM_WINDOWS = 8
 #: A value within this factor of what was foretold was foretold.
 _FORESEEN_SLACK = 1.25
 #: A sudden spike needs evidence that ordinary windows reach at most so many times as often as alerts are wanted.
-_SUPPORT = 30.0
+_SUPPORT = 50.0
 #: After an alert about a change of any kind nothing is news for this share of the wanted time between false alerts.
 _REST_SHARE = 0.04
 #: ... unless its score exceeds that of the last alert by this factor.
@@ -53,11 +53,12 @@ class Kind(StrEnum):
 class SpikeState:
     """What one window says about spikes.
 
-    ``news`` says that it is worth telling: it begins an episode, or goes on surprising in one. ``score`` is the surprise over what it has to exceed: above 1 is one (None: a gap, or too little history).
-    ``p_value`` is the estimated chance of such a score in ordinary traffic. ``ratio`` is the value over ``level``, the
-    median of the recent windows (during an episode: of those before its onset). Times are epoch seconds: ``started_at``
-    is the end of the window that raised the running or just ended episode, ``ended_at`` is set in the one step that
-    ends it. ``peak`` is the value of the episode that is farthest from ``level``.
+    ``news`` says that it is worth telling: it begins an episode, or goes on surprising in one. ``score`` is the
+    surprise over what it has to exceed: above 1 is one (None: a gap, or too little history). ``p_value`` is the
+    estimated chance of such a score in ordinary traffic. ``ratio`` is the value over ``level``, the median of the
+    recent windows (during an episode: of those before its onset). Times are epoch seconds: ``started_at`` is the end of
+    the window that raised the running or just ended episode, ``ended_at`` is set in the one step that ends it. ``peak``
+    is the value of the episode that is farthest from ``level``.
     """
 
     at: float
@@ -86,7 +87,7 @@ class SpikeDetector:
     A band that is wide after a burst silences nothing.
 
     ``Kind.ANY`` also joins several measures into one chance (``spike_evidence``). A chance as small as the wanted rate
-    is a surprise by itself, and a reference that calls one needs a chance at most 30 times as great: what has come
+    is a surprise by itself, and a reference that calls one needs a chance at most 50 times as great: what has come
     before as often is none. For 4 % of the wanted time between false alerts after one that was told, only a surprise
     with a score 1.2 times as great is news.
 
@@ -101,7 +102,7 @@ class SpikeDetector:
         min_ratio: smallest value over recent level that is worth an alert (and 1 over it for falls).
         direction: rises, falls, or both.
         season_seconds: length of a season that no forecast knows of; None: none.
-        kind: sudden spikes, or changes of any kind; the latter costs about twice the time and 100 KB of state.
+        kind: sudden spikes, or changes of any kind; the latter costs about twice the time and 150 KB of state.
 
     Raises:
         ValueError: an argument is out of range.
