@@ -16,6 +16,7 @@ _BINS, _BLOCK = 512, 32
 _MEMORY = 4000
 _MIN_SCORES = 24
 _MOST_WEIGHT = 1e9
+_MOST_SCORE = 1e300
 #: A score beyond all before is rarer by this power of its ratio to them: the tail of a Pareto law.
 _TAIL_POWER = 1.0
 #: Windows whose mean is compared with the level: slow drifts and plateaus.
@@ -41,7 +42,10 @@ class Rarity:
         self._seen = 0
 
     def observe(self, score: float) -> float | None:
-        """Return how rare the non-negative ``score`` is, None while too few are known, and learn it."""
+        """Return how rare the non-negative ``score`` is, None while too few are known or it is NaN, and learn it."""
+        if math.isnan(score):
+            return None
+        score = min(score, _MOST_SCORE)
         at = 0
         if score > 0.0:
             at = min(_BINS - 1, max(1, int(_PER_OCTAVE * (math.log2(score) - _LOWEST_OCTAVE))))
