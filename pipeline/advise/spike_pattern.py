@@ -20,8 +20,6 @@ _MIN_VECTORS = 2 * _LAGS
 _REFIT = 256
 _FIRST_REFIT = 20
 _RIDGE = 1e-6
-#: Larger values count as this one, so that squares stay finite.
-_MOST_VALUE = 1e100
 _TINY = 1e-12
 
 _DAY_SECONDS = 86_400.0
@@ -55,7 +53,7 @@ class Neighbours:
 
     def observe(self, value: float) -> float | None:
         """Return the distance, None while too little is known, and learn."""
-        self._newest.append(max(-_MOST_VALUE, min(_MOST_VALUE, value)))
+        self._newest.append(value)
         if len(self._newest) < _LAGS:
             return None
         vector = np.array(self._newest)

@@ -23,6 +23,8 @@ _SHORT_SECONDS = 300.0
 _RECENT = 60
 _MAX_PROBABILITY = 0.5
 _MAX_SCORE = 1e6
+#: Larger values count as this one, so that sums of squares stay finite.
+_MOST_VALUE = 1e100
 _WARM_WINDOWS = 8
 #: A value within this factor of what was foretold was foretold.
 _FORESEEN_SLACK = 1.25
@@ -162,6 +164,7 @@ class SpikeDetector:
             if self._evidence is not None:
                 self._evidence.miss()
             return SpikeState(end, self._started_at is not None, started_at=self._started_at)
+        value = max(-_MOST_VALUE, min(_MOST_VALUE, value))
         if not self._scorer.ready():
             self._scorer.warm_up(value)
             self._recent.append(value)
