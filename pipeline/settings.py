@@ -100,7 +100,7 @@ class WindowSettings(_Section):
 
     grain_seconds: PositiveInt = Field(default=60, description="what forecasts are made on; a multiple of 10")
     allowed_lateness_seconds: PositiveFloat = 60.0
-    dimensions: tuple[str, ...] = Field(default=(), description="extra event fields to keep apart in the store")
+    dimensions: tuple[str, ...] = Field(default=(), description="extra event fields that windows are broken down by")
     max_pools: PositiveInt = Field(default=1_000, description="further (model, pool) pairs fold into __other__")
 
     @model_validator(mode="after")
@@ -143,6 +143,9 @@ class ForecastSettings(_Section):
     horizons_seconds: tuple[PositiveInt, ...] = (60, 300, 900, 1800, 3600)
     season_seconds: PositiveInt = 86_400
     seed: int = 7
+    tenant_series: int = Field(
+        default=0, ge=0, le=32, description="most tenants of a pool that are forecast apart; needs the dimension tenant"
+    )
 
 
 class AdviseSettings(_Section):
@@ -286,6 +289,12 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """The environment wins over the file (which ``load`` passes as init values)."""
         return env_settings, init_settings
+
+    @model_validator(mode="after")
+    def _tenants_told(self) -> Settings:
+        if self.forecast.tenant_series and "tenant" not in self.windows.dimensions:
+            raise ValueError("forecast.tenant_series needs 'tenant' among windows.dimensions")
+        return self
 
     @model_validator(mode="after")
     def _pools_once(self) -> Settings:

@@ -140,6 +140,11 @@ class Calibration:
         cover = _TTFT_TOGETHER**2 + _kernel(at, at, _TTFT_DISCREPANCY) + np.diag(noise)
         return at, np.array(ratios), cover
 
+    @property
+    def ttft_points(self) -> int:
+        """Points whose TTFT was measured and can be predicted."""
+        return 0 if self._ttft is None else len(self._ttft[1])
+
     def _predicted_ttft(self, point: ObservedPoint, lane_batch: float) -> float | None:
         """Return the median TTFT that the calibrated step time predicts, as ``sizing.points`` does; None beyond it."""
         if point.ttft_seconds is None:

@@ -6,11 +6,11 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from sizing.load import LoadPoint
 from sizing.memory import Resolved
 from sizing.model import Confidence, Slo, Workload
-from sizing.operating import OperatingPoint, check_slo, solve
+from sizing.operating import OperatingPoint, check_slo, measured, solve
 from sizing.plan import STEP_TIME_ERROR_RATIO
-from sizing.replica import Latency, LoadPoint
 from sizing.steptime import StepCoefficients
 
 if TYPE_CHECKING:  # who passes a calibration has loaded it
@@ -64,9 +64,6 @@ def known_point(
     first = solve(resolved, workload, slo, dispersion, calibration.coefficients)
     there = calibration.at(workload, first.batch / resolved.lanes)
     own = calibration.scaled(there.step_ratio)
-    # TTFT comes out of the model uncorrected, so its objective is asked for in the model's own terms.
-    ttft = slo.ttft_seconds
-    asked = replace(slo, ttft_seconds=None if ttft is None else ttft / there.ttft_ratio)
     known = Known(
         coefficients=own,
         ttft_ratio=there.ttft_ratio,
@@ -74,35 +71,10 @@ def known_point(
         confidence=Confidence.CALIBRATED if there.near else Confidence.INTERPOLATED,
         points=len(calibration.points),
     )
-    return _corrected(solve(resolved, workload, asked, dispersion, own), slo, there.ttft_ratio), known
+    return solve(resolved, workload, slo, dispersion, own, ttft_ratio=there.ttft_ratio), known
 
 
 def measured_load(load: LoadPoint, ttft_ratio: float) -> LoadPoint:
     """Return the load point with its TTFTs multiplied by ``ttft_ratio``, as clients would measure them."""
-    mean, p50, p95 = (_measured(latency, ttft_ratio) for latency in (load.mean, load.p50, load.p95))
+    mean, p50, p95 = (measured(latency, ttft_ratio) for latency in (load.mean, load.p50, load.p95))
     return replace(load, mean=mean, p50=p50, p95=p95)
-
-
-def _measured(latency: Latency, ttft_ratio: float) -> Latency:
-    return replace(latency, ttft_seconds=latency.ttft_seconds * ttft_ratio)
-
-
-def _corrected(point: OperatingPoint, slo: Slo, ttft_ratio: float) -> OperatingPoint:
-    """Return the point with its TTFTs as clients would measure them."""
-
-    at_slo = _measured(point.at_slo, ttft_ratio)
-    corrected = replace(
-        point, p50=_measured(point.p50, ttft_ratio), p95=_measured(point.p95, ttft_ratio), at_slo=at_slo
-    )
-    if point.feasible:
-        message = (
-            f"{point.constraint.value} binds at {point.requests_per_second:.3g} req/s per replica "
-            f"(batch {point.batch:.0f}, p{slo.percentile * 100:g} TTFT {at_slo.ttft_seconds:.3g} s, "
-            f"TPOT {at_slo.tpot_seconds * 1e3:.3g} ms, calibrated)"
-        )
-        return replace(corrected, message=message)
-    relaxed = point.relaxed_slo
-    if relaxed is not None and relaxed.ttft_seconds is not None:
-        relaxed = replace(relaxed, ttft_seconds=relaxed.ttft_seconds * ttft_ratio)
-    message = f"{point.message} (TTFT before a measured correction of × {ttft_ratio:.2f})"
-    return replace(corrected, relaxed_slo=relaxed, message=message)

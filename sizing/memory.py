@@ -16,7 +16,7 @@ from sizing.catalog.precision import BYTES_PER_PARAMETER, KV_BYTES_PER_ELEMENT, 
 from sizing.errors import DoesNotFit, InvalidInput
 from sizing.model import Deployment
 
-__all__ = ["Memory", "Resolved", "fit", "kv_bytes_per_token", "resolve", "weight_bytes"]
+__all__ = ["Memory", "Resolved", "dense_precision", "fit", "kv_bytes_per_token", "resolve", "weight_bytes"]
 
 
 #: A change is said to make a model fit when it leaves at least this share of the usable memory for the KV cache.
@@ -79,10 +79,14 @@ def resolve(deployment: Deployment, catalog: Catalog | None = None) -> Resolved:
     )
 
 
-def _dense_bytes_per_parameter(model: ModelSpec, precision: str) -> float:
-    # MXFP4 checkpoints of mixture-of-experts models keep everything but the experts in bf16
-    # (quantization_config.modules_to_not_convert of openai/gpt-oss-120b).
-    return BYTES_PER_PARAMETER["bf16" if precision == "mxfp4" and model.experts else precision]
+def dense_precision(model: ModelSpec, precision: str) -> str:
+    """Return the precision of everything but the experts' weights.
+
+    4-bit checkpoints of mixture-of-experts models keep it in bf16 (quantization_config of openai/gpt-oss-120b,
+    moonshotai/Kimi-K2.5, nvidia/Kimi-K2.5-NVFP4, nvidia/MiniMax-M2.5-NVFP4 and nvidia/Qwen3.5-397B-A17B-NVFP4: modules
+    to ignore).
+    """
+    return "bf16" if model.experts and BYTES_PER_PARAMETER[precision] < 1 else precision
 
 
 def weight_bytes(model: ModelSpec, precision: str) -> tuple[float, float, float]:
@@ -91,7 +95,7 @@ def weight_bytes(model: ModelSpec, precision: str) -> tuple[float, float, float]
     Embedding and head stay in bf16 at every precision, as quantised checkpoints keep them.
     """
     return (
-        model.dense_parameters * _dense_bytes_per_parameter(model, precision),
+        model.dense_parameters * BYTES_PER_PARAMETER[dense_precision(model, precision)],
         model.expert_parameters * BYTES_PER_PARAMETER[precision],
         (model.embedding_parameters + model.head_parameters) * BYTES_PER_PARAMETER["bf16"],
     )

@@ -61,6 +61,7 @@ class ObservedLoad:
     """What a window of telemetry says about one replica: means per request, seconds and tokens.
 
     ``e2e_seconds`` from arrival to the last token; ``requests_per_second`` per replica; ``cached_share`` of the input.
+    ``ttft_seconds`` (from arrival) and ``tpot_seconds`` are means over requests; None: not known.
     """
 
     input_tokens: float
@@ -68,6 +69,8 @@ class ObservedLoad:
     e2e_seconds: float
     requests_per_second: float
     cached_share: float = 0.0
+    ttft_seconds: float | None = None
+    tpot_seconds: float | None = None
 
     @property
     def workload(self) -> Workload:
@@ -75,15 +78,18 @@ class ObservedLoad:
         return Workload(self.input_tokens, self.output_tokens, cached_share=self.cached_share)
 
 
-#: A load teaches the step time only where the predicted time to first token is at most this share of its latency.
-_TTFT_SHARE = 0.25
+#: Without a measured time per output token, a load teaches the step time only where the predicted time to first token
+#: is at most this share of its latency; and the time to first token only below this share of saturation, where it is
+#: service and not a queue.
+_TTFT_SHARE, _TTFT_LOAD = 0.25, 0.8
 
 
 def point_of_load(resolved: Resolved, load: ObservedLoad, coefficients: StepCoefficients) -> ObservedPoint | None:
-    """Return the time per output token that a load implies, or None when it says little about it.
+    """Return the times per output token and to first token that a load implies, or None when it says little.
 
-    What the end-to-end latency leaves after the TTFT that ``coefficients`` predict at this rate, over the output
-    tokens but one. None: outputs too short, a rate that the model calls saturated, or a TTFT too large a share.
+    The time per output token as measured; else what the end-to-end latency leaves after the TTFT that ``coefficients``
+    predict at this rate, over the output tokens but one. TTFT only as measured, and not near or beyond saturation.
+    None: outputs too short, a rate that the model calls saturated, or a predicted TTFT too large a share.
 
     Raises:
         InvalidInput: a number cannot be.
@@ -98,13 +104,18 @@ def point_of_load(resolved: Resolved, load: ObservedLoad, coefficients: StepCoef
     batch = replica.lane_batch(load.requests_per_second)
     if batch is None:
         return None
-    ttft = replica.mean_latency(batch).ttft_seconds
-    if not ttft <= _TTFT_SHARE * load.e2e_seconds:
-        return None
+    tpot = load.tpot_seconds
+    if tpot is None:
+        ttft = replica.mean_latency(batch).ttft_seconds
+        if not ttft <= _TTFT_SHARE * load.e2e_seconds:
+            return None
+        tpot = (load.e2e_seconds - ttft) / (load.output_tokens - 1.0)
+    served = load.requests_per_second <= _TTFT_LOAD * replica.saturation_requests_per_second
     point = ObservedPoint(
         load.input_tokens,
         load.output_tokens,
-        (load.e2e_seconds - ttft) / (load.output_tokens - 1.0),
+        tpot,
+        ttft_seconds=load.ttft_seconds if served else None,
         requests_per_second=load.requests_per_second,
         cached_share=load.cached_share,
     )

@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 
 from sizing.catalog import Catalog
 from sizing.errors import DoesNotFit, InvalidInput
+from sizing.load import Latency
 from sizing.memory import Resolved, alternatives, resolve
 from sizing.model import Constraint, Deployment, Slo, Workload
-from sizing.replica import MAX_UTILISATION, Latency, ReplicaModel
+from sizing.replica import MAX_UTILISATION, ReplicaModel
 from sizing.roots import narrow
 from sizing.steptime import StepCoefficients
 
-__all__ = ["OperatingPoint", "check_slo", "operating_point", "solve"]
+__all__ = ["OperatingPoint", "check_slo", "measured", "operating_point", "solve"]
 
 #: An SLO that an idle replica misses is planned for at this multiple of what an idle replica reaches.
 _RELAXED = 2.0
@@ -144,9 +145,29 @@ def _point(replica: ReplicaModel, slo: Slo, batch: float, *, asked: Slo, feasibl
 
 
 def solve(
+    resolved: Resolved,
+    workload: Workload,
+    slo: Slo,
+    dispersion: float,
+    coefficients: StepCoefficients | None,
+    *,
+    ttft_ratio: float = 1.0,
+) -> OperatingPoint:
+    """Return the operating point of a resolved deployment; see ``operating_point``.
+
+    ``ttft_ratio`` is measured over predicted TTFT; the point's times are as clients would measure them.
+    """
+    if ttft_ratio == 1.0:
+        return _solve(resolved, workload, slo, dispersion, coefficients)
+    # TTFT comes out of the model uncorrected, so its objective is asked for in the model's own terms.
+    ttft = slo.ttft_seconds
+    asked = replace(slo, ttft_seconds=None if ttft is None else ttft / ttft_ratio)
+    return _corrected(_solve(resolved, workload, asked, dispersion, coefficients), slo, ttft_ratio)
+
+
+def _solve(
     resolved: Resolved, workload: Workload, slo: Slo, dispersion: float, coefficients: StepCoefficients | None
 ) -> OperatingPoint:
-    """Return the operating point of a resolved deployment; see ``operating_point``."""
     replica = ReplicaModel(resolved, workload, dispersion=dispersion, coefficients=coefficients)
     batch = _largest_batch(replica, slo)
     if batch > 0:
@@ -167,6 +188,30 @@ def solve(
             parts.append(f"TPOT of {_up(idle.tpot_seconds * 1e3):g} ms")
         advice = "an SLO with " + " and ".join(parts)
     return replace(point, advice=advice, message=f"{point.message}; {advice} would be feasible")
+
+
+def measured(latency: Latency, ttft_ratio: float) -> Latency:
+    """Return the latency with its TTFT as measured over predicted."""
+    return replace(latency, ttft_seconds=latency.ttft_seconds * ttft_ratio)
+
+
+def _corrected(point: OperatingPoint, slo: Slo, ttft_ratio: float) -> OperatingPoint:
+    """Return the point with its TTFTs as clients would measure them."""
+
+    at_slo = measured(point.at_slo, ttft_ratio)
+    corrected = replace(point, p50=measured(point.p50, ttft_ratio), p95=measured(point.p95, ttft_ratio), at_slo=at_slo)
+    if point.feasible:
+        message = (
+            f"{point.constraint.value} binds at {point.requests_per_second:.3g} req/s per replica "
+            f"(batch {point.batch:.0f}, p{slo.percentile * 100:g} TTFT {at_slo.ttft_seconds:.3g} s, "
+            f"TPOT {at_slo.tpot_seconds * 1e3:.3g} ms, calibrated)"
+        )
+        return replace(corrected, message=message)
+    relaxed = point.relaxed_slo
+    if relaxed is not None and relaxed.ttft_seconds is not None:
+        relaxed = replace(relaxed, ttft_seconds=relaxed.ttft_seconds * ttft_ratio)
+    message = f"{point.message} (TTFT before a measured correction of × {ttft_ratio:.2f})"
+    return replace(corrected, relaxed_slo=relaxed, message=message)
 
 
 def _up(value: float) -> float:

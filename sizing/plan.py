@@ -12,16 +12,23 @@ from bisect import bisect_right
 from collections import OrderedDict
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
+from typing import TYPE_CHECKING
 
 from sizing.catalog import Catalog
 from sizing.errors import InvalidInput
+from sizing.grid import on_grid, rounded
+from sizing.load import check_workload
 from sizing.memory import resolve
 from sizing.model import Constraint, Demand, Deployment, PolicyConfig, Slo, Workload
 from sizing.operating import OperatingPoint, check_slo, operating_point, solve
-from sizing.replica import MAX_UTILISATION, check_workload
+from sizing.replica import MAX_UTILISATION
 from sizing.steptime import StepCoefficients
 
+if TYPE_CHECKING:  # who passes a calibration has loaded it
+    from sizing.calibrate import Calibration
+
 __all__ = [
+    "LEAST_TTFT_POINTS",
     "STEP_TIME_ERROR_RATIO",
     "OperatingPoint",
     "Plan",
@@ -38,7 +45,9 @@ __all__ = [
 #: they were 0.71 and 1.35 with the coefficients alone (1,730 end-to-end rows) and are 0.79 and 1.27 with what
 #: ``sizing.learned`` adds (1,676 rows; benchmarks/sizing/results.md): the bounds of plans err on the wide side.
 STEP_TIME_ERROR_RATIO = 1.36
-_LOG_GRID = 0.01
+#: Measured TTFTs say something about TTFT in general from this many on (as llm-d's throughput analyzer: at least 10
+#: samples); a plan believes half of the predicted TTFT at least and four times at most.
+LEAST_TTFT_POINTS, _TTFT_RATIOS = 10, (0.5, 4.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +112,9 @@ def _ceil(need: float) -> int:
 class Planner:
     """Plans for one deployment and SLO; remembers operating points of recent workloads.
 
-    Workloads are rounded to steps of 1 % before use, so a plan does not depend on what is remembered.
+    Workloads are rounded to steps of 1 % before use, so a plan does not depend on what is remembered. With a
+    ``calibration`` its coefficients replace the given ones, and from ``LEAST_TTFT_POINTS`` measured TTFTs on what it
+    knows of TTFT near the operating point corrects it.
 
     Raises:
         UnknownModel, UnknownGpu, InvalidInput: at construction, when the deployment cannot be understood.
@@ -116,28 +127,38 @@ class Planner:
         *,
         catalog: Catalog | None = None,
         coefficients: StepCoefficients | None = None,
+        calibration: Calibration | None = None,
         max_entries: int = 128,
     ) -> None:
         check_slo(slo)
         self.resolved = resolve(deployment, catalog)
         self.slo = slo
-        self._coefficients = coefficients
+        self._coefficients = coefficients if calibration is None else calibration.coefficients
+        self._calibration = calibration
         self._max_entries = max_entries
         self._points: OrderedDict[tuple[Workload, float], OperatingPoint] = OrderedDict()
 
     def operating_point(self, workload: Workload, dispersion: float = 1.0) -> OperatingPoint:
         """Return the operating point of the rounded workload; see ``sizing.plan.operating_point``."""
         check_workload(workload)
-        key = (_rounded(workload), _grid(dispersion, 10 * _LOG_GRID))
+        key = (rounded(workload), on_grid(dispersion, 10))
         point = self._points.get(key)
         if point is None:
-            point = solve(self.resolved, key[0], self.slo, key[1], self._coefficients)
+            point = self._solved(*key)
             self._points[key] = point
             if len(self._points) > self._max_entries:
                 self._points.popitem(last=False)
         else:
             self._points.move_to_end(key)
         return point
+
+    def _solved(self, workload: Workload, dispersion: float) -> OperatingPoint:
+        point = solve(self.resolved, workload, self.slo, dispersion, self._coefficients)
+        if self._calibration is None or self._calibration.ttft_points < LEAST_TTFT_POINTS:
+            return point
+        known = self._calibration.at(workload, point.batch / self.resolved.lanes)
+        ratio = min(max(known.ttft_ratio, _TTFT_RATIOS[0]), _TTFT_RATIOS[1])
+        return solve(self.resolved, workload, self.slo, dispersion, self._coefficients, ttft_ratio=ratio)
 
     def needs(self, demand: Demand, level: float, point: OperatingPoint) -> dict[str, float]:
         """Return the replicas that each currency needs; see ``sizing.plan.needs``."""
@@ -263,31 +284,3 @@ def check_policy(policy: PolicyConfig) -> None:
 
 def _clamp(replicas: int, policy: PolicyConfig) -> int:
     return min(max(replicas, policy.min_replicas), policy.max_replicas)
-
-
-def _grid(value: float, step: float = _LOG_GRID) -> float:
-    """Round a positive number to a logarithmic grid."""
-    if not 0 < value < math.inf:
-        return value
-    return math.exp(round(math.log(value) / step) * step)
-
-
-def _rounded(workload: Workload) -> Workload:
-    """Round lengths to a grid; second moments by their ratio to the means, so that constant lengths stay constant."""
-    mean_in, mean_out = _grid(workload.input_tokens), _grid(workload.output_tokens)
-
-    def moment(value: float | None, exact: float, rounded: float) -> float | None:
-        return None if value is None or exact <= 0 else rounded * round(_grid(value / exact), 2)
-
-    return Workload(
-        input_tokens=mean_in,
-        output_tokens=mean_out,
-        input_tokens_squared=moment(workload.input_tokens_squared, workload.input_tokens**2, mean_in**2),
-        output_tokens_squared=moment(workload.output_tokens_squared, workload.output_tokens**2, mean_out**2),
-        input_output_product=moment(
-            workload.input_output_product, workload.input_tokens * workload.output_tokens, mean_in * mean_out
-        ),
-        cached_share=round(workload.cached_share, 2),
-        input_quantile=None if workload.input_quantile is None else _grid(workload.input_quantile),
-        output_quantile=None if workload.output_quantile is None else _grid(workload.output_quantile),
-    )

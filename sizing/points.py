@@ -10,15 +10,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from sizing.catalog import Catalog
-from sizing.errors import DoesNotFit, InvalidInput, SizingError
+from sizing.catalog import Catalog, ModelSpec
+from sizing.catalog.precision import without_precision
+from sizing.errors import DoesNotFit, InvalidInput, SizingError, UnknownModel
+from sizing.load import Latency
 from sizing.memory import Resolved, resolve
 from sizing.model import Confidence, Constraint, Deployment, Workload
 from sizing.observed import ObservedPoint
-from sizing.replica import Latency, ReplicaModel
+from sizing.replica import ReplicaModel
 from sizing.steptime import StepCoefficients
 
 if TYPE_CHECKING:  # who passes a calibration has loaded it
@@ -144,7 +147,7 @@ def _resolve(row: Mapping[str, Any], catalog: Catalog | None) -> Resolved:
     if not _given(model):
         raise InvalidInput("model is missing")
     catalog = catalog or Catalog()
-    spec = catalog.model(model if isinstance(model, Mapping) else str(model))
+    spec, precision = _named(model, catalog)
     gpu = catalog.gpu(_text(row, "gpu", ""))
     per_node = _whole(row, "gpus_per_node", gpu.gpus_per_node)
     deployment = Deployment(
@@ -154,7 +157,7 @@ def _resolve(row: Mapping[str, Any], catalog: Catalog | None) -> Resolved:
         pipeline_parallel=_whole(row, "pp", 1),
         expert_parallel=_whole(row, "ep", 1),
         data_parallel=_whole(row, "dp", 1),
-        precision=_text(row, "precision", "bf16"),
+        precision=_text(row, "precision", precision),
         kv_precision=_text(row, "kv_precision", "") or None,
         max_num_seqs=_whole(row, "max_num_seqs", 1024),
         max_batched_tokens=_whole(row, "max_batched_tokens", 8192),
@@ -163,6 +166,24 @@ def _resolve(row: Mapping[str, Any], catalog: Catalog | None) -> Resolved:
     )
     named = Catalog({gpu.name: replace(gpu, gpus_per_node=per_node)}, {spec.name: spec})
     return resolve(deployment, named)
+
+
+def _named(model: Any, catalog: Catalog) -> tuple[ModelSpec, str]:
+    """Return the model, and the precision that its name ends in (bf16: it ends in none).
+
+    Quantised checkpoints and copies by other owners have the architecture of the model that they are named after.
+    """
+    if isinstance(model, Mapping):
+        return catalog.model(model), "bf16"
+    name = str(model).strip()
+    base, precision = without_precision(name)
+    try:
+        return catalog.model(name), precision or "bf16"
+    except UnknownModel:
+        for candidate in (base, base.rpartition("/")[2]):
+            with suppress(UnknownModel):
+                return catalog.model(candidate), precision or "bf16"
+        raise
 
 
 def _predict(

@@ -36,6 +36,9 @@ _SMALL_UP = 0.05
 _SMALL_DOWN = 0.10
 #: Demand level that what remains after a scale-down must carry, whatever the policy's own quantile.
 _DOWN_LEVEL = 0.9
+#: What remains must carry this much more before anything is taken away, so that a need near a whole number of replicas
+#: does not swing (the Kubernetes HPA's default tolerance is 10 %, too). It decides whether to go down, not how far.
+_DOWN_MARGIN = 1.1
 #: Telemetry is believed from this many loads on that differ by this log ratio (llm-d's throughput analyzer: at least
 #: 10 samples, spread 0.30), and taken over every so many loads, so that advice does not tremble.
 _TRUSTED_LOADS, _TRUSTED_SPREAD, _TAKE_OVER_EVERY = 10, 0.30, 10
@@ -89,8 +92,9 @@ class ReplicaController:
         label = accelerator_label or deployment.gpu
         self._writer = AdviceWriter(model, pool, deployment, slo, policy, config_hash, label, confidence)
         self._desired: int | None = None
-        # (time, need) of the last stabilisation period; advice never falls below the largest need in it.
-        self._needs: deque[tuple[float, int]] = deque()
+        # (time, need, need with a margin) of the last stabilisation period: advice never falls below the largest need
+        # in it, nor at all while the largest one with the margin is not lower than what there is.
+        self._needs: deque[tuple[float, int, int]] = deque()
         self._lower_since: float | None = None
 
     @property
@@ -116,9 +120,7 @@ class ReplicaController:
         enough = self._learner.updates >= _TRUSTED_LOADS and self._learner.load_spread >= _TRUSTED_SPREAD
         if enough and self._learner.updates % _TAKE_OVER_EVERY == 0:
             self._calibration = self._learner.calibration
-            self._planner = Planner(
-                self.deployment, self.slo, catalog=self._catalog, coefficients=self._calibration.coefficients
-            )
+            self._planner = Planner(self.deployment, self.slo, catalog=self._catalog, calibration=self._calibration)
         return True
 
     def _confidence_of(self, demand: Demand | None, plan: Plan | None) -> Confidence:
@@ -233,14 +235,14 @@ class ReplicaController:
         )
 
     def _follow(
-        self, now: float, demand: Demand, current: int | None, plan: Plan, observed: int, down_need: int
+        self, now: float, demand: Demand, current: int | None, plan: Plan, observed: int, down_need: float
     ) -> Advice:
         wanted = max(plan.unclamped, observed)
         target, clamped = self._limit(wanted)
         reference = self._reference(current)
         by_observed = observed > plan.unclamped
         up_reason = Reason.OBSERVED_UP if by_observed else Reason.FORECAST_UP
-        self._remember(now, self._limit(max(wanted, down_need))[0])
+        self._remember(now, wanted, down_need)
 
         if reference is None:
             desired, reason = target, up_reason
@@ -306,10 +308,11 @@ class ReplicaController:
                 return reference, Reason.FORECAST_DOWN, clamped
         if self._lower_since is None:
             self._lower_since = now
-        lowest = max(target, *(need for _, need in self._needs))
+        lowest = max(target, *(need for _, need, _ in self._needs))
+        guarded = max(target, *(need for _, _, need in self._needs))
         running = current is not None and reference < current
         waiting = (Reason.FORECAST_DOWN if running else Reason.STABILISING, clamped)
-        if now - self._lower_since < self.policy.scale_down_stabilisation_seconds or lowest >= reference:
+        if now - self._lower_since < self.policy.scale_down_stabilisation_seconds or guarded >= reference:
             return reference, *waiting
         floor = math.ceil(reference * self.policy.max_step_down_ratio) if reference > 1 else 0
         desired = max(lowest, min(floor, reference - 1))
@@ -318,12 +321,11 @@ class ReplicaController:
             clamped = (*clamped, "max_step_down_ratio")
         return desired, Reason.FORECAST_DOWN, clamped
 
-    def _remember(self, now: float, need: int) -> None:
-        """Keep the needs of the stabilisation period; only falling sequences matter for the maximum."""
-        while self._needs and self._needs[-1][1] <= need:
-            self._needs.pop()
-        self._needs.append((now, need))
-        while self._needs and self._needs[0][0] < now - self.policy.scale_down_stabilisation_seconds:
+    def _remember(self, now: float, wanted: int, down_need: float) -> None:
+        """Keep the needs of the stabilisation period."""
+        plain, guarded = (self._limit(max(wanted, _whole(down_need * by)))[0] for by in (1.0, _DOWN_MARGIN))
+        self._needs.append((now, plain, guarded))
+        while self._needs[0][0] < now - self.policy.scale_down_stabilisation_seconds:
             self._needs.popleft()
 
     def _observed_need(self, demand: Demand, plan: Plan) -> int:
@@ -332,14 +334,13 @@ class ReplicaController:
             return 0
         rate = demand_quantile((0.5,), (rate,), 0.5)
         capacity = plan.operating_point.requests_per_second
-        return math.ceil(min(rate / capacity, 1e9) - 1e-6)
+        return _whole(rate / capacity)
 
-    def _down_need(self, demand: Demand, plan: Plan) -> int:
+    def _down_need(self, demand: Demand, plan: Plan) -> float:
         """Return the replicas that must remain after a scale-down: N/(N-1) of today's load must fit them too."""
         assert self._planner is not None
         level = max(_DOWN_LEVEL, self.policy.demand_quantile)
-        need = max(self._planner.needs(demand, level, plan.operating_point).values())
-        return math.ceil(min(need, 1e9) - 1e-6)
+        return max(self._planner.needs(demand, level, plan.operating_point).values())
 
     def _limit(self, wanted: int) -> tuple[int, tuple[str, ...]]:
         if wanted > self.policy.max_replicas:
@@ -347,3 +348,8 @@ class ReplicaController:
         if wanted < self.policy.min_replicas:
             return self.policy.min_replicas, ("min_replicas",)
         return wanted, ()
+
+
+def _whole(replicas: float) -> int:
+    """Round up, a millionth of a replica aside."""
+    return math.ceil(min(replicas, 1e9) - 1e-6)

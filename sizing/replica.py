@@ -14,10 +14,10 @@ distributions enter exactly: context = (E[n·m] + E[m²]/2) / E[m], the mean con
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 from sizing.errors import DoesNotFit, InvalidInput
 from sizing.learned import features
+from sizing.load import Latency, LatencyCoefficients, LoadPoint, check_workload
 from sizing.memory import Memory, Resolved, require_fit
 from sizing.model import Constraint, Workload
 from sizing.queueing import StateDependentQueue, Wait, general_wait
@@ -25,7 +25,7 @@ from sizing.roots import narrow
 from sizing.steptime import StepCoefficients, StepModel, step_model
 from sizing.tails import combine_deviations, decode_spread, length_quantile, normal_quantile, squared_variation
 
-__all__ = ["KV_BLOCK_TOKENS", "Latency", "LatencyCoefficients", "LoadPoint", "ReplicaModel", "check_workload"]
+__all__ = ["KV_BLOCK_TOKENS", "ReplicaModel"]
 
 #: vLLM's default block of the paged KV cache; half of one is lost per sequence on average.
 KV_BLOCK_TOKENS = 16
@@ -34,66 +34,6 @@ MAX_UTILISATION = 0.9
 #: Units of the terms of a closed loop's time to first token; ``sizing.learned`` scales them (TTFT_TERMS).
 _CLOSED_FIXED_SECONDS, _CLOSED_WAIT_SHARE, _CLOSED_CLIENT_SECONDS, _CLOSED_STEP_SHARE = 0.03, 0.25, 1e-3, 0.05
 _MAX_SERVERS = 2048
-_MAX_TOKENS = 1e8
-
-
-@dataclass(frozen=True, slots=True)
-class LatencyCoefficients:
-    """What a first token costs beside its prefill: ``overhead_seconds`` plus ``step_ratio`` steps.
-
-    Joint fit on the 112 Llama-3.1-8B points of llm-inferno/model-trainer commit 047f0ae0b9 (o 4.27 ms, κ 1.70).
-    """
-
-    overhead_seconds: float = 4.27e-3
-    step_ratio: float = 1.70
-
-
-@dataclass(frozen=True, slots=True)
-class Latency:
-    """TTFT (from arrival) and time per output token at one percentile, seconds."""
-
-    ttft_seconds: float
-    tpot_seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class LoadPoint:
-    """One replica at one load. ``batch`` and rates are of the whole replica.
-
-    ``utilisation`` is the rate over the saturation rate; ``kv_tokens`` the mean resident tokens.
-    """
-
-    batch: float
-    requests_per_second: float
-    utilisation: float
-    kv_tokens: float
-    prefill_tokens_per_second: float
-    decode_tokens_per_second: float
-    mean: Latency
-    p50: Latency
-    p95: Latency
-
-
-def check_workload(workload: Workload) -> None:
-    """Refuse lengths that cannot be.
-
-    Raises:
-        InvalidInput: not finite, negative, beyond 1e8 tokens, or a cached share outside [0, 1].
-    """
-    for name in ("input_tokens", "output_tokens"):
-        value = getattr(workload, name)
-        if not 0 <= value <= _MAX_TOKENS:
-            raise InvalidInput(f"{name} must be in [0, {_MAX_TOKENS:g}], not {value!r}")
-    for name in ("input_tokens_squared", "output_tokens_squared", "input_output_product"):
-        value = getattr(workload, name)
-        if value is not None and not 0 <= value <= _MAX_TOKENS**2:
-            raise InvalidInput(f"{name} must be in [0, {_MAX_TOKENS**2:g}], not {value!r}")
-    for name in ("input_quantile", "output_quantile"):
-        value = getattr(workload, name)
-        if value is not None and not 0 <= value <= _MAX_TOKENS:
-            raise InvalidInput(f"{name} must be in [0, {_MAX_TOKENS:g}], not {value!r}")
-    if not 0 <= workload.cached_share <= 1:
-        raise InvalidInput(f"cached_share must be in [0, 1], not {workload.cached_share!r}")
 
 
 class ReplicaModel:
@@ -260,7 +200,7 @@ class ReplicaModel:
             self._latency.overhead_seconds
             + self._latency.step_ratio * step
             + computed_tokens * self._prompt_seconds / (1.0 - share / 2.0)
-            + chunks * self.step.fixed_seconds
+            + chunks * self.step.base_seconds(float(self.resolved.deployment.max_batched_tokens))
         )
 
     def mean_latency(self, lane_batch: float) -> Latency:
@@ -303,6 +243,8 @@ class ReplicaModel:
                 max(place.quantile_seconds(level) - place.mean_seconds, 0.0),
                 # A request arrives anywhere within the step that is running.
                 (level - 0.5) * step if waiting else 0.0,
+                # What clients, HTTP and tokenisation take is as irregular as a short queue: exponential.
+                self._latency.overhead_seconds * (-math.log1p(-level) - 1.0),
             )
         )
         spread = normal_quantile(level) * math.sqrt(self.dispersion * max(lane_batch, 0.0))

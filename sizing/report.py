@@ -11,11 +11,12 @@ from sizing.catalog.engines import engine_warnings
 from sizing.economics import FleetCost, fleet_cost
 from sizing.errors import InvalidInput
 from sizing.known import known_point, measured_load
+from sizing.load import LoadPoint
 from sizing.memory import kv_bytes_per_token, resolve
 from sizing.model import Confidence, Constraint, Demand, Deployment, PolicyConfig, Slo, Workload
 from sizing.operating import OperatingPoint
 from sizing.plan import plan_at
-from sizing.replica import MAX_UTILISATION, LoadPoint, ReplicaModel
+from sizing.replica import MAX_UTILISATION, ReplicaModel
 from sizing.steptime import StepCoefficients
 
 if TYPE_CHECKING:  # who passes a calibration has loaded it

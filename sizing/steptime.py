@@ -13,17 +13,33 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from sizing.catalog.precision import BYTES_PER_PARAMETER, KV_BYTES_PER_ELEMENT
 from sizing.learned import Learned, builtin_learned, features
-from sizing.memory import Resolved, kv_share_per_gpu, weight_bytes
+from sizing.memory import Resolved, dense_precision, kv_share_per_gpu, weight_bytes
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from sizing.catalog import GpuSpec
+
 __all__ = ["StepCoefficients", "StepModel", "step_model"]
+
+
+#: How sharply a matrix product turns from reading weights to computing: its time is the norm of this order of both.
+#: Median of 14 tables (GPU, precision) of GEMM timings (n, k >= 4096) of ai-dynamo/aiconfigurator 095f58a51c, fitted
+#: around the corner by benchmarks/sizing/overlap.py; no end-to-end time was used.
+OVERLAP_ORDER = 1.6
+
+N = TypeVar("N", float, "NDArray[np.float64]")
+
+
+def _unhidden(ratio: N) -> N:
+    """Return the share of reading weights that computing does not hide; ``ratio`` is ideal computing over reading."""
+    together: N = (1.0 + ratio**OVERLAP_ORDER) ** (1.0 / OVERLAP_ORDER)
+    return together - ratio
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,17 +63,21 @@ class StepCoefficients:
 
 @dataclass(frozen=True, slots=True)
 class StepModel:
-    """Step time of one lane (one batch) of a replica, linear but for the coverage of experts; all times in seconds.
+    """Step time of one lane (one batch) of a replica, linear but for the weights; all times in seconds.
 
-    ``fixed_seconds`` is paid by every step; ``expert_seconds`` when all experts are touched; ``expert_miss`` = 1 - k/E;
+    ``fixed_seconds`` is paid by every step; ``dense_seconds`` is reading the dense weights and ``expert_seconds`` all
+    experts, as far as computing does not hide it: at ``dense_corner_tokens`` (``expert_corner_tokens`` per lane, with
+    all experts touched) ideal reading and ideal computing take equally long. ``expert_miss`` = 1 - k/E;
     ``expert_lanes`` lanes put their tokens through the same experts in one step. ``decode_seconds`` per running
-    sequence; ``kv_seconds`` and ``kv_window_seconds`` per context token of a running sequence;
-    ``prefill_seconds`` per computed prompt token; ``attention_seconds`` per prompt token and token of context before
-    it.
+    sequence; ``kv_seconds`` and ``kv_window_seconds`` per context token of a running sequence; ``prefill_seconds`` per
+    computed prompt token; ``attention_seconds`` per prompt token and token of context before it.
     """
 
     fixed_seconds: float
+    dense_seconds: float
+    dense_corner_tokens: float
     expert_seconds: float
+    expert_corner_tokens: float
     expert_miss: float
     expert_lanes: int
     decode_seconds: float
@@ -68,23 +88,26 @@ class StepModel:
     attention_seconds: float
 
     def base_seconds(self, tokens: float) -> float:
-        """Return the part of a step that reads weights, for ``tokens`` tokens (decode and prefill) per lane."""
+        """Return what a step of ``tokens`` tokens (decode and prefill) per lane takes beside what tokens add."""
+        seconds = self.fixed_seconds + self.dense_seconds * _unhidden(tokens / self.dense_corner_tokens)
         if self.expert_seconds == 0.0:
-            return self.fixed_seconds
+            return seconds
         touched = 1.0 - math.pow(self.expert_miss, tokens * self.expert_lanes)
-        return self.fixed_seconds + self.expert_seconds * touched
+        if touched <= 0.0:
+            return seconds
+        return seconds + self.expert_seconds * touched * _unhidden(tokens / self.expert_corner_tokens / touched)
 
     def mean_base_seconds(self, batch: float, prompt_tokens: float, chunk_tokens: float) -> float:
         """Return the mean of ``base_seconds`` over steps with ``batch`` decoding sequences.
 
-        ``prompt_tokens`` per step on average come in chunks of ``chunk_tokens``: the share prompt / chunk of the steps
-        holds one, the others hold none (a chunk in every step when there are more).
+        ``prompt_tokens`` per step on average come in chunks of ``chunk_tokens`` at random: the share 1 - e^-(prompt /
+        chunk) of the steps holds some, the others hold none.
         """
-        if self.expert_seconds == 0.0:
-            return self.fixed_seconds
-        chunk = max(chunk_tokens, prompt_tokens, 1e-9)
-        share = min(prompt_tokens / chunk, 1.0)
-        return (1.0 - share) * self.base_seconds(batch) + share * self.base_seconds(batch + chunk)
+        chunk = max(chunk_tokens, 1e-9)
+        share = -math.expm1(-prompt_tokens / chunk)
+        if share <= 0.0:
+            return self.base_seconds(batch)
+        return (1.0 - share) * self.base_seconds(batch) + share * self.base_seconds(batch + prompt_tokens / share)
 
     def mean_base_seconds_of(
         self, batches: NDArray[np.float64], prompt_tokens: NDArray[np.float64], chunk_tokens: float
@@ -92,13 +115,16 @@ class StepModel:
         """Return ``mean_base_seconds`` of many batches at once, the same shape."""
         import numpy as np
 
+        share = np.maximum(-np.expm1(-prompt_tokens / max(chunk_tokens, 1e-9)), 1e-300)
+        alone, with_chunk = (self._base_seconds_of(tokens) for tokens in (batches, batches + prompt_tokens / share))
+        return (1.0 - share) * alone + share * with_chunk
+
+    def _base_seconds_of(self, tokens: NDArray[np.float64]) -> NDArray[np.float64]:
+        seconds = self.fixed_seconds + self.dense_seconds * _unhidden(tokens / self.dense_corner_tokens)
         if self.expert_seconds == 0.0:
-            return np.full(batches.shape, self.fixed_seconds)
-        chunk = np.maximum(prompt_tokens, max(chunk_tokens, 1e-9))
-        share = np.minimum(prompt_tokens / chunk, 1.0)
-        alone = 1.0 - self.expert_miss ** (batches * self.expert_lanes)
-        with_chunk = 1.0 - self.expert_miss ** ((batches + chunk) * self.expert_lanes)
-        return self.fixed_seconds + self.expert_seconds * ((1.0 - share) * alone + share * with_chunk)
+            return seconds
+        touched = 1.0 - self.expert_miss ** (tokens * self.expert_lanes)
+        return seconds + self.expert_seconds * touched * _unhidden(tokens / self.expert_corner_tokens / touched)
 
     def mean_step_seconds(
         self,
@@ -135,6 +161,19 @@ class StepModel:
         )
 
 
+def _all_reduce(gpu: GpuSpec, group: int, message_elements: float) -> tuple[float, float]:
+    """Return the latency of an all-reduce in a group of GPUs, and the seconds of 2-byte elements, by the link table."""
+    if group == 1:
+        return 0.0, 0.0
+    link = gpu.link(group)
+    return link.latency_seconds, 2 * (group - 1) / group * message_elements * 2.0 / link.bandwidth_bytes_per_second
+
+
+def _corner(read_seconds: float, multiply_seconds: float) -> float:
+    """Return the tokens at which 2 FLOPs per parameter and token take as long as reading the parameters once."""
+    return read_seconds / (2.0 * multiply_seconds) if multiply_seconds > 0 else math.inf
+
+
 def step_model(
     resolved: Resolved, coefficients: StepCoefficients | None = None, *, factors: Sequence[float] | None = None
 ) -> StepModel:
@@ -155,24 +194,21 @@ def step_model(
     dense_bytes, expert_bytes, _ = weight_bytes(model, resolved.precision)
     head_bytes = model.head_parameters * BYTES_PER_PARAMETER["bf16"]
 
-    dense_precision = "bf16" if resolved.precision == "mxfp4" and model.experts else resolved.precision
     bandwidth = gpu.memory_bandwidth_bytes_per_second
-    dense_seconds = dense_f * (dense_bytes + head_bytes) / (tp * bandwidth)
+    dense_seconds = dense_f * dense_bytes / (tp * bandwidth)
     expert_seconds = expert_f * expert_bytes / (expert_group * bandwidth)
 
-    group = expert_group if model.experts else tp
-    hops = 0.0
-    comm_token = 0.0
-    if group > 1:
-        # Two all-reduces per layer; dispatch and combine of data-parallel experts move the same volume as an
-        # all-gather and a reduce-scatter (vLLM's default all-to-all backend).
-        link = gpu.link(group)
-        hops = hop_f * 2 * model.layers * link.latency_seconds
-        message = model.hidden_size * 2.0 * dp
-        comm_token = link_f * 2 * model.layers * 2 * (group - 1) / group * message / link.bandwidth_bytes_per_second
-    fixed = model.layers * layer_f * c.layer_seconds + c.comm_ratio * hops + c.weight_ratio * dense_seconds
+    # Two all-reduces per layer over the tensor-parallel group; experts of data-parallel ranks replace the second one by
+    # dispatch and combine over all of them, which move as much as an all-gather and a reduce-scatter of every lane's
+    # tokens (vLLM's default all-to-all backend).
+    within = _all_reduce(gpu, tp, model.hidden_size)
+    across = _all_reduce(gpu, expert_group, model.hidden_size * dp) if model.experts else within
+    hops = hop_f * model.layers * (within[0] + across[0])
+    comm_token = link_f * model.layers * (within[1] + across[1])
+    fixed = model.layers * layer_f * c.layer_seconds + c.comm_ratio * hops
+    head_seconds = dense_f * head_bytes / (tp * bandwidth)
 
-    dense_flops = gpu.effective_flops_per_second(dense_precision)
+    dense_flops = gpu.effective_flops_per_second(dense_precision(model, resolved.precision))
     expert_flops = gpu.effective_flops_per_second(resolved.precision)
     head_flops = gpu.effective_flops_per_second("bf16")
     active_experts = model.expert_parameters * model.expert_share
@@ -182,10 +218,14 @@ def step_model(
     token_compute = c.compute_ratio * 2 * (dense_compute + expert_compute) / tp
     head_compute = c.compute_ratio * 2 * dense_compute_f * model.head_parameters / head_flops / tp
     element = kv_f * KV_BYTES_PER_ELEMENT[resolved.kv_precision] * kv_share_per_gpu(model, tp)
-    state = kv_f * model.state_elements * KV_BYTES_PER_ELEMENT["bf16"] / tp
+    # A recurrent state is read and written anew by every step.
+    state = 2 * kv_f * model.state_elements * KV_BYTES_PER_ELEMENT["bf16"] / tp
     return StepModel(
-        fixed_seconds=fixed,
+        fixed_seconds=fixed + c.weight_ratio * head_seconds,
+        dense_seconds=c.weight_ratio * dense_seconds,
+        dense_corner_tokens=_corner(dense_bytes / bandwidth, model.dense_parameters / dense_flops),
         expert_seconds=c.weight_ratio * expert_seconds if model.experts else 0.0,
+        expert_corner_tokens=_corner(expert_bytes / (dp * bandwidth), active_experts / expert_flops),
         expert_miss=1.0 - model.expert_share,
         expert_lanes=dp,
         decode_seconds=token_compute

@@ -16,9 +16,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from sizing.errors import InvalidInput
+from sizing.load import Latency
 from sizing.memory import Resolved, kv_bytes_per_token
 from sizing.model import Workload
-from sizing.replica import MAX_UTILISATION, Latency, ReplicaModel
+from sizing.replica import MAX_UTILISATION, ReplicaModel
 from sizing.steptime import StepCoefficients
 
 __all__ = ["Disaggregated", "Speculation", "disaggregated", "speculation"]

@@ -10,14 +10,14 @@ from typing import Any
 
 from aiohttp import web
 
-from pipeline.advise.model import Alert, AlertKind, StepOutput
+from pipeline.advise.model import Alert, AlertKind, StepOutput, TenantDemand
 from pipeline.clock import ManualClock
 from pipeline.forecast.model import LEVELS, Forecast, Score, SeriesKey, Signal
 from pipeline.publish.api import create_app
 from pipeline.publish.state import LiveState, PipelineHealth
 from pipeline.settings import PoolSettings, PublishSettings
 from pipeline.testing import closed_window
-from pipeline.windows.model import ClosedWindow
+from pipeline.windows.model import REST, Breakdown, ClosedWindow, Part
 from sizing.model import Confidence, Constraint, Reason, Recommendation, RecommendationState
 
 START = 1_700_000_000 // 60 * 60
@@ -45,6 +45,12 @@ def demand(index: int, elapsed: float) -> float:
     if index == 2 and elapsed >= 3 * 3600 - 600:
         base *= 2.8
     return base * (1.0 + 0.03 * math.sin(elapsed * 7.1 + index))
+
+
+def _by_tenant(requests: int) -> tuple[Breakdown, ...]:
+    counts = {"acme": requests // 4, "bolt": requests // 10}
+    counts[REST] = requests - sum(counts.values())
+    return (Breakdown("tenant", 40, tuple(Part(v, n, 900 * n, 112 * n, 240 * n) for v, n in counts.items())),)
 
 
 class Feed:
@@ -85,7 +91,25 @@ class Feed:
             self.advice[window.model, window.pool].append(given)
         alerts = self._alerts()
         self.episodes |= {alert.alert_id: alert for alert in alerts}
-        return StepOutput(self.as_of, tuple(windows), tuple(forecasts), tuple(scores), tuple(advice), tuple(alerts))
+        return StepOutput(
+            self.as_of,
+            tuple(windows),
+            tuple(forecasts),
+            tuple(scores),
+            tuple(advice),
+            tuple(alerts),
+            tenants=self._tenants(windows[0], forecasts),
+        )
+
+    def _tenants(self, window: ClosedWindow, forecasts: list[Forecast]) -> tuple[TenantDemand, ...]:
+        """The first pool is forecast by tenant: one has a series, the others none."""
+        said = [f for f in forecasts if f.series == SeriesKey(window.model, window.pool, Signal.REQUESTS)]
+        found = []
+        for tenant, share in (("acme", 0.25), (REST, 0.75)):
+            own = tuple(replace(f, quantiles=tuple(share * value for value in f.quantiles)) for f in said)
+            rate = share * window.requests / 60
+            found.append(TenantDemand(window.model, window.pool, tenant, rate, share, own))
+        return tuple(found)
 
     def _window(self, pool: PoolSettings, rate: float, index: int) -> ClosedWindow:
         requests = round(rate * 60)
@@ -103,6 +127,7 @@ class Feed:
             completeness=0.98,
             current_replicas=self.current(index),
             ready_replicas=self.current(index),
+            breakdown=_by_tenant(requests) if index == 0 else (),
         )
 
     def current(self, index: int) -> int:

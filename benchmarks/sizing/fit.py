@@ -12,6 +12,7 @@ import argparse
 import datetime
 import json
 import math
+import sys
 from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
@@ -41,9 +42,10 @@ from sizing.steptime import StepCoefficients
 Floats = NDArray[np.float64]
 Points = list[tuple[float, float, float, float, float]]
 
-STEP_FEATURES = ("moe", "trtllm", "fp4", "int4", "native_fp4", "group")
-TTFT_FEATURES = ("moe", "trtllm", "sglang", "fp4", "int4", "native_fp4", "group")
-STEP_RIDGE, TTFT_RIDGE = 50.0, 10.0
+FEATURES = ("moe", "trtllm", "sglang", "fp4", "int4", "native_fp4", "group")
+#: What is chosen among: features that the step time does without, and ridge; the ridge of the closed-loop TTFT.
+STEP_CHOICES = tuple((without, ridge) for without in ((), ("sglang",)) for ridge in (10.0, 30.0, 100.0, 300.0))
+TTFT_CHOICES = (3.0, 10.0, 30.0)
 #: Weight of one of the 112 Llama-3.1-8B points against one silicon row.
 POINT_WEIGHT = 0.5
 #: Weights and KV are never read faster than the data sheet says (KV may be kept in FP8, which rows do not tell).
@@ -131,46 +133,86 @@ class Design:
         everything = [*self.resolved, *[LLAMA] * len(points)]
         self.columns = np.array(columns)
         self.seconds = np.array([row.tpot_seconds for row in rows] + [point[4] for point in points])
-        self.values = np.array([phi(resolved, STEP_FEATURES) for resolved in everything])
+        self.values = np.array([phi(resolved, FEATURES) for resolved in everything])
         self.weights = np.array([1.0] * len(rows) + [POINT_WEIGHT] * len(points))
         self.architectures = np.array([row.model for row in rows] + ["llama-3.1-8b"] * len(points))
-        self.ttft_values = np.array([phi(resolved, TTFT_FEATURES) for resolved in self.resolved])
         self.ttft = np.array([row.ttft_seconds for row in rows])
 
-    def step(self, keep: NDArray[np.bool_]) -> TermFactors:
-        """The step factors of the kept rows and points."""
+    def step(self, keep: NDArray[np.bool_], without: tuple[str, ...], ridge: float) -> TermFactors:
+        """The step factors of the kept rows and points, some features left out."""
         floor = np.array([STEP_FLOOR.get(name, -6.0) for name in STEP_TERMS])
-        base, weights = fit_terms(
-            self.columns[keep], self.seconds[keep], self.values[keep], self.weights[keep], STEP_RIDGE, floor
+        used = np.array([name not in without for name in FEATURES])
+        return _factors(
+            fit_terms(
+                self.columns[keep], self.seconds[keep], self.values[keep] * used, self.weights[keep], ridge, floor
+            ),
+            floor,
         )
-        return _factors(STEP_FEATURES, base, weights, floor)
 
-    def closed_loop_ttft(self, step: TermFactors, keep: NDArray[np.bool_]) -> TermFactors:
-        """The factors of the closed-loop TTFT of the kept rows, given step factors."""
-        chosen = [index for index in range(len(self.rows)) if keep[index]]
+    def ttft_columns(self, step: TermFactors, keep: NDArray[np.bool_]) -> Floats:
+        """Terms of the closed-loop TTFT of the kept rows, given step factors."""
         coefficients = StepCoefficients(learned=replace(PLAIN, step=step))
-        columns = np.array(
+        return np.array(
             [
                 ReplicaModel(
                     self.resolved[index], self.rows[index].point.workload, dispersion=0.0, coefficients=coefficients
                 ).closed_loop_ttft_terms(self.batch[index], self.rows[index].concurrency)
-                for index in chosen
+                for index in np.flatnonzero(keep)
             ]
         )
+
+    def closed_loop_ttft(self, columns: Floats, keep: NDArray[np.bool_], ridge: float) -> TermFactors:
+        """The factors of the closed-loop TTFT of the kept rows, given their columns."""
         floor = np.full(len(TTFT_TERMS), -6.0)
-        base, weights = fit_terms(
-            columns, self.ttft[chosen], self.ttft_values[chosen], np.ones(len(chosen)), TTFT_RIDGE, floor
-        )
-        return _factors(TTFT_FEATURES, base, weights, floor)
+        values, ones = self.values[: len(self.rows)][keep], np.ones(len(columns))
+        return _factors(fit_terms(columns, self.ttft[keep], values, ones, ridge, floor), floor)
+
+    def log_error(self, columns: Floats, factors: TermFactors, seconds: Floats, rows: NDArray[np.bool_]) -> float:
+        """Mean absolute log error on the given rows of the silicon sample."""
+        values = [dict(zip(FEATURES, row, strict=True)) for row in self.values[: len(rows)][rows].tolist()]
+        found = (columns * np.array([factors.factors(value) for value in values])).sum(axis=1)
+        return float(np.abs(np.log(found / seconds)).mean())
 
     def learn(self, without: str | None = None) -> Learned:
-        """Everything learned from all architectures but one; intervals still to be set."""
+        """Everything learned from all architectures but one; intervals still to be set.
+
+        Features and ridges are chosen by leaving out each of the remaining architectures in turn (mean absolute log
+        error, every architecture alike): the one that is left out here has no say in them either.
+        """
+        count = len(self.rows)
         keep = self.architectures != without
-        step = self.step(keep)
+        kept = keep[:count]
+        folds = [self.architectures == name for name in sorted(set(self.architectures[:count][kept]))]
+
+        def step_error(choice: tuple[tuple[str, ...], float]) -> float:
+            found = []
+            for fold in folds:
+                rows = fold[:count]
+                factors = self.step(keep & ~fold, *choice)
+                found.append(self.log_error(self.columns[:count][rows], factors, self.seconds[:count][rows], rows))
+            return float(np.mean(found))
+
+        best = min(STEP_CHOICES, key=step_error)
+        steps = [self.step(keep & ~fold, *best) for fold in folds]
+        columns = [
+            (self.ttft_columns(s, kept & ~f[:count]), self.ttft_columns(s, f[:count]))
+            for s, f in zip(steps, folds, strict=True)
+        ]
+
+        def ttft_error(ridge: float) -> float:
+            found = []
+            for fold, (others, own) in zip(folds, columns, strict=True):
+                rows = fold[:count]
+                factors = self.closed_loop_ttft(others, kept & ~rows, ridge)
+                found.append(self.log_error(own, factors, self.ttft[rows], rows))
+            return float(np.mean(found))
+
+        step, ridge = self.step(keep, *best), min(TTFT_CHOICES, key=ttft_error)
+        print(f"without {without}: step {best}, TTFT {ridge}", file=sys.stderr)
         return replace(
             PLAIN,
             step=step,
-            closed_loop_ttft=self.closed_loop_ttft(step, keep[: len(self.rows)]),
+            closed_loop_ttft=self.closed_loop_ttft(self.ttft_columns(step, kept), kept, ridge),
             domains=self.domains(without),
         )
 
@@ -189,9 +231,10 @@ class Design:
         return tuple(found)
 
 
-def _factors(names: tuple[str, ...], base: Floats, weights: Floats, floor: Floats) -> TermFactors:
+def _factors(fit: tuple[Floats, Floats], floor: Floats) -> TermFactors:
+    base, weights = fit
     return TermFactors(
-        names,
+        FEATURES,
         tuple(float(round(value, 4)) for value in base),
         tuple(tuple(float(round(value, 4)) for value in row) for row in weights),
         tuple(float(round(value, 4)) for value in floor),

@@ -10,8 +10,15 @@ S/O = 2·S·(1-O) / (S + 1 - O). Candidates are the profiles that an LLM was mea
 
 These servers do not chunk prompts and five of the eight LLMs are not of kinds that sizing ships numbers for, so its six
 step coefficients are fitted anew on the other seven LLMs, plus two terms for what such servers do: padding without
-flash attention, and the cross attention of encoder-decoders. An encoder-decoder is sized as its decoder; its encoder
-counts in memory and is taken to cost a prompt as much as the decoder would.
+flash attention, and the cross attention of encoder-decoders. They launch every kernel from Python, so what a layer
+costs is a matter of the host: one coefficient per kind of machine, and one more for layers that are split, in both
+times. An encoder-decoder is sized as its decoder; its encoder counts in memory and is taken to cost a prompt as much as
+the decoder would.
+
+They admit a request only while its longest possible length still fits in memory, and hold the others back: the batch
+is at most KV capacity / tokens reserved per sequence. How many tokens that is (a setting of the servers that the data
+do not tell) is one number for servers that pad and one for those that do not, the ones of a coarse grid with which the
+other seven LLMs' rows are fitted best. What does not fit waits, by Little's law (users / batch - 1) stays in the batch.
 """
 
 from __future__ import annotations
@@ -19,12 +26,15 @@ from __future__ import annotations
 import argparse
 import csv
 import datetime
+import itertools
 import math
 import os
 import platform
+import sys
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +44,7 @@ from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
 from sizing.catalog import Catalog, GpuSpec, ModelSpec
-from sizing.memory import resolve
+from sizing.memory import fit, resolve
 from sizing.model import Deployment, Workload
 from sizing.observed import step_terms
 
@@ -159,32 +169,82 @@ def score(predicted: Loads, truth: Loads, prices: Mapping[str, float]) -> tuple[
     return share, over, 2 * share * (1.0 - over) / total if total > 0 else 0.0
 
 
+#: Tokens reserved per sequence, padded and not: what is chosen among.
+RESERVES = tuple(itertools.product((1000.0, 2000.0, 4000.0, 8000.0), (250.0, 500.0, 1000.0, 2000.0)))
+
+
 class Terms:
     """Physics of every row: the terms of ITL and of TTFT per input token, ms per unit of each coefficient."""
 
     def __init__(self, rows: list[dict[str, str]], boards: Mapping[str, GpuSpec]) -> None:
         self.llms = np.array([row["model"] for row in rows])
+        self.users = np.array([float(row["num_users"]) for row in rows])
         self.itl = np.array([float(row["itl_ms_p50"]) for row in rows])
         self.nttft = np.array([float(row["nttft_ms_p50"]) for row in rows])
         # The requests are of one production mix: its lengths, not those of single runs, are what a planner knows.
-        workload = Workload(
+        self.workload = Workload(
             *(float(np.median([float(row[c]) for row in rows])) for c in ("in_tok_mean", "out_tok_mean"))
         )
-        typical = float(np.median([float(row["in_tok_p50"]) for row in rows]))
-        steps, firsts = [], []
-        for row in rows:
-            name, users = row["model"], float(row["num_users"])
-            shape, tp = SHAPES[name], int(row["n_gpus"])
-            # One micro-batch, whatever fits: these servers queue by tokens, which the data do not tell.
-            deployment = Deployment(model_spec(name), boards[row["gpu_type"]], tensor_parallel=tp)  # type: ignore[arg-type]
-            resolved = resolve(deployment)
-            parts = step_terms(resolved, workload, users)
-            prompt = step_terms(resolved, replace(workload, output_tokens=1.0), 1.0)[4]
-            padding = 0.0 if shape.flash else users
-            steps.append([*parts, padding, shape.layers * shape.encoder])
-            firsts.append([1.0, *parts[:3], prompt, users * prompt, users, padding])
-        self.step = np.array(steps)
-        self.first = np.array(firsts) / typical
+        self.typical = float(np.median([float(row["in_tok_p50"]) for row in rows]))
+        # These servers take all the memory there is.
+        self.resolved = [
+            resolve(
+                Deployment(
+                    model_spec(row["model"]),  # type: ignore[arg-type]
+                    boards[row["gpu_type"]],  # type: ignore[arg-type]
+                    tensor_parallel=int(row["n_gpus"]),
+                    memory_utilisation=1.0,
+                )
+            )
+            for row in rows
+        ]
+        shapes = [SHAPES[row["model"]] for row in rows]
+        self.kv_tokens = np.array([fit(resolved).kv_tokens for resolved in self.resolved])
+        self.flash = np.array([shape.flash for shape in shapes])
+        self.crossed = np.array([float(shape.layers * shape.encoder) for shape in shapes])
+        kinds = sorted({row["gpu_type"] for row in rows})
+        self.hosts = np.array([[float(row["gpu_type"] == kind) for kind in kinds] for row in rows])
+        self.split = np.array([float(row["n_gpus"] != "1") for row in rows])
+        alone = replace(self.workload, output_tokens=1.0)
+        self.prompt = np.array([step_terms(resolved, alone, 1.0)[4] for resolved in self.resolved])
+
+    def batch(self, reserve: tuple[float, float]) -> NDArray[np.float64]:
+        """Sequences in the batch when so many tokens are reserved for each, padded and not."""
+        return np.clip(self.kv_tokens / np.where(self.flash, reserve[1], reserve[0]), 1.0, self.users)
+
+    @cache  # noqa: B019  one instance, asked again and again
+    def columns(self, reserve: tuple[float, float]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Terms of ITL, and of TTFT but for the wait."""
+        batch = self.batch(reserve)
+        parts = np.array(
+            [step_terms(resolved, self.workload, size) for resolved, size in zip(self.resolved, batch, strict=True)]
+        )
+        padding = np.where(self.flash, 0.0, batch)
+        launches = np.column_stack([parts[:, :1] * self.hosts, parts[:, 0] * self.split])
+        step = np.column_stack([launches, parts[:, 1:], padding, self.crossed])
+        ones = np.ones(len(batch))
+        first = np.column_stack([ones, launches, parts[:, 1:3], self.prompt, batch * self.prompt, batch, padding])
+        return step, first / self.typical
+
+    def predicted(
+        self, known: NDArray[np.bool_], weights: tuple[NDArray[np.float64], NDArray[np.float64]]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], tuple[float, float]]:
+        """TTFT per input token and ITL of every row, fitted on the known ones, with the reserve that fits them best."""
+        best: tuple[float, NDArray[np.float64], NDArray[np.float64], tuple[float, float]] | None = None
+        for reserve in RESERVES:
+            step, first = self.columns(reserve)
+            itl = step @ self.fitted(step[known], self.itl[known], weights[0])
+            stay = self.workload.output_tokens * itl / self.typical
+            held = np.column_stack([first, (self.users / self.batch(reserve) - 1.0) * stay])
+            nttft = held @ self.fitted(held[known], self.nttft[known], weights[1])
+            loss = sum(
+                float(weight @ (np.sqrt(1.0 + (np.log(found[known] / times[known]) / 0.2) ** 2) - 1.0))
+                for weight, found, times in zip(weights, (itl, nttft), (self.itl, self.nttft), strict=True)
+            )
+            if best is None or loss < best[0]:
+                best = loss, nttft, itl, reserve
+        assert best is not None
+        return best[1:]
 
     @staticmethod
     def fitted(
@@ -210,14 +270,13 @@ def left_out(
         known = terms.llms != llm
         counts = {name: np.count_nonzero(terms.llms == name) for name in SHAPES}
         equal = np.array([1.0 / counts[str(name)] for name in terms.llms[known]])
-        times = []
-        for matrix, values, limit in ((terms.first, terms.nttft, NTTFT_MS), (terms.step, terms.itl, ITL_MS)):
-            weights = equal * weigh(values[known] / limit)
-            times.append(matrix @ Terms.fitted(matrix[known], values[known], weights))
+        weights = equal * weigh(terms.itl[known] / ITL_MS), equal * weigh(terms.nttft[known] / NTTFT_MS)
+        nttft, itl, reserve = terms.predicted(known, weights)
+        print(f"without {llm}: {reserve[0]:g} tokens reserved padded, {reserve[1]:g} not", file=sys.stderr)
         for index in np.flatnonzero(~known):
             row = rows[index]
             profile = llm, f"{row['n_gpus']} x {row['gpu_type']}"
-            answers[profile][int(row["num_users"])] = float(times[0][index]), float(times[1][index])
+            answers[profile][int(row["num_users"])] = float(nttft[index]), float(itl[index])
     return dict(answers)
 
 

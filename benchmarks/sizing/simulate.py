@@ -21,7 +21,7 @@ from measurements import DATA, guidellm, uniform_lengths
 from numpy.typing import NDArray
 
 from sizing.calibrate import Calibrator
-from sizing.catalog import Catalog, resolve_gpu
+from sizing.catalog import Catalog, Link
 from sizing.memory import resolve
 from sizing.model import Deployment, Workload
 from sizing.observed import ObservedPoint
@@ -33,29 +33,26 @@ H100 = resolve(Deployment("llama-3.1-8b", "h100-sxm"))
 
 
 def timeline_gpus() -> Catalog:
-    """The two boards of the timelines, which the catalogue does not have.
+    """The boards of the timelines as their own files describe them, else as the catalogue has them or the L40S.
 
-    RTX 4090: memory as the run's meta.json reports, bandwidth from the run's config.json, 165.2 TFLOP/s dense bf16
-    (NVIDIA Ada architecture white paper), large-GEMM efficiency of the L40S (same architecture). RTX PRO 6000: from
-    ai-dynamo/aiconfigurator 095f58a51c, rtx_pro_6000_server.yaml, with the same efficiency.
+    RTX 4090: memory as the run's meta.json reports, bandwidth as in its config.json, 165.2 TFLOP/s dense bf16 (NVIDIA
+    Ada architecture white paper). Large GEMMs reach 158.5 of them, the median of the square bf16 products of 4,096,
+    8,192 and 10,240 as measured with PyTorch 2.7 (zzc0721/torch-performance-test-data issue 78, 2025-10-17): its tensor
+    cores run at half rate with 32-bit sums, so power does not hold them back. RTX PRO 6000: the link between the two
+    boards as in the run's config.json (16 GB/s, 20 microseconds; the catalogue assumes PCIe gen 5).
     """
-    near = resolve_gpu("l40s")
+    catalog = Catalog()
     return Catalog(
         {
             "rtx4090": replace(
-                near,
+                catalog.gpu("l40s"),
                 name="rtx4090",
                 memory_bytes=25250627584,
                 memory_bandwidth_bytes_per_second=1.008e12,
                 flops_per_second={"bf16": 1.652e14},
+                compute_efficiency={"bf16": 0.96},
             ),
-            "rtxpro6000": replace(
-                near,
-                name="rtxpro6000",
-                memory_bytes=102641958912,
-                memory_bandwidth_bytes_per_second=1.792e12,
-                flops_per_second={"bf16": 4.678e14},
-            ),
+            "rtx-pro-6000": replace(catalog.gpu("rtx-pro-6000"), links={2: Link(20e-6, 16e9)}),
         }
     )
 
@@ -64,10 +61,10 @@ TIMELINES = {
     "RTX4090_Llama-3.1-8B": Deployment(
         "llama-3.1-8b", "rtx4090", max_num_seqs=256, max_batched_tokens=2048, observed_kv_tokens=41_408
     ),
-    "RTXPRO6000_Llama-3.1-8B": Deployment("llama-3.1-8b", "rtxpro6000", max_num_seqs=128, max_batched_tokens=2048),
+    "RTXPRO6000_Llama-3.1-8B": Deployment("llama-3.1-8b", "rtx-pro-6000", max_num_seqs=128, max_batched_tokens=2048),
     "RTXPRO6000_Qwen3-30B-A3B-Instruct-2507": Deployment(
         "qwen3-30b-a3b",
-        "rtxpro6000",
+        "rtx-pro-6000",
         data_parallel=2,
         expert_parallel=2,
         max_num_seqs=128,

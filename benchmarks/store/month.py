@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.settings import StoreSettings
+from pipeline.store.rollups import GRAINS_SECONDS, roll_up, table
 from pipeline.store.store import Store
 from pipeline.windows.model import MEASURES
 from pipeline.windows.rollup import CLOSED_MEASURES
@@ -63,7 +64,16 @@ class Month:
                 after = self._size(connection)
                 sizes.append((what, rows, after - before))
                 before = after
+            connection.execute("BEGIN")
+            roll_up(connection, None, END)
+            connection.execute("COMMIT")
+            sizes.append(("rollups of closed windows", self._rollup_rows(connection), self._size(connection) - before))
         self._noted.write_text(json.dumps(sizes))
+
+    @staticmethod
+    def _rollup_rows(connection: Any) -> int:
+        counts = (connection.execute(f"SELECT count(*) FROM {table(grain)}").fetchone() for grain in GRAINS_SECONDS)
+        return sum(count for (count,) in counts)
 
     def _size(self, connection: Any) -> int:
         connection.execute("CHECKPOINT")

@@ -1,7 +1,8 @@
 """What a closed window says about one replica: the bridge from telemetry to the calibration of sizing.
 
-A window carries the sum of end-to-end latencies, not TTFT and TPOT apart; ``sizing.observed.point_of_load`` takes the
-predicted TTFT out of it and refuses loads where that is a large share.
+Where a window tells the mean TTFT and time per output token, they are the evidence. Where it tells only the sum of
+end-to-end latencies, ``sizing.observed.point_of_load`` takes the predicted TTFT out of it and refuses loads where that
+is a large share.
 """
 
 from __future__ import annotations
@@ -44,4 +45,6 @@ class LoadObserver:
             e2e_seconds=window.inflight_milliseconds / 1e3 / window.requests,
             requests_per_second=window.requests / window.grain_seconds / window.ready_replicas,
             cached_share=min(window.cached_input_tokens / window.input_tokens, 1.0),
+            ttft_seconds=window.ttft_seconds or None,
+            tpot_seconds=window.tpot_seconds or None,
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pickle
 
-from pipeline.advise.model import Alert, StepInput, StepOutput
+from pipeline.advise.model import Alert, StepInput, StepOutput, TenantDemand
 from pipeline.advise.pool import PoolAdvisor
 from pipeline.errors import CodecError
 from pipeline.forecast.known_calendar import KnownCalendar
@@ -22,7 +22,7 @@ from sizing.model import Recommendation
 __all__ = ["Advisor"]
 
 #: Bumped whenever a snapshot of an older version cannot be continued bit for bit.
-STATE_VERSION = 6
+STATE_VERSION = 8
 
 
 class Advisor:
@@ -54,6 +54,7 @@ class Advisor:
         recommendations: list[Recommendation] = []
         alerts: list[Alert] = []
         outlooks: list[Outlook] = []
+        tenants: list[TenantDemand] = []
         self.calendar.apply(inputs.calendar, inputs.as_of)
         near = self.calendar.near(inputs.as_of, self._reach)
         for window in sorted(inputs.windows, key=lambda w: w.key):
@@ -65,6 +66,7 @@ class Advisor:
             scores.extend(outcome.scores)
             alerts.extend(outcome.alerts)
             outlooks.extend(outcome.outlooks)
+            tenants.extend(outcome.tenants)
             if outcome.recommendation is not None:
                 recommendations.append(outcome.recommendation)
         self.as_of = inputs.as_of
@@ -77,6 +79,7 @@ class Advisor:
             alerts=tuple(alerts),
             calendar=inputs.calendar,
             outlooks=tuple(outlooks),
+            tenants=tuple(tenants),
         )
 
     def _pool(self, key: PoolKey) -> PoolAdvisor:

@@ -11,7 +11,7 @@ from pipeline.forecast.outlook import Outlook
 from pipeline.windows.model import ClosedWindow
 from sizing.model import Recommendation
 
-__all__ = ["Alert", "AlertKind", "StepInput", "StepOutput"]
+__all__ = ["Alert", "AlertKind", "StepInput", "StepOutput", "TenantDemand"]
 
 
 class AlertKind(StrEnum):
@@ -46,6 +46,22 @@ class Alert:
 
 
 @dataclass(frozen=True, slots=True)
+class TenantDemand:
+    """What one tenant of a pool sends and will send; ``tenant`` ``*`` is all those without a series of their own.
+
+    ``requests_per_second`` is of the newest window and ``share`` its share of the pool's; None: not known.
+    ``forecasts`` are of the request rate and carry the pool's series.
+    """
+
+    model: str
+    pool: str
+    tenant: str
+    requests_per_second: float | None
+    share: float | None
+    forecasts: tuple[Forecast, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class StepInput:
     """All windows that closed at one instant: at most one per pool, all ending at ``as_of`` (epoch seconds).
 
@@ -62,7 +78,8 @@ class StepOutput:
     """What one step says. ``alerts`` holds the episodes that began, changed or ended in this step.
 
     ``calendar`` repeats the changes that the step was given. ``outlooks`` are the newest hourly and daily forecasts of
-    the pools of the step, said again in every step until an hour has brought newer ones.
+    the pools of the step, said again in every step until an hour has brought newer ones. ``tenants`` are those of pools
+    that are forecast by tenant.
     """
 
     as_of: int
@@ -74,3 +91,4 @@ class StepOutput:
     errors: tuple[str, ...] = field(default=())
     outlooks: tuple[Outlook, ...] = ()
     calendar: tuple[CalendarChange, ...] = ()
+    tenants: tuple[TenantDemand, ...] = ()

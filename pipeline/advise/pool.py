@@ -10,8 +10,9 @@ from pipeline.advise.calibration import LoadObserver
 from pipeline.advise.episodes import Condition, Episode
 from pipeline.advise.gaps import GapGuard
 from pipeline.advise.lengths import ArrivalDispersion, LengthMoments
-from pipeline.advise.model import Alert, AlertKind
+from pipeline.advise.model import Alert, AlertKind, TenantDemand
 from pipeline.advise.spike_alerts import SpikeAlerts
+from pipeline.advise.tenants import PoolTenants
 from pipeline.forecast.calendar import CalendarRecord
 from pipeline.forecast.model import LEVELS, Forecast, Score, SeriesKey, Signal
 from pipeline.forecast.outlook import Outlook, OutlookForecaster
@@ -41,6 +42,7 @@ class PoolOutcome:
     recommendation: Recommendation | None
     alerts: tuple[Alert, ...]
     outlooks: tuple[Outlook, ...] = ()
+    tenants: tuple[TenantDemand, ...] = ()
 
 
 class PoolAdvisor:
@@ -57,6 +59,8 @@ class PoolAdvisor:
         forecast = settings.forecast
         grain = settings.windows.grain_seconds
         self.key = key
+        # By tenant the request rate has forecasters of its own.
+        self._tenants = PoolTenants(key, settings) if PoolTenants.wanted(settings) else None
         self._forecasters = {
             signal: SeriesForecaster(
                 SeriesKey(key.model, key.pool, signal),
@@ -66,6 +70,7 @@ class PoolAdvisor:
                 seed=forecast.seed,
             )
             for signal in Signal
+            if signal is not Signal.REQUESTS or self._tenants is None
         }
         # Pools learn their hours at different minutes, so that no step has to do the work of all.
         delay = grain * (zlib.crc32("|".join(key).encode()) % max(1, int(_OUTLOOK_SPREAD_SECONDS // grain)))
@@ -100,7 +105,7 @@ class PoolAdvisor:
         gap = self._gaps.is_gap(window)
         window = replace(window, gap=gap)
         rates = signal_rates(window)
-        issued = {s: f.step(float(window.end), rates[s], calendar) for s, f in self._forecasters.items()}
+        issued = {signal: self._issue(signal, window, rates[signal], calendar) for signal in Signal}
         for signal, outlook in self._outlooks.items():
             outlook.step(float(window.end), rates[signal], float(window.grain_seconds))
         if not gap:
@@ -127,11 +132,24 @@ class PoolAdvisor:
         return PoolOutcome(
             window=window,
             forecasts=tuple(f for per_signal in issued.values() for f in per_signal),
-            scores=tuple(score for forecaster in self._forecasters.values() for score in forecaster.scores()),
+            scores=tuple(score for signal in Signal for score in self._scores(signal)),
             recommendation=recommendation,
             alerts=alerts,
             outlooks=tuple(outlook for forecaster in self._outlooks.values() for outlook in forecaster.outlooks),
+            tenants=self._tenants.told if self._tenants is not None else (),
         )
+
+    def _issue(
+        self, signal: Signal, window: ClosedWindow, rate: float | None, calendar: Sequence[CalendarRecord]
+    ) -> tuple[Forecast, ...]:
+        if signal is Signal.REQUESTS and self._tenants is not None:
+            return self._tenants.step(window, rate, calendar)
+        return self._forecasters[signal].step(float(window.end), rate, calendar)
+
+    def _scores(self, signal: Signal) -> tuple[Score, ...]:
+        if signal is Signal.REQUESTS and self._tenants is not None:
+            return self._tenants.scores()
+        return self._forecasters[signal].scores()
 
     def _recommend(
         self,

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pipeline.advise.episodes import Condition
 from pipeline.advise.spike_forecast import ForecastWatch, Outlook
 from pipeline.advise.spike_kind import ObservedSpike, SpikeWatch
+from pipeline.advise.spike_parts import UNITS
 from pipeline.forecast.calendar import CalendarRecord
 from pipeline.forecast.model import Forecast, Signal
 from pipeline.windows.model import ClosedWindow, PoolKey
@@ -20,11 +21,6 @@ _FORESEEN_SECONDS = 1800.0
 _FORESEEN_EVENT_SECONDS = 7200.0
 #: Demand over capacity from which an observed spike is critical.
 _CRITICAL_LOAD = 1.1
-_UNITS = {
-    Signal.REQUESTS: "requests/s",
-    Signal.PREFILL_TOKENS: "uncached input tokens/s",
-    Signal.DECODE_TOKENS: "output tokens/s",
-}
 
 
 class SpikeAlerts:
@@ -132,7 +128,7 @@ def _rise(seen: ObservedSpike, rate: float | None) -> str:
     if seen.signal is Signal.REQUESTS:
         return "demand rose" + (f" to {rate:.1f} requests/s" if rate is not None else "") + times
     value = state.ratio * state.level if state.ratio is not None and state.level else state.peak or 0.0
-    return f"demand rose to {value:.0f} {_UNITS[seen.signal]}{times}"
+    return f"demand rose to {value:.0f} {UNITS[seen.signal]}{times}"
 
 
 def _capacity(recommendation: Recommendation | None, replicas: int | None) -> float | None:

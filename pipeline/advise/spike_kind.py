@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from pipeline.advise.spike_parts import PartRise, UsualParts
 from pipeline.advise.spikes import SpikeDetector, SpikeState
 from pipeline.forecast.calendar import CalendarRecord
 from pipeline.forecast.model import Forecast, Signal
@@ -32,6 +33,12 @@ class CauseKind(StrEnum):
     OUTPUT_TOKENS = "output tokens"
     RETRIES = "retries"
     CALENDAR_EVENT = "calendar event"
+    TENANT = "tenant"
+    REGION = "region"
+
+
+#: Dimensions that are kinds of their own, the narrower before the wider; others are told in the evidence alone.
+_DIMENSIONS = {"tenant": CauseKind.TENANT, "region": CauseKind.REGION}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +75,8 @@ class SpikeWatch:
     Requests, prefill tokens and decode tokens each have a detector with a third of the wanted false alerts, so longer
     prompts at an unchanged request rate are found as well. The cause is told from how the window differs from a slow
     mean of the windows before the episode: requests or tokens per request, whichever grew more; retries where the
-    refused and failed requests grew along. Windows carry neither tenants nor regions, so a spike of one of them is told
-    as one of requests or tokens.
+    refused and failed requests grew along; a tenant or a region where the windows are broken down by it and most of the
+    rise came from one.
     """
 
     def __init__(self, false_alerts_per_day: float, grain_seconds: float) -> None:
@@ -77,6 +84,7 @@ class SpikeWatch:
         self._detectors = {signal: SpikeDetector(share, grain_seconds) for signal in _WATCHED}
         self._keep = 0.5 ** (grain_seconds / _HALF_LIFE_SECONDS)
         self._usual: _Profile | None = None
+        self._parts = UsualParts(self._keep)
         self._cause: Cause | None = None
         self._signal = Signal.REQUESTS
 
@@ -97,12 +105,16 @@ class SpikeWatch:
         if not active:
             if profile is not None:
                 self._usual = profile if self._usual is None else _blend(self._usual, profile, self._keep)
+                self._parts.learn(window)
             self._cause = None
             return None
         if self._cause is None or self._signal not in active:
             self._signal = max(active, key=lambda signal: active[signal].ratio or 0.0)
         if profile is not None:
-            self._cause = _cause(self._usual, profile, self._signal, _acting(events, end))
+            # By requests where they rose, which says it plainest; else by what stands out.
+            risen = [signal for signal in (Signal.REQUESTS, self._signal) if signal in active]
+            rises = next(filter(None, (self._parts.explain(window, signal) for signal in risen)), ())
+            self._cause = _cause(self._usual, profile, self._signal, _acting(events, end), rises)
         if self._cause is None:
             return None
         return ObservedSpike(self._signal, active[self._signal], self._cause)
@@ -132,7 +144,13 @@ def _blend(old: _Profile, new: _Profile, keep: float) -> _Profile:
     )
 
 
-def _cause(usual: _Profile | None, now: _Profile, signal: Signal, event: CalendarRecord | None) -> Cause:
+def _cause(
+    usual: _Profile | None,
+    now: _Profile,
+    signal: Signal,
+    event: CalendarRecord | None,
+    rises: Sequence[PartRise],
+) -> Cause:
     if usual is None:
         return Cause(_kind_of(signal), "nothing to compare with yet")
     grew = {
@@ -140,7 +158,7 @@ def _cause(usual: _Profile | None, now: _Profile, signal: Signal, event: Calenda
         CauseKind.INPUT_TOKENS: _ratio(now.input_tokens, usual.input_tokens),
         CauseKind.OUTPUT_TOKENS: _ratio(now.output_tokens, usual.output_tokens),
     }
-    evidence = (
+    evidence = "".join(f"{rise}; " for rise in rises) + (
         f"requests x{grew[CauseKind.REQUESTS]:.2f} "
         f"({usual.requests_per_second:.2f} to {now.requests_per_second:.2f}/s), "
         f"input tokens per request x{grew[CauseKind.INPUT_TOKENS]:.2f} ({now.input_tokens:.0f}), "
@@ -156,6 +174,10 @@ def _cause(usual: _Profile | None, now: _Profile, signal: Signal, event: Calenda
             f"{now.cached_share:.0%} of the input came from the prefix cache (before: {usual.cached_share:.0%}), "
             f"as when clients try again; {evidence}",
         )
+    explained = {rise.dimension for rise in rises}
+    dimension = next((name for name in _DIMENSIONS if name in explained), None)
+    if dimension is not None:
+        return Cause(_DIMENSIONS[dimension], evidence)
     tokens = max((CauseKind.INPUT_TOKENS, CauseKind.OUTPUT_TOKENS), key=lambda kind: grew[kind])
     longer = grew[tokens] >= _ROSE and grew[tokens] > grew[CauseKind.REQUESTS]
     return Cause(tokens if longer else CauseKind.REQUESTS, evidence)

@@ -58,6 +58,9 @@ class Output(StrEnum):
     JSON = "json"
 
 
+#: Wide enough for every table that the commands print.
+_PIPE_COLUMNS = 400
+
 ConfigOption = Annotated[Path | None, typer.Option("--config", "-c", help="TOML file; the environment wins over it.")]
 OutputOption = Annotated[Output, typer.Option("--output", "-o", help="How to print the data.")]
 UrlOption = Annotated[str, typer.Option("--url", help="Where a running instance serves its API.")]
@@ -107,7 +110,8 @@ def emit(output: Output, data: Any, columns: Sequence[str] = (), rows: Iterable[
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*("" if cell is None else str(cell) for cell in row))
-    Console().print(table)
+    # Rich takes a pipe for a terminal of 80 columns, and breaks headings to pieces.
+    Console(width=None if sys.stdout.isatty() else _PIPE_COLUMNS).print(table)
 
 
 def call(url: str, path: str, **query: str | float | None) -> Any:

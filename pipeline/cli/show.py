@@ -49,11 +49,12 @@ def forecast_show(
     pool: PoolArgument = "default",
     signal: Annotated[str, typer.Option(help="Which signal.")] = "requests_per_second",
     grain: Annotated[Grain, typer.Option(help="Up to an hour, 14 days, or a quarter ahead.")] = Grain.MINUTE,
+    tenant: Annotated[str | None, typer.Option(help="Only this tenant's requests; * for all without a series.")] = None,
     url: UrlOption = DEFAULT_URL,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Print the newest forecast of a pool. Example: tokentide forecast show llama-3.1-8b-instruct chat --grain day"""
-    data = call(url, _path("forecasts", model, pool), signal=signal, grain=grain.value)
+    data = call(url, _path("forecasts", model, pool), signal=signal, grain=grain.value, tenant=tenant)
     rows = [
         (
             _moment(f["target_at"]),

@@ -25,6 +25,7 @@ from pipeline.errors import InputError
 from pipeline.events.batch import EventColumns, EventKey
 from pipeline.events.model import STATUSES, RequestEvent
 from pipeline.windows.fold import fold
+from pipeline.windows.latencies import latency_counts, with_latencies
 from pipeline.windows.model import DeltaRows, HistogramRows, PoolKey, WindowKey
 from pipeline.windows.rollup import CLOSED_MEASURES, closed_window, rollup
 
@@ -35,7 +36,7 @@ __all__ = ["HistoryChunk", "events", "history", "request_events", "to_columns"]
 class HistoryChunk:
     """Base rows of the arrivals in [start, end) (epoch seconds), as ``pipeline.windows.fold.fold`` returns them.
 
-    ``replicas`` holds, per pool, the replicas that served each block of ``BLOCK_SECONDS``.
+    ``replicas`` holds, per pool, the replicas that served each block of ``BLOCK_SECONDS``. Nobody kept who sent what.
     """
 
     start: int
@@ -54,6 +55,7 @@ class HistoryChunk:
         if self.start % grain_seconds or self.end % grain_seconds:
             raise InputError(f"history from {self.start} to {self.end} is not whole windows of {grain_seconds} s")
         found = {(w.start, w.key): w for w in rollup([(self.keys, self.rows)], grain_seconds)}
+        told = latency_counts([(self.keys, self.rows, self.histograms)], grain_seconds)
         nothing = (0,) * len(CLOSED_MEASURES)
         steps = []
         for start in range(self.start, self.end, grain_seconds):
@@ -62,7 +64,8 @@ class HistoryChunk:
                 window = found.get((start, key)) or closed_window(start, grain_seconds, key.model, key.pool, nothing)
                 block = min((start + grain_seconds - self.start) // BLOCK_SECONDS, len(replicas)) - 1
                 serving = replicas[max(block, 0)]
-                windows.append(dataclasses.replace(window, current_replicas=serving, ready_replicas=serving))
+                window = dataclasses.replace(window, current_replicas=serving, ready_replicas=serving)
+                windows.append(with_latencies(window, told.get((start, key.model, key.pool), {})))
             steps.append(StepInput(start + grain_seconds, tuple(windows)))
         return steps
 
@@ -136,9 +139,12 @@ def request_events(scenario: Scenario, served: ServedRequests) -> list[tuple[flo
         served.output_tokens.tolist(),
         served.preemptions.tolist(),
         served.status.tolist(),
+        scenario.tenants(served.pool, served.arrived_at, served.block),
         strict=True,
     )
-    for i, (arrived, e2e, queue, ttft, tpot, inputs, cached, outputs, preemptions, status) in enumerate(columns):
+    for i, (arrived, e2e, queue, ttft, tpot, inputs, cached, outputs, preemptions, status, tenant) in enumerate(
+        columns
+    ):
         completed = round(arrived + e2e, 6)
         event = RequestEvent(
             event_id=f"{prefix}-{i}",
@@ -157,6 +163,7 @@ def request_events(scenario: Scenario, served: ServedRequests) -> list[tuple[flo
             preemptions=preemptions,
             status=STATUSES[status],
             http_status=429 if status == REJECTED else 500 if status == ERROR else 200,
+            tenant=tenant,
             engine="simulated",
             accelerator=settings.accelerator,
             accelerators_per_replica=settings.tensor_parallel * settings.pipeline_parallel * settings.data_parallel,

@@ -97,7 +97,8 @@ def _settings(options: DemoOptions, folder: Path, bootstrap: str, fleet: Scenari
         None,
         kafka={"bootstrap": bootstrap, "partitions": 4, "session_timeout_seconds": 10.0},
         stream={"heartbeat_seconds": 0.25, "instance_id": "demo"},
-        windows={"allowed_lateness_seconds": 30.0},
+        windows={"allowed_lateness_seconds": 30.0, "dimensions": ("tenant",)},
+        forecast={"tenant_series": 4},
         store={"path": folder / "demo.duckdb"},
         publish={"port": options.port},
     ).model_copy(update={"pools": fleet.pool_settings()})

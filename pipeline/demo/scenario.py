@@ -7,7 +7,7 @@ rates are requests per second, all times epoch seconds.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,12 +33,16 @@ WANDER = ((2_273.0, 0.02), (5_003.0, 0.025), (12_697.0, 0.03))
 PLANNED_UTILISATION = 0.62
 
 
+#: Sets the draws of who sends apart from all others.
+_TENANTS = 1
+
+
 @dataclass(frozen=True, slots=True)
 class DailySpike:
     """Demand ``ratio`` times as high every day from ``at_seconds_of_day`` (local) for ``duration_seconds``.
 
     It rises within ``onset_seconds`` and falls within ``decay_seconds``; both lie inside the duration. The height
-    differs from day to day by up to ``ratio_jitter`` (a share).
+    differs from day to day by up to ``ratio_jitter`` (a share). ``tenant`` sends what comes on top; None: everybody.
     """
 
     at_seconds_of_day: float
@@ -47,17 +51,22 @@ class DailySpike:
     onset_seconds: float = 45.0
     decay_seconds: float = 150.0
     ratio_jitter: float = 0.06
+    tenant: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class FlashSpike:
-    """Demand ``ratio`` times as high once, ``after_live_start_seconds`` after live start; nothing announces it."""
+    """Demand ``ratio`` times as high once, ``after_live_start_seconds`` after live start; nothing announces it.
+
+    ``tenant`` sends what comes on top; None: everybody.
+    """
 
     after_live_start_seconds: float
     ratio: float
     duration_seconds: float = 14 * 60.0
     onset_seconds: float = 20.0
     decay_seconds: float = 180.0
+    tenant: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +88,8 @@ class PoolScenario:
 
     ``capacity_requests_per_second`` is what one replica serves without a growing queue;
     ``prefill_tokens_per_second`` and ``tpot_seconds`` are those of an idle replica. They are properties of the
-    simulation, which the pipeline under demonstration never sees.
+    simulation, which the pipeline under demonstration never sees. ``tenants`` are those who send ordinary demand, with
+    their shares of it.
     """
 
     settings: PoolSettings
@@ -92,6 +102,7 @@ class PoolScenario:
     tpot_seconds: float
     spikes: tuple[DailySpike, ...] = ()
     flashes: tuple[FlashSpike, ...] = ()
+    tenants: tuple[tuple[str, float], ...] = ()
     error_share: float = 0.002
     cancelled_share: float = 0.006
 
@@ -123,17 +134,46 @@ class Scenario:
         for number, (period, amplitude) in enumerate(WANDER):
             phase = _unit(self.seed, pool, number) * 2 * np.pi
             rate = rate * (1.0 + amplitude * np.sin(2 * np.pi * since_live / period + phase))
+        for _, surge in self._surges(pool, t):
+            rate = rate * surge
+        return np.asarray(rate, dtype=np.float64)
+
+    def tenants(self, pool: int, times: NDArray[np.float64], seed: int) -> list[str | None]:
+        """Who sends the requests of pool number ``pool`` that arrive at ``times`` (epoch seconds); drawn from ``seed``.
+
+        What a spike brings on top of ordinary demand comes from the spike's tenant.
+        """
+        spec = self.pools[pool]
+        if not spec.tenants:
+            return [None] * len(times)
+        rng = np.random.default_rng([self.seed, pool, seed, _TENANTS])
+        names = [name for name, _ in spec.tenants]
+        shares = np.cumsum([share for _, share in spec.tenants])
+        drawn = rng.random((1 + len(spec.spikes) + len(spec.flashes), len(times)))
+        ordinary = np.minimum(np.searchsorted(shares, drawn[0] * shares[-1], side="right"), len(names) - 1)
+        found: list[str | None] = [names[at] for at in ordinary.tolist()]
+        for (tenant, surge), draw in zip(self._surges(pool, times), drawn[1:], strict=True):
+            if tenant is not None:
+                for at in np.flatnonzero(draw < 1.0 - 1.0 / surge).tolist():
+                    found[at] = tenant
+        return found
+
+    def _surges(self, pool: int, t: NDArray[np.float64]) -> Iterator[tuple[str | None, NDArray[np.float64]]]:
+        """By how much every spike of a pool multiplies its rate at ``t``, and whose it is; 1 outside the spike."""
+        spec = self.pools[pool]
+        since_live = t - self.live_start
+        local = since_live + LIVE_START_OF_DAY_SECONDS
+        of_day = np.mod(local, DAY_SECONDS)
         day = np.floor(local / DAY_SECONDS)
         for number, spike in enumerate(spec.spikes):
             jitter = spike.ratio_jitter * (2.0 * _day_unit(self.seed + 31 * number, pool, day) - 1.0)
             into = np.mod(of_day - spike.at_seconds_of_day, DAY_SECONDS)
             pulse = _pulse(into, spike.duration_seconds, spike.onset_seconds, spike.decay_seconds)
-            rate = rate * (1.0 + (spike.ratio - 1.0) * (1.0 + jitter) * pulse)
+            yield spike.tenant, 1.0 + (spike.ratio - 1.0) * (1.0 + jitter) * pulse
         for flash in spec.flashes:
             into = since_live - flash.after_live_start_seconds
             pulse = _pulse(into, flash.duration_seconds, flash.onset_seconds, flash.decay_seconds)
-            rate = rate * (1.0 + (flash.ratio - 1.0) * pulse)
-        return np.asarray(rate, dtype=np.float64)
+            yield flash.tenant, 1.0 + (flash.ratio - 1.0) * pulse
 
     def planned_replicas(self, pool: int, time: float) -> int:
         """Replicas that a careful operator who knew the demand would run at ``time``: what history was served by."""
@@ -168,8 +208,9 @@ def _day_unit(seed: int, pool: int, day: NDArray[np.float64]) -> NDArray[np.floa
 def _demo(live_start: float, seed: int) -> Scenario:
     """Two models, three pools, about 30 requests/s in the morning; small enough for a laptop at 60 × real time."""
     chat_spikes = tuple(
-        DailySpike(at_seconds_of_day=hour * HOUR_SECONDS, ratio=2.5) for hour in (10.0, 14.5, 20.0)
+        DailySpike(at_seconds_of_day=hour * HOUR_SECONDS, ratio=2.5, tenant="acme") for hour in (10.0, 14.5, 20.0)
     )  # 10:00 local is 40 minutes after live start
+    small = tuple((f"team-{number:02d}", 0.02) for number in range(1, 13))
     return Scenario(
         name="demo",
         seed=seed,
@@ -193,6 +234,7 @@ def _demo(live_start: float, seed: int) -> Scenario:
                 prefill_tokens_per_second=9_000,
                 tpot_seconds=0.024,
                 spikes=chat_spikes,
+                tenants=(("acme", 0.30), ("globex", 0.26), ("initech", 0.20), *small),
             ),
             PoolScenario(
                 settings=PoolSettings(
@@ -213,6 +255,7 @@ def _demo(live_start: float, seed: int) -> Scenario:
                 capacity_requests_per_second=4.6,
                 prefill_tokens_per_second=9_000,
                 tpot_seconds=0.032,
+                tenants=(("nightly", 0.55), ("reports", 0.30), ("globex", 0.15)),
             ),
             PoolScenario(
                 settings=PoolSettings(
@@ -233,7 +276,8 @@ def _demo(live_start: float, seed: int) -> Scenario:
                 capacity_requests_per_second=8.5,
                 prefill_tokens_per_second=14_000,
                 tpot_seconds=0.022,
-                flashes=(FlashSpike(after_live_start_seconds=80 * 60.0, ratio=3.0),),
+                flashes=(FlashSpike(after_live_start_seconds=80 * 60.0, ratio=3.0, tenant="globex"),),
+                tenants=(("acme", 0.40), ("globex", 0.25), ("umbrella", 0.11), *small),
             ),
         ),
     )

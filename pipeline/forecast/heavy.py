@@ -34,14 +34,16 @@ class HeavyHitters:
         self._counts: dict[str, float] = {}
         self._total = 0.0
 
-    def learn(self, counts: Mapping[str, float]) -> None:
-        """Add the counts of one step; what is not positive and finite is left out."""
+    def learn(self, counts: Mapping[str, float], others: float = 0.0) -> None:
+        """Add the counts of one step and the sum of all ``others``; what is not positive and finite is left out."""
         # Newer counts weigh more instead of older ones less.
         self._weight *= self._growth
         if self._weight > _RESCALE:
             self._counts = {name: count / self._weight for name, count in self._counts.items()}
             self._total /= self._weight
             self._weight = 1.0
+        if 0.0 < others < float("inf"):
+            self._total += others * self._weight
         for name in sorted(counts):
             count = counts[name]
             if not 0.0 < count < float("inf"):

@@ -6,22 +6,28 @@ the demand of a model). At most ``limit`` tenants have a series; who they are is
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
+import numpy as np
+
+from pipeline.forecast.calendar import CalendarRecord
 from pipeline.forecast.heavy import HeavyHitters
-from pipeline.forecast.model import LEVELS, Forecast, SeriesKey
+from pipeline.forecast.model import LEVELS, Forecast, Score, SeriesKey
+from pipeline.forecast.scoring import RunningScores
 from pipeline.forecast.series import SeriesForecaster
+from pipeline.windows.model import REST
 
-__all__ = ["REST", "TenantForecaster", "TenantForecasts"]
-
-#: The name of everybody who has no series.
-REST = "*"
+__all__ = ["TenantForecaster", "TenantForecasts"]
 
 _MEDIAN = LEVELS.index(0.5)
 _COUNTERS = 64
 _ENTER, _LEAVE = 0.05, 0.02
 _ERROR_RATE = 0.02
+_LITTLE = 0.5
+_MAX_RATE = 1e15
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,71 +38,111 @@ class TenantForecasts:
     total: tuple[Forecast, ...]
 
 
+class _Issued(NamedTuple):
+    """What waits for its label: the total's own median, the sum of the parts' (None: no parts), and what was said."""
+
+    alone: float
+    together: float | None
+    quantiles: tuple[float, ...]
+
+
 class TenantForecaster:
     """Forecasts by tenant. Deterministic, pure, picklable, bounded: ``limit`` + 2 series and 64 counters.
 
     A tenant gets a series when it sends more than a twentieth of the demand and there is room, and loses it below a
-    fiftieth. The total is the mean of its own forecast and of the sum of the parts, weighted by how small their past
-    errors were; the parts are scaled to it.
+    fiftieth. While nobody has one, the total's is the only series. The total is the mean of its own forecast and of the
+    sum of the parts, weighted by how small their past errors were, and the sum the more, the longer it has been tried;
+    the parts are scaled to it.
 
     Args:
-        series: of the total; the parts carry the tenant behind the pool's name.
+        series: of the total; the forecasts of the parts carry it, too.
         horizons_seconds: as for ``SeriesForecaster``.
         grain_seconds: as for ``SeriesForecaster``.
         limit: most tenants with a series.
+        season_seconds: as for ``SeriesForecaster``.
+        seed: as for ``SeriesForecaster``.
 
     Raises:
-        ValueError: horizons and grain do not fit.
+        ValueError: horizons, grain and season do not fit.
     """
 
     def __init__(
-        self, series: SeriesKey, horizons_seconds: Sequence[int], grain_seconds: float, limit: int = 8
+        self,
+        series: SeriesKey,
+        horizons_seconds: Sequence[int],
+        grain_seconds: float,
+        limit: int = 8,
+        season_seconds: float = 86_400,
+        seed: int = 0,
     ) -> None:
         self.series = series
         self._horizons = tuple(horizons_seconds)
         self._grain = grain_seconds
         self._limit = limit
+        self._season = season_seconds
+        self._seed = seed
         self._heavy = HeavyHitters(_COUNTERS, 86_400.0 / grain_seconds)
-        self._total = SeriesForecaster(series, self._horizons, grain_seconds)
-        self._parts: dict[str, SeriesForecaster] = {REST: self._make(REST)}
-        # Mean absolute errors of the total's own forecast and of the sum, per horizon, and what waits for its label.
+        self._total = self._make()
+        self._parts: dict[str, SeriesForecaster] = {}
+        self._rest: SeriesForecaster | None = None  # only while somebody else has a series
+        # Mean absolute errors of the total's own forecast and of the sum, per horizon, over how many labels, and what
+        # waits for its label.
         self._errors = [[0.0, 0.0] for _ in self._horizons]
-        self._waiting: dict[tuple[int, int], tuple[float, float]] = {}
+        self._tried = [0] * len(self._horizons)
+        self._waiting: dict[tuple[int, int], _Issued] = {}
+        self._scores = RunningScores(len(self._horizons), 2 * round(season_seconds / grain_seconds))
 
     @property
     def tenants(self) -> tuple[str, ...]:
         """Who has a series now."""
-        return tuple(name for name in self._parts if name != REST)
+        return tuple(self._parts)
 
-    def step(self, end: float, rates: Mapping[str, float] | None) -> TenantForecasts:
-        """Learn the rates by tenant of the window that ended at ``end``; None: telemetry is missing.
+    def step(
+        self,
+        end: float,
+        total: float | None,
+        named: Mapping[str, float] | None,
+        calendar: Sequence[CalendarRecord] = (),
+    ) -> TenantForecasts:
+        """Learn the window that ended at ``end`` and forecast.
+
+        Args:
+            end: epoch seconds.
+            total: the rate of all tenants; None: telemetry is missing.
+            named: rates of the heaviest tenants of the window; whoever is not named is in the rest, and counts as 0.
+                None: it is not known who sent what.
+            calendar: as for ``SeriesForecaster.step``.
 
         Raises:
             ValueError: ``end`` is not after the previous one.
         """
-        usable = None if rates is None else {name: rate for name, rate in rates.items() if 0.0 <= rate < 1e15}
-        if usable is not None:
-            self._heavy.learn(usable)
+        usable = total is not None and 0.0 <= total <= _MAX_RATE
+        known = None
+        if usable and total is not None and named is not None:
+            known = {name: rate for name, rate in named.items() if name != REST and 0.0 <= rate <= _MAX_RATE}
+            self._heavy.learn(known, total - sum(known[name] for name in sorted(known)))
             self._choose()
-        total = None if usable is None else sum(usable[name] for name in sorted(usable))
-        own = self._total.step(end, total)
-        said: dict[str, tuple[Forecast, ...]] = {}
-        rest = total
-        for name, model in self._parts.items():
-            if name != REST:
-                rate = None if usable is None else usable.get(name, 0.0)
-                said[name] = model.step(end, rate)
-                rest = None if rest is None or rate is None else max(0.0, rest - rate)
-        said[REST] = self._parts[REST].step(end, rest)
+        own = self._total.step(end, total, calendar)
         if not own:
             return TenantForecasts({}, ())
-        if total is not None:
+        said: dict[str, tuple[Forecast, ...]] = {}
+        rest = total if usable else None
+        for name, model in self._parts.items():
+            rate = None if known is None else known.get(name, 0.0)
+            said[name] = model.step(end, rate, calendar)
+            rest = None if rest is None or rate is None else max(0.0, rest - rate)
+        said[REST] = own if self._rest is None else self._rest.step(end, rest, calendar)
+        if usable and total is not None:
             self._judge(end, total)
-        return self._reconcile(end, own, said)
+        return self._reconcile(end, own, said, scored=usable)
 
-    def _make(self, name: str) -> SeriesForecaster:
-        key = SeriesKey(self.series.model, f"{self.series.pool}|{name}", self.series.signal)
-        return SeriesForecaster(key, self._horizons, self._grain)
+    def scores(self) -> tuple[Score, ...]:
+        """How good the matured forecasts of the total have been, per horizon; not told apart by circumstances."""
+        regret = [score.regret for score in self._total.scores()]
+        return self._scores.report(self.series, self._horizons, regret)
+
+    def _make(self) -> SeriesForecaster:
+        return SeriesForecaster(self.series, self._horizons, self._grain, self._season, self._seed)
 
     def _choose(self) -> None:
         shares = self._heavy.shares()
@@ -104,35 +150,54 @@ class TenantForecaster:
             if shares.get(name, 0.0) < _LEAVE:
                 del self._parts[name]
         for name, share in shares.items():
-            if share < _ENTER or len(self._parts) > self._limit:
+            if share < _ENTER or len(self._parts) >= self._limit:
                 break
             if name not in self._parts:
-                self._parts[name] = self._make(name)
+                self._parts[name] = self._make()
+        if not self._parts:
+            self._rest = None
+        elif self._rest is None:
+            taken = sum(shares[name] for name in self._parts)
+            # Where little is taken away, what is left goes on as it was.
+            self._rest = copy.deepcopy(self._total) if taken < _LITTLE else self._make()
+            self._errors = [[0.0, 0.0] for _ in self._horizons]
+            self._tried = [0] * len(self._horizons)
 
     def _judge(self, end: float, total: float) -> None:
+        matured = np.zeros(len(self._horizons), dtype=np.bool_)
+        above = []
         for at, errors in enumerate(self._errors):
             waited = self._waiting.pop((at, round(end)), None)
             if waited is not None:
-                for which, point in enumerate(waited):
-                    errors[which] += _ERROR_RATE * (abs(total - point) - errors[which])
+                if waited.together is not None:
+                    self._tried[at] += 1
+                    for which, point in enumerate((waited.alone, waited.together)):
+                        errors[which] += _ERROR_RATE * (abs(total - point) - errors[which])
+                matured[at] = True
+                above.append([total - value for value in waited.quantiles])
+        if above:
+            self._scores.learn(total, np.array(above), matured)
         # Labels that never came.
         oldest = round(end)
         if len(self._waiting) > 2 * sum(round(horizon / self._grain) for horizon in self._horizons):
             self._waiting = {key: value for key, value in self._waiting.items() if key[1] > oldest}
 
     def _reconcile(
-        self, end: float, own: tuple[Forecast, ...], said: dict[str, tuple[Forecast, ...]]
+        self, end: float, own: tuple[Forecast, ...], said: dict[str, tuple[Forecast, ...]], *, scored: bool
     ) -> TenantForecasts:
         parts: dict[str, list[Forecast]] = {name: [] for name, issued in said.items() if issued}
         totals: list[Forecast] = []
         for at, forecast in enumerate(own):
             median = forecast.quantiles[_MEDIAN]
             added = sum(said[name][at].quantiles[_MEDIAN] for name in parts)
-            self._waiting[at, round(end + forecast.horizon_seconds)] = (median, added)
             alone, together = self._errors[at]
             share = alone**2 / (alone**2 + together**2) if alone + together > 0.0 else 0.0
+            share *= 1.0 - (1.0 - _ERROR_RATE) ** self._tried[at]
             point = median + share * (added - median) if parts else median
             totals.append(_moved(forecast, point))
+            if scored:  # what was said in a gap is nobody's merit
+                waits = _Issued(median, added if self._parts else None, totals[-1].quantiles)
+                self._waiting[at, round(end + forecast.horizon_seconds)] = waits
             for name, issued in parts.items():
                 part = said[name][at]
                 scaled = part.quantiles[_MEDIAN] * (point / added) if added > 0.0 else point / len(parts)

@@ -16,6 +16,7 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 import pipeline
+from pipeline.advise.model import TenantDemand
 from pipeline.clock import Clock
 from pipeline.forecast.model import Signal
 from pipeline.forecast.outlook import Grain
@@ -166,6 +167,9 @@ class _Api:
         grain = request.query.get("grain", Grain.MINUTE)
         if grain not in {g.value for g in Grain}:
             raise ProblemError(400, f"grain must be one of {', '.join(g.value for g in Grain)}")
+        tenant = request.query.get("tenant")
+        if tenant is not None:
+            return _json(_tenant_data(view, signal, grain, tenant))
         if grain != Grain.MINUTE:
             return _json(_outlook_data(view, signal, grain))
         forecasts = [f for f in view.forecasts if signal in (None, str(f.series.signal))]
@@ -178,6 +182,7 @@ class _Api:
                 "issued_at": max((f.issued_at for f in forecasts), default=None),
                 "forecasts": forecasts,
                 "scores": scores,
+                "tenants": [_tenant(told) for told in view.tenants],
             }
         )
 
@@ -266,6 +271,29 @@ def _outlook_data(view: PoolView, signal: str | None, grain: str) -> dict[str, A
         "growth": {str(o.series.signal): o.growth for o in said if o.growth},
         "peak_ratio": {str(o.series.signal): o.peak_ratio for o in said},
     }
+
+
+def _tenant_data(view: PoolView, signal: str | None, grain: str, tenant: str) -> dict[str, Any]:
+    """Return the forecasts of one tenant of a pool."""
+    if grain != Grain.MINUTE:
+        raise ProblemError(400, "tenants are forecast at the grain of minutes only")
+    told = next((told for told in view.tenants if told.tenant == tenant), None)
+    if told is None:
+        raise ProblemError(404, f"tenant {tenant[:256]!r} of {'/'.join(view.key)} is not forecast apart")
+    forecasts = [f for f in told.forecasts if signal in (None, str(f.series.signal))]
+    return {
+        "model": view.key.model,
+        "pool": view.key.pool,
+        "grain": grain,
+        "issued_at": max((f.issued_at for f in forecasts), default=None),
+        "forecasts": forecasts,
+        "scores": [],
+        "tenants": [_tenant(told)],
+    }
+
+
+def _tenant(told: TenantDemand) -> dict[str, Any]:
+    return {"tenant": told.tenant, "requests_per_second": told.requests_per_second, "share": told.share}
 
 
 def _pool_data(view: PoolView) -> dict[str, Any]:

@@ -51,11 +51,27 @@ CATALOGUE: tuple[Metric, ...] = (
         ("demand_completeness_ratio", _POOL, "Estimated share of the window's requests that had been reported."),
         ("window_end_timestamp_seconds", _POOL, "End of the newest closed window, epoch seconds of event time."),
         ("telemetry_gap", _POOL, "1 when telemetry is missing: the counts say nothing about demand."),
+        (
+            "tenant_demand_ratio",
+            (*_POOL, "tenant"),
+            "Share of the pool's requests, of the tenants that are forecast apart (forecast.tenant_series) and of all "
+            "others (*).",
+        ),
+        (
+            "dimension_values",
+            (*_POOL, "dimension"),
+            "Distinct values of a configured dimension in the newest closed window.",
+        ),
     ),
     *_counters(
         "Demand totals (closed windows since this process started)",
         ("requests", (*_POOL, "status"), "Requests in closed windows by status: ok, rejected, other."),
         ("tokens", (*_POOL, "token_type"), "Tokens in closed windows."),
+        (
+            "dimension_values_unnamed",
+            (*_POOL, "dimension"),
+            "Distinct values in closed windows that were too light to be named and are counted as one (*).",
+        ),
     ),
     *_gauges(
         "Forecast (left out once older than the pool's time to live)",

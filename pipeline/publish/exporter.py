@@ -108,6 +108,10 @@ def _pool(view: PoolView) -> Iterator[Sample]:
         yield from _window(key, view.window)
         missing = any(alert.kind == AlertKind.TELEMETRY_GAP for alert in view.alerts)
         yield "telemetry_gap", key, int(missing or view.window.gap)
+        for told in view.window.breakdown:
+            yield "dimension_values", (*key, told.dimension), told.values
+    for tenant in view.tenants:
+        yield "tenant_demand_ratio", (*key, tenant.tenant), tenant.share
     for forecast in view.forecasts:
         yield from _forecast(key, forecast)
     yield "forecast_issued_timestamp_seconds", key, max((f.issued_at for f in view.forecasts), default=None)
@@ -204,6 +208,8 @@ def _totals(counters: Counters) -> Iterator[Sample]:
         yield "requests_total", labels, count
     for labels, count in sorted(counters.tokens.items()):
         yield "tokens_total", labels, count
+    for dimension, count in sorted(counters.unnamed_values.items()):
+        yield "dimension_values_unnamed_total", dimension, count
     for change, count in sorted(counters.recommendation_changes.items()):
         yield "recommendation_changes_total", change, count
     for (model, pool, kind), count in sorted(counters.alerts.items()):

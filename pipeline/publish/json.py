@@ -100,12 +100,14 @@ def _growth(growth: Growth) -> dict[str, Any]:
 
 
 def _window(window: ClosedWindow) -> dict[str, Any]:
-    return {
-        "schema": "tokentide.window.v1",
-        **asdict(window),
-        "end": window.end,
-        "rates": signal_rates(window),
-    }
+    values = asdict(window)
+    del values["breakdown"]
+    if window.breakdown:
+        values["breakdown"] = {
+            told.dimension: {"values": told.values, "parts": [part._asdict() for part in told.parts]}
+            for told in window.breakdown
+        }
+    return {"schema": "tokentide.window.v1", **values, "end": window.end, "rates": signal_rates(window)}
 
 
 def _step(output: StepOutput) -> dict[str, Any]:

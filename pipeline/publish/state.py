@@ -10,13 +10,14 @@ import threading
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import groupby
 
-from pipeline.advise.model import Alert, StepOutput
+from pipeline.advise.model import Alert, StepOutput, TenantDemand
 from pipeline.clock import Clock
 from pipeline.forecast.model import Forecast, Score
 from pipeline.forecast.outlook import Outlook
 from pipeline.settings import PoolSettings
-from pipeline.windows.model import ClosedWindow, PoolKey
+from pipeline.windows.model import REST, ClosedWindow, PoolKey
 from sizing.model import Recommendation
 
 __all__ = ["Counters", "LiveState", "PipelineHealth", "PoolView", "Snapshot"]
@@ -66,7 +67,7 @@ class PipelineHealth:
 class PoolView:
     """One pool as it looks at one instant; whatever has expired is left out.
 
-    ``forecasts`` is ordered by signal and horizon, ``outlooks`` by signal and grain.
+    ``forecasts`` is ordered by signal and horizon, ``outlooks`` by signal and grain, ``tenants`` by who sends most.
     ``expired`` is advice that has run out: never to be followed, only
     to tell "expired" from "unknown".
     """
@@ -80,6 +81,7 @@ class PoolView:
     expired: Recommendation | None
     alerts: tuple[Alert, ...]
     outlooks: tuple[Outlook, ...] = ()
+    tenants: tuple[TenantDemand, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,7 @@ class Counters:
     tokens: Mapping[tuple[str, str, str], int]
     recommendation_changes: Mapping[tuple[str, str, str, str], int]
     alerts: Mapping[tuple[str, str, str], int]
+    unnamed_values: Mapping[tuple[str, str, str], int]
     steps: int
     step_errors: int
 
@@ -110,7 +113,7 @@ class Snapshot:
 class _Pool:
     """Mutable state of one pool; guarded by the lock of its LiveState."""
 
-    __slots__ = ("forecasts", "outlooks", "recommendation", "scores", "settings", "window")
+    __slots__ = ("forecasts", "outlooks", "recommendation", "scores", "settings", "tenants", "window")
 
     def __init__(self, settings: PoolSettings | None) -> None:
         self.settings = settings
@@ -118,6 +121,7 @@ class _Pool:
         self.forecasts: dict[tuple[str, int], Forecast] = {}
         self.scores: dict[tuple[str, int], Score] = {}
         self.outlooks: dict[tuple[str, str], tuple[float, Outlook]] = {}  # with the end of the step that said it
+        self.tenants: tuple[float, tuple[TenantDemand, ...]] = (0.0, ())  # with the end of the step that said it
         self.recommendation: Recommendation | None = None
 
     @property
@@ -141,6 +145,7 @@ class LiveState:
         self._tokens: Counter[tuple[str, str, str]] = Counter()
         self._changes: Counter[tuple[str, str, str, str]] = Counter()
         self._alerts: Counter[tuple[str, str, str]] = Counter()
+        self._unnamed_values: Counter[tuple[str, str, str]] = Counter()
         self._steps = 0
         self._step_errors = 0
 
@@ -162,6 +167,7 @@ class LiveState:
                 grain = (str(outlook.series.signal), str(outlook.grain))
                 if grain not in said or said[grain][0] <= output.as_of:
                     said[grain] = (float(output.as_of), outlook)
+            self._take_tenants(output)
             for score in output.scores:
                 pool = self._pool(PoolKey(score.series.model, score.series.pool))
                 pool.scores[str(score.series.signal), score.horizon_seconds] = score
@@ -212,6 +218,7 @@ class LiveState:
                     dict(self._tokens),
                     dict(self._changes),
                     dict(self._alerts),
+                    dict(self._unnamed_values),
                     self._steps,
                     self._step_errors,
                 ),
@@ -243,7 +250,14 @@ class LiveState:
             expired=None if valid else advice,
             alerts=tuple(alerts),
             outlooks=tuple(outlook for _, (at, outlook) in sorted(state.outlooks.items()) if at > oldest),
+            tenants=_heaviest_first(state.tenants[1]) if state.tenants[0] > oldest else (),
         )
+
+    def _take_tenants(self, output: StepOutput) -> None:
+        for key, group in groupby(output.tenants, key=lambda told: PoolKey(told.model, told.pool)):
+            pool = self._pool(key)
+            if pool.tenants[0] <= output.as_of:
+                pool.tenants = (float(output.as_of), tuple(group))
 
     def _take_window(self, window: ClosedWindow) -> None:
         pool = self._pool(window.key)
@@ -262,6 +276,9 @@ class LiveState:
             ("output", window.output_tokens),
         ):
             self._tokens[*key, kind] += max(0, count)
+        for told in window.breakdown:
+            named = sum(part.value != REST for part in told.parts)
+            self._unnamed_values[*key, told.dimension] += max(0, told.values - named)
 
     def _take_recommendation(self, advice: Recommendation) -> None:
         pool = self._pool(PoolKey(advice.model, advice.pool))
@@ -283,3 +300,10 @@ class LiveState:
         elif alert.alert_id in self._active or not known:
             self._active.pop(alert.alert_id, None)
             self._ended.append(alert)
+
+
+def _heaviest_first(tenants: tuple[TenantDemand, ...]) -> tuple[TenantDemand, ...]:
+    """The rest comes last."""
+    return tuple(
+        sorted(tenants, key=lambda told: (told.tenant == REST, -(told.requests_per_second or 0.0), told.tenant))
+    )

@@ -2,7 +2,8 @@
 
 Two kinds of table are understood. With a value column each row is a count for the span up to the next row (a *count
 table*): where the table has no row at all for a window, nothing is known, so the window is a gap. Without one each row
-is one request (a *request table*): a window without rows had no requests, so it is zero.
+is one request (a *request table*): a window without rows had no requests, so it is zero. A row of a count table
+without a value is as good as no row.
 
 DuckDB reads the files, only the columns that are asked for, and sums in the scan: a file larger than memory is fine.
 """
@@ -75,7 +76,7 @@ def read_demand(
 
     Raises:
         InputError: the file is missing, empty or no table; a column is missing; a time cannot be read; a value is
-            negative, not finite or missing; the result would be absurdly long.
+            negative, infinite or no number; the result would be absurdly long.
     """
     if step_seconds <= 0:
         raise InputError(f"the step must be positive, not {step_seconds} s")
@@ -88,8 +89,12 @@ def read_demand(
         if value_column is not None:
             value = table.number(value_column)
             table.refuse_bad(
-                value_column, f"{value} IS NULL OR NOT isfinite({value})", "a value that is missing or not a number"
+                value_column,
+                f"{quoted(value_column)} IS NOT NULL AND coalesce(isinf({value}), true)",
+                "a value that is not a number",
             )
+            # NaN is how tables of floats say that there is no value; DuckDB orders it above every number.
+            value = f"(CASE WHEN isnan({value}) THEN NULL ELSE {value} END)"
             table.refuse_bad(value_column, f"{value} < 0", "a negative value")
         group = f"coalesce({quoted(group_column)}::VARCHAR, 'unknown')" if group_column is not None else "'all'"
         native = own_step(table, seconds, group) if value_column is not None else None
@@ -140,16 +145,16 @@ def _sums(
 ) -> list[DemandSeries]:
     """Sum the rows by group and window, and lay the sums out as regular series."""
     # Distinct instants tell how much of a count window is covered; for requests they would only cost memory.
-    instants_of = f"count(DISTINCT {seconds})" if is_counts else "count(*)"
+    instants_of = f"count(DISTINCT {seconds}) FILTER (WHERE {value} IS NOT NULL)" if is_counts else "count(*)"
     found = table.numpy(
         f"""SELECT {group} AS g, floor({seconds} / {step_seconds})::BIGINT AS w,
-                   sum({value})::DOUBLE AS v, count(*) AS n,
+                   coalesce(sum({value})::DOUBLE, 'nan'::DOUBLE) AS v, count(*) AS n,
                    {instants_of} AS k
             FROM source GROUP BY g, w ORDER BY g, w"""
     )
     groups = np.asarray(found["g"], dtype=object)
     windows, values, rows, instants = (np.asarray(found[c]) for c in ("w", "v", "n", "k"))
-    if not np.isfinite(values.astype(np.float64)).all():
+    if np.isinf(values.astype(np.float64)).any():
         raise InputError(f"{table.path.name}: the values of one window add up to more than a number can hold")
     cuts = np.flatnonzero(groups[1:] != groups[:-1]) + 1
     bounds = [0, *cuts.tolist(), len(groups)]

@@ -72,6 +72,7 @@ class KeyTable:
         """Forget what was not committed."""
         rows = self._connection.execute("SELECT key_id, model, pool, dims FROM keys").fetchall()
         self._ids: dict[WindowKey, int] = {WindowKey(*names): key_id for key_id, *names in rows}
+        self._next_id = 1 + max(self._ids.values(), default=-1)
         self._pools = {(key.model, key.pool) for key in self._ids}
         self._new: list[WindowKey] = []
 
@@ -100,7 +101,8 @@ class KeyTable:
         elif key.dims and len(self._ids) >= self._max_pools * _KEYS_PER_POOL:
             key = key._replace(dims=OTHER)
         if key not in self._ids:
-            self._ids[key] = len(self._ids)
+            self._ids[key] = self._next_id
+            self._next_id += 1
             self._new.append(key)
             if key.model != OTHER:
                 self._pools.add((key.model, key.pool))

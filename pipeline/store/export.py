@@ -19,6 +19,7 @@ from pipeline.errors import InputError, StoreError
 from pipeline.settings import StoreSettings
 from pipeline.store.migrations import connect_read_only
 from pipeline.windows.model import HISTOGRAMS, MEASURES
+from pipeline.windows.parts import PART_MEASURES
 from pipeline.windows.rollup import CLOSED_MEASURES
 
 __all__ = ["TABLES", "Exported", "export_file", "export_parquet"]
@@ -79,9 +80,17 @@ TABLES: dict[str, _Table] = {
     ),
     "closed_windows": _Table(
         f"as_of, window_start, grain_seconds, model, pool, {_sums(CLOSED_MEASURES)}, completeness, gap, "
-        "current_replicas, ready_replicas",
+        "current_replicas, ready_replicas, ttft_seconds, tpot_seconds",
         "closed_windows",
         "as_of, seq",
+        "window_start",
+        "retention_closed_seconds",
+    ),
+    "closed_parts": _Table(
+        "as_of, window_start, model, pool, dimension, distinct_values, value, "
+        + ", ".join(f"parts.{name}" for name in PART_MEASURES),
+        "closed_parts AS parts JOIN closed_windows USING (as_of, seq)",
+        "as_of, seq, part",
         "window_start",
         "retention_closed_seconds",
     ),

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import duckdb
 
 from pipeline.errors import StoreError, StoreLocked, StoreTooNew
-from pipeline.store import rollups
+from pipeline.store import parts, rollups
+from pipeline.windows.latencies import LATENCIES
 from pipeline.windows.model import MEASURES
 from pipeline.windows.rollup import CLOSED_MEASURES
 
@@ -82,6 +83,12 @@ MIGRATIONS: tuple[Migration, ...] = (
         ),
     ),
     Migration(3, "rollups", rollups.schema()),
+    Migration(4, "parts", (parts.schema(),)),
+    Migration(
+        5,
+        "latencies",
+        tuple(f"ALTER TABLE closed_windows ADD COLUMN IF NOT EXISTS {name} DOUBLE" for name in LATENCIES),
+    ),
 )
 
 

@@ -11,6 +11,7 @@ from pipeline.store import rollups
 from pipeline.store.sql import dict_rows
 from pipeline.store.steps import QUANTILE_COLUMNS
 from pipeline.windows import histogram
+from pipeline.windows.latencies import LATENCIES
 from pipeline.windows.model import HISTOGRAMS
 from pipeline.windows.rollup import CLOSED_MEASURES
 
@@ -229,6 +230,24 @@ class StoreReaders:
         merged: dict[tuple[str, str], dict[int, int]] = {}
         for model, pool, bucket, n in rows:
             merged.setdefault((model, pool), {})[bucket] = n
+        return merged
+
+    def latency_counts(self, start: int, end: int) -> dict[tuple[str, str], dict[str, dict[int, int]]]:
+        """Return {(model, pool): {latency: {bucket: n}}} of ``LATENCIES`` over the base windows in [start, end)."""
+        metrics = {HISTOGRAMS.index(name): name for name in LATENCIES}
+        rows = (
+            self.cursor()
+            .execute(
+                "SELECT model, pool, metric, bucket, sum(n)::BIGINT FROM histograms JOIN keys USING (key_id) "
+                f"WHERE metric IN ({', '.join(map(str, metrics))}) AND window_start >= ? AND window_start < ? "
+                "GROUP BY ALL",
+                [start, end],
+            )
+            .fetchall()
+        )
+        merged: dict[tuple[str, str], dict[str, dict[int, int]]] = {}
+        for model, pool, metric, bucket, n in rows:
+            merged.setdefault((model, pool), {}).setdefault(metrics[metric], {})[bucket] = n
         return merged
 
     def dead_letters(self, limit: int = 100) -> list[dict[str, Any]]:

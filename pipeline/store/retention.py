@@ -15,6 +15,12 @@ KEPT_DEAD_LETTERS = 100_000
 #: How far back histograms are compacted; retention runs more often than this.
 COMPACTED_SECONDS = 2 * 3_600
 
+#: Dimension values that nothing tells of any more make room for new ones; of every pool one key stays.
+_DELETE_KEYS = """
+DELETE FROM keys WHERE dims <> '' AND key_id NOT IN (SELECT min(key_id) FROM keys GROUP BY model, pool)
+    AND key_id NOT IN (SELECT key_id FROM windows) AND key_id NOT IN (SELECT key_id FROM late_windows)
+"""
+
 
 def delete_expired(connection: Any, now: float, settings: StoreSettings) -> None:
     """Delete by age against ``now`` (event time, epoch seconds); call inside a transaction.
@@ -33,9 +39,11 @@ def delete_expired(connection: Any, now: float, settings: StoreSettings) -> None
         )
         connection.execute("DELETE FROM windows WHERE window_start < ?", base)
         connection.execute("DELETE FROM histograms WHERE window_start < ?", base)
+        connection.execute(_DELETE_KEYS)
     _compact_histograms(connection, now - COMPACTED_SECONDS)
     _thin_dead_letters(connection)
     connection.execute("DELETE FROM closed_windows WHERE as_of < ?", closed)
+    connection.execute("DELETE FROM closed_parts WHERE as_of < ?", closed)
     delete_rollups(connection, *closed)
     connection.execute("DELETE FROM steps WHERE as_of < ? AND as_of < (SELECT max(as_of) FROM steps)", closed)
     connection.execute("DELETE FROM alerts WHERE changed_at < ?", closed)

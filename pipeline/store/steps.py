@@ -15,7 +15,9 @@ from pipeline.advise.model import Alert, StepInput, StepOutput
 from pipeline.forecast.calendar import parse_record, to_fields
 from pipeline.forecast.known_calendar import CalendarChange
 from pipeline.forecast.model import Forecast, SeriesKey, Signal
+from pipeline.store.parts import StoredParts, write_parts
 from pipeline.store.sql import run, texts
+from pipeline.windows.latencies import LATENCIES
 from pipeline.windows.model import ClosedWindow
 from pipeline.windows.rollup import CLOSED_MEASURES
 from sizing.model import Recommendation
@@ -29,6 +31,8 @@ QUANTILE_COLUMNS = ("q05", "q10", "q25", "q50", "q75", "q90", "q95", "q99")
 #: Snapshots kept: the newest, and one before it in case the newest cannot be read.
 _SNAPSHOTS = 2
 
+_NAN = "'NaN'::DOUBLE"
+
 _CLOSED_FIELDS = (
     "window_start",
     "grain_seconds",
@@ -39,6 +43,7 @@ _CLOSED_FIELDS = (
     "gap",
     "current_replicas",
     "ready_replicas",
+    *LATENCIES,
 )
 
 
@@ -46,7 +51,9 @@ def write_steps(connection: Any, outputs: Sequence[StepOutput], snapshot: bytes 
     """Write everything that steps say, the snapshot as of the last one; call inside a transaction."""
     batch: dict[str, Any] = {"as_of": np.array([o.as_of for o in outputs], np.int64)}
     run(connection, "INSERT INTO steps SELECT as_of FROM batch", batch)
-    _write_windows(connection, [(o.as_of, i, w) for o in outputs for i, w in enumerate(o.windows)])
+    numbered = [(o.as_of, i, w) for o in outputs for i, w in enumerate(o.windows)]
+    _write_windows(connection, numbered)
+    write_parts(connection, numbered)
     _write_forecasts(connection, [f for o in outputs for f in o.forecasts])
     _write_recommendations(connection, [r for o in outputs for r in o.recommendations])
     _write_alerts(connection, [(o.as_of, a) for o in outputs for a in o.alerts])
@@ -86,7 +93,7 @@ def read_output(cursor: Any, as_of: int) -> StepOutput:
     ).fetchall()
     return StepOutput(
         as_of=as_of,
-        windows=tuple(_closed_window(row) for row in windows),
+        windows=StoredParts(cursor, as_of - 1, as_of).add(as_of, [_closed_window(row) for row in windows]),
         forecasts=tuple(
             Forecast(SeriesKey(model, pool, Signal(signal)), issued_at, horizon, tuple(quantiles))
             for model, pool, signal, issued_at, horizon, *quantiles in forecasts
@@ -115,6 +122,7 @@ def closed_since(cursor: Any, as_of: int, chunk_rows: int = 10_000) -> Iterator[
     Changes of the calendar come with the step that they were recorded with, or with the first one where that is gone.
     """
     changes = _calendar_since(cursor, as_of)
+    parts = StoredParts(cursor.cursor(), as_of)
     fields = ", ".join(f"w.{name}" for name in _CLOSED_FIELDS)
     cursor.execute(
         f"SELECT s.as_of, {fields} FROM steps s LEFT JOIN closed_windows w ON w.as_of = s.as_of "
@@ -123,7 +131,7 @@ def closed_since(cursor: Any, as_of: int, chunk_rows: int = 10_000) -> Iterator[
     )
     rows = iter(lambda: cursor.fetchmany(chunk_rows), [])
     for step, group in groupby((row for chunk in rows for row in chunk), key=lambda row: row[0]):
-        windows = tuple(_closed_window(row[1:]) for row in group if row[1] is not None)
+        windows = parts.add(int(step), [_closed_window(row[1:]) for row in group if row[1] is not None])
         due = []
         while changes and changes[0][0] <= step:
             due.append(changes.popleft()[1])
@@ -177,12 +185,17 @@ def _write_windows(connection: Any, numbered: Sequence[tuple[int, int, ClosedWin
             name: np.array([-1 if getattr(w, name) is None else getattr(w, name) for w in windows], np.int64)
             for name in ("current_replicas", "ready_replicas")
         },
+        **{
+            name: np.array([np.nan if getattr(w, name) is None else getattr(w, name) for w in windows], np.float64)
+            for name in LATENCIES
+        },
     }
     sums = ", ".join(f"{name}::HUGEINT" for name in CLOSED_MEASURES)
     run(
         connection,
         f"INSERT INTO closed_windows SELECT as_of, seq, window_start, grain_seconds, model, pool, "
-        f"{sums}, completeness, gap, nullif(current_replicas, -1), nullif(ready_replicas, -1) FROM batch",
+        f"{sums}, completeness, gap, nullif(current_replicas, -1), nullif(ready_replicas, -1), "
+        f"{', '.join(f'nullif({name}, {_NAN})' for name in LATENCIES)} FROM batch",
         batch,
     )
 

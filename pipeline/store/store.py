@@ -21,6 +21,7 @@ from pipeline.store import retention, steps
 from pipeline.store.apply import ApplyResult, DeltaApplier, KeyTable, SourcePosition, merge_rows
 from pipeline.store.export import Exported, export_parquet
 from pipeline.store.migrations import connect
+from pipeline.store.parts import broken_down
 from pipeline.store.readers import StoreReaders
 from pipeline.store.rollups import roll_up
 from pipeline.store.sql import transaction
@@ -104,18 +105,19 @@ class Store(StoreReaders):
         return None if row is None or row[0] is None else int(row[0])
 
     def window_sums(self, start: int, end: int) -> list[ClosedWindow]:
-        """Return the sums over [start, end) of every (model, pool) with data in it, dimensions added up, sorted."""
+        """Return the sums over [start, end) of every (model, pool) with data in it, sorted.
+
+        Dimensions are added up; what the heaviest of their values come to is in each window's ``breakdown``.
+        """
         sums = ", ".join(f"sum({name})" for name in CLOSED_MEASURES)
-        rows = (
-            self.cursor()
-            .execute(
-                f"SELECT model, pool, {sums} FROM windows JOIN keys USING (key_id) "
-                "WHERE window_start >= ? AND window_start < ? GROUP BY model, pool ORDER BY model, pool",
-                [start, end],
-            )
-            .fetchall()
-        )
-        return [closed_window(start, end - start, model, pool, values) for model, pool, *values in rows]
+        cursor = self.cursor()
+        rows = cursor.execute(
+            f"SELECT model, pool, {sums} FROM windows JOIN keys USING (key_id) "
+            "WHERE window_start >= ? AND window_start < ? GROUP BY model, pool ORDER BY model, pool",
+            [start, end],
+        ).fetchall()
+        windows = [closed_window(start, end - start, model, pool, values) for model, pool, *values in rows]
+        return broken_down(cursor, windows, self._windows.dimensions)
 
     def record_step(self, output: StepOutput, snapshot: bytes | None = None) -> None:
         """Write one step (closed windows, forecasts, recommendations, alerts, snapshot) in ONE transaction.
@@ -193,6 +195,7 @@ class Store(StoreReaders):
         """
         with transaction(self._connection):
             retention.delete_expired(self._connection, now, self._settings)
+        self._keys.reload()  # those of expired values are gone
         with suppress(duckdb.Error):  # a reader is busy; DuckDB checkpoints by itself later
             self._connection.execute("CHECKPOINT")
 

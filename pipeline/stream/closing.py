@@ -18,6 +18,7 @@ from pipeline.store.store import Store
 from pipeline.stream.calendar import CalendarBook
 from pipeline.stream.replicas import ReplicaBook
 from pipeline.windows.completeness import completeness
+from pipeline.windows.latencies import with_latencies
 from pipeline.windows.model import ClosedWindow, PoolKey
 from pipeline.windows.rollup import CLOSED_MEASURES, closed_window
 
@@ -147,12 +148,14 @@ class WindowCloser:
             if key not in found:
                 found[key] = closed_window(start, grain, model, pool, [0] * len(CLOSED_MEASURES))
         latency = self._latencies(start)
+        told = self._store.latency_counts(start, end)
         known_until = end + self._settings.windows.allowed_lateness_seconds
         closed = []
         for key in sorted(found):
             current, ready = self._replicas.at(key, known_until)
             share = completeness(latency.get((key.model, key.pool), {}), start, grain, reached)
-            closed.append(replace(found[key], completeness=share, current_replicas=current, ready_replicas=ready))
+            window = replace(found[key], completeness=share, current_replicas=current, ready_replicas=ready)
+            closed.append(with_latencies(window, told.get((key.model, key.pool), {})))
         return closed
 
     def _latencies(self, start: int) -> dict[tuple[str, str], dict[int, int]]:

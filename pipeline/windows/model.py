@@ -16,11 +16,14 @@ __all__ = [
     "BASE_SECONDS",
     "HISTOGRAMS",
     "MEASURES",
+    "REST",
+    "Breakdown",
     "ClosedWindow",
     "DeadLetterRef",
     "Delta",
     "DeltaRows",
     "HistogramRows",
+    "Part",
     "PoolKey",
     "WindowKey",
 ]
@@ -129,6 +132,32 @@ class Delta(msgspec.Struct, gc=False):
     base_seconds: int = BASE_SECONDS
 
 
+#: The name of everything that a breakdown does not name.
+REST = "*"
+
+
+class Part(NamedTuple):
+    """What the requests with one value of a dimension add to a window; all sums."""
+
+    value: str
+    requests: int
+    input_tokens: int  # including cached
+    cached_input_tokens: int
+    output_tokens: int
+
+
+class Breakdown(NamedTuple):
+    """A window by the values of one dimension: the heaviest, most requests first, then ``REST`` for everything else.
+
+    ``values`` is how many distinct values were seen; ``parts`` add up to the window and are bounded
+    (``pipeline.windows.parts``).
+    """
+
+    dimension: str
+    values: int
+    parts: tuple[Part, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class ClosedWindow:
     """One (model, pool) window as it stood when it closed; all sums, no rates.
@@ -137,6 +166,8 @@ class ClosedWindow:
     ``completeness`` in (0, 1] is the estimated share of the window's requests that had been reported at closing.
     ``gap`` means that telemetry is missing: the counts say nothing about demand.
     ``current_replicas`` is what the fleet reported last (None: not reported).
+    ``breakdown`` has one entry per configured dimension; empty without dimensions, or when nothing was counted.
+    ``ttft_seconds`` and ``tpot_seconds`` are means over the requests that told them (None: too few did).
     """
 
     start: int
@@ -159,6 +190,9 @@ class ClosedWindow:
     gap: bool = False
     current_replicas: int | None = None
     ready_replicas: int | None = None
+    breakdown: tuple[Breakdown, ...] = ()
+    ttft_seconds: float | None = None
+    tpot_seconds: float | None = None
 
     @property
     def key(self) -> PoolKey:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from pipeline.windows.model import BASE_SECONDS, MEASURES, ClosedWindow, DeltaRows, WindowKey
+from pipeline.windows.parts import PART_MEASURES, breakdown, value_of
 
 __all__ = ["CLOSED_MEASURES", "closed_window", "rollup"]
 
@@ -24,6 +26,7 @@ CLOSED_MEASURES = (
     "preemptions",
 )
 _COLUMNS = tuple(MEASURES.index(name) for name in CLOSED_MEASURES)
+_PART_COLUMNS = tuple(CLOSED_MEASURES.index(name) for name in PART_MEASURES)
 
 
 def closed_window(start: int, grain_seconds: int, model: str, pool: str, sums: Sequence[int]) -> ClosedWindow:
@@ -32,25 +35,47 @@ def closed_window(start: int, grain_seconds: int, model: str, pool: str, sums: S
     return ClosedWindow(start=start, grain_seconds=grain_seconds, model=model, pool=pool, **named)  # type: ignore[arg-type]
 
 
-def rollup(parts: Iterable[tuple[Sequence[WindowKey], DeltaRows]], grain_seconds: int) -> list[ClosedWindow]:
-    """Add base rows up to one window per (start, model, pool), dimensions summed, sorted in that order.
+def rollup(
+    parts: Iterable[tuple[Sequence[WindowKey], DeltaRows]], grain_seconds: int, dimensions: Sequence[str] = ()
+) -> list[ClosedWindow]:
+    """Add base rows up to one window per (start, model, pool), sorted in that order.
 
-    ``grain_seconds`` is a multiple of ``BASE_SECONDS``; windows are aligned to the epoch.
+    ``grain_seconds`` is a multiple of ``BASE_SECONDS``; windows are aligned to the epoch. Dimensions are summed; those
+    that are named are told in the windows' breakdowns.
 
     Raises:
         ValueError: the grain is no multiple of the base window.
     """
     if grain_seconds <= 0 or grain_seconds % BASE_SECONDS:
         raise ValueError(f"grain_seconds must be a multiple of {BASE_SECONDS}, not {grain_seconds}")
-    sums: dict[tuple[int, str, str], list[int]] = {}
+    cells: dict[tuple[int, str, str], dict[str, list[int]]] = {}
     for keys, rows in parts:
         picked = [rows.measures[i] for i in _COLUMNS]
         for window, key, *values in zip(rows.window, rows.key, *picked, strict=True):
-            model, pool, _ = keys[key]
-            cell = (window - window % grain_seconds, model, pool)
-            total = sums.get(cell)
-            sums[cell] = values if total is None else [a + b for a, b in zip(total, values, strict=True)]
-    return [
-        closed_window(start, grain_seconds, model, pool, sums[start, model, pool])
-        for start, model, pool in sorted(sums)
-    ]
+            model, pool, dims = keys[key]
+            sums = cells.setdefault((window - window % grain_seconds, model, pool), {})
+            known = dims if dimensions else ""
+            sums[known] = _added(sums[known], values) if known in sums else values
+    return [_window(*cell, grain_seconds, cells[cell], dimensions) for cell in sorted(cells)]
+
+
+def _window(
+    start: int, model: str, pool: str, grain_seconds: int, by_dims: dict[str, list[int]], dimensions: Sequence[str]
+) -> ClosedWindow:
+    total = [0] * len(CLOSED_MEASURES)
+    for values in by_dims.values():
+        total = _added(total, values)
+    window = closed_window(start, grain_seconds, model, pool, total)
+    found = []
+    for dimension in dimensions:
+        by_value: dict[str, list[int]] = {}
+        for dims, values in by_dims.items():
+            value, own = value_of(dims, dimension), [values[i] for i in _PART_COLUMNS]
+            by_value[value] = _added(by_value[value], own) if value in by_value else own
+        by_value.pop("", None)
+        found.append(breakdown(dimension, by_value, window))
+    return replace(window, breakdown=tuple(found))
+
+
+def _added(one: list[int], other: list[int]) -> list[int]:
+    return [a + b for a, b in zip(one, other, strict=True)]

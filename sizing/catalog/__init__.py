@@ -5,6 +5,7 @@ The two data files are read once per process; everything else here is pure.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any
@@ -73,7 +74,7 @@ class Catalog:
         return tuple(sorted({*_data("models.yaml", "models")[0], *self._models}))
 
     def gpu(self, name: str | GpuSpec) -> GpuSpec:
-        """Return a GPU by name or alias, any case.
+        """Return a GPU by name or alias, any case; also by the product name that the driver reports.
 
         Raises:
             UnknownGpu: with the nearest names.
@@ -84,6 +85,8 @@ class Catalog:
         if wanted in self._gpus:
             return self._gpus[wanted]
         known = _data("gpus.yaml", "gpus")[1]
+        product = re.sub(r"[\s_]+", "-", wanted)
+        wanted = next((name for name in (wanted, product, f"nvidia-{product}") if name in known), wanted)
         if wanted not in known:
             raise UnknownGpu(f"unknown GPU {_shown(name)}{_nearest(wanted, [*known, *self._gpus], self.gpu_names())}")
         return _builtin_gpu(known[wanted])

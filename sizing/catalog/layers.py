@@ -176,7 +176,8 @@ def linear_attention(read: Reader, hidden: int) -> tuple[int, int]:
     kernel = read.size("linear_conv_kernel_dim", default=4)
     keys, values = key_heads * key_dim, value_heads * value_dim
     parameters = hidden * (2 * keys + 2 * values + 2 * value_heads) + values * hidden
-    return parameters, value_heads * key_dim * value_dim + (2 * keys + values) * kernel
+    wide = 2 if read.fields.get("mamba_ssm_dtype") == "float32" else 1
+    return parameters, wide * value_heads * key_dim * value_dim + (2 * keys + values) * kernel
 
 
 def mamba(read: Reader, hidden: int) -> tuple[int, int]:

@@ -98,6 +98,7 @@ def test_a_card_says_what_the_recommendation_says(board, feed):
         assert advice.message in text
         assert "fresh" in text
         assert "expires in 4 min" in text
+        assert ("acme 25 %" in text and "bolt 10 %" in text) == (pool is POOLS[0])
     assert page.problems == []
 
 

@@ -16,7 +16,8 @@ import signal
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -378,6 +379,23 @@ async def assert_exact(
         copies = {(h["dlq.partition"].decode(), h["dlq.offset"].decode()) for h in where}
         assert copies == refused, "every dead letter has a copy, and no copy is of anything else"
     return expected
+
+
+@asynccontextmanager
+async def exact(fleet: Fleet, feed: Feed, *, orderly: bool = False) -> AsyncIterator[None]:
+    """What a fault test comes to: hurt the fleet inside, and then everything must be stored, and be the truth.
+
+    ``orderly``: every member that is left ends with status 0 when it is told to.
+    """
+    try:
+        yield
+        took = await all_stored(fleet.settings)
+        print(f"everything stored {took:.1f} s after the last event")
+        statuses = fleet.stop()
+        assert not orderly or set(statuses.values()) == {0}, statuses
+    finally:
+        fleet.stop()
+    await assert_exact(fleet.settings, feed)
 
 
 async def feeding(feed: Feed, hurt: Callable[[], Awaitable[None]], **rate: Any) -> None:

@@ -14,14 +14,14 @@ from harness import (
     READY_SECONDS,
     Feed,
     Fleet,
-    all_stored,
-    assert_exact,
     deltas_written,
     eventually,
+    exact,
     fault_settings,
     feeding,
     stored,
     topic_ends,
+    truth,
 )
 from sabotage import POINTS, die_at, raise_in_agent
 
@@ -58,16 +58,12 @@ def test_killed_at_any_point_the_result_is_exact(apache_kafka: str, tmp_path: Pa
                 await asyncio.sleep(rng.uniform(0.0, 0.6))
                 fleet.restart(victim)
 
-        try:
+        async with exact(fleet, feed, orderly=True):
             fleet.start("aggregate")
             fleet.start("control")
             await feeding(feed, hurt, at_least=50_000)
-            await all_stored(settings)
-            assert fleet.stop() == {"aggregate": 0, "control": 0}
-        finally:
-            fleet.stop()
         assert fleet.kills == KILLS
-        oracle = await assert_exact(settings, feed)
+        oracle = await truth(settings, feed)
         assert oracle.events >= 50_000
         assert oracle.duplicates
         assert oracle.dead_letters
@@ -88,17 +84,12 @@ def test_killed_between_two_effects_the_result_is_exact(apache_kafka: str, tmp_p
             assert await fleet.ended(victim) == -9
             fleet.start(victim)
 
-        try:
+        async with exact(fleet, feed):
             # Old enough that windows close at once, with poison in more than one batch.
             for age in (90, 60, 30):
                 await feed.send(2_000, at=time.time() - age)
                 await feed.write([(0, b'{"broken')])
             await feeding(feed, hurt)
-            await all_stored(settings)
-            fleet.stop()
-        finally:
-            fleet.stop()
-        await assert_exact(settings, feed)
 
     asyncio.run(run())
 
@@ -115,15 +106,10 @@ def test_told_to_stop_it_commits_what_it_did_and_reads_nothing_again(apache_kafk
                     assert await fleet.leave(stage) == 0
                     fleet.start(stage)
 
-        try:
+        async with exact(fleet, feed, orderly=True):
             fleet.start("aggregate")
             fleet.start("control")
             await feeding(feed, hurt)
-            await all_stored(settings)
-            assert fleet.stop() == {"aggregate": 0, "control": 0}
-        finally:
-            fleet.stop()
-        await assert_exact(settings, feed)
         ends = await topic_ends(settings, settings.kafka.requests_topic)
         assert await committed(settings, "aggregate", settings.kafka.requests_topic) == ends
 
@@ -160,12 +146,7 @@ def test_an_agent_that_raises_ends_its_process_and_the_next_life_is_exact(
             assert "ZeroDivisionError" in fleet.log(stage)
             fleet.start(stage)
 
-        try:
+        async with exact(fleet, feed):
             await feeding(feed, hurt)
-            await all_stored(settings)
-            fleet.stop()
-        finally:
-            fleet.stop()
-        await assert_exact(settings, feed)
 
     asyncio.run(run())

@@ -8,7 +8,16 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from harness import POISON, READY_SECONDS, Feed, Fleet, all_stored, assert_exact, fault_settings, get
+from harness import (
+    POISON,
+    READY_SECONDS,
+    Feed,
+    Fleet,
+    all_stored,
+    exact,
+    fault_settings,
+    get,
+)
 from sabotage import slow_agent
 
 pytestmark = [pytest.mark.faults, pytest.mark.integration, pytest.mark.timeout(600)]
@@ -35,7 +44,7 @@ def test_a_burst_beyond_what_it_can_take_is_worked_off_in_bounded_memory(apache_
                     peak[name] = max(highest, resident_bytes(fleet.pid(name)))
                 await asyncio.sleep(0.2)
 
-        try:
+        async with exact(fleet, feed):
             # 5,000 records/s at most, which the burst exceeds.
             fleet.start("aggregate", partial(slow_agent, 0.1))
             fleet.start("control")
@@ -54,10 +63,6 @@ def test_a_burst_beyond_what_it_can_take_is_worked_off_in_bounded_memory(apache_
             status, body = await get(settings, "/v1/status")
             assert status == 200
             assert sum(row["records"] for row in body["lag_records"]) == 0
-            fleet.stop()
-        finally:
-            fleet.stop()
-        await assert_exact(settings, feed)
 
     asyncio.run(run())
 

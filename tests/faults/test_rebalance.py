@@ -11,9 +11,8 @@ from harness import (
     READY_SECONDS,
     Feed,
     Fleet,
-    all_stored,
-    assert_exact,
     eventually,
+    exact,
     fault_settings,
     feeding,
     ready,
@@ -46,17 +45,11 @@ def test_two_to_four_aggregators_joining_leaving_and_dying(apache_kafka: str, tm
             await fleet.joined("aggregate-5")
             await asyncio.sleep(1.0)
 
-        try:
+        async with exact(fleet, feed, orderly=True):
             fleet.start("aggregate-1")
             fleet.start("control")
             await eventually(lambda: ready(settings), READY_SECONDS, "ready")
             await feeding(feed, hurt)
-            took = await all_stored(settings)
-            print(f"everything stored {took:.1f} s after the last event")
-            assert set(fleet.stop().values()) == {0}
-        finally:
-            fleet.stop()
-        await assert_exact(settings, feed)
 
     asyncio.run(run())
 
@@ -71,18 +64,12 @@ def test_a_peer_that_was_killed_is_taken_over_when_its_session_ends(apache_kafka
                 await fleet.joined(name)
             fleet.kill("aggregate-2")
 
-        try:
+        async with exact(fleet, feed):
             for name in ("aggregate-1", "aggregate-2", "control"):
                 fleet.start(name)
             await eventually(lambda: ready(settings), READY_SECONDS, "ready")
             await feeding(feed, hurt)
-            took = await all_stored(settings)
-            print(f"taken over and stored {took:.1f} s after the last event")
             assert "aggregate-2" not in fleet.members
-            fleet.stop()
-        finally:
-            fleet.stop()
-        await assert_exact(settings, feed)
 
     asyncio.run(run())
 
@@ -110,16 +97,11 @@ def test_a_zombie_aggregator_damages_nothing(apache_kafka: str, tmp_path: Path) 
                 await asyncio.sleep(3.0)
                 await fleet.revive(zombie)
 
-        try:
+        async with exact(fleet, feed):
             for name in ("aggregate-1", "aggregate-2", "control"):
                 fleet.start(name)
             await eventually(lambda: ready(settings), READY_SECONDS, "ready")
             await feeding(feed, hurt, batch=200, pause_seconds=0.02)  # always in the middle of something
-            await all_stored(settings)
-            fleet.stop()
-        finally:
-            fleet.stop()
-        await assert_exact(settings, feed)
 
     asyncio.run(run())
 
@@ -144,16 +126,11 @@ def test_a_zombie_controller_keeps_its_file_and_goes_on(apache_kafka: str, tmp_p
 
             await eventually(on, READY_SECONDS, "it goes on")
 
-        try:
+        async with exact(fleet, feed, orderly=True):
             fleet.start("aggregate")
             fleet.start("control")
             await eventually(lambda: ready(settings), READY_SECONDS, "ready")
             await_records = await stored(settings)
             await feeding(feed, hurt)
-            await all_stored(settings)
-            assert fleet.stop() == {"aggregate": 0, "control": 0}
-        finally:
-            fleet.stop()
-        await assert_exact(settings, feed)
 
     asyncio.run(run())

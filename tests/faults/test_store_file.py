@@ -19,8 +19,8 @@ from harness import (
     Feed,
     Fleet,
     all_stored,
-    assert_exact,
     eventually,
+    exact,
     fault_settings,
     feeding,
     ready,
@@ -77,18 +77,12 @@ def test_a_full_disk_stops_the_controller_and_room_lets_it_go_on_exactly(
             ballast.unlink()
             await fleet.revive("control")
 
-        try:
+        async with exact(fleet, feed):
             fleet.start("aggregate")
             fleet.start("control")
             await feeding(feed, hurt)
             if not fleet.alive("control"):
                 await fleet.revive("control")
-            took = await all_stored(settings)
-            print(f"everything stored {took:.1f} s after there was room")
-            fleet.stop()
-        finally:
-            fleet.stop()
-        await assert_exact(settings, feed)
 
     asyncio.run(run())
 
@@ -107,15 +101,10 @@ def test_a_file_that_may_not_grow_stops_the_controller_and_the_next_life_is_exac
             assert "the store could not write" in fleet.log("control")
             fleet.start("control")
 
-        try:
+        async with exact(fleet, feed):
             fleet.start("aggregate")
             fleet.start("control", partial(limit_file_bytes, limit))
             await feeding(feed, hurt)
-            await all_stored(settings)
-            fleet.stop()
-        finally:
-            fleet.stop()
-        await assert_exact(settings, feed)
 
     asyncio.run(run())
 
@@ -147,14 +136,11 @@ def test_a_file_owned_by_another_process_is_told_and_waited_for(embedded_broker:
             other.join(30)
             await eventually(lambda: ready(settings), READY_SECONDS, "ready")
 
-        try:
-            await feeding(feed, hurt, batch=100)
-            await all_stored(settings)
-            assert fleet.stop() == {"all": 0}
-        finally:
-            release.set()
-            fleet.stop()
-        await assert_exact(settings, feed)
+        async with exact(fleet, feed, orderly=True):
+            try:
+                await feeding(feed, hurt, batch=100)
+            finally:
+                release.set()
 
     asyncio.run(run())
 
@@ -181,7 +167,7 @@ def test_a_torn_write_ahead_log_opens_or_is_refused_and_the_result_is_exact(
             await asyncio.sleep(1.0)
             fleet.kill("control")
 
-        try:
+        async with exact(fleet, feed):
             fleet.start("aggregate")
             fleet.start("control")
             await feeding(feed, hurt)
@@ -219,11 +205,6 @@ def test_a_torn_write_ahead_log_opens_or_is_refused_and_the_result_is_exact(
                 settings.store.path.unlink()
                 wal.unlink()
                 fleet.start("control")
-            await all_stored(settings)
-            fleet.stop()
-        finally:
-            fleet.stop()
-        await assert_exact(settings, feed)
 
     asyncio.run(run())
 
@@ -247,7 +228,7 @@ def test_a_garbage_file_is_refused_and_a_new_one_is_rebuilt_from_the_deltas(
     async def run() -> None:
         settings = fault_settings(embedded_broker, tmp_path, 2)
         fleet, feed = Fleet(settings, tmp_path), Feed(settings, 35)
-        try:
+        async with exact(fleet, feed):
             fleet.start("aggregate")
             fleet.start("control")
             await feed.send(5_000)
@@ -261,10 +242,5 @@ def test_a_garbage_file_is_refused_and_a_new_one_is_rebuilt_from_the_deltas(
             settings.store.path.unlink()
             fleet.start("control")
             await feed.send(1_000)
-            await all_stored(settings)
-            fleet.stop()
-        finally:
-            fleet.stop()
-        await assert_exact(settings, feed)
 
     asyncio.run(run())

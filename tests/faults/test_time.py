@@ -10,7 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import READY_SECONDS, Feed, Fleet, all_stored, assert_exact, eventually, fault_settings, get, ready, stored
+from harness import (
+    READY_SECONDS,
+    Feed,
+    Fleet,
+    all_stored,
+    eventually,
+    exact,
+    fault_settings,
+    get,
+    ready,
+    stored,
+    truth,
+)
 from sabotage import wall_clock
 
 from pipeline.settings import Settings
@@ -38,7 +50,7 @@ def test_late_events_change_the_final_value_are_counted_and_change_no_forecast(
         settings = fault_settings(embedded_broker, tmp_path, 2)
         fleet, feed = Fleet(settings, tmp_path), Feed(settings, 41, delay_seconds=8.0)
         start = time.time() - 300
-        try:
+        async with exact(fleet, feed):
             for at in range(0, 200, 10):  # out of order inside the lateness
                 await feed.send(200, at=start + at)
             fleet.start("aggregate")
@@ -58,11 +70,7 @@ def test_late_events_change_the_final_value_are_counted_and_change_no_forecast(
             fleet.start("control")
             await all_stored(settings)
             assert await stored(settings, "late") == 300
-            fleet.stop()
-        finally:
-            fleet.stop()
         assert kept(settings, until) == before
-        await assert_exact(settings, feed)
 
     asyncio.run(run())
 
@@ -76,7 +84,7 @@ def test_a_server_whose_clock_is_an_hour_off_does_not_move_the_watermark(embedde
     async def run() -> None:
         settings = fault_settings(embedded_broker, tmp_path, 2)
         fleet, feed = Fleet(settings, tmp_path), Feed(settings, 42)
-        try:
+        async with exact(fleet, feed):
             fleet.start("aggregate")
             fleet.start("control")
             for age in (90, 60, 30):  # so that windows have closed before the slow server speaks
@@ -100,10 +108,7 @@ def test_a_server_whose_clock_is_an_hour_off_does_not_move_the_watermark(embedde
             assert body["watermark"] <= time.time()
             assert body["watermark"] > time.time() - READY_SECONDS
             assert await stored(settings, "late") == slow, "the hour-old ones and nothing else"
-            fleet.stop()
-        finally:
-            fleet.stop()
-        oracle = await assert_exact(settings, feed)
+        oracle = await truth(settings, feed)
         assert oracle.dead_letters["from_future"] == slow
 
     asyncio.run(run())
@@ -119,7 +124,7 @@ def test_a_wall_clock_that_jumps_closes_no_window_falsely_and_refuses_no_event(
         fleet, feed = Fleet(settings, tmp_path), Feed(settings, 43, delay_seconds=2.0)
         shift = tmp_path / "shift"
         shift.write_text("0")
-        try:
+        async with exact(fleet, feed):
             for stage in ("aggregate", "control"):
                 fleet.start(stage, partial(wall_clock, shift))
             await feed.send(400)
@@ -136,9 +141,5 @@ def test_a_wall_clock_that_jumps_closes_no_window_falsely_and_refuses_no_event(
             assert status == 200
             assert "from_future" not in body["ledger"]["dead_letters"]
             assert "the clock was set forward" in fleet.log("control")
-            fleet.stop()
-        finally:
-            fleet.stop()
-        await assert_exact(settings, feed)
 
     asyncio.run(run())

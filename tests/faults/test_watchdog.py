@@ -9,7 +9,16 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from harness import READY_SECONDS, Feed, Fleet, all_stored, assert_exact, eventually, fault_settings, feeding, ready
+from harness import (
+    READY_SECONDS,
+    Feed,
+    Fleet,
+    eventually,
+    exact,
+    fault_settings,
+    feeding,
+    ready,
+)
 from sabotage import impatient_watchdog, stuck_consumer
 
 pytestmark = [pytest.mark.faults, pytest.mark.integration, pytest.mark.timeout(600)]
@@ -30,13 +39,8 @@ def test_a_stuck_consumer_is_restarted_exactly(apache_kafka: str, tmp_path: Path
             assert "no progress for 6 s although records wait" in fleet.log(stage)
             fleet.start(stage)
 
-        try:
+        async with exact(fleet, feed):
             await feeding(feed, hurt)
-            await all_stored(settings)
-            fleet.stop()
-        finally:
-            fleet.stop()
-        await assert_exact(settings, feed)
 
     asyncio.run(run())
 

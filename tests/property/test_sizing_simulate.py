@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,8 +17,30 @@ from sizing.simulate.lane import Lane
 from sizing.simulate.requests import LaneLimits, RequestTable
 from sizing.steptime import StepModel
 
-DENSE = StepModel(1e-3, 0.0, 1.0, 1, 2e-5, 1e-7, 0.0, 0, 1e-5, 1e-9)
-SPARSE = StepModel(1e-3, 4e-3, 0.9, 2, 2e-5, 1e-7, 3e-6, 24, 1e-5, 1e-9)
+DENSE = StepModel(
+    fixed_seconds=1e-4,
+    dense_seconds=9e-4,
+    dense_corner_tokens=90.0,
+    expert_seconds=0.0,
+    expert_corner_tokens=math.inf,
+    expert_miss=1.0,
+    expert_lanes=1,
+    decode_seconds=2e-5,
+    kv_seconds=1e-7,
+    kv_window_seconds=0.0,
+    window_tokens=0,
+    prefill_seconds=1e-5,
+    attention_seconds=1e-9,
+)
+SPARSE = replace(
+    DENSE,
+    expert_seconds=4e-3,
+    expert_corner_tokens=400.0,
+    expert_miss=0.9,
+    expert_lanes=2,
+    kv_window_seconds=3e-6,
+    window_tokens=24,
+)
 
 
 class Sequence:

@@ -187,6 +187,14 @@
     return card;
   }
 
+  // Who sends most of the newest window, where windows are broken down by tenant.
+  function heaviest({ window }) {
+    const told = window && window.breakdown ? window.breakdown.tenant : null;
+    if (!told) return [];
+    return told.parts.filter((part) => part.value !== "*").slice(0, 2).map(
+      (part) => chip(`${part.value.slice(0, 20)} ${Math.round((100 * part.requests) / window.requests)} %`));
+  }
+
   function showCard(card, pool, now) {
     const { advice } = pool;
     const alerts = pool.alerts || [];
@@ -206,7 +214,7 @@
       const running = pool.window ? pool.window.current_replicas : null;
       part(card, "current").textContent = running === null || running === undefined ? "" : `running ${running}`;
       part(card, "message").textContent = pool.configured ? "" : "No settings for this pool: it is forecast but not sized.";
-      chips.replaceChildren(chip("no valid advice", "warn"));
+      chips.replaceChildren(chip("no valid advice", "warn"), ...heaviest(pool));
       part(card, "age").textContent = "";
       part(card, "expiry").textContent = pool.expired_at ? `expired ${span(now - pool.expired_at)} ago` : "";
       return;
@@ -225,6 +233,7 @@
       chip(`${gpus} × ${advice.accelerator}`),
       ...(advice.constraint ? [chip(advice.constraint.replaceAll("_", " "), advice.constraint === "slo_infeasible" ? "bad" : "")] : []),
       ...advice.clamped_by.map((by) => chip(`limited by ${by}`, "warn")),
+      ...heaviest(pool),
     );
     part(card, "age").textContent = `${span(now - advice.issued_at)} old · gen ${advice.generation}`;
     part(card, "expiry").textContent = `expires in ${span(advice.expires_at - now)}`;

@@ -35,6 +35,17 @@ WINDOW = ClosedWindow(
 )
 
 
+def test_what_the_window_tells_of_first_and_further_tokens_is_the_evidence() -> None:
+    load = warm().load(replace(WINDOW, ttft_seconds=0.3, tpot_seconds=0.02))
+    assert load is not None
+    assert (load.ttft_seconds, load.tpot_seconds) == (0.3, 0.02)
+    # Of requests with one token each nothing is known, and a mean of zero is no measurement.
+    for nothing in (None, 0.0):
+        load = warm().load(replace(WINDOW, ttft_seconds=nothing, tpot_seconds=nothing))
+        assert load is not None
+        assert (load.ttft_seconds, load.tpot_seconds) == (None, None)
+
+
 def warm() -> LoadObserver:
     observer = LoadObserver()
     observer.load(WINDOW)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -91,3 +93,19 @@ def test_unknown_names_and_absurd_starts_are_refused():
     for start in (float("nan"), float("inf"), -1.0, 1e12):
         with pytest.raises(InputError, match="live start"):
             scenario("demo", start)
+
+
+def test_what_a_spike_brings_on_top_is_its_tenants(demo):
+    chat = pool_number(demo, "llama-3.1", "chat")
+    calm, spike = LIVE + np.arange(0.0, 1_800.0, 0.5), LIVE + 50 * 60.0 + np.arange(0.0, 300.0, 0.1)
+    usual, loud = demo.tenants(chat, calm, 1), demo.tenants(chat, spike, 1)
+    assert usual.count("acme") / len(usual) == pytest.approx(0.30, abs=0.03)
+    surge = float(np.mean(demo.rate(chat, spike)) / np.mean(demo.rate(chat, spike - 900.0)))
+    assert loud.count("acme") / len(loud) == pytest.approx(1.0 - 0.70 / surge, abs=0.05)
+    assert usual == demo.tenants(chat, calm, 1) != demo.tenants(chat, calm, 2)
+    assert sum(share for _, share in demo.pools[chat].tenants) == pytest.approx(1.0)
+
+
+def test_a_pool_without_tenants_names_none(demo):
+    bare = dataclasses.replace(demo, pools=(dataclasses.replace(demo.pools[0], tenants=()),))
+    assert bare.tenants(0, LIVE + np.arange(3.0), 1) == [None] * 3

@@ -37,6 +37,14 @@ def test_old_counts_are_forgotten():
     assert heavy.shares()["old"] < 0.01
 
 
+def test_others_count_in_the_total_alone():
+    heavy = HeavyHitters(4, half_life=1e9)
+    heavy.learn({"a": 1.0}, 3.0)
+    heavy.learn({}, math.nan)
+    heavy.learn({}, -1.0)
+    assert heavy.shares() == pytest.approx({"a": 0.25})
+
+
 def test_the_order_of_names_does_not_matter_and_nonsense_is_left_out():
     one, two = HeavyHitters(2, 5.0), HeavyHitters(2, 5.0)
     one.learn({"a": 1.0, "b": 1.0, "c": 1.0})

@@ -5,8 +5,11 @@ import pickle
 import numpy as np
 import pytest
 
+from pipeline.forecast.calendar import CalendarRecord
 from pipeline.forecast.model import LEVELS, SeriesKey
-from pipeline.forecast.tenants import REST, TenantForecaster
+from pipeline.forecast.series import SeriesForecaster
+from pipeline.forecast.tenants import TenantForecaster
+from pipeline.windows.model import REST
 
 KEY = SeriesKey("m", "p", "requests_per_second")
 GRAIN = 1800.0
@@ -24,8 +27,12 @@ def rates(index, **more):
     return small | {"big": 20.0 * wave, "flat": 5.0 + float(random.normal(0.0, 0.1))} | more
 
 
-def run(model, rows, start=0):
-    return [model.step((start + at + 1) * GRAIN, row) for at, row in enumerate(rows)]
+def total_of(row):
+    return None if row is None else sum(rate for rate in row.values() if 0.0 <= rate < 1e15)
+
+
+def run(model, rows, start=0, calendar=()):
+    return [model.step((start + at + 1) * GRAIN, total_of(row), row, calendar) for at, row in enumerate(rows)]
 
 
 def assert_coherent(said):
@@ -46,7 +53,7 @@ def test_the_heavy_have_series_and_sums_add_up():
         assert_coherent(one)
     flat = said[-1].parts["flat"][0].quantiles[MEDIAN]
     assert flat == pytest.approx(5.0, rel=0.1)
-    assert said[-1].parts["big"][0].series == SeriesKey("m", "p|big", "requests_per_second")
+    assert said[-1].parts["big"][0].series == KEY
 
 
 def test_tenants_join_and_leave_and_are_never_too_many():
@@ -66,9 +73,13 @@ def test_tenants_join_and_leave_and_are_never_too_many():
 def test_a_gap_is_not_a_zero():
     model = forecaster()
     run(model, [rates(at) for at in range(60)])
+    before = [score.matured for score in model.scores()]
     held = run(model, [None] * 5, 60)[-1]
     assert held.total[0].quantiles[MEDIAN] > 10.0
     assert_coherent(held)
+    run(model, [rates(at) for at in range(65, 70)], 65)
+    after = [score.matured for score in model.scores()]
+    assert [b - a for a, b in zip(before, after, strict=True)] == [4, 1], "what was said in a gap is not scored"
 
 
 def test_hostile_tenants_stay_bounded():
@@ -81,7 +92,7 @@ def test_hostile_tenants_stay_bounded():
     for said in run(model, rows):
         assert len(said.parts) <= 4
         assert_coherent(said)
-    assert len(pickle.dumps(model)) < 120_000
+    assert len(pickle.dumps(model)) < 130_000
 
 
 def test_a_pickled_copy_goes_on_bit_for_bit():
@@ -90,3 +101,82 @@ def test_a_pickled_copy_goes_on_bit_for_bit():
     run(model, rows[:70])
     copy = pickle.loads(pickle.dumps(model))
     assert run(model, rows[70:], 70) == run(copy, rows[70:], 70)
+
+
+def test_while_nobody_is_heavy_the_total_is_all_there_is():
+    model, alone = forecaster(), SeriesForecaster(KEY, (1800, 7200), GRAIN)
+    random = np.random.default_rng(3)
+    for at in range(80):
+        crowd = {f"s{number}": float(random.exponential(1.0)) for number in range(at, at + 60)}
+        crowd = {name: min(rate, 2.0) for name, rate in crowd.items()}
+        said = model.step((at + 1) * GRAIN, total_of(crowd), crowd)
+        assert said.total == alone.step((at + 1) * GRAIN, total_of(crowd))
+        assert said.parts == {REST: said.total}
+    assert len(pickle.dumps(model)) < 1.6 * len(pickle.dumps(alone))
+    said = run(model, [rates(at) for at in range(80, 140)], 80)
+    assert {"big", REST} <= set(said[-1].parts)
+    assert_coherent(said[-1])
+
+
+def test_the_sum_counts_only_once_it_has_been_tried():
+    model, alone = forecaster(), SeriesForecaster(KEY, (1800, 7200), GRAIN)
+    for at in range(150):
+        row = rates(at)
+        end, total = (at + 1) * GRAIN, total_of(row)
+        said, own = model.step(end, total, row if at >= 100 else None), alone.step(end, total)
+        if at <= 100:
+            assert said.total == own, "nothing of the parts' has come true yet"
+        assert_coherent(said)
+    assert set(said.parts) == {"big", "flat", REST}
+    assert said.total != own
+
+
+def test_only_the_heaviest_have_to_be_named():
+    model = forecaster()
+    rows = [rates(at) for at in range(100)]
+    for at, row in enumerate(rows):
+        named = {name: row[name] for name in sorted(row, key=row.__getitem__)[-3:]} | {REST: 1e9}
+        said = model.step((at + 1) * GRAIN, total_of(row), named)
+        assert_coherent(said)
+    assert set(model.tenants) == {"big", "flat"}
+    rest = total_of(rows[-1]) - rows[-1]["big"] - rows[-1]["flat"]
+    assert said.parts[REST][0].quantiles[MEDIAN] == pytest.approx(rest, rel=0.5)
+
+
+def test_a_heavy_one_that_is_no_longer_named_is_gone():
+    model = forecaster()
+    run(model, [rates(at) for at in range(60)])
+    said = [model.step((60 + at + 1) * GRAIN, 8.0, {"flat": 5.0}) for at in range(10)]
+    assert said[-1].parts["big"][0].quantiles[MEDIAN] < 1.0
+    assert said[-1].total[0].quantiles[MEDIAN] == pytest.approx(8.0, rel=0.2)
+
+
+def test_without_a_breakdown_only_the_total_learns():
+    model = forecaster()
+    run(model, [rates(at) for at in range(60)])
+    said = [model.step((60 + at + 1) * GRAIN, 80.0, None) for at in range(10)]
+    assert set(model.tenants) == {"big", "flat"}
+    assert said[-1].total[0].quantiles[MEDIAN] > 50.0
+    assert_coherent(said[-1])
+
+
+def test_its_scores_are_those_of_what_was_said():
+    model = forecaster()
+    rows = [rates(at) for at in range(200)]
+    said = run(model, rows)
+    errors = [abs(total_of(rows[at + 1]) - said[at].total[0].quantiles[MEDIAN]) for at in range(199)]
+    score = model.scores()[0]
+    assert score.matured == 199
+    keep = np.exp(-1.0 / (2 * 48)) ** np.arange(198, -1, -1)
+    demand = [total_of(row) for row in rows[1:]]
+    assert score.wape == pytest.approx((keep @ errors) / (keep @ demand), rel=1e-3)
+
+
+def test_announced_events_move_every_part():
+    event = CalendarRecord("c", "campaign", 105 * GRAIN, 110 * GRAIN, expected_size=3.0, confidence=0.9)
+    plain, told = forecaster(), forecaster()
+    rows = [rates(at) for at in range(104)]
+    without, with_it = run(plain, rows)[-1], run(told, rows, calendar=(event,))[-1]
+    for name in ("big", "flat", REST):
+        assert with_it.parts[name][1].quantiles[MEDIAN] > 1.3 * without.parts[name][1].quantiles[MEDIAN]
+    assert_coherent(with_it)

@@ -29,6 +29,15 @@ def test_request_table_counts_rows_and_silence_is_zero(tmp_path):
     assert series.ends().tolist() == [series.start + 60 * i for i in (1, 2, 3, 4)]
 
 
+@pytest.mark.parametrize("nothing", ["", "NaN", "nan"])
+def test_a_row_without_a_value_is_as_good_as_no_row(tmp_path, nothing):
+    rows = "".join(f"{t},{v}\n" for t, v in [(0, 5), (60, nothing), (120, 9), (180, nothing)])
+    (series,) = read_demand(csv(tmp_path, "t,n\n" + rows), step_seconds=60, time_column="t", value_column="n")
+    assert np.array_equal(series.values, [5.0, np.nan, 9.0], equal_nan=True)
+    with pytest.raises(InputError, match="no window of 120 s is covered"):
+        read_demand(csv(tmp_path, "t,n\n" + rows), step_seconds=120, time_column="t", value_column="n")
+
+
 def test_count_table_sums_and_a_missing_window_is_a_gap(tmp_path):
     path = csv(tmp_path, "t,requests\n0,5\n60,7\n180,9\n240,0\n")
     (series,) = read_demand(path, step_seconds=60, time_column="t", value_column="requests")
@@ -99,10 +108,9 @@ def test_gzipped_csv_and_odd_column_names(tmp_path):
         ("t,n\n0,1\n", {"value_column": "requests"}, "no column 'requests'"),
         ("t,n\n0,1\n", {"group_column": "pool"}, "no column 'pool'"),
         ("t,n\nsoon,1\n0,2\n", {}, "a time that cannot be read in column 't', such as 'soon'"),
-        ("t,n\n0,1\n60,\n", {}, "missing or not a number in column 'n'"),
-        ("t,n\n0,1\n60,NaN\n", {}, "missing or not a number"),
-        ("t,n\n0,1\n60,inf\n", {}, "missing or not a number"),
-        ("t,n\n0,1\n60,many\n", {}, "missing or not a number"),
+        ("t,n\n0,1\n60,inf\n", {}, "1 rows have a value that is not a number in column 'n', such as 'inf'"),
+        ("t,n\n0,1\n60,many\n", {}, "1 rows have a value that is not a number in column 'n', such as 'many'"),
+        ("t,n\n0,1\n60,n/a\n", {}, "not a number in column 'n', such as 'n/a'"),
         ("t,n\n0,1\n60,-3\n", {}, "a negative value in column 'n', such as '-3"),
         ("t,n\n0,1\n60,1e308\n61,1e308\n", {}, "more than a number can hold"),
         ("t,n\n0,1\n60,1\n120,1\n1e15,1\n", {}, "a wrong time in the file"),

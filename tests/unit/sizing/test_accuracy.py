@@ -82,7 +82,7 @@ def without_qwen() -> Any:
 def test_the_shipped_numbers_are_those_of_the_fit() -> None:
     """The step factors, made anew from the data, give the same step times as the shipped ones."""
     made = design()
-    found = made.step(np.ones(len(made.seconds), dtype=bool))
+    found = made.learn().step
     shipped = builtin_learned().step
     assert shipped.features == found.features
     for resolved, columns in zip(made.resolved[::40], made.columns[::40], strict=False):
@@ -254,14 +254,14 @@ def test_a_few_points_of_a_set_up_teach_the_rest_of_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "tpot", "e2e"),
+    ("name", "ttft"),
     [
-        ("RTX4090_Llama-3.1-8B", 0.27, 0.33),
-        ("RTXPRO6000_Llama-3.1-8B", 0.13, 0.17),
-        ("RTXPRO6000_Qwen3-30B-A3B-Instruct-2507", 0.05, 0.06),
+        ("RTX4090_Llama-3.1-8B", 0.10),
+        ("RTXPRO6000_Llama-3.1-8B", 0.10),
+        ("RTXPRO6000_Qwen3-30B-A3B-Instruct-2507", 0.20),  # a queue of a second, by the last few of 256 places
     ],
 )
-def test_the_simulator_against_measured_timelines(name: str, tpot: float, e2e: float) -> None:
+def test_the_simulator_against_measured_timelines(name: str, ttft: float) -> None:
     """Mean errors on boards and runs that no fit has seen."""
     requests, measured = read(lambda: timelines.timeline(DATA, name))
     resolved = resolve(timelines.TIMELINES[name], timelines.timeline_gpus())
@@ -271,8 +271,9 @@ def test_the_simulator_against_measured_timelines(name: str, tpot: float, e2e: f
         for key, mine in (("tpot", outcome.tpot_seconds), ("e2e", outcome.e2e_seconds), ("ttft", outcome.ttft_seconds))
     ]
     print(name, errors)
-    assert abs(errors[0]) <= tpot
-    assert abs(errors[1]) <= e2e
+    assert abs(errors[0]) <= 0.10
+    assert abs(errors[1]) <= 0.10
+    assert abs(errors[2]) <= ttft
     # The RTX 4090's cache was too small for the load: the measured mean of running sequences while full is 34.6.
     if "4090" in name:
         assert outcome.preemptions.sum() > 0

@@ -86,6 +86,19 @@ def test_a_peak_in_between_starts_the_wait_anew_and_bounds_the_step() -> None:
     assert seen == [4, 4, 4, 4, 4, 4, 4, 4, 3, 3]
 
 
+def test_a_need_that_swings_around_a_whole_number_moves_the_fleet_once() -> None:
+    who = controller()
+    running = steady(who, 2.9, 3).desired
+    told = []
+    for step in range(60):
+        need = 3.05 if step % 10 == 0 else 2.8
+        running = who.decide(600.0 + 60.0 * step, demand(need), running, gap=False, warm=True).desired
+        told.append(running)
+    assert set(told) == {4}
+    # A need that leaves room to what would remain does bring the fleet down.
+    assert steady(who, 2.6, running, start=6000.0).desired == 3
+
+
 def test_steps_are_limited_both_ways() -> None:
     who = controller()
     first = who.decide(0.0, demand(50.0), 2, gap=False, warm=True)

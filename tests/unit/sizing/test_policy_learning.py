@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from sizing.memory import resolve
-from sizing.model import Confidence, Demand, Deployment, PolicyConfig, Slo, Workload
-from sizing.observed import ObservedLoad
+from sizing.model import Confidence, Demand, Deployment, PolicyConfig, Recommendation, Slo, Workload
+from sizing.observed import ObservedLoad, point_of_load
 from sizing.policy import ReplicaController
 from sizing.replica import ReplicaModel
 from sizing.steptime import StepCoefficients
@@ -91,3 +91,55 @@ def test_what_was_learned_survives_a_restart_to_the_bit() -> None:
         assert live.decide(60.0 * i, steady(), 2, gap=False, warm=True) == restored.decide(
             60.0 * i, steady(), 2, gap=False, warm=True
         )
+
+
+def slow_prefill(rate: float, ratio: float, *, told: bool = True) -> ObservedLoad:
+    """What a replica whose prompts take ``ratio`` times as long shows at a rate; steps are as the prior has them."""
+    model = ReplicaModel(resolve(DEPLOYMENT), Workload(6000, 100))
+    batch = model.lane_batch(rate)
+    assert batch is not None
+    latency = model.mean_latency(batch)
+    ttft = latency.ttft_seconds * ratio
+    e2e = ttft + 99 * latency.tpot_seconds
+    return ObservedLoad(6000, 100, e2e, rate, ttft_seconds=ttft if told else None, tpot_seconds=latency.tpot_seconds)
+
+
+def after(loads: list[ObservedLoad], ttft_seconds: float = 0.4) -> Recommendation:
+    subject = ReplicaController("m", "p", DEPLOYMENT, Slo(ttft_seconds, 0.2), PolicyConfig(max_replicas=200), "hash")
+    for each in loads:
+        subject.observe(each)
+    demand = Demand((0.1, 0.5, 0.9), (30.0, 40.0, 48.0), Workload(6000, 100), 120.0, observed_requests_per_second=40.0)
+    return pickle.loads(pickle.dumps(subject)).decide(0.0, demand, 30, gap=False, warm=True)
+
+
+def test_a_slow_first_token_is_learned_from_live_windows() -> None:
+    name = "capacity_requests_per_second_per_replica"
+    rates = [1.0 + i % 6 for i in range(40)]
+    plain = after([slow_prefill(rate, 1.0) for rate in rates])
+    slow = after([slow_prefill(rate, 2.0) for rate in rates])
+    assert slow.evidence[name] < 0.9 * plain.evidence[name]
+    assert slow.desired > plain.desired
+    # Within what is predicted, as measured: about the objective itself binds.
+    assert slow.evidence["predicted_ttft_seconds"] <= 0.4
+    # Nothing told, nothing learned of it.
+    untold = after([slow_prefill(rate, 2.0, told=False) for rate in rates])
+    assert untold.evidence[name] == pytest.approx(plain.evidence[name], rel=0.05)
+
+
+def test_a_fast_first_token_is_believed_down_to_one_half() -> None:
+    rates = [1.0 + i % 6 for i in range(40)]
+    half, tenth = (after([slow_prefill(rate, ratio) for rate in rates]) for ratio in (0.5, 0.1))
+    name = "capacity_requests_per_second_per_replica"
+    assert tenth.evidence[name] <= half.evidence[name] * 1.1
+
+
+def test_a_queue_teaches_nothing_of_the_first_token() -> None:
+    model = ReplicaModel(resolve(DEPLOYMENT), Workload(6000, 100))
+    near = 0.95 * model.saturation_requests_per_second
+    resolved, prior = resolve(DEPLOYMENT), StepCoefficients()
+    calm = point_of_load(resolved, slow_prefill(2.0, 1.0), prior)
+    queue = point_of_load(resolved, slow_prefill(near, 20.0), prior)
+    assert calm is not None
+    assert calm.ttft_seconds is not None
+    assert queue is not None
+    assert queue.ttft_seconds is None

@@ -28,7 +28,8 @@ def test_the_fixed_point_of_the_mean_field_is_met() -> None:
     # T = a / (1 - βp·λ·n - λ·m·(βd + γ·context)) with the coefficients read off the step model
     prompt = step.prompt_token_seconds(500.0)
     load = 10.0 * (prompt * 1000 + 200 * (step.decode_seconds + step.kv_seconds * (1000 + 100)))
-    assert seconds == pytest.approx(step.fixed_seconds / (1 - load))
+    base = step.mean_base_seconds(batch, batch * 1000 / 200, 1000.0)
+    assert seconds == pytest.approx(base / (1 - load))
 
 
 def test_length_moments_enter() -> None:
@@ -90,10 +91,32 @@ def test_data_parallel_dense_replicas_are_independent() -> None:
 
 def test_experts_are_covered_gradually() -> None:
     step = step_model(resolve(Deployment("qwen3-30b-a3b", "h100")))
+    step = replace(step, dense_corner_tokens=math.inf, expert_corner_tokens=math.inf)
+    read = step.fixed_seconds + step.dense_seconds
     one, many = step.base_seconds(1), step.base_seconds(512)
-    assert step.fixed_seconds < one < many
-    assert many == pytest.approx(step.fixed_seconds + step.expert_seconds, rel=1e-6)
-    assert one - step.fixed_seconds == pytest.approx(step.expert_seconds * 8 / 128)
+    assert read < one < many
+    assert many == pytest.approx(read + step.expert_seconds, rel=1e-6)
+    assert one - read == pytest.approx(step.expert_seconds * 8 / 128)
+
+
+def test_reading_weights_hides_behind_computing() -> None:
+    step = step_model(resolve(H100))
+    corner = step.dense_corner_tokens
+    # 2 bytes a parameter at 3.35 TB/s against 2 FLOPs a parameter at 0.8 · 989 TFLOP/s
+    assert corner == pytest.approx(989e12 * 0.8 / 3.35e12)
+    hidden = [1 - (step.base_seconds(n) - step.fixed_seconds) / step.dense_seconds for n in (1, corner, 50 * corner)]
+    assert hidden[0] < 0.01
+    assert hidden[1] == pytest.approx(2 - 2 ** (1 / 1.6))  # 1.54 of either alone, not 2
+    assert hidden[2] > 0.9
+
+
+def test_dispatch_of_experts_replaces_one_of_two_all_reduces() -> None:
+    split = step_model(resolve(Deployment("qwen3-30b-a3b", "h100", tensor_parallel=2)), factors=(1.0,) * 10)
+    spread = step_model(resolve(Deployment("qwen3-30b-a3b", "h100", data_parallel=2)), factors=(1.0,) * 10)
+    free = step_model(resolve(Deployment("qwen3-30b-a3b", "h100")), factors=(1.0,) * 10)
+    # Twice as many all-reduces; the tokens of two lanes, each computed on one GPU instead of two.
+    reduced = split.prefill_seconds - free.prefill_seconds / 2
+    assert spread.prefill_seconds - free.prefill_seconds == pytest.approx(reduced)
 
 
 def test_pcie_makes_tensor_parallel_prefill_slow() -> None:

@@ -112,7 +112,7 @@ def test_an_older_file_is_rolled_up_when_it_is_opened(tmp_path):
     with Store.open(path) as store:
         play(store, 5)
         wanted = {g: store.history("model", "a", NOW, NOW + 4 * 3_600, g) for g in GRAINS}
-        for name in ("closed_windows_300", "closed_windows_3600", "late_windows"):
+        for name in ("closed_windows_300", "closed_windows_3600", "late_windows", "closed_parts"):
             store.cursor().execute(f"DROP TABLE {name}")
         store.cursor().execute("DELETE FROM schema_migrations WHERE version >= 3")
     assert MIGRATIONS[2].name == "rollups"

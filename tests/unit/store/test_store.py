@@ -20,6 +20,7 @@ from pipeline.store import retention
 from pipeline.store.apply import OTHER
 from pipeline.store.store import BACKFILL_TOPIC, Store
 from pipeline.windows.aggregate import PartitionAggregator
+from pipeline.windows.histogram import bucket
 from pipeline.windows.model import PoolKey
 from pipeline.windows.rollup import rollup
 from sizing.model import Confidence, Constraint, Reason, Recommendation, RecommendationState
@@ -249,7 +250,7 @@ def test_steps_come_back_in_order_and_equal(store):
     recorded = []
     for end in (NOW + 60, NOW + 120):
         windows = store.window_sums(end - 60, end)
-        windows = [replace(w, completeness=0.5, current_replicas=2) for w in reversed(windows)]
+        windows = [replace(w, completeness=0.5, current_replicas=2, ttft_seconds=0.25) for w in reversed(windows)]
         windows.append(replace(windows[0], pool="zz", gap=True, requests=0, ready_replicas=0))
         output = StepOutput(as_of=end, windows=tuple(windows))
         store.record_step(output, b"state%d" % end)
@@ -315,6 +316,11 @@ def test_history_and_quantiles(store):
     assert quantiles["e2e_seconds"]["p95"] == pytest.approx(2.0, rel=0.01)
     assert quantiles["output_tokens"]["p50"] == pytest.approx(59, rel=0.02)
     assert quantiles["ttft_seconds"]["p50"] is None
+    assert store.latency_counts(NOW, NOW + 120) == {}
+    told = [value(f"t{i}", at=NOW + 120 + i, ttft_seconds=0.5, tpot_seconds=0.25) for i in range(3)]
+    store.apply([(0, 1, delta(told, first=120))])
+    (counts,) = store.latency_counts(NOW, NOW + 180).values()
+    assert counts == {"ttft_seconds": {int(bucket(0.5)): 3}, "tpot_seconds": {int(bucket(0.25)): 3}}
     (histogram,) = store.e2e_histogram(NOW, NOW + 60).values()
     assert sum(histogram.values()) == 60
     assert store.e2e_histogram(0, 60) == {}

@@ -31,7 +31,9 @@ def store(settings: Settings) -> Iterator[Store]:
 def fill(store: Store, minutes: int) -> None:
     driver = PipelineTestDriver(store, now=NOW + 60 * minutes)
     events = [
-        request_event(f"e{i}", NOW + i * 6.0, model="late" if i < 10 * (minutes - 1) and i % 10 else "m")
+        request_event(
+            f"e{i}", NOW + i * 6.0, model="late" if i < 10 * (minutes - 1) and i % 10 else "m", ttft_seconds=0.5
+        )
         for i in range(10 * minutes)
     ]
     driver.produce(0, [json.dumps(event).encode() for event in events])
@@ -52,6 +54,7 @@ def test_windows_close_once_their_lateness_has_passed(settings: Settings, store:
     assert windows[PoolKey("m", "default")].requests == 1
     assert windows[PoolKey("m", "default")].current_replicas == 4
     assert windows[PoolKey("late", "default")].requests == 9
+    assert windows[PoolKey("late", "default")].ttft_seconds == pytest.approx(0.5, rel=0.01)
     assert windows[PoolKey("late", "default")].current_replicas is None
     assert closer.close_next(NOW + 90) is None
     assert store.last_closed() == NOW + 60
