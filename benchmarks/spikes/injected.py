@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 from rivals import FIXED_RULES, Floats
 
 from pipeline.advise.spikes import SpikeDetector
-from pipeline.forecast.model import SeriesKey
+from pipeline.forecast.model import Forecast, SeriesKey
 from pipeline.forecast.series import SeriesForecaster
 
 FACTORS = (2.0, 3.0, 5.0, 10.0, 50.0)
@@ -67,20 +68,19 @@ def inject(values: Floats, seed: int) -> tuple[Floats, list[Injected]]:
 
 
 def watch(values: Floats, per_day: float, *, forecast: bool) -> tuple[list[int], list[int]]:
-    """Return the minutes at which episodes began and ended, with the product's one-step forecast or without."""
+    """Return the minutes at which episodes began and ended, with the product's forecasts or without."""
     detector = SpikeDetector(per_day, 60.0)
-    model = SeriesForecaster(SeriesKey("m", "p", "requests_per_second"), (60,), 60) if forecast else None
-    quantiles = None
+    model = SeriesForecaster(SeriesKey("m", "p", "requests_per_second"), (60, 900), 60) if forecast else None
+    issued: Sequence[Forecast] = ()
     began, ended = [], []
     for at, value in enumerate(values.tolist()):
-        state = detector.observe(60.0 * (at + 1), value / 60.0, quantiles)
+        state = detector.observe(60.0 * (at + 1), value / 60.0, issued)
         if state.began:
             began.append(at)
         if state.ended_at is not None:
             ended.append(at)
         if model is not None:
             issued = model.step(60.0 * (at + 1), value / 60.0)
-            quantiles = issued[0].quantiles if issued else None
     return began, ended
 
 

@@ -92,7 +92,7 @@ class SpikeAlerts:
         text += f"; evidence: {seen.cause.evidence}{_no_help(recommendation)}"
         return Condition(
             onset_at=float(window.start),
-            severity="info" if foreseen else "critical" if short else "warning",
+            severity="critical" if short else "info" if foreseen else "warning",
             ratio=state.ratio,
             probability=None,
             message=text,
@@ -127,7 +127,7 @@ def _rise(seen: ObservedSpike, rate: float | None) -> str:
     times = "" if state.ratio is None else f", {state.ratio:.1f} times the recent level"
     if seen.signal is Signal.REQUESTS:
         return "demand rose" + (f" to {rate:.1f} requests/s" if rate is not None else "") + times
-    value = (state.ratio or 0.0) * (state.level or 0.0)
+    value = state.ratio * state.level if state.ratio is not None and state.level else state.peak or 0.0
     return f"demand rose to {value:.0f} {UNITS[seen.signal]}{times}"
 
 

@@ -99,8 +99,7 @@ class SpikeWatch:
         end = float(window.end)
         states = {}
         for signal, detector in self._detectors.items():
-            one_step = next((f for f in expected.get(signal, ()) if f.target_at == end), None)
-            states[signal] = detector.observe(end, rates[signal], one_step.quantiles if one_step else None)
+            states[signal] = detector.observe(end, rates[signal], expected.get(signal, ()))
         profile = None if rates[Signal.REQUESTS] is None else _profile(window, rates[Signal.REQUESTS] or 0.0)
         active = {signal: state for signal, state in states.items() if state.active}
         if not active:

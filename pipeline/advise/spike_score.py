@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+
+from pipeline.forecast.model import LEVELS
 
 __all__ = ["MIN_HISTORY", "Moments", "Scorer", "Surprises"]
 
 #: Values that must have been seen before a score means anything.
 MIN_HISTORY = 8
 _LONG = 720
-_RESIDUALS = 168
+_STEPS = 168
 _SHIFT = 12
 _TINY = 1e-9
-#: A forecast's own spread counts up to this many times that of its recent residuals: it stays wide long after a burst.
-_MOST_SPREAD = 3.0
+_MEDIAN, _Q95, _Q99 = LEVELS.index(0.5), LEVELS.index(0.95), LEVELS.index(0.99)
+#: Standard deviations from the median to the 0.95 quantile of a Laplace distribution: ln 10 / √2.
+_LAPLACE_95 = math.log(10.0) / math.sqrt(2.0)
 #: A scale below this share of the level would call rounding a surprise.
 _LEAST_SHARE = 0.02
 
@@ -71,11 +75,14 @@ class Moments:
 class Surprises:
     """Signed scores of one value, in standard deviations of each reference; None where a reference is not known yet.
 
-    ``level``: against the long window (up to 720 windows). ``step``: the one-step residual, against the forecast, or
-    the last value where there is none. ``shift``: the mean of the newest 12 windows, against the long window.
-    ``season``: against the same time one season ago.
+    ``level``: against the long window (up to 720 windows). ``step``: against the forecast of one step before, 0 where
+    its band covered the value; against the last value where there is none. ``shift``: the newest 12 windows on average,
+    against what was foretold of them 15 minutes before; against the long window where nothing was. ``season``: against
+    the same time one season ago. ``mean`` and ``spread`` are those of the long window before the value.
     """
 
+    mean: float
+    spread: float
     level: float
     step: float | None
     shift: float | None
@@ -89,13 +96,15 @@ class Scorer:
         season: length of a season, in windows; None: the forecast knows the season, or there is none.
     """
 
-    __slots__ = ("_drifts", "_last", "_level", "_newest", "_past", "_residuals", "_seasonal")
+    __slots__ = ("_drifts", "_last", "_level", "_missed", "_misses", "_newest", "_past", "_seasonal", "_steps")
 
     def __init__(self, season: int | None) -> None:
         self._level = Moments(_LONG)
-        self._residuals = Moments(_RESIDUALS)
+        self._steps = Moments(_STEPS)
         self._newest = Moments(_SHIFT)
         self._drifts = Moments(_LONG)
+        self._missed = Moments(_SHIFT)
+        self._misses = Moments(_LONG)
         self._seasonal = Moments(_LONG)
         self._past: deque[float] | None = None if season is None or season < 2 else deque(maxlen=season)
         self._last: float | None = None
@@ -104,26 +113,21 @@ class Scorer:
         """Whether enough has been seen to score."""
         return len(self._level) >= MIN_HISTORY
 
-    def score(self, value: float, forecast: float | None = None, forecast_scale: float = 0.0) -> Surprises:
-        """Score a value and learn it; ``forecast`` is what one step before said, with its standard deviation."""
+    def score(self, value: float, quantiles: Sequence[float] | None = None, foretold: float | None = None) -> Surprises:
+        """Score a value and learn it.
+
+        ``quantiles`` (at ``LEVELS``) were forecast for it one step before, ``foretold`` a good while before.
+        """
         mean = self._level.mean()
         least = max(_LEAST_SHARE * abs(mean), _TINY)
-        scale = max(self._level.deviation(), least)
-        level = (value - mean) / scale
-        step = shift = season = None
-        expected = self._last if forecast is None else forecast
-        if expected is not None:
-            residual = value - expected
-            usual = max(self._residuals.root_mean_square(), least)
-            step = residual / max(usual, min(forecast_scale, _MOST_SPREAD * usual))
-            self._residuals.push(residual)
-        self._newest.push(value)
-        if len(self._newest) == _SHIFT and len(self._level) >= 3 * _SHIFT:
-            drift = self._newest.mean() - mean
-            usual = max(self._drifts.root_mean_square(), least / 3.0)
-            if len(self._drifts) >= MIN_HISTORY:
-                shift = drift / usual
-            self._drifts.push(drift)
+        spread = max(self._level.deviation(), least)
+        step = season = None
+        if self._last is not None:
+            step = self._step(value, self._last, quantiles, least)
+        shift = self._shift(value, mean, least)
+        if foretold is not None:
+            missed = self._against_foretold(value - foretold, least)
+            shift = shift if missed is None else missed
         if self._past is not None:
             if len(self._past) == self._past.maxlen and not math.isnan(self._past[0]):
                 change = value - self._past[0]
@@ -134,12 +138,41 @@ class Scorer:
             self._past.append(value)
         self._level.push(value)
         self._last = value
-        return Surprises(level, step, shift, season)
+        return Surprises(mean, spread, (value - mean) / spread, step, shift, season)
+
+    def _step(self, value: float, last: float, quantiles: Sequence[float] | None, least: float) -> float:
+        change = value - last
+        usual = max(self._steps.root_mean_square(), least)
+        self._steps.push(change)
+        if quantiles is None:
+            return change / usual
+        median, high = quantiles[_MEDIAN], quantiles[_Q99]
+        if 2.0 * median - high <= value <= high:
+            return 0.0
+        return (value - median) / max(usual, (quantiles[_Q95] - median) / _LAPLACE_95)
+
+    def _shift(self, value: float, mean: float, least: float) -> float | None:
+        self._newest.push(value)
+        if len(self._newest) < _SHIFT or len(self._level) < 3 * _SHIFT:
+            return None
+        drift = self._newest.mean() - mean
+        usual = max(self._drifts.root_mean_square(), least / 3.0)
+        known = len(self._drifts) >= MIN_HISTORY
+        self._drifts.push(drift)
+        return drift / usual if known else None
+
+    def _against_foretold(self, missed: float, least: float) -> float | None:
+        self._missed.push(missed)
+        drift = self._missed.mean()
+        usual = max(self._misses.root_mean_square(), least)
+        known = len(self._misses) >= 3 * _SHIFT
+        self._misses.push(drift)
+        return drift / usual if known else None
 
     def warm_up(self, value: float) -> None:
         """Learn a value that cannot be scored yet."""
         if self._last is not None:
-            self._residuals.push(value - self._last)
+            self._steps.push(value - self._last)
         self._newest.push(value)
         self._level.push(value)
         if self._past is not None:

@@ -10,21 +10,30 @@ from enum import StrEnum
 
 import numpy as np
 
+from pipeline.advise.spike_evidence import Evidence
+from pipeline.advise.spike_foresight import Foresight
 from pipeline.advise.spike_score import Scorer
 from pipeline.advise.spike_tail import ExtremeTail
-from pipeline.forecast.model import LEVELS
+from pipeline.forecast.model import Forecast
 
-__all__ = ["Direction", "SpikeDetector", "SpikeState", "forecast_breach"]
+__all__ = ["Direction", "Kind", "SpikeDetector", "SpikeState", "forecast_breach"]
 
-_MEDIAN, _Q95, _Q99 = LEVELS.index(0.5), LEVELS.index(0.95), LEVELS.index(0.99)
-#: Standard deviations from the median to the 0.95 quantile of a Laplace distribution: ln 10 / √2.
-_LAPLACE_95 = math.log(10.0) / math.sqrt(2.0)
 _LONG_SECONDS = 3600.0
 _SHORT_SECONDS = 300.0
 _RECENT = 60
 _MAX_PROBABILITY = 0.5
 _MAX_SCORE = 1e6
+#: Larger values count as this one, so that sums of squares stay finite.
+_MOST_VALUE = 1e100
 _WARM_WINDOWS = 8
+#: A value within this factor of what was foretold was foretold.
+_FORESEEN_SLACK = 1.25
+#: A sudden spike needs evidence that ordinary windows reach at most so many times as often as alerts are wanted.
+_SUPPORT = 50.0
+#: After an alert about a change of any kind nothing is news for this share of the wanted time between false alerts.
+_REST_SHARE = 0.04
+#: ... unless its score exceeds that of the last alert by this factor.
+_LOUDER = 1.2
 
 
 class Direction(StrEnum):
@@ -35,20 +44,29 @@ class Direction(StrEnum):
     BOTH = "both"
 
 
+class Kind(StrEnum):
+    """What counts as a surprise: sudden spikes, or changes of any kind (of shape, slow drifts, plateaus), too."""
+
+    SPIKE = "spike"
+    ANY = "any"
+
+
 @dataclass(frozen=True, slots=True)
 class SpikeState:
     """What one window says about spikes.
 
-    ``score`` is the surprise over what it has to exceed: above 1 is one (None: a gap, or too little history).
-    ``p_value`` is the estimated chance of such a score in ordinary traffic. ``ratio`` is the value over ``level``, the
-    median of the recent windows (during an episode: of those before its onset). Times are epoch seconds: ``started_at``
-    is the end of the window that raised the running or just ended episode, ``ended_at`` is set in the one step that
-    ends it. ``peak`` is the value of the episode that is farthest from ``level``.
+    ``news`` says that it is worth telling: it begins an episode, or goes on surprising in one. ``score`` is the
+    surprise over what it has to exceed: above 1 is one (None: a gap, or too little history). ``p_value`` is the
+    estimated chance of such a score in ordinary traffic. ``ratio`` is the value over ``level``, the median of the
+    recent windows (during an episode: of those before its onset). Times are epoch seconds: ``started_at`` is the end of
+    the window that raised the running or just ended episode, ``ended_at`` is set in the one step that ends it. ``peak``
+    is the value of the episode that is farthest from ``level``.
     """
 
     at: float
     active: bool
     began: bool = False
+    news: bool = False
     score: float | None = None
     p_value: float | None = None
     level: float | None = None
@@ -59,14 +77,21 @@ class SpikeState:
 
 
 class SpikeDetector:
-    """Finds sudden changes that the forecast did not expect, at a wanted rate of false alerts.
+    """Finds changes that the forecast did not expect, at a wanted rate of false alerts.
 
     A window is compared with several references (``spike_score``), each in units of its own recent scale; each score
     has an extreme-value tail (``spike_tail``) that says which level ordinary scores exceed ``false_alerts_per_day``
     over the root of the number of references times a day. One reference that calls a surprise suffices: they depend on
-    each other, and on labelled series their union stays below the wanted rate (docs/spikes.md). Where there is a
-    forecast it is the only reference, since it knows the level and the season, and a value that it covered (at or below
-    its 0.99 quantile) is no surprise.
+    each other, and on labelled series their union stays below the wanted rate (docs/spikes.md).
+
+    Forecasts sharpen the references where there are some, and silence one thing only: a value no farther from the level
+    than what they told of it 15 minutes before (``spike_foresight``), such as a rise that comes daily or was announced.
+    A band that is wide after a burst silences nothing.
+
+    ``Kind.ANY`` also joins several measures into one chance (``spike_evidence``). A chance as small as the wanted rate
+    is a surprise by itself, and a reference that calls one needs a chance at most 50 times as great: what has come
+    before as often is none. For 4 % of the wanted time between false alerts after one that was told, only a surprise
+    with a score 1.2 times as great is news.
 
     Two windows: the long one (an hour of values for the level, up to 720 values for the scales) says that it is a
     spike, the short one (5 minutes, 1/12 of the hour) that it still is one. An episode ends when the whole short window
@@ -79,6 +104,7 @@ class SpikeDetector:
         min_ratio: smallest value over recent level that is worth an alert (and 1 over it for falls).
         direction: rises, falls, or both.
         season_seconds: length of a season that no forecast knows of; None: none.
+        kind: sudden spikes, or changes of any kind; the latter costs about twice the time and 150 KB of state.
 
     Raises:
         ValueError: an argument is out of range.
@@ -91,6 +117,7 @@ class SpikeDetector:
         min_ratio: float = 1.25,
         direction: Direction = Direction.UP,
         season_seconds: float | None = None,
+        kind: Kind = Kind.SPIKE,
     ) -> None:
         for name, number in (("false_alerts_per_day", false_alerts_per_day), ("grain_seconds", grain_seconds)):
             if not (math.isfinite(number) and number > 0.0):
@@ -103,47 +130,58 @@ class SpikeDetector:
         season = None if season_seconds is None else round(season_seconds / grain_seconds)
         self._scorer = Scorer(season)
         references = 3 if season is None else 4
+        self._foresight = Foresight(grain_seconds)
+        self._evidence: Evidence | None = None
+        self._rest_seconds = 0.0
+        if Kind(kind) is Kind.ANY:
+            self._evidence = Evidence(grain_seconds)
+            self._rest_seconds = _REST_SHARE * 86_400.0 / false_alerts_per_day
+        self._odd = -math.log(probability)
+        self._support = -math.log(min(_MAX_PROBABILITY, _SUPPORT * probability))
         self._tails = tuple(ExtremeTail(probability / math.sqrt(references)) for _ in range(references))
         self._long = max(_WARM_WINDOWS, round(_LONG_SECONDS / grain_seconds))
         self._short = max(1, round(_SHORT_SECONDS / grain_seconds))
         self._recent: deque[float] = deque(maxlen=_RECENT)
         self._started_at: float | None = None
+        self._quiet_until = -math.inf
+        self._loudest = 0.0
         self._onset_level = 0.0
         self._clear_at = 0.0
         self._peak = 0.0
         self._calm = 0
         self._windows = 0
 
-    def observe(self, end: float, value: float | None, quantiles: Sequence[float] | None = None) -> SpikeState:
+    def observe(self, end: float, value: float | None, forecasts: Sequence[Forecast] = ()) -> SpikeState:
         """Judge the window that ended at ``end``.
 
-        ``quantiles`` are those at ``LEVELS`` that were forecast for this window one step before (None: none, the last
-        value stands in). A value that is None, not finite or negative is a gap.
+        ``forecasts`` are those issued one step before, ascending in horizon. A value that is None, not finite or
+        negative is a gap (negative values are allowed where falls are looked for).
         """
+        self._foresight.learn(forecasts)
+        foretold = self._foresight.of(end)
         if value is None or not math.isfinite(value) or (value < 0.0 and self.direction is Direction.UP):
             self._scorer.miss()
+            if self._evidence is not None:
+                self._evidence.miss()
             return SpikeState(end, self._started_at is not None, started_at=self._started_at)
+        value = max(-_MOST_VALUE, min(_MOST_VALUE, value))
         if not self._scorer.ready():
             self._scorer.warm_up(value)
             self._recent.append(value)
             return SpikeState(end, False)
         level = _median(self._recent)
-        forecast, scale, low, high = None, 0.0, -math.inf, -math.inf
-        if quantiles is not None and len(quantiles) == len(LEVELS) and all(map(math.isfinite, quantiles)):
-            forecast = quantiles[_MEDIAN]
-            scale = max(0.0, quantiles[_Q95] - forecast) / _LAPLACE_95
-            high = quantiles[_Q99]
-            low = forecast - (high - forecast)
-        score, p_value = self._judge(value, forecast, scale)
-        covered = forecast is not None and low <= value <= high
-        surprise = score > 1.0 and not covered and self._is_worth(value, level)
-        state = self._advance(end, value, level, surprise)
+        one_step = next((f.quantiles for f in forecasts if f.target_at == end), None)
+        score, p_value = self._judge(end, value, one_step, foretold)
+        surprise = score > 1.0 and self._is_worth(value, level) and not self._was_foretold(value, level, foretold)
+        news = surprise and self._is_news(end, score)
+        state = self._advance(end, value, level, news)
         self._recent.append(value)
         reference = self._onset_level if state.active or state.ended_at is not None else level
         return SpikeState(
             at=end,
             active=state.active,
             began=state.began,
+            news=news,
             score=score,
             p_value=p_value,
             level=reference,
@@ -153,19 +191,28 @@ class SpikeDetector:
             peak=state.peak,
         )
 
-    def _judge(self, value: float, forecast: float | None, scale: float) -> tuple[float, float]:
+    def _judge(
+        self, end: float, value: float, one_step: Sequence[float] | None, foretold: float | None
+    ) -> tuple[float, float]:
         """Return the greatest score over its threshold and the smallest chance, and learn."""
-        found = self._scorer.score(value, forecast, scale)
+        found = self._scorer.score(value, one_step, foretold)
         best, p_value = 0.0, 1.0
         for tail, signed in zip(self._tails, (found.level, found.step, found.shift, found.season), strict=False):
             if signed is None:
                 continue
             score = min(_MAX_SCORE, self._towards(signed))
-            if forecast is None or signed is found.step:
-                best = max(best, score / tail.threshold)
-                p_value = min(p_value, tail.chance(score))
+            best = max(best, score / tail.threshold)
+            p_value = min(p_value, tail.chance(score))
             tail.learn(score)
-        return best, p_value
+        if self._evidence is None:
+            return best, p_value
+        chance = self._evidence.observe(end, value, found.mean, found.spread)
+        if chance is None:
+            return best, p_value
+        rarity = -math.log(chance)
+        if rarity < self._support:
+            best = min(best, rarity / self._support)
+        return max(best, rarity / self._odd), chance
 
     def _towards(self, signed: float) -> float:
         if self.direction is Direction.BOTH:
@@ -178,9 +225,26 @@ class SpikeDetector:
         down = value <= level - (1.0 - 1.0 / self.min_ratio) * abs(level)
         return (up and self.direction is not Direction.DOWN) or (down and self.direction is not Direction.UP)
 
-    def _advance(self, end: float, value: float, level: float, surprise: bool) -> SpikeState:
+    def _is_news(self, end: float, score: float) -> bool:
+        """Whether a surprise is worth telling: the last one is over, or this one is greater than all since."""
+        rested = end >= self._quiet_until
+        if not rested and score <= _LOUDER * self._loudest:
+            return False
+        self._loudest = score
+        self._quiet_until = end + self._rest_seconds
+        return True
+
+    def _was_foretold(self, value: float, level: float, foretold: float | None) -> bool:
+        """Whether the forecast, a while ago, told of a change from the level as far as this one."""
+        if foretold is None:
+            return False
+        if value >= level:
+            return value <= foretold * _FORESEEN_SLACK
+        return value >= foretold / _FORESEEN_SLACK
+
+    def _advance(self, end: float, value: float, level: float, news: bool) -> SpikeState:
         if self._started_at is None:
-            if not surprise:
+            if not news:
                 return SpikeState(end, False)
             self._started_at, self._onset_level, self._peak = end, level, value
             self._clear_at = level + 0.5 * (value - level)

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from pipeline.advise.spikes import Direction, SpikeDetector
+from pipeline.advise.spikes import Direction, Kind, SpikeDetector
 from pipeline.cli.common import Output, OutputOption, UrlOption, call, clean_errors, emit, notice
 from pipeline.cli.durations import parse_duration
 from pipeline.errors import InputError
@@ -79,6 +79,9 @@ def detect(
     false_alerts_per_day: Annotated[
         float, typer.Option(min=1e-6, max=1000.0, help="Wanted false alerts a day and series; the only threshold.")
     ] = 1.0,
+    kind: Annotated[
+        Kind, typer.Option(help="Changes of any kind (of shape, drifts, plateaus, spikes), or sudden spikes only.")
+    ] = Kind.ANY,
     direction: Annotated[Direction, typer.Option(help="Rises, falls, or both.")] = Direction.BOTH,
     min_ratio: Annotated[float, typer.Option(min=1.0, help="Smallest change against the recent level.")] = 1.0,
     season: Annotated[
@@ -93,7 +96,9 @@ def detect(
 
     Rows are judged in order of time, each with what came before it only. The file written has the columns series,
     timestamp, score, alert, one row for each row read: a score above 1 is a surprise at the wanted rate of false
-    alerts; alert is 1 where it is one. A missing value is a gap and has no score.
+    alerts; alert is 1 where one is news. For a while after an alert only a greater surprise is, and what is none has a
+    score of 1 at most. A missing value is a gap and has no score. What runs live: --kind spike --direction up
+    --min-ratio 1.25
     """
     if out is not None and out.suffix.lower() not in (".csv", ".parquet"):
         raise InputError(f"{out.name}: --out must end in .csv or .parquet")
@@ -105,17 +110,17 @@ def detect(
     summary = []
     for name, at, values in _series(source, time_column, value_column, series_column):
         grain = _grain(at)
-        detector = SpikeDetector(false_alerts_per_day, grain, min_ratio, direction, season_seconds)
+        detector = SpikeDetector(false_alerts_per_day, grain, min_ratio, direction, season_seconds, kind)
         episodes = raised = 0
         for end, value in zip(at, values, strict=True):
             state = detector.observe(end, value)
-            alert = state.active and (state.began or (state.score is not None and state.score > 1.0))
             episodes += state.began
-            raised += alert
+            raised += state.news
             names.append(name)
             times.append(end)
-            scores.append(None if state.score is None else round(state.score, 6))
-            alerts.append(int(alert))
+            told = None if state.score is None else state.score if state.news else min(1.0, state.score)
+            scores.append(None if told is None else round(told, 6))
+            alerts.append(int(state.news))
         summary.append((name, len(at), f"{grain:g}", episodes, raised))
     if out is not None:
         _write(out, names, times, scores, alerts)

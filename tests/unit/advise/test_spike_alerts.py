@@ -3,6 +3,7 @@
 import dataclasses
 
 import numpy as np
+import pytest
 
 from pipeline.advise.spike_alerts import SpikeAlerts
 from pipeline.forecast.calendar import CalendarRecord
@@ -64,14 +65,29 @@ def test_an_observed_spike_says_its_kind_its_load_and_that_it_was_warned_of():
     assert seen.severity == "critical"
     for words in ("no forecast had it coming", "(requests)", "requests x2.99", "% of that is asked for"):
         assert words in seen.message
+
+
+@pytest.mark.parametrize(("replicas", "severity"), [(20, "info"), (8, "critical")])
+def test_a_spike_that_was_warned_of_is_news_only_where_the_replicas_did_not_follow(replicas, severity):
+    advice = Advice(Constraint.DECODE_LATENCY, {"capacity_requests_per_second_per_replica": 4.0})
     event = CalendarRecord("e9", "launch", START + 6_000.0, START + 9_000.0)
     alerts = SpikeAlerts(PoolKey(MODEL, POOL), 1.0, 0.5, 60.0)
     for minute in range(100):
-        step(alerts, minute, 20.0, 20.0, advice, 8)
-    _, ahead = step(alerts, 100, 20.0, 36.0, advice, 8, (event,))
+        step(alerts, minute, 20.0, 20.0, advice, replicas)
+    _, ahead = step(alerts, 100, 20.0, 36.0, advice, replicas, (event,))
     assert ahead is not None
-    seen, _ = step(alerts, 101, 60.0, 20.0, advice, 8, (event,))
-    assert seen.severity == "info"
+    seen, _ = step(alerts, 101, 60.0, 20.0, advice, replicas, (event,))
+    assert seen.severity == severity
     assert "warned of 1 min before" in seen.message
     assert "(calendar event)" in seen.message
     assert "e9" in seen.message
+
+
+def test_tokens_that_come_out_of_nothing_are_told_with_their_rate():
+    alerts = SpikeAlerts(PoolKey(MODEL, POOL), 3.0, 0.5, 60.0)
+    for minute in range(100):
+        made = dataclasses.replace(window(minute, 20.0), output_tokens=0)
+        alerts.step(made, signal_rates(made), dict.fromkeys(Signal, ()), None, None, warm=True)
+    made = dataclasses.replace(window(100, 20.0), output_tokens=60 * 5_000)
+    seen, _ = alerts.step(made, signal_rates(made), dict.fromkeys(Signal, ()), None, None, warm=True)
+    assert "demand rose to 5000 output tokens/s" in seen.message

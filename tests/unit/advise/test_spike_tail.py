@@ -88,6 +88,36 @@ def test_a_missing_window_breaks_the_step_and_moves_the_season_on():
     assert scorer.score(1.0).season is None  # the same hour was missing yesterday
 
 
+def narrow(median, q99):
+    return (*[median] * 4, *[median + (q99 - median) * n / 4 for n in range(1, 5)])
+
+
+def test_a_forecast_is_the_reference_of_the_step_and_its_band_covers():
+    scorer = Scorer(season=None)
+    for value in [10.0, 11.0, 9.0] * 20:
+        scorer.score(value) if scorer.ready() else scorer.warm_up(value)
+    plain = pickle.loads(pickle.dumps(scorer)).score(20.0).step
+    covered = pickle.loads(pickle.dumps(scorer)).score(20.0, narrow(10.0, 25.0))
+    expected = pickle.loads(pickle.dumps(scorer)).score(20.0, narrow(18.0, 19.0)).step
+    assert covered.step == 0.0
+    assert covered.level > 5.0  # the level is not silenced
+    assert 0.0 < expected < 0.5 * plain
+
+
+def test_what_was_foretold_is_the_reference_of_the_shift():
+    random = np.random.default_rng(3)
+    kept, moved = Scorer(season=None), Scorer(season=None)
+    for at in range(300):
+        rise = 0.0 if at < 280 else 30.0
+        value = 100.0 + rise + float(random.normal())
+        for scorer, foretold in ((kept, 100.0 + rise), (moved, 100.0)):
+            found = scorer.score(value, None, foretold) if scorer.ready() else scorer.warm_up(value)
+            if at == 299 and scorer is kept:
+                assert abs(found.shift) < 4.0
+            elif at == 299:
+                assert found.shift > 3.0
+
+
 def test_scores_are_finite_on_constant_and_huge_values():
     for value in (0.0, 5.0, 1e300):
         scorer = Scorer(season=None)

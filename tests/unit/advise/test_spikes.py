@@ -4,8 +4,8 @@ import pickle
 import numpy as np
 import pytest
 
-from pipeline.advise.spikes import SpikeDetector, forecast_breach
-from pipeline.forecast.model import LEVELS, SeriesKey
+from pipeline.advise.spikes import Direction, Kind, SpikeDetector, forecast_breach
+from pipeline.forecast.model import LEVELS, Forecast, SeriesKey
 from pipeline.forecast.series import SeriesForecaster
 
 DAY = 1440
@@ -21,20 +21,19 @@ def poisson(rate, seed=0):
 
 
 def watch(values, detector=None, model=None, start=0):
-    """States per minute window; with a ``model``, the detector sees its one-step forecast."""
+    """States per minute window; with a ``model``, the detector sees its forecasts."""
     detector = detector or SpikeDetector(1.0, 60)
-    states, quantiles = [], None
+    states, issued = [], ()
     for at, value in enumerate(values, start):
         end = (at + 1) * 60.0
-        states.append(detector.observe(end, value, quantiles))
+        states.append(detector.observe(end, value, issued))
         if model is not None:
             issued = model.step(end, value)
-            quantiles = issued[0].quantiles if issued else None
     return states
 
 
 def forecaster():
-    return SeriesForecaster(SeriesKey("m", "p", "r"), (60, 300), 60)
+    return SeriesForecaster(SeriesKey("m", "p", "r"), (60, 900), 60)
 
 
 @pytest.fixture(params=[False, True], ids=["alone", "with forecast"])
@@ -79,15 +78,40 @@ def test_a_spike_that_the_forecast_covers_is_no_surprise():
     assert 3 not in days
 
 
-def test_covered_by_the_band_means_silent():
+def fan(issued_at, horizon, median, q99):
+    quantiles = (*[median * (0.7 + 0.1 * n) for n in range(4)], *[median + (q99 - median) * n / 4 for n in range(1, 5)])
+    return Forecast(SeriesKey("m", "p", "r"), issued_at, horizon, quantiles)
+
+
+def test_a_band_that_is_wide_after_a_burst_silences_nothing():
+    detector = SpikeDetector(1.0, 60)
+    watch([10.0, 10.1, 9.9] * 40, detector)
+    assert detector.observe(7260.0, 40.0, (fan(7200.0, 60, 10.0, 45.0),)).began
+
+
+@pytest.mark.parametrize(("median", "found"), [(38.0, False), (20.0, True)])
+def test_what_was_foretold_a_while_before_is_no_surprise(median, found):
+    detector = SpikeDetector(1.0, 60)
     values = [10.0, 10.1, 9.9] * 40
-    wide, narrow = SpikeDetector(1.0, 60), SpikeDetector(1.0, 60)
-    watch(values, wide)
-    watch(values, narrow)
-    covering = (8.0, 8.5, 9.5, 10.0, 12.0, 30.0, 35.0, 45.0)
-    missing = (8.0, 8.5, 9.5, 10.0, 10.2, 10.4, 10.6, 11.0)
-    assert not wide.observe(7260.0, 40.0, covering).began
-    assert narrow.observe(7260.0, 40.0, missing).began
+    watch(values[:-15], detector)
+    at = 60.0 * (len(values) - 15)
+    for minute, value in enumerate(values[-15:]):
+        now = at + 60.0 * minute
+        ahead = fan(now, 900, median if minute == 1 else 10.0, 45.0)
+        assert not detector.observe(now + 60.0, value, (fan(now, 60, 10.0, 11.0), ahead)).active
+    assert detector.observe(7260.0, 40.0, (fan(7200.0, 60, 10.0, 11.0),)).began is found
+
+
+def test_a_near_forecast_that_follows_a_ramp_excuses_nothing():
+    detector = SpikeDetector(1.0, 60)
+    values = [10.0, 10.1, 9.9] * 40
+    watch(values, detector)
+    ramp = [10.0 + 2.0 * n for n in range(1, 15)]
+    began = []
+    for minute, value in enumerate(ramp):
+        now = 7200.0 + 60.0 * minute
+        began.append(detector.observe(now + 60.0, value, (fan(now, 60, value, 2.0 * value),)).began)
+    assert sum(began) == 1
 
 
 def test_an_episode_ends_when_demand_is_back():
@@ -149,6 +173,72 @@ def test_a_pickled_detector_goes_on_bit_for_bit():
     detector = SpikeDetector(1.0, 60)
     watch(values[:620], detector)
     assert watch(values[620:], pickle.loads(pickle.dumps(detector)), start=620) == whole[620:]
+
+
+def any_kind(false_alerts_per_day=0.5, grain=300.0):
+    return SpikeDetector(false_alerts_per_day, grain, 1.0, Direction.BOTH, kind=Kind.ANY)
+
+
+def news(values, detector, grain=300.0):
+    return [at for at, value in enumerate(values) if detector.observe(grain * (at + 1), float(value)).news]
+
+
+def day_by_day(days, seed=3):
+    minute = np.arange(288 * days)
+    return 100.0 + 30.0 * np.sin(2.0 * np.pi * minute / 288) + np.random.default_rng(seed).normal(0.0, 2.0, minute.size)
+
+
+def flat(values):
+    values[2_400:2_500] = values[2_400]
+    return values
+
+
+def upside_down(values):
+    values[2_304:2_592] = 200.0 - values[2_304:2_592]
+    return values
+
+
+@pytest.mark.parametrize("change", [flat, upside_down])
+def test_changes_without_a_jump_are_news_of_the_other_kind(change):
+    values = change(day_by_day(10))
+    found = news(values, any_kind())
+    assert any(2_304 <= at < 2_700 for at in found)
+    assert sum(at < 2_304 for at in found) <= 8  # 0.5 a day
+
+
+def test_what_comes_every_day_is_no_news_after_a_few_days():
+    values = np.tile(np.repeat([10.0, 90.0], 144), 14) + np.random.default_rng(5).normal(0.0, 0.5, 288 * 14)
+    assert not [at for at in news(values, any_kind(0.1)) if at >= 4 * 288]
+    values[3_000:3_003] = 400.0
+    assert 3_000 in news(values, any_kind(0.1))
+
+
+def test_after_an_alert_only_a_greater_surprise_is_news():
+    values = day_by_day(8)
+    values[2_000] += 100.0
+    values[2_003] += 100.0
+    values[2_006] += 1_000.0
+    found = [at for at in news(values, any_kind(0.1)) if at >= 1_990]
+    assert found == [2_000, 2_006]
+
+
+def test_a_pickled_detector_of_any_kind_goes_on_bit_for_bit():
+    values = flat(day_by_day(9))
+    detector = any_kind()
+    news(values[:2_450], detector)
+    copy = pickle.loads(pickle.dumps(detector))
+    rest = [(300.0 * (at + 1), float(values[at])) for at in range(2_450, 2_592)]
+    assert [copy.observe(*step) for step in rest] == [detector.observe(*step) for step in rest]
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_gaps_and_the_return_are_no_news(kind):
+    detector = SpikeDetector(0.2, 300.0, 1.0, Direction.BOTH, kind=kind)
+    values = day_by_day(6).tolist()
+    for at in [*range(1_000, 1_010), *range(1_200, 1_344)]:
+        values[at] = None
+    found = [at for at, value in enumerate(values) if detector.observe(300.0 * (at + 1), value).news]
+    assert not [at for at in found if 1_000 <= at < 1_030 or 1_200 <= at < 1_364]
 
 
 @pytest.mark.parametrize("arguments", [(0.0, 60), (math.nan, 60), (1.0, 0.0), (1.0, math.inf), (1.0, 60, 0.5)])

@@ -61,6 +61,16 @@ def test_every_row_is_judged_in_order_of_time_and_the_jump_found(tmp_path, suffi
     assert summary["a"]["rows"] == 1000
 
 
+def test_a_score_above_one_is_an_alert_and_nothing_else_is(tmp_path):
+    table, out = frame(), tmp_path / "out.parquet"
+    table.to_parquet(tmp_path / "in.parquet")
+    for kind in ("any", "spike"):
+        assert invoke("detect", "--input", tmp_path / "in.parquet", "--out", out, "--kind", kind).exit_code == 0
+        found = pd.read_parquet(out)
+        assert ((found["score"] > 1.0) == (found["alert"] == 1)).all()
+        assert found["alert"].sum() >= 1
+
+
 def test_no_look_ahead(tmp_path):
     whole = frame().sort_values("timestamp")
     cut = whole[whole["timestamp"] < whole["timestamp"].iloc[1400]]
