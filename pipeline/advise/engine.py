@@ -22,7 +22,7 @@ from sizing.model import Recommendation
 __all__ = ["Advisor"]
 
 #: Bumped whenever a snapshot of an older version cannot be continued bit for bit.
-STATE_VERSION = 8
+STATE_VERSION = 9
 
 
 class Advisor:
