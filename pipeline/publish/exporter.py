@@ -8,13 +8,13 @@ series, for which the objects of prometheus_client take seconds. Histories live 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 import pipeline
-from pipeline.advise.model import AlertKind
+from pipeline.advise.model import Alert, AlertKind
 from pipeline.forecast.model import LEVELS, Forecast, Score, Signal
 from pipeline.forecast.rates import counted_seconds, signal_rates
 from pipeline.publish.catalogue import BANDS, CATALOGUE, Metric
@@ -124,10 +124,21 @@ def _pool(view: PoolView) -> Iterator[Sample]:
         current = view.recommendation.current
     yield "current_replicas", key, current
     if view.window is not None or view.alerts:
-        for kind, label in _SPIKES.items():
-            ratios = [alert.ratio for alert in view.alerts if alert.kind == kind]
+        for label, alerts in _spikes(view.alerts).items():
+            ratios = [alert.ratio for alert in alerts]
             yield "spike_active", (*key, label), int(bool(ratios))
             yield "spike_ratio", (*key, label), max((r for r in ratios if r is not None), default=None)
+
+
+def _spikes(alerts: Iterable[Alert]) -> dict[str, list[Alert]]:
+    """Sort spikes by label. One that was warned of and is held by the replicas is foreseen: nothing to page for."""
+    found: dict[str, list[Alert]] = {label: [] for label in (*_SPIKES.values(), "foreseen")}
+    for alert in alerts:
+        label = _SPIKES.get(alert.kind)
+        if label is not None:
+            foreseen = alert.kind == AlertKind.SPIKE_OBSERVED and alert.severity == "info"
+            found["foreseen" if foreseen else label].append(alert)
+    return found
 
 
 def _window(key: tuple[str, ...], window: ClosedWindow) -> Iterator[Sample]:

@@ -88,6 +88,15 @@ def test_spikes_show_while_they_last(feed):
     assert _value(samples, "spike_ratio", **CHAT, kind="observed") is None
 
 
+def test_a_spike_that_was_warned_of_and_is_held_pages_nobody(feed):
+    alert = Alert("x", AlertKind.SPIKE_OBSERVED, *CHAT.values(), 1.0, 1.0, None, "info", 2.5, None, "")
+    feed.live.update(StepOutput(feed.as_of, alerts=(alert,)))
+    samples = _samples(feed.live)
+    assert _value(samples, "spike_active", **CHAT, kind="observed") == 0
+    assert _value(samples, "spike_active", **CHAT, kind="foreseen") == 1
+    assert _value(samples, "spike_ratio", **CHAT, kind="foreseen") == 2.5
+
+
 def test_hostile_values_never_break_the_exposition(feed):
     view = feed.live.pool(*CHAT.values())
     name = 'a"b\n\\c\ud800{}'
