@@ -68,6 +68,7 @@ class PoolAdvisor:
                 grain_seconds=grain,
                 season_seconds=forecast.season_seconds,
                 seed=forecast.seed,
+                suspect_silence=False,  # the gap guard judges, by the count of requests
             )
             for signal in Signal
             if signal is not Signal.REQUESTS or self._tenants is None

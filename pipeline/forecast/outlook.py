@@ -133,7 +133,8 @@ class OutlookForecaster:
         self._delay = delay_seconds
         self._hour, self._day = _Sum(), _Sum()
         self._waiting: list[tuple[int, float | None]] = []
-        self._pool = SeriesForecaster(series, tuple(_HOUR * hours for hours in _POOL_HOURS), float(_HOUR), float(_DAY))
+        hours = tuple(_HOUR * hours for hours in _POOL_HOURS)
+        self._pool = SeriesForecaster(series, hours, float(_HOUR), float(_DAY), suspect_silence=False)
         self._days = DayModel()
         self._profile = _HourProfile()
         self._today: Floats = np.full(24, np.nan)

@@ -38,6 +38,8 @@ class SeriesForecaster:
         season_seconds: the cycle to learn (a day), a multiple of the grain.
         seed: reserved for experts that draw random numbers; the built-in ones draw none.
         experts: makes the experts over a context; the first must be the last value.
+        suspect_silence: whether a busy series that reads exactly zero is suspected of missing telemetry; not where the
+            caller can tell, by the count of requests, and says None.
 
     Raises:
         ValueError: horizons, grain and season do not fit together.
@@ -51,6 +53,8 @@ class SeriesForecaster:
         season_seconds: float = 86_400,
         seed: int = 0,
         experts: Callable[[SeriesContext], Sequence[Expert]] = default_experts,
+        *,
+        suspect_silence: bool = True,
     ) -> None:
         if not grain_seconds > 0 or not math.isfinite(grain_seconds):
             raise ValueError(f"grain_seconds must be positive, not {grain_seconds}")
@@ -63,7 +67,7 @@ class SeriesForecaster:
         steps = tuple(round(horizon / grain_seconds) for horizon in horizons_seconds)
         season_steps = round(season_seconds / grain_seconds)
         self._context = SeriesContext(steps, season_steps, grain_seconds)
-        self._silence = SilenceGuard(self._context)
+        self._silence = SilenceGuard(self._context) if suspect_silence else None
         self.pool = ExpertPool(self._context, experts(self._context))
         self._bands = QuantileBands(self._context)
         self._ring = DelayRing(self._context.steps, 1 + WIDTH + len(self.pool.experts))
@@ -81,15 +85,16 @@ class SeriesForecaster:
     @property
     def silent(self) -> bool:
         """Whether the newest window is a zero that is suspected of being missing telemetry (``forecast.silence``)."""
-        return self._silence.silent
+        return self._silence is not None and self._silence.silent
 
     def step(self, end: float, value: float | None, calendar: Sequence[CalendarRecord] = ()) -> tuple[Forecast, ...]:
         """Learn the window that ended at ``end`` (epoch seconds) and issue forecasts for all horizons.
 
         ``value`` is a rate over the window; None, not finite, negative or above ``MAX_VALUE`` is a gap: nothing is
         learned or scored, the bands widen. Windows between the previous ``end`` and this one that never came are gaps
-        too. Before the first value there is nothing to say: ``()``. A busy series that reads exactly zero is suspected
-        of having fallen silent: such windows are scored, but nothing is learned until the silence has lasted.
+        too. Before the first value there is nothing to say: ``()``. With ``suspect_silence`` a busy series that reads
+        exactly zero is suspected of having fallen silent: such windows are scored, but nothing is learned until the
+        silence has lasted.
 
         ``calendar`` are the events that are known now, in any order, those of other pools and times included; pass them
         in every step. Without any, ever, forecasts are bit for bit those of a forecaster without calendar.
@@ -109,7 +114,7 @@ class SeriesForecaster:
             raise ValueError(f"window ending at {end} is not after the one that was learned last")
         elif index > context.index + 1:
             context.skip(index - context.index - 1, index - 1)
-        suspected = self._silence.suspects(usable)
+        suspected = self._silence is not None and self._silence.suspects(usable)
         effects = self._follow(calendar, end)
         if effects is not None and usable is not None:
             usable = min(usable * math.exp(-effects.log_multiplier(end)), MAX_VALUE)
@@ -127,7 +132,7 @@ class SeriesForecaster:
             self._ring.put(index, point, np.concatenate((waiting, apart), axis=1))
         if effects is not None:
             quantiles *= np.exp(effects.issue(index, end))[:, None]
-        if suspected:
+        if suspected and self._silence is not None:
             quantiles = self._silence.mixed(quantiles)
         return tuple(
             Forecast(self.series, end, horizon, tuple(row))

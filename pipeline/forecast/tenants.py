@@ -142,7 +142,10 @@ class TenantForecaster:
         return self._scores.report(self.series, self._horizons, regret)
 
     def _make(self) -> SeriesForecaster:
-        return SeriesForecaster(self.series, self._horizons, self._grain, self._season, self._seed)
+        # Whether telemetry is missing is judged by the pool: a tenant that sends nothing has stopped.
+        return SeriesForecaster(
+            self.series, self._horizons, self._grain, self._season, self._seed, suspect_silence=False
+        )
 
     def _choose(self) -> None:
         shares = self._heavy.shares()

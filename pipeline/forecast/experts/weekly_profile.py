@@ -14,7 +14,11 @@ __all__ = ["Consensus", "DayMedian", "WeeklyMean", "WeeklyProfile"]
 
 
 class _OfTheWeek(Expert):
-    """Looks into the memory of the week; sleeps until it knows about every target."""
+    """Looks into the memory of the week; sleeps until it knows about every target.
+
+    Of targets nearer than a part of the week is long it says the last value: it would see what begins within the part
+    begin with it.
+    """
 
     # What it says, and whether that is its own; None until somebody asks.
     _said: tuple[Floats, bool] | None = None
@@ -42,6 +46,7 @@ class _OfTheWeek(Expert):
         ahead = np.minimum(self._look(), context.clip)
         # The sum is not finite where one of them is not.
         known = math.isfinite(np.add.reduce(ahead))
+        np.copyto(ahead, context.last, where=context.week.near)
         self._said = (ahead if known else context.flat(context.last)), known
         return self._said
 

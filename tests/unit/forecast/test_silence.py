@@ -126,3 +126,15 @@ def test_long_silences_teach_to_expect_long_ones():
             told.append(float((guard.mixed(quantiles) == 0.0).mean()))
     assert len(told) > 100
     assert told[-1] > told[0]
+
+
+def test_who_judges_silence_by_counts_is_believed_at_once():
+    values = busy(2)
+    model = SeriesForecaster(SeriesKey("m", "p", "requests_per_second"), (600, 3600), 600, suspect_silence=False)
+    run(model, values)
+    rows = run(model, np.zeros(6), len(values))
+    assert not model.silent
+    assert rows[-1, 0, MEDIAN] < 0.05 * values.mean()
+    suspicious = forecaster()
+    run(suspicious, np.concatenate((values, np.zeros(6))))
+    assert suspicious.silent

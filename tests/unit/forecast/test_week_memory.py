@@ -83,3 +83,16 @@ def test_the_level_of_the_newest_day():
     for index in range(14 * DAY):
         memory.learn_one(index, 10.0 if index < 7 * DAY else 20.0, 10.0)
     assert memory.season_share == pytest.approx(2.0, rel=0.01)
+
+
+def test_a_part_of_the_week_says_nothing_about_targets_nearer_than_it_is_long():
+    day = 96  # windows of a quarter of an hour, parts of two
+    context = SeriesContext((1, 2, 4), day, 900)
+    expert = DayMedian(context)
+    values = np.tile(np.where(np.arange(day) == 41, 300.0, 100.0), 3)
+    for index, value in enumerate(values[: 2 * day + 40]):
+        context.push(index, value)
+        expert.learn_one(value)
+    assert expert.awake
+    assert context.week.medians[0] == pytest.approx(200.0), "the part holds the spike of its second window"
+    assert expert.forecast()[0] == 100.0
