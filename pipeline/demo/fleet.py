@@ -114,7 +114,7 @@ def to_columns(scenario: Scenario, served: Sequence[ServedRequests]) -> EventCol
         status=status,
         key=np.concatenate([np.full(len(s.status), s.pool, dtype=np.int64) for s in served]),
         index=np.arange(n, dtype=np.int64),
-        ids=[""] * n,
+        ids=np.zeros((n, 2), dtype=np.uint64),
         keys=[EventKey(spec.key.model, spec.key.pool, "") for spec in scenario.pools],
     )
 
