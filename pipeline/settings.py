@@ -82,7 +82,7 @@ class KafkaSettings(_Section):
 class StreamSettings(_Section):
     """The aggregator: how records are read, checked and folded."""
 
-    max_batch_records: PositiveInt = 5_000
+    max_batch_records: PositiveInt = 20_000
     max_batch_bytes: PositiveInt = Field(default=8 * 1024 * 1024, description="of values in one batch, or one record")
     queued_batches: PositiveInt = 16
     max_event_bytes: PositiveInt = 1_048_576

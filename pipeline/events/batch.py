@@ -101,6 +101,7 @@ def decode_batch(
     now: float,
     limits: EventLimits,
     dimensions: Sequence[str] = (),
+    sizes: Sequence[int] | None = None,
 ) -> tuple[EventColumns, list[Rejection]]:
     """Decode and check one batch of native records.
 
@@ -110,12 +111,13 @@ def decode_batch(
         now: epoch seconds; only judges records without a timestamp or with one in the future.
         limits: what is believed.
         dimensions: names of event fields to keep apart in the key.
+        sizes: bytes of each value (0 where there is none) where the caller knows them.
 
     Returns:
         The accepted events in record order, and one rejection per other record, in record order.
     """
     texts = [value or b"" for value in values] if None in values else values
-    lengths = np.fromiter(map(len, texts), np.int64, len(texts))
+    lengths = np.fromiter(map(len, texts), np.int64, len(texts)) if sizes is None else np.asarray(sizes, np.int64)
     too_large = set(np.flatnonzero(lengths > limits.max_bytes).tolist())
     small = [None if i in too_large else value for i, value in enumerate(values)] if too_large else values
     parts, others = ([], np.arange(len(values))) if too_large else _of_known_shapes(texts, lengths, dimensions)
@@ -135,7 +137,7 @@ def decode_batch(
         doubtful[decoded.index] = [not event.event_id.isprintable() for event in events]
         parts.append(decoded)
     columns = parts[0] if len(parts) == 1 else _merged(parts)
-    stamps = np.fromiter(timestamps_ms, np.float64, len(values))[columns.index]
+    stamps = np.asarray(timestamps_ms, np.int64)[columns.index]
     reference = np.where(stamps >= 0, np.minimum(stamps / 1000.0, now), now)
     suspects = np.flatnonzero(doubtful[columns.index] | ~_surely_fine(columns, reference, limits)).tolist()
     if suspects:

@@ -224,6 +224,7 @@ class Aggregator:
             self._now(),
             emit_from=partition.position,
             lost=partition.lost,
+            sizes=batch.sizes,
         )
         if delta is None:
             return  # only refilled the dedupe memory

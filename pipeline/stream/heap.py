@@ -22,7 +22,7 @@ def bound_heap() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):
         return False
-    return bool(mallopt(_M_ARENA_MAX, 1) and mallopt(_M_MMAP_THRESHOLD, 256 * 1024))
+    return bool(mallopt(_M_ARENA_MAX, 1) and mallopt(_M_MMAP_THRESHOLD, 32 << 20) and mallopt(-1, 64 << 20))
 
 
 def trim_heap() -> bool:
