@@ -12,7 +12,16 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta
 
-__all__ = ["DEFAULT_POOL", "MAX_LATENCY_SECONDS", "MAX_TEXT_LENGTH", "MAX_TOKENS", "SCHEMA", "STATUSES", "RejectReason", "RequestEvent"]
+__all__ = [
+    "DEFAULT_POOL",
+    "MAX_LATENCY_SECONDS",
+    "MAX_TEXT_LENGTH",
+    "MAX_TOKENS",
+    "SCHEMA",
+    "STATUSES",
+    "RejectReason",
+    "RequestEvent",
+]
 
 SCHEMA: Final = "tokentide.request.completed.v1"
 DEFAULT_POOL: Final = "default"

@@ -71,7 +71,6 @@ class Buffer:
         return length, read
 
 
-
 def index_in(word: Words, byte: int) -> NDArray[np.uint8]:
     """Return the index of the first byte of each word that is ``byte``; 8 where there is none."""
     x = word ^ np.uint64(byte * 0x0101010101010101)
