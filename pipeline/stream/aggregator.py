@@ -161,7 +161,12 @@ class Aggregator:
         in order: tasks start in the order in which they were begun, and the partition's lock is fair. After a failure
         what has not begun is neither folded nor acknowledged: behind a delta that was not written nothing would fit.
         """
-        await self._hand.begin(partial(self.take, batch), done, failed)
+
+        async def work() -> None:
+            await self.take(batch)
+            batch.release()
+
+        await self._hand.begin(work, done, failed)
 
     async def take(self, batch: RecordBatch) -> None:
         """Fold one batch and see its delta into the log; returns when the batch may be acknowledged.

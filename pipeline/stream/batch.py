@@ -144,6 +144,11 @@ class RecordBatch:
             self.values, self._sizes, self.timestamps, self._rows = values, sizes, timestamps, rows
         self._offsets = self._keys = self._headers = None
 
+    def release(self) -> None:
+        """Let go of the records: whoever still holds the batch (Faust does, in cycles) needs only its offsets."""
+        self.values, self.timestamps, self._rows = [], array("q"), []
+        self._sizes, self._offsets, self._keys, self._headers = array("q"), range(0), [], {}
+
     def split(self, max_records: int, max_bytes: int | None = None) -> list[RecordBatch]:
         """Cut into batches of at most ``max_bytes`` of values (or of one record) that together cover the same offsets;
         those of more than ``max_records`` are cut into equal ones.
