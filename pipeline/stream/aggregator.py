@@ -161,12 +161,7 @@ class Aggregator:
         in order: tasks start in the order in which they were begun, and the partition's lock is fair. After a failure
         what has not begun is neither folded nor acknowledged: behind a delta that was not written nothing would fit.
         """
-
-        async def work() -> None:
-            await self.take(batch)
-            batch.release()
-
-        await self._hand.begin(work, done, failed)
+        await self._hand.begin(partial(self.take, batch), done, failed)
 
     async def take(self, batch: RecordBatch) -> None:
         """Fold one batch and see its delta into the log; returns when the batch may be acknowledged.
@@ -175,17 +170,20 @@ class Aggregator:
             ServerUnavailable: the broker refused the delta or a dead letter; the process should restart.
         """
         partition = self._partitions.get(batch.tp)
-        if partition is None:
-            return
-        async with partition.lock:
-            self._hand.check()
-            if self._partitions.get(batch.tp) is not partition or partition.epoch != batch.epoch:
-                return  # read before the last seek: it is read again
-            for whole in cut(batch, partition.chains.cuts):
-                for part in whole.split(partition.most_records) if partition.most_records else [whole]:
-                    await self._fold(part, partition)
-                    if partition.epoch != batch.epoch:
-                        return  # realigned: the rest is read again
+        if partition is not None:
+            async with partition.lock:
+                self._hand.check()
+                await self._fold_parts(batch, partition)
+        batch.release()
+
+    async def _fold_parts(self, batch: RecordBatch, partition: _Partition) -> None:
+        if self._partitions.get(batch.tp) is not partition or partition.epoch != batch.epoch:
+            return  # read before the last seek: it is read again
+        for whole in cut(batch, partition.chains.cuts):
+            for part in whole.split(partition.most_records) if partition.most_records else [whole]:
+                await self._fold(part, partition)
+                if partition.epoch != batch.epoch:
+                    return  # realigned: the rest is read again
 
     async def _fold(self, batch: RecordBatch, partition: _Partition) -> None:
         if batch.first_offset < partition.read:
