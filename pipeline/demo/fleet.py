@@ -22,7 +22,7 @@ from pipeline.demo.service import (
     ServedRequests,
 )
 from pipeline.errors import InputError
-from pipeline.events.batch import EventColumns, EventKey
+from pipeline.events.columns import EventColumns, EventKey
 from pipeline.events.model import STATUSES, RequestEvent
 from pipeline.windows.fold import fold
 from pipeline.windows.model import DeltaRows, HistogramRows, PoolKey, WindowKey

@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 from functools import lru_cache
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -52,19 +52,9 @@ class Shape(NamedTuple):
     pieces: tuple[bytes, ...]
     scalars: tuple[tuple[str | None, Kind], ...]
 
-    @property
-    def names(self) -> set[str]:
-        """Fields of the event that have a value."""
-        return {name for name, _ in self.scalars if name is not None}
-
-    def value_of(self, name: str) -> bytes | None:
-        """Return the text of a member that is part of the shape itself (``status``); None where it is absent."""
-        found = re.search(rb'"%s" *: *"([^"]*)"' % name.encode(), b"\x00".join(self.pieces))
-        return found and found.group(1)
-
 
 class Found(NamedTuple):
-    """What was read: ``rows`` that have the shape, and of them the texts (with their positions) and numbers by field."""
+    """What was read: the ``rows`` that have the shape, and of them texts, their positions, and numbers, by field."""
 
     rows: Ints
     texts: dict[str, Text]
@@ -167,7 +157,7 @@ def read(buffer: Buffer, rows: Ints, shape: Shape, wanted: Collection[str]) -> F
                 bad |= length > MAX_TEXT_LENGTH
             if kind == "name":
                 bad |= length == 0
-            if name in wanted:
+            if name is not None and name in wanted:
                 texts[name] = Text(length, [word & head_mask(length - 8 * i) for i, word in enumerate(words)])
                 positions[name] = at
         else:
@@ -176,7 +166,7 @@ def read(buffer: Buffer, rows: Ints, shape: Shape, wanted: Collection[str]) -> F
                 bad |= value > MAX_TOKENS
             elif kind == "seconds":
                 bad |= value > MAX_LATENCY_SECONDS
-            if name in wanted:
+            if name is not None and name in wanted:
                 numbers[name] = value
         at = np.minimum(at + length, furthest)
     bad |= _differ(buffer, at, shape.pieces[-1])
@@ -203,11 +193,11 @@ def _words_of(piece: bytes) -> tuple[tuple[np.uint64, np.uint64], ...]:
 
 def _differ(buffer: Buffer, at: Ints, piece: bytes) -> Bools:
     expected = _words_of(piece)
-    differ = np.zeros(len(at), np.uint64)
+    differ: Words = np.zeros(len(at), np.uint64)
     for word, (wanted, mask) in zip(buffer.at(at, len(expected)), expected, strict=True):
         x = word ^ wanted
         differ |= x if mask == _ALL else x & mask
-    return differ != 0
+    return np.not_equal(differ, 0)
 
 
 def _number(buffer: Buffer, at: Ints, after: int, *, whole: bool, bad: Bools) -> tuple[Numbers, Ints]:

@@ -1,4 +1,4 @@
-"""Many short texts inside one buffer, eight bytes at a time: found, measured, compared and hashed without an object each.
+"""Many short texts inside one buffer, eight bytes at a time: found, compared and hashed without an object for each.
 
 Everything here works on columns of positions; a buffer carries ``PAD`` spare bytes at both ends, so that a word may
 reach beyond the text that is asked for.
@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["PAD", "Buffer", "Text", "hash_texts", "hashes_of"]
+__all__ = ["PAD", "Buffer", "Text", "Words", "hash_texts", "hashes_of", "head_mask", "index_in"]
 
 Ints = NDArray[np.int64]
 Words = NDArray[np.uint64]
@@ -75,8 +75,7 @@ def index_in(word: Words, byte: int) -> NDArray[np.uint8]:
     """Return the index of the first byte of each word that is ``byte``; 8 where there is none."""
     x = word ^ np.uint64(byte * 0x0101010101010101)
     hit = (x - _ONES) & ~x & _HIGH  # its lowest bit marks the first such byte
-    found: NDArray[np.uint8] = np.bitwise_count((hit - _ONE) & ~hit) >> 3
-    return found
+    return np.bitwise_count((hit - _ONE) & ~hit) >> np.uint8(3)
 
 
 def head_mask(length: Ints) -> Words:
@@ -108,7 +107,7 @@ def hashes_of(texts: Sequence[str]) -> Words:
     """Return ``hash_texts`` of Python strings (their UTF-8 bytes)."""
     encoded = [text.encode("utf-8", "surrogatepass") for text in texts]
     length = np.fromiter(map(len, encoded), np.int64, len(encoded))
-    if not len(encoded):
+    if not encoded:
         return np.zeros((0, 2), np.uint64)
     buffer = Buffer(encoded, length)
     words = max(1, -(-int(length.max()) // 8))

@@ -45,8 +45,8 @@ class ApplyResult:
 
     ``repeated`` records lay below the stored position of their delta partition, ``dropped`` ones repeated offsets of
     their source partition. ``gaps`` were not applied and their delta position was not moved past them; ``blocked`` are
-    the delta partitions in which they lie. ``events`` were added to windows; ``late_events`` of them to windows that had closed. ``positions`` holds the source partitions that
-    moved.
+    the delta partitions in which they lie. ``events`` were added to windows; ``late_events`` of them to windows that
+    had closed. ``positions`` holds the source partitions that moved.
     """
 
     applied: int = 0

@@ -24,8 +24,8 @@ class RecordBatch:
 
     ``offsets`` ascend but may have holes (compaction, transaction markers, aborted transactions), and a batch may hold
     no record at all; continuity is therefore judged by ``first_offset`` and ``next_offset``, never by the length.
-    ``timestamps`` are epoch milliseconds as the log has them, ``sizes`` the bytes of each value (0 where there is none).
-    ``headers`` is sparse: index in the batch → headers.
+    ``timestamps`` are epoch milliseconds as the log has them, ``sizes`` the bytes of each value (0 where there is
+    none). ``headers`` is sparse: index in the batch → headers.
     ``offsets``, ``keys`` and ``headers`` are made when first asked for: most batches are used for their values only.
     ``value_bytes`` is the size of all values together. ``epoch`` numbers the seek after which the batch was read: after
     another seek it is out of date and must be dropped.
@@ -138,7 +138,7 @@ class RecordBatch:
         if self._rows:
             self.values += values
             self._sizes = self.sizes + sizes
-            self.timestamps = self.timestamps + timestamps
+            self.timestamps = array("q", self.timestamps) + timestamps
             self._rows += rows
         else:
             self.values, self._sizes, self.timestamps, self._rows = values, sizes, timestamps, rows

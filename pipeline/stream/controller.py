@@ -1,9 +1,9 @@
 """The controller: deltas in; windows stored, closed, forecast, sized, served and published.
 
 One process owns one store. Deltas are read through the same folding transport as requests are, from the position that
-the store itself has written; all batches that wait, of whatever partitions, are one transaction. All writing to the store is done in one thread, in order,
-and the engine's steps in another, so that the event loop stays free for Kafka and HTTP and deltas are stored while a
-step is computed.
+the store itself has written; all batches that wait, of whatever partitions, are one transaction. All writing to the
+store is done in one thread, in order, and the engine's steps in another, so that the event loop stays free for Kafka
+and HTTP and deltas are stored while a step is computed.
 """
 
 from __future__ import annotations

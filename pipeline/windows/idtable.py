@@ -16,8 +16,8 @@ _LEAST_SLOTS = 1_024
 class IdTable:
     """Open addressing with linear probing, at most half full, whole batches at a time.
 
-    A slot takes 20 bytes; a table has 2 to 8 times as many slots as ids. ``clear`` keeps the memory, so that a table that is
-    filled again and again takes as much as it needed once.
+    A slot takes 20 bytes; a table has 2 to 8 times as many slots as ids. ``clear`` keeps the memory, so that a
+    table that is filled again and again takes as much as it needed once.
     """
 
     def __init__(self) -> None:

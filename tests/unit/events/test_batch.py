@@ -9,11 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import EventRejected
-from pipeline.events.batch import decode_batch, dimension_text, from_events
-from pipeline.events.texts import hashes_of
+from pipeline.events.batch import decode_batch
 from pipeline.events.check import EventLimits, check, reference_seconds
 from pipeline.events.codecs import native
+from pipeline.events.columns import dimension_text, from_events
 from pipeline.events.model import RequestEvent
+from pipeline.events.texts import hashes_of
 from pipeline.windows.fold import fold
 
 NOW = 1_767_225_600.0
