@@ -20,7 +20,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.events.model import MAX_LATENCY_SECONDS, MAX_TEXT_LENGTH, MAX_TOKENS, RequestEvent
+from pipeline.events.model import MAX_LATENCY_SECONDS, MAX_TEXT_LENGTH, RequestEvent
 from pipeline.events.texts import PAD, Buffer, Text, Words, head_mask, index_in
 
 __all__ = ["Found", "Shape", "learn", "plain_rows", "read"]
@@ -162,9 +162,7 @@ def read(buffer: Buffer, rows: Ints, shape: Shape, wanted: Collection[str]) -> F
                 positions[name] = at
         else:
             value, length = _number(buffer, at, after, whole=kind == "count", bad=bad)
-            if kind == "count":
-                bad |= value > MAX_TOKENS
-            elif kind == "seconds":
+            if kind == "seconds":
                 bad |= value > MAX_LATENCY_SECONDS
             if name is not None and name in wanted:
                 numbers[name] = value
@@ -206,6 +204,7 @@ def _number(buffer: Buffer, at: Ints, after: int, *, whole: bool, bad: Bools) ->
     Values are those that a correctly rounding decoder gives: up to 15 digits are an exact integer divided by an exact
     power of ten, which IEEE division rounds once. More digits are read one by one.
     """
+    # Whole numbers have up to 7 digits here, and are so never above MAX_TOKENS.
     length, words = buffer.until(at, after, 1 if whole else _NUMBER_WORDS)
     bad |= (length == 0) | (length >= 8 * len(words))
     first = words[0] & np.uint64(0xFF)
