@@ -83,9 +83,8 @@ _KINDS = _kinds()
 def plain_rows(buffer: Buffer, lengths: Ints) -> Bools:
     """Return which texts are printable ASCII without a backslash, and not empty."""
     plain = lengths > 0
-    core = buffer.data[PAD:-PAD]
-    codes = np.frombuffer(core, np.uint8)
-    if not len(codes) or (codes.min() >= 0x20 and codes.max() <= 0x7E and b"\\" not in core):
+    codes = np.frombuffer(buffer.data, np.uint8)[PAD:-PAD]
+    if not len(codes) or (codes.min() >= 0x20 and codes.max() <= 0x7E and b"\\" not in buffer.data):
         return plain
     odd = np.flatnonzero((codes < 0x20) | (codes > 0x7E) | (codes == 0x5C))
     plain[np.searchsorted(buffer.ends, odd + PAD, side="right")] = False

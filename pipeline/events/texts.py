@@ -7,6 +7,7 @@ reach beyond the text that is asked for.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -40,7 +41,7 @@ class Buffer:
     """Texts laid end to end; ``starts`` and ``ends`` are their positions in ``data``."""
 
     def __init__(self, texts: Iterable[bytes], lengths: Ints) -> None:
-        self.data = bytes(PAD) + b"".join(texts) + bytes(PAD)
+        self.data = b"".join(chain((bytes(PAD),), texts, (bytes(PAD),)))
         self.ends = np.cumsum(lengths) + PAD
         self.starts = self.ends - lengths
         self._views: dict[int, NDArray[np.void]] = {}
