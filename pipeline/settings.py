@@ -82,9 +82,9 @@ class KafkaSettings(_Section):
 class StreamSettings(_Section):
     """The aggregator: how records are read, checked and folded."""
 
-    max_batch_records: PositiveInt = 5_000
+    max_batch_records: PositiveInt = 20_000
     max_batch_bytes: PositiveInt = Field(default=8 * 1024 * 1024, description="of values in one batch, or one record")
-    queued_batches: PositiveInt = 16
+    queued_batches: PositiveInt = 8
     max_event_bytes: PositiveInt = 1_048_576
     dead_letter_bytes: PositiveInt = 65_536
     dedupe_horizon_records: int = Field(default=100_000, ge=0, description="per partition; 0 turns it off")

@@ -22,7 +22,7 @@ from pipeline.demo.service import (
     ServedRequests,
 )
 from pipeline.errors import InputError
-from pipeline.events.batch import EventColumns, EventKey
+from pipeline.events.columns import EventColumns, EventKey
 from pipeline.events.model import STATUSES, RequestEvent
 from pipeline.windows.fold import fold
 from pipeline.windows.latencies import latency_counts, with_latencies
@@ -117,7 +117,7 @@ def to_columns(scenario: Scenario, served: Sequence[ServedRequests]) -> EventCol
         status=status,
         key=np.concatenate([np.full(len(s.status), s.pool, dtype=np.int64) for s in served]),
         index=np.arange(n, dtype=np.int64),
-        ids=[""] * n,
+        ids=np.zeros((n, 2), dtype=np.uint64),
         keys=[EventKey(spec.key.model, spec.key.pool, "") for spec in scenario.pools],
     )
 

@@ -12,9 +12,19 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta
 
-__all__ = ["MAX_LATENCY_SECONDS", "MAX_TEXT_LENGTH", "MAX_TOKENS", "SCHEMA", "STATUSES", "RejectReason", "RequestEvent"]
+__all__ = [
+    "DEFAULT_POOL",
+    "MAX_LATENCY_SECONDS",
+    "MAX_TEXT_LENGTH",
+    "MAX_TOKENS",
+    "SCHEMA",
+    "STATUSES",
+    "RejectReason",
+    "RequestEvent",
+]
 
 SCHEMA: Final = "tokentide.request.completed.v1"
+DEFAULT_POOL: Final = "default"
 
 #: Every status counts as demand; only ``ok`` is load that was served to the end.
 STATUSES = ("ok", "error", "cancelled", "rejected", "timeout")
@@ -65,7 +75,7 @@ class RequestEvent(msgspec.Struct, gc=False, omit_defaults=True, kw_only=True):
     arrived_at: float | str | None = None
     completed_at: float | str | None = None
     e2e_seconds: Seconds | None = None
-    pool: Name = "default"
+    pool: Name = DEFAULT_POOL
     variant: Text | None = None
     operation: Text | None = None
     request_id: Text | None = None

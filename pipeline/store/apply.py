@@ -44,9 +44,9 @@ class ApplyResult:
     """What one call of ``apply`` did.
 
     ``repeated`` records lay below the stored position of their delta partition, ``dropped`` ones repeated offsets of
-    their source partition. ``gaps`` were not applied and their delta position was not moved past them. ``events`` were
-    added to windows; ``late_events`` of them to windows that had closed. ``positions`` holds the source partitions that
-    moved.
+    their source partition. ``gaps`` were not applied and their delta position was not moved past them; ``blocked`` are
+    the delta partitions in which they lie. ``events`` were added to windows; ``late_events`` of them to windows that
+    had closed. ``positions`` holds the source partitions that moved.
     """
 
     applied: int = 0
@@ -56,6 +56,7 @@ class ApplyResult:
     events: int = 0
     late_events: int = 0
     gaps: list[OffsetGap] = field(default_factory=list)
+    blocked: set[int] = field(default_factory=set)
     positions: dict[Source, SourcePosition] = field(default_factory=dict)
     delta_positions: dict[int, int] = field(default_factory=dict)
 
@@ -218,7 +219,6 @@ class _Plan:
         self._delta_positions = delta_positions
         self._source_positions = source_positions
         self.last_closed = last_closed
-        self._blocked: set[int] = set()
         self.result = ApplyResult()
         self.deltas: list[Delta] = []
         self.ledger: dict[Source, list[int]] = {}
@@ -226,7 +226,7 @@ class _Plan:
 
     def add(self, delta_partition: int, delta_offset: int, delta: Delta | None) -> None:
         result = self.result
-        if delta_partition in self._blocked:
+        if delta_partition in result.blocked:
             return
         at = result.delta_positions.get(delta_partition, self._delta_positions.get(delta_partition, 0))
         if delta_offset < at:
@@ -242,7 +242,7 @@ class _Plan:
         verdict = applies(None if position is None else position.next_offset, delta)
         if verdict == "gap":
             assert position is not None
-            self._blocked.add(delta_partition)
+            result.blocked.add(delta_partition)
             result.gaps.append(OffsetGap(*source, position.next_offset, delta.from_offset))
             return
         counts = self.moved.setdefault(delta_partition, [0, 0, 0])

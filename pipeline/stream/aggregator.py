@@ -27,6 +27,7 @@ from pipeline.stream.batch import RecordBatch, batch_topic
 from pipeline.stream.cutting import cut
 from pipeline.stream.dead_letters import send_dead_letters
 from pipeline.stream.delta_log import DeltaLog, DeltaTooLarge
+from pipeline.stream.in_hand import InHand
 from pipeline.stream.reader import log_bounds, partition_reader
 from pipeline.stream.stats import StreamStats
 from pipeline.stream.watchdog import Watchdog, guard, stall_seconds
@@ -61,10 +62,6 @@ class _Partition:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
-class _AfterFailureError(Exception):
-    """The batch is left alone, because another one has failed and the process ends."""
-
-
 class Aggregator:
     """Folds the partitions that Faust assigns; ``consumer`` gives the app's ``BatchConsumer`` once there is one."""
 
@@ -79,9 +76,7 @@ class Aggregator:
         self._get_consumer = consumer
         self._producer: Any = None
         self._deltas: DeltaLog | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._room = asyncio.Semaphore(IN_FLIGHT)
-        self._failure: BaseException | None = None  # the process is about to end: nothing more is written
+        self._hand = InHand(IN_FLIGHT)
         self.stats = StreamStats()
 
     async def start(self) -> None:
@@ -97,8 +92,7 @@ class Aggregator:
 
     async def stop(self) -> None:
         """Write out what is pending and disconnect."""
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        await self._hand.finished()
         if self._producer is not None:
             await self._producer.stop()
 
@@ -164,29 +158,10 @@ class Aggregator:
         """Start to ``take`` a batch and return when there is room for the next; then ``done`` or ``failed`` is awaited.
 
         While the broker takes the delta of one partition the batch of another is folded. Batches of one partition stay
-        in order: tasks start in the order in which they were made, and the partition's lock is fair. After a failure
+        in order: tasks start in the order in which they were begun, and the partition's lock is fair. After a failure
         what has not begun is neither folded nor acknowledged: behind a delta that was not written nothing would fit.
         """
-        await self._room.acquire()
-
-        async def finish() -> None:
-            try:
-                await self.take(batch)
-                await done()
-            except _AfterFailureError:
-                pass
-            except Exception as error:
-                if self._failure is None:
-                    self._failure = error
-                    await failed(error)
-                else:
-                    _log.info("%r failed as well: %r", batch, error)
-            finally:
-                self._room.release()
-
-        task = asyncio.create_task(finish())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        await self._hand.begin(partial(self.take, batch), done, failed)
 
     async def take(self, batch: RecordBatch) -> None:
         """Fold one batch and see its delta into the log; returns when the batch may be acknowledged.
@@ -195,18 +170,20 @@ class Aggregator:
             ServerUnavailable: the broker refused the delta or a dead letter; the process should restart.
         """
         partition = self._partitions.get(batch.tp)
-        if partition is None:
-            return
-        async with partition.lock:
-            if self._failure is not None:
-                raise _AfterFailureError
-            if self._partitions.get(batch.tp) is not partition or partition.epoch != batch.epoch:
-                return  # read before the last seek: it is read again
-            for whole in cut(batch, partition.chains.cuts):
-                for part in whole.split(partition.most_records) if partition.most_records else [whole]:
-                    await self._fold(part, partition)
-                    if partition.epoch != batch.epoch:
-                        return  # realigned: the rest is read again
+        if partition is not None:
+            async with partition.lock:
+                self._hand.check()
+                await self._fold_parts(batch, partition)
+        batch.release()
+
+    async def _fold_parts(self, batch: RecordBatch, partition: _Partition) -> None:
+        if self._partitions.get(batch.tp) is not partition or partition.epoch != batch.epoch:
+            return  # read before the last seek: it is read again
+        for whole in cut(batch, partition.chains.cuts):
+            for part in whole.split(partition.most_records) if partition.most_records else [whole]:
+                await self._fold(part, partition)
+                if partition.epoch != batch.epoch:
+                    return  # realigned: the rest is read again
 
     async def _fold(self, batch: RecordBatch, partition: _Partition) -> None:
         if batch.first_offset < partition.read:
@@ -224,6 +201,7 @@ class Aggregator:
             self._now(),
             emit_from=partition.position,
             lost=partition.lost,
+            sizes=batch.sizes,
         )
         if delta is None:
             return  # only refilled the dedupe memory
@@ -279,7 +257,7 @@ class Aggregator:
             ServerUnavailable: the broker refused it.
         """
         partitions = dict(self._partitions)
-        if not partitions or self._failure is not None:
+        if not partitions or self._hand.failure is not None:
             return
         owned = self._consumer.assignment()
         waiting = [tp for tp in partitions if tp in owned]
@@ -294,7 +272,7 @@ class Aggregator:
             async with partition.lock:
                 # Meanwhile a batch may have been folded, or the partition taken away.
                 still_owned = self._partitions.get(tp) is partition
-                if partition.position == end and still_owned and self._failure is None:
+                if partition.position == end and still_owned and self._hand.failure is None:
                     await self._write(tp, partition, partition.folder.heartbeat(partition.position))
                     self.stats.heartbeats += 1
 

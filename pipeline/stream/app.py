@@ -28,6 +28,10 @@ class Resource(Protocol):
         ...
 
 
+#: What a broker sends of one partition at once, at most.
+FETCH_BYTES = 4 * 1024 * 1024
+
+
 class PipelineApp(faust.App):  # type: ignore[misc]
     """A Faust app with resources: started before it in order, stopped after it in reverse order."""
 
@@ -83,6 +87,7 @@ def kafka_app(settings: Settings, role: str) -> PipelineApp:
         broker_heartbeat_interval=min(3.0, kafka.session_timeout_seconds / 5),
         broker_commit_interval=1.0,
         consumer_auto_offset_reset="earliest",
+        consumer_max_fetch_size=FETCH_BYTES,
         # A group that formed while a restarting broker knew no partitions has none until metadata is read again.
         consumer_metadata_max_age_ms=METADATA_SECONDS * 1000,
         consumer_group_instance_id=f"{role}-{instance_id(settings)}",

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
+from operator import attrgetter
 from typing import Any
 
 import faust
 from faust.types import TP
 
 __all__ = ["BatchSchema", "RecordBatch", "batch_topic"]
+
+_TIMESTAMP = attrgetter("timestamp")
 
 #: Record headers as aiokafka gives them: a sequence of (name, value).
 Headers = Sequence[tuple[str, bytes | None]]
@@ -20,7 +24,8 @@ class RecordBatch:
 
     ``offsets`` ascend but may have holes (compaction, transaction markers, aborted transactions), and a batch may hold
     no record at all; continuity is therefore judged by ``first_offset`` and ``next_offset``, never by the length.
-    ``timestamps`` are epoch milliseconds as the log has them. ``headers`` is sparse: index in the batch → headers.
+    ``timestamps`` are epoch milliseconds as the log has them, ``sizes`` the bytes of each value (0 where there is
+    none). ``headers`` is sparse: index in the batch → headers.
     ``offsets``, ``keys`` and ``headers`` are made when first asked for: most batches are used for their values only.
     ``value_bytes`` is the size of all values together. ``epoch`` numbers the seek after which the batch was read: after
     another seek it is out of date and must be dropped.
@@ -31,6 +36,7 @@ class RecordBatch:
         "_keys",
         "_offsets",
         "_rows",
+        "_sizes",
         "epoch",
         "first_offset",
         "generation_id",
@@ -45,12 +51,13 @@ class RecordBatch:
         self.tp = tp
         self.first_offset = first_offset
         self.next_offset = first_offset
-        self.timestamps: list[int] = []
+        self.timestamps: Sequence[int] = array("q")
         self.values: list[bytes | None] = []
         self.value_bytes = 0
         self.generation_id: int | None = None
         self.epoch = 0
         self._rows: list[Any] = []
+        self._sizes: array[int] | None = None
         self._offsets: Sequence[int] | None = None
         self._keys: list[bytes | None] | None = None
         self._headers: dict[int, Headers] | None = None
@@ -93,6 +100,13 @@ class RecordBatch:
         self._offsets = offsets
 
     @property
+    def sizes(self) -> array[int]:
+        """Bytes of each value, as 64-bit numbers."""
+        if self._sizes is None:
+            self._sizes = _sizes(self.values)
+        return self._sizes
+
+    @property
     def keys(self) -> list[bytes | None]:
         """Keys of the records."""
         if self._keys is None:
@@ -118,11 +132,22 @@ class RecordBatch:
         """Append records: objects with ``offset``, ``timestamp``, ``key``, ``value`` and ``headers``."""
         rows = records if isinstance(records, list) else list(records)
         values = [row.value for row in rows]
-        self._rows += rows
-        self.values += values
-        self.timestamps += [row.timestamp for row in rows]
-        self.value_bytes += sum(map(len, filter(None, values)))
+        sizes = _sizes(values)
+        timestamps = array("q", map(_TIMESTAMP, rows))
+        self.value_bytes += sum(sizes)
+        if self._rows:
+            self.values += values
+            self._sizes = self.sizes + sizes
+            self.timestamps = array("q", self.timestamps) + timestamps
+            self._rows += rows
+        else:
+            self.values, self._sizes, self.timestamps, self._rows = values, sizes, timestamps, rows
         self._offsets = self._keys = self._headers = None
+
+    def release(self) -> None:
+        """Let go of the records: whoever still holds the batch (Faust does, in cycles) needs only its offsets."""
+        self.values, self.timestamps, self._rows = [], array("q"), []
+        self._sizes, self._offsets, self._keys, self._headers = array("q"), range(0), [], {}
 
     def split(self, max_records: int, max_bytes: int | None = None) -> list[RecordBatch]:
         """Cut into batches of at most ``max_bytes`` of values (or of one record) that together cover the same offsets;
@@ -134,8 +159,7 @@ class RecordBatch:
         cuts = [0]
         if max_bytes is not None and self.value_bytes > max_bytes:
             held = 0
-            for i, value in enumerate(self.values):
-                size = len(value or b"")
+            for i, size in enumerate(self.sizes):
                 if held and held + size > max_bytes:
                     cuts.append(i)
                     held = 0
@@ -154,7 +178,8 @@ class RecordBatch:
         part.next_offset = self.next_offset if stop == len(self) else self.offsets[stop]
         part.generation_id, part.epoch = self.generation_id, self.epoch
         part.values, part.timestamps = self.values[start:stop], self.timestamps[start:stop]
-        part.value_bytes = sum(map(len, filter(None, part.values)))
+        part._sizes = self.sizes[start:stop]
+        part.value_bytes = sum(part.sizes)
         part._rows = self._rows[start:stop]
         part.offsets = self.offsets[start:stop]
         if self._keys is not None:
@@ -162,6 +187,13 @@ class RecordBatch:
         if self._headers is not None:
             part.headers = {i - start: headers for i, headers in self._headers.items() if start <= i < stop}
         return part
+
+
+def _sizes(values: list[bytes | None]) -> array[int]:
+    try:
+        return array("q", map(len, values))  # type: ignore[arg-type]
+    except TypeError:  # at the first None
+        return array("q", [len(value or b"") for value in values])
 
 
 class BatchSchema(faust.Schema):  # type: ignore[misc]

@@ -1,9 +1,9 @@
 """The controller: deltas in; windows stored, closed, forecast, sized, served and published.
 
 One process owns one store. Deltas are read through the same folding transport as requests are, from the position that
-the store itself has written; every batch is one transaction. All writing to the store is done in one thread, in order,
-and the engine's steps in another, so that the event loop stays free for Kafka and HTTP and deltas are stored while a
-step is computed.
+the store itself has written; all batches that wait, of whatever partitions, are one transaction. All writing to the
+store is done in one thread, in order, and the engine's steps in another, so that the event loop stays free for Kafka
+and HTTP and deltas are stored while a step is computed.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, TypeVar
 
 from faust.types import TP
@@ -33,6 +34,7 @@ from pipeline.stream.closing import Step, WindowCloser
 from pipeline.stream.health import HealthBoard
 from pipeline.stream.held import HeldDeltas, Record
 from pipeline.stream.http import HttpServer
+from pipeline.stream.in_hand import InHand
 from pipeline.stream.progress import EventTime, even_seconds
 from pipeline.stream.reader import log_bounds, partition_reader
 from pipeline.stream.replicas import ReplicaBook, ReplicaReader
@@ -54,6 +56,8 @@ RETAIN_SECONDS = 3600.0
 BREAK_HEARTBEATS = 10
 #: Windows closed in a row before new deltas get a turn: a long silence must not stop the flow.
 MAX_STEPS_IN_A_ROW = 60
+#: Batches that may wait to be stored together.
+MAX_WAITING_BATCHES = 32
 #: Batches that may wait in memory for the end of a step; further ones wait in Kafka.
 MAX_HELD_BATCHES = 16
 
@@ -100,6 +104,9 @@ class Controller:
         self._held = HeldDeltas()
         self._epochs: dict[TP, int] = {}
         self._blocked: set[int] = set()  # delta partitions with a gap
+        self._hand = InHand(MAX_WAITING_BATCHES)
+        self._waiting: list[RecordBatch] = []  # not stored yet, in order
+        self._flow = asyncio.Lock()  # who stores what waits, and closes what that makes due; taken before the others
         self._turn = asyncio.Lock()  # who writes to the store
         self._closing = asyncio.Lock()  # who closes windows; taken before the turn
         self._due = asyncio.Event()
@@ -114,6 +121,7 @@ class Controller:
     async def stop(self) -> None:
         """Let the writer finish, and keep the engine's state."""
         self._stopping = True
+        await self._hand.finished()
         async with self._closing, self._turn:
             try:
                 await self._write(self._closer.save)
@@ -147,8 +155,20 @@ class Controller:
             starts[tp] = max(begin, stored)
         return starts
 
+    async def begin(
+        self, batch: RecordBatch, done: Callable[[], Awaitable[Any]], failed: Callable[[BaseException], Awaitable[Any]]
+    ) -> None:
+        """Start to ``take`` a batch and return when there is room for the next; then ``done`` or ``failed`` is awaited.
+
+        What has come by the time the writer is free is stored together.
+        """
+        await self._hand.begin(partial(self.take, batch), done, failed)
+
     async def take(self, batch: RecordBatch) -> None:
-        """Store one batch of deltas in one transaction, and see to it that the windows that are due are closed.
+        """Store a batch of deltas, and see to it that the windows that are due are closed.
+
+        All batches that wait are stored in ONE transaction: a transaction costs about the same whatever it holds, and
+        one for each of a dozen partitions would keep the writer from keeping up.
 
         A single window that is due is closed beside the flow of deltas (``tick``); when there are more, the flow waits
         until they have been closed, so that what is stored never runs far ahead of what is closed.
@@ -157,24 +177,39 @@ class Controller:
             StoreError: DuckDB refused; the process should restart.
             ServerUnavailable: results cannot be published.
         """
-        if self._epochs.get(batch.tp) != batch.epoch or batch.partition in self._blocked:
-            return
-        if len(self._held) >= MAX_HELD_BATCHES:
-            async with self._closing:
-                pass  # the step is over, and what was held is stored
-        async with self._turn:
-            records = await self._write(_records, batch)
-            if self._held.holds(records):
-                self._held.add(batch.epoch, records)
-                return
-            await self._apply(records)
-            due = self._windows_due(self._event_time.advance(self._caught_up()))
-        if due == 1:
-            self._due.set()
-        elif due:
-            await self.close_due()
+        self._waiting.append(batch)
+        async with self._flow:
+            self._hand.check()
+            if batch not in self._waiting:
+                return  # stored with another one
+            if len(self._held) >= MAX_HELD_BATCHES:
+                async with self._closing:
+                    pass  # the step is over, and what was held is stored
+            async with self._turn:
+                await self._store_waiting()
+                due = self._windows_due(self._event_time.advance(self._caught_up()))
+            if due == 1:
+                self._due.set()
+            elif due:
+                await self.close_due()
+
+    async def _store_waiting(self) -> None:
+        """Store what waits, except what has to wait for a step; call in turn."""
+        waiting = list(self._waiting)
+        current = [b for b in waiting if self._epochs.get(b.tp) == b.epoch and b.partition not in self._blocked]
+        found = await self._write(_all_records, current)
+        records: list[Record] = []
+        for batch, own in zip(current, found, strict=True):
+            if self._held.holds(own):
+                self._held.add(batch.epoch, own)
+            else:
+                records += own
+        await self._apply(records)
+        self._waiting = self._waiting[len(waiting) :]
 
     async def _apply(self, records: list[Record]) -> None:
+        if not records:
+            return
         began = time.monotonic()
         result = await self._write(self._store.apply, records)
         self.health.applied(result, time.monotonic() - began)
@@ -182,8 +217,8 @@ class Controller:
             if topic == self._settings.kafka.requests_topic:
                 self._event_time.observe(partition, position)
         for gap in result.gaps:
-            self._blocked.add(records[0][0])
             _log.error("%s; this partition stops here: rebuild the store (docs/adr/0001)", gap)
+        self._blocked |= result.blocked
 
     def _windows_due(self, reached: float | None) -> int:
         """Windows that wait to be closed, at least; 2 stands for many."""
@@ -222,11 +257,13 @@ class Controller:
         """Write a step, and then store the deltas that waited for it."""
         async with self._turn:
             await self._write(self._closer.record, step)
+            released: list[Record] = []
             for epoch, records in self._held.release():
                 partition = records[0][0]
                 tp = TP(self._settings.kafka.deltas_topic, partition)
                 if self._epochs.get(tp) == epoch and partition not in self._blocked:
-                    await self._apply(records)
+                    released += records
+            await self._apply(released)
 
     async def _tell(self, output: StepOutput) -> None:
         self._live.update(output)
@@ -310,10 +347,13 @@ class Controller:
         return await asyncio.get_running_loop().run_in_executor(self._engine, function, *args)
 
 
-def _records(batch: RecordBatch) -> list[Record]:
+def _all_records(batches: Sequence[RecordBatch]) -> list[list[Record]]:
     return [
-        (batch.partition, offset, _decoded(batch, offset, value))
-        for offset, value in zip(batch.offsets, batch.values, strict=True)
+        [
+            (batch.partition, offset, _decoded(batch, offset, value))
+            for offset, value in zip(batch.offsets, batch.values, strict=True)
+        ]
+        for batch in batches
     ]
 
 
@@ -345,8 +385,10 @@ def controller_app(
 
     @app.agent(topic, name="control", concurrency=1)  # type: ignore[untyped-decorator]
     async def control(stream: Any) -> None:
-        async for batch in stream:
-            await controller.take(batch)
+        by_hand = stream.noack()
+        async for event in by_hand.events():
+            # An error ends the process; what was not stored is read again from the position in the store.
+            await controller.begin(event.value, partial(by_hand.ack, event), app.crash)
 
     @app.on_partitions_revoked.connect  # type: ignore[untyped-decorator]
     async def forget(_app: Any, revoked: set[TP], **_: Any) -> None:

@@ -28,6 +28,8 @@ __all__ = ["BatchConsumerThread", "Fetched", "fold_records", "missing_names", "r
 #: A broker answers a fetch when it has so much, or after so long.
 FETCH_MIN_BYTES = 256 * 1024
 FETCH_WAIT_MILLISECONDS = 200
+#: What one answer may hold of all partitions together; more would be held in memory without being read any faster.
+FETCH_MAX_BYTES = 16 * 1024 * 1024
 
 _METHODS = {
     "Fetcher": ("_create_fetch_waiter", "_notify"),
@@ -138,6 +140,7 @@ class BatchConsumerThread(_driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         # batches of a few records each second, and each costs its delta and a share of a transaction.
         consumer._fetch_min_bytes = FETCH_MIN_BYTES
         consumer._fetch_max_wait_ms = FETCH_WAIT_MILLISECONDS
+        consumer._fetch_max_bytes = FETCH_MAX_BYTES
         return consumer
 
     async def seek_epochs(self, positions: Mapping[TP, tuple[int, int]]) -> None:

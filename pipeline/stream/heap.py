@@ -8,21 +8,25 @@ import gc
 __all__ = ["bound_heap", "trim_heap"]
 
 # glibc's malloc.h
-_M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
+#: Buffers from this size on get pages of their own. Batches and what is computed from them stay below it: their pages
+#: are used again by the next batch, where fresh ones would have to be cleared by the kernel each time.
+_OWN_PAGES_BYTES = 32 << 20
+_KEPT_FREE_BYTES = 64 << 20
 
 
 def bound_heap() -> bool:
-    """Let all threads share one heap and large buffers have pages of their own; False where the C library cannot.
+    """Let all threads share one heap that keeps what a batch needs for the next; False where the C library cannot.
 
-    By default every thread has a heap that only grows, and the first large buffer that is freed moves the limit from
-    which buffers get pages of their own, so that fetched megabytes then leave holes (``mallopt(3)``). Call before the
-    threads start.
+    By default every thread has a heap that only grows, and sizes from which buffers get pages of their own adapt to
+    what was freed (``mallopt(3)``). ``trim_heap`` gives back what is free now and then. Call before the threads start.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):
         return False
-    return bool(mallopt(_M_ARENA_MAX, 1) and mallopt(_M_MMAP_THRESHOLD, 256 * 1024))
+    wanted = (_M_ARENA_MAX, 1), (_M_MMAP_THRESHOLD, _OWN_PAGES_BYTES), (_M_TRIM_THRESHOLD, _KEPT_FREE_BYTES)
+    return all(mallopt(*setting) for setting in wanted)
 
 
 def trim_heap() -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from itertools import count
 from typing import Any
 
 from pipeline.errors import ServerUnavailable
@@ -13,6 +14,8 @@ from pipeline.stream.heap import trim_heap
 __all__ = ["Watchdog", "guard", "stall_seconds"]
 
 _LOOK_SECONDS = 2.0
+#: Looks between two times that free memory is given back: the pages have to be asked for again when work goes on.
+_LOOKS_PER_TRIM = 5
 
 
 def stall_seconds(settings: Settings) -> float:
@@ -54,11 +57,14 @@ class Watchdog:
 async def guard(app: Any, watchdog: Watchdog) -> None:
     """Crash a Faust app when its watchdog barks, so that whoever supervises the process restarts it.
 
-    At each look the free memory of the process is given back as well.
+    Now and then the free memory of the process is given back as well.
     """
-    while not app.should_stop:
+    for look in count(1):
+        if app.should_stop:
+            return
         await app.sleep(_LOOK_SECONDS)
-        trim_heap()
+        if look % _LOOKS_PER_TRIM == 0:
+            trim_heap()
         if watchdog.stalled and not app.should_stop:
             await app.crash(ServerUnavailable(f"no progress for {watchdog.stall_seconds:g} s although records wait"))
             return

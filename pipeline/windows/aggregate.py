@@ -55,6 +55,7 @@ class PartitionAggregator:
         now: float,
         emit_from: int | None = None,
         lost: int = 0,
+        sizes: Sequence[int] | None = None,
     ) -> tuple[Delta | None, list[DeadLetter]]:
         """Fold the records of [first_offset, next_offset); offsets may have holes (compaction, control records).
 
@@ -67,13 +68,14 @@ class PartitionAggregator:
             now: epoch seconds.
             emit_from: records below it only refill the duplicate memory.
             lost: offsets before ``first_offset`` that the broker no longer had; the delta covers them too.
+            sizes: bytes of each value where the caller knows them.
 
         Returns:
             The delta of [max(first_offset, emit_from) − lost, next_offset − 1] with ``base_delta_offset`` −1 for the
             caller to set (None when the whole batch lies below ``emit_from``), and the refused records in that range.
         """
         start = first_offset if emit_from is None else max(first_offset, emit_from)
-        columns, rejections = decode_batch(values, timestamps_ms, now, self._limits, self._dimensions)
+        columns, rejections = decode_batch(values, timestamps_ms, now, self._limits, self._dimensions, sizes)
         contiguous = isinstance(offsets, range)
         at = np.arange(offsets[0], offsets[-1] + 1) if contiguous and len(offsets) else np.asarray(offsets, np.int64)
         event_at = at[columns.index]

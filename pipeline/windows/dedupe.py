@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Deduplicator"]
+from pipeline.windows.idtable import IdTable
+
+__all__ = ["MAX_HORIZON_RECORDS", "Deduplicator"]
+
+#: Offsets are noted in 32 bits, counted from the start of their generation.
+MAX_HORIZON_RECORDS = (1 << 32) - 1
 
 
 class Deduplicator:
@@ -17,60 +20,65 @@ class Deduplicator:
     [o − ``horizon_records``, o). That is a property of the log alone: a new instance that is first fed the records from
     ``horizon_records`` before its start decides exactly like one that never stopped. A horizon of 0 turns it off.
 
+    Ids are known by 127 bits of a hash (``pipeline.events.texts.hash_texts``): the chance that any two of 10¹² ids
+    that nobody has made for the purpose are taken for one is below 10⁻¹⁴.
+
     Memory: at most the ids of two horizons. Two generations of ids, each one horizon of offsets wide, make forgetting a
-    matter of dropping the older one.
+    matter of emptying the older one.
     """
 
     def __init__(self, horizon_records: int) -> None:
-        if horizon_records < 0:
-            raise ValueError(f"horizon_records must not be negative, not {horizon_records}")
+        if not 0 <= horizon_records <= MAX_HORIZON_RECORDS:
+            raise ValueError(f"horizon_records must not be negative or above 2³², not {horizon_records}")
         self.horizon_records = horizon_records
         self._generation = -1
-        self._current: dict[str, int] = {}
-        self._previous: dict[str, int] = {}
+        self._current, self._previous = IdTable(), IdTable()
         self._newest = -1
 
     def __len__(self) -> int:
         return len(self._current) + len(self._previous)
 
-    def first_seen(self, ids: Sequence[str], offsets: ArrayLike) -> NDArray[np.bool_]:
+    @property
+    def nbytes(self) -> int:
+        """Memory that the ids take, in bytes."""
+        return self._current.nbytes + self._previous.nbytes
+
+    def first_seen(self, ids: NDArray[np.uint64], offsets: ArrayLike) -> NDArray[np.bool_]:
         """Return True where an event counts, False where it is a duplicate, and remember all of them.
 
-        ``ids`` and ``offsets`` belong to valid events in ascending offset order. Offsets at or below an earlier call's
-        mean that the caller has sought back: everything is forgotten, the horizon has to be read again.
+        ``ids`` (hashes, shape (n, 2)) and ``offsets`` belong to valid events in ascending offset order. Offsets at or
+        below an earlier call's mean that the caller has sought back: everything is forgotten, the horizon has to be
+        read again.
         """
         at = np.asarray(offsets, np.int64)
         first = np.ones(len(ids), np.bool_)
         if not self.horizon_records or not len(ids):
             return first
         if at[0] <= self._newest:
-            self._current, self._previous, self._generation = {}, {}, -1
+            self._current.clear()
+            self._previous.clear()
+            self._generation = -1
         self._newest = int(at[-1])
         start = 0
         while start < len(ids):
             generation = int(at[start]) // self.horizon_records
             stop = int(np.searchsorted(at, (generation + 1) * self.horizon_records))
             if generation != self._generation:
-                self._previous = self._current if generation == self._generation + 1 else {}
-                self._current, self._generation = {}, generation
-            self._mark(ids[start:stop], at[start:stop].tolist(), first[start:stop])
+                self._turn_to(generation)
+            first[start:stop] = self._first(ids[start:stop], at[start:stop] - generation * self.horizon_records)
             start = stop
         return first
 
-    def _mark(self, ids: Sequence[str], offsets: list[int], first: NDArray[np.bool_]) -> None:
-        current, previous = self._current, self._previous
-        fresh = dict(zip(ids, offsets, strict=True))
-        if (
-            len(fresh) == len(ids)
-            and fresh.keys().isdisjoint(current.keys())
-            and fresh.keys().isdisjoint(previous.keys())
-        ):
-            current.update(fresh)
-            return
-        for i, (event_id, offset) in enumerate(zip(ids, offsets, strict=True)):
-            last = current.get(event_id)
-            if last is None:
-                last = previous.get(event_id)
-            if last is not None and last >= offset - self.horizon_records:
-                first[i] = False
-            current[event_id] = offset
+    def _turn_to(self, generation: int) -> None:
+        self._current, self._previous = self._previous, self._current
+        self._current.clear()
+        if generation != self._generation + 1:
+            self._previous.clear()
+        self._generation = generation
+
+    def _first(self, ids: NDArray[np.uint64], at: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Decide for events of one generation; ``at`` counts from its start."""
+        first: NDArray[np.bool_] = self._current.put(ids, at.astype(np.uint32)) < 0
+        earlier = self._previous.find(ids)
+        # In the previous generation the horizon reaches back to the same place.
+        return first & ~((earlier >= 0) & (earlier >= at))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.events.batch import EventColumns
+from pipeline.events.columns import EventColumns
 from pipeline.events.model import STATUSES
 from pipeline.windows import histogram
 from pipeline.windows.model import BASE_SECONDS, HISTOGRAMS, MEASURES, DeltaRows, HistogramRows, WindowKey

@@ -93,7 +93,7 @@ async def _continuous(broker: str, folder: Path, columns: bool) -> None:
         assert sink.values[partition] == [b"%d" % i for i in range(partition, RECORDS, PARTITIONS)]
     assert max(map(len, sink.batches)) <= 375
     assert len(sink.batches) < RECORDS / 20, "records must be folded into batches"
-    assert all(batch.timestamps == sorted(batch.timestamps) for batch in sink.batches)
+    assert all(list(batch.timestamps) == sorted(batch.timestamps) for batch in sink.batches)
 
 
 @pytest.mark.parametrize("columns", [True, False], ids=["columns", "records"])

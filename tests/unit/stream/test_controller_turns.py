@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +16,7 @@ from faust.types import TP
 from pipeline.advise.engine import Advisor
 from pipeline.advise.model import StepInput, StepOutput
 from pipeline.clock import ManualClock
+from pipeline.errors import StoreError
 from pipeline.events.check import EventLimits
 from pipeline.publish.state import LiveState
 from pipeline.settings import Settings, load
@@ -249,5 +251,71 @@ def test_an_engine_that_failed_within_a_step_leaves_no_snapshot(bench: Bench, mo
             await closing
         await bench.controller.stop()
         assert bench.store.latest_snapshot() is None
+
+    asyncio.run(run())
+
+
+class CountedStore:
+    """Passes on to a store; remembers the partitions of each transaction, and fails when told to."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.applied: list[list[int]] = []
+        self.fails = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def apply(self, records: Any) -> Any:
+        if self.fails:
+            raise StoreError("the disk is full")
+        self.applied.append([partition for partition, _, _ in records])
+        return self._store.apply(records)
+
+
+def test_what_waits_is_stored_together(bench: Bench) -> None:
+    async def run() -> None:
+        counted = bench.controller._store = CountedStore(bench.store)  # type: ignore[assignment]
+        acknowledged: list[int] = []
+
+        async def done(number: int) -> None:
+            acknowledged.append(number)
+
+        async def failed(error: BaseException) -> None:
+            raise AssertionError from error
+
+        async with bench.controller._turn:  # the writer is busy
+            for number in range(4):
+                batch = bench.feed.batch(number % PARTITIONS, START + 1 + number)
+                await bench.controller.begin(batch, partial(done, number), failed)
+            await asyncio.sleep(0.01)
+            assert (counted.applied, acknowledged) == ([], [])
+        await bench.controller._hand.finished()
+        assert counted.applied == [[0, 1, 0, 1]], "one transaction, in the order of each partition"
+        assert sorted(acknowledged) == [0, 1, 2, 3]
+        assert bench.requests() == 4
+        await bench.controller.stop()
+
+    asyncio.run(run())
+
+
+def test_nothing_is_acknowledged_when_storing_together_fails(bench: Bench) -> None:
+    async def run() -> None:
+        counted = bench.controller._store = CountedStore(bench.store)  # type: ignore[assignment]
+        counted.fails = True
+        failures: list[BaseException] = []
+
+        async def done() -> None:
+            raise AssertionError("acknowledged")
+
+        async def failed(error: BaseException) -> None:
+            failures.append(error)
+
+        for partition in (0, 1, 0):
+            await bench.controller.begin(bench.feed.batch(partition, START + 1), done, failed)
+        await bench.controller._hand.finished()
+        assert [str(error) for error in failures] == ["the disk is full"]
+        assert bench.requests() == 0
+        await bench.controller.stop()
 
     asyncio.run(run())

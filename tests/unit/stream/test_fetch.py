@@ -78,7 +78,7 @@ def test_columns_hold_what_the_records_hold() -> None:
     assert (batch.first_offset, batch.next_offset) == (0, 3)
     assert batch.values == [b"a", b"b", b"c"]
     assert list(batch.offsets) == [0, 1, 2]
-    assert batch.timestamps == [1_000, 1_001, 1_002]
+    assert list(batch.timestamps) == [1_000, 1_001, 1_002]
     assert list(batch.headers) == [1]
     assert assignment.state.position == 3
     assert read_columns(found, 100) is None

@@ -4,7 +4,7 @@ import math
 import random
 from collections import Counter
 
-from pipeline.events.batch import from_events
+from pipeline.events.columns import from_events
 from pipeline.events.model import RequestEvent
 from pipeline.windows import histogram
 from pipeline.windows.fold import fold, take_rows
