@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 SERVERS := prometheus prometheus-alertmanager chromium kcat openjdk-17-jre-headless maven
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format lock dashboards bench system-deps clean
+.PHONY: help setup demo test lint format lock dashboards system-deps clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16

@@ -69,7 +69,7 @@ def _now(add: Add) -> None:
         stat(
             "Spikes",
             "Spikes observed or forecast right now.",
-            f"sum(max by (model, pool, kind) (tokentide_spike_active{{{POOL}}}))",
+            f'sum(max by (model, pool, kind) (tokentide_spike_active{{{POOL},kind!="foreseen"}}))',
             warn=1,
         ),
         4,

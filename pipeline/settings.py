@@ -25,6 +25,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from pipeline.errors import ConfigError
+from pipeline.windows.dedupe import MAX_HORIZON_RECORDS
 from pipeline.windows.sharding import shard_of
 from sizing.model import Deployment, PolicyConfig, Slo
 
@@ -87,7 +88,9 @@ class StreamSettings(_Section):
     queued_batches: PositiveInt = 8
     max_event_bytes: PositiveInt = 1_048_576
     dead_letter_bytes: PositiveInt = 65_536
-    dedupe_horizon_records: int = Field(default=100_000, ge=0, description="per partition; 0 turns it off")
+    dedupe_horizon_records: int = Field(
+        default=100_000, ge=0, le=MAX_HORIZON_RECORDS, description="per partition; 0 turns it off"
+    )
     max_age_seconds: PositiveFloat = Field(default=7 * 86_400.0, description="older than the record's timestamp")
     max_ahead_seconds: PositiveFloat = Field(default=60.0, description="newer than the record's timestamp")
     heartbeat_seconds: PositiveFloat = 2.0

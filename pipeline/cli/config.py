@@ -27,6 +27,11 @@ bootstrap = "127.0.0.1:9092"
 [store]
 path = "tokentide.duckdb"
 
+# [windows]
+# dimensions = ["tenant"]  # break demand down by these fields of the events
+# [forecast]
+# tenant_series = 4        # and forecast the heaviest tenants apart
+
 [publish]
 host = "127.0.0.1"
 port = 8321

@@ -146,7 +146,14 @@ CATALOGUE: tuple[Metric, ...] = (
             "Demand over the recent level (observed, foreseen) or over capacity (forecast).",
         ),
     ),
-    *_counters("Spikes", ("spikes", (*_POOL, "kind"), "Spike episodes since the process started.")),
+    *_counters(
+        "Spikes",
+        (
+            "spikes",
+            (*_POOL, "kind"),
+            "Spike episodes since the process started: observed (foreseen ones, too) or forecast.",
+        ),
+    ),
     *_counters(
         "Pipeline",
         ("events_consumed", (), "Records read from the request topic: accepted, duplicate and rejected."),

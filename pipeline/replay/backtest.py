@@ -184,7 +184,8 @@ def _forecast(
         for i, (end, value) in enumerate(zip(ends, values, strict=True)):
             if calendar:  # as the engine does live
                 known.apply(known.changes(calendar, end, complete=True), end)
-            # Rates per second go in, as live, so that the same windows give the same forecasts to the last bit.
+            # Rates per second go in, as live, so that the same windows give the same forecasts to the last bit. Only
+            # silence is judged otherwise: live by the gap guard, here by the forecaster.
             rate = None if np.isnan(value) else value / item.step_seconds
             for h, forecast in zip(members, forecaster.step(end, rate, known.near(end, reach)), strict=False):
                 quantiles[i, h] = np.array(forecast.quantiles) * item.step_seconds
