@@ -46,6 +46,8 @@ _CLAMP = math.log(2.0)
 _ONE_SHAPE = math.log(1.5)
 #: A question is near an observation when each length and the batch are within about a factor of 2 of it together.
 _NEAR = math.log(2.0)
+#: Room to saturation below which predictions of a rate are no vaguer.
+_LEAST_ROOM = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +168,31 @@ class Calibration:
             ttft = replica.latency(batch, 0.5, waiting=not point.closed_loop).ttft_seconds
         return ttft if 0 < ttft < math.inf else None
 
+    def surprise(self, point: ObservedPoint) -> tuple[float, float | None]:
+        """Return how far a point's times per output token and to first token lie from what its rate would bring.
+
+        In standard deviations of a measurement there, above or below, wider where little room is left, since there a
+        small error of the step is a large one of the batch. (0, None): the rate is unknown or not sustained.
+        """
+        rate, workload = point.requests_per_second, point.workload
+        replica = ReplicaModel(self.resolved, workload, coefficients=self.coefficients)
+        batch = None if rate is None else replica.lane_batch(rate)
+        if rate is None or batch is None:
+            return 0.0, None
+        known = self.at(workload, batch)
+        replica = ReplicaModel(self.resolved, workload, coefficients=self.scaled(known.step_ratio))
+        batch = replica.lane_batch(rate)
+        if batch is None:
+            return 0.0, None
+        room = max(1.0 - rate / replica.saturation_requests_per_second, _LEAST_ROOM)
+        seen = replica.latency(batch, 0.5)
+        step = math.log(point.tpot_seconds / replica.mean_latency(batch).tpot_seconds) * room
+        step /= max(known.step_log_sd, _NOISE)
+        if point.ttft_seconds is None:
+            return step, None
+        first = math.log(point.ttft_seconds / (seen.ttft_seconds * known.ttft_ratio)) * room
+        return step, first / max(known.ttft_log_sd, _TTFT_NOISE)
+
     def scaled(self, step_ratio: float) -> StepCoefficients:
         """Return the posterior coefficients with every step time multiplied by ``step_ratio``."""
         values = (self._values * step_ratio).tolist()
@@ -263,6 +290,16 @@ class Calibrator:
             del self._memory[nearest]
         self._memory.append(entry)
         self._found = None
+
+    def surprise(self, point: ObservedPoint) -> tuple[float, float | None]:
+        """Return how far a point lies from what has been learned, as ``Calibration.surprise``; learns nothing.
+
+        Raises:
+            InvalidInput: the point cannot be.
+            DoesNotFit: the deployment cannot run it.
+        """
+        check_point(point)
+        return self.calibration.surprise(point)
 
     @property
     def updates(self) -> int:

@@ -110,7 +110,10 @@ def point_of_load(resolved: Resolved, load: ObservedLoad, coefficients: StepCoef
         if not ttft <= _TTFT_SHARE * load.e2e_seconds:
             return None
         tpot = (load.e2e_seconds - ttft) / (load.output_tokens - 1.0)
-    served = load.requests_per_second <= _TTFT_LOAD * replica.saturation_requests_per_second
+    # By the rate, and by the batch that the measured times imply: prompts of a crowded step wait, whatever the rate.
+    crowded = replica.lane_batch(_TTFT_LOAD * replica.saturation_requests_per_second)
+    implied = load.requests_per_second * load.output_tokens * tpot / resolved.lanes
+    served = crowded is not None and batch <= crowded and implied <= crowded
     point = ObservedPoint(
         load.input_tokens,
         load.output_tokens,

@@ -25,7 +25,7 @@ from sizing.model import (
     RecommendationState,
     Slo,
 )
-from sizing.observed import ObservedLoad, point_of_load
+from sizing.observed import ObservedLoad, ObservedPoint, point_of_load
 from sizing.plan import Plan, Planner, check_policy, demand_quantile, observed_only
 from sizing.steptime import StepCoefficients
 
@@ -42,6 +42,9 @@ _DOWN_MARGIN = 1.1
 #: Telemetry is believed from this many loads on that differ by this log ratio (llm-d's throughput analyzer: at least
 #: 10 samples, spread 0.30), and taken over every so many loads, so that advice does not tremble.
 _TRUSTED_LOADS, _TRUSTED_SPREAD, _TAKE_OVER_EVERY = 10, 0.30, 10
+#: A load so many standard deviations from what is predicted is believed when it lasts for so many windows: one odd
+#: window (a stalled collector, a clock, a unit) must not move a fleet, a real change is learned within minutes.
+_ODD_SDS, _ODD_LOADS = 4.0, 5
 #: Calibrated advice knows the step time at its operating point within this log standard deviation.
 _CALIBRATED_LOG_SD = 0.25
 
@@ -96,6 +99,9 @@ class ReplicaController:
         # in it, nor at all while the largest one with the margin is not lower than what there is.
         self._needs: deque[tuple[float, int, int]] = deque()
         self._lower_since: float | None = None
+        # How many loads in a row were odd in their time per output token, and to first token.
+        self._odd_steps = 0
+        self._odd_firsts = 0
 
     @property
     def planner(self) -> Planner | None:
@@ -114,7 +120,10 @@ class ReplicaController:
             point = point_of_load(self._learner.resolved, load, learned)
             if point is None:
                 return False
-            self._learner.update(point)
+            believed = self._believed(self._learner, point)
+            if believed is None:
+                return False
+            self._learner.update(believed)
         except SizingError:
             return False
         enough = self._learner.updates >= _TRUSTED_LOADS and self._learner.load_spread >= _TRUSTED_SPREAD
@@ -122,6 +131,17 @@ class ReplicaController:
             self._calibration = self._learner.calibration
             self._planner = Planner(self.deployment, self.slo, catalog=self._catalog, calibration=self._calibration)
         return True
+
+    def _believed(self, learner: Calibrator, point: ObservedPoint) -> ObservedPoint | None:
+        """Return what of a point may be learned: nothing, or no time to first token, while these are odd."""
+        step, first = learner.surprise(point)
+        self._odd_steps = self._odd_steps + 1 if abs(step) > _ODD_SDS else 0
+        if 0 < self._odd_steps < _ODD_LOADS:
+            return None
+        if first is None:
+            return point
+        self._odd_firsts = self._odd_firsts + 1 if abs(first) > _ODD_SDS else 0
+        return replace(point, ttft_seconds=None) if 0 < self._odd_firsts < _ODD_LOADS else point
 
     def _confidence_of(self, demand: Demand | None, plan: Plan | None) -> Confidence:
         """Say how sure a plan is: calibrated when its operating point is near enough loads that were observed."""
@@ -312,8 +332,10 @@ class ReplicaController:
         guarded = max(target, *(need for _, _, need in self._needs))
         running = current is not None and reference < current
         waiting = (Reason.FORECAST_DOWN if running else Reason.STABILISING, clamped)
-        if now - self._lower_since < self.policy.scale_down_stabilisation_seconds or guarded >= reference:
+        if now - self._lower_since < self.policy.scale_down_stabilisation_seconds:
             return reference, *waiting
+        if guarded >= reference:  # fewer would do, with too little to spare
+            return reference, Reason.FORECAST_DOWN if running else Reason.WITHIN_BAND, clamped
         floor = math.ceil(reference * self.policy.max_step_down_ratio) if reference > 1 else 0
         desired = max(lowest, min(floor, reference - 1))
         self._lower_since = now  # the next step down must prove itself again

@@ -6,6 +6,7 @@ clock and does no I/O, so the same windows give the same advice, bit for bit.
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 
 from pipeline.advise.model import Alert, StepInput, StepOutput, TenantDemand
@@ -17,12 +18,13 @@ from pipeline.forecast.outlook import Outlook
 from pipeline.settings import Settings
 from pipeline.windows.model import ClosedWindow, PoolKey
 from sizing.catalog import Catalog
+from sizing.errors import SizingError
 from sizing.model import Recommendation
 
 __all__ = ["Advisor"]
 
 #: Bumped whenever a snapshot of an older version cannot be continued bit for bit.
-STATE_VERSION = 9
+STATE_VERSION = 10
 
 
 class Advisor:
@@ -32,6 +34,7 @@ class Advisor:
         self._settings = settings
         self.catalog = catalog
         self._config_hash = settings.config_hash()
+        self._equipment = _equipment(settings, catalog or Catalog())
         self._configured = {PoolKey(p.model, p.pool): p for p in settings.pools}
         self._pools: dict[PoolKey, PoolAdvisor] = {}
         self.calendar = KnownCalendar()
@@ -91,24 +94,39 @@ class Advisor:
 
     def snapshot(self) -> bytes:
         """The whole state; only ever read back from the store that this process owns."""
-        return pickle.dumps((STATE_VERSION, self._config_hash, self.as_of, self._pools, self.calendar), protocol=5)
+        made_for = (STATE_VERSION, self._config_hash, self._equipment)
+        return pickle.dumps((*made_for, self.as_of, self._pools, self.calendar), protocol=5)
 
     @classmethod
     def restore(cls, settings: Settings, blob: bytes, catalog: Catalog | None = None) -> Advisor:
         """Continue from ``snapshot``.
 
         Raises:
-            CodecError: the snapshot is damaged, of another version, or made under other settings; the caller then
-                replays the closed windows instead.
+            CodecError: the snapshot is damaged, of another version, or made under other settings or for other models
+                and accelerators; the caller then replays the closed windows instead.
         """
         advisor = cls(settings, catalog)
         try:
-            version, config_hash, *state = pickle.loads(blob)
+            version, *rest = pickle.loads(blob)
         except Exception as error:
             raise CodecError(f"the snapshot cannot be read: {error}") from error
         if version != STATE_VERSION:
             raise CodecError(f"the snapshot has version {version}, this program {STATE_VERSION}")
+        config_hash, equipment, *state = rest
         if config_hash != advisor._config_hash:
             raise CodecError("the snapshot was made under other settings")
+        if equipment != advisor._equipment:
+            raise CodecError("the snapshot was made for other models or accelerators of the same names")
         advisor.as_of, advisor._pools, advisor.calendar = state
         return advisor
+
+
+def _equipment(settings: Settings, catalog: Catalog) -> str:
+    """A digest of what the pools' profiles and accelerators stand for: the plans in a snapshot were made with it."""
+    found = []
+    for pool in settings.pools:
+        try:
+            found.append(repr((catalog.model(pool.profile), catalog.gpu(pool.accelerator))))
+        except SizingError as error:
+            found.append(str(error))
+    return hashlib.sha256("\n".join(found).encode()).hexdigest()[:12]

@@ -15,7 +15,7 @@ from sizing.model import Constraint, Recommendation
 
 __all__ = ["SpikeAlerts"]
 
-#: An observed spike was foreseen if it was warned of this long before, at most.
+#: An observed spike was foreseen if a warning stood this long before, at most.
 _FORESEEN_SECONDS = 1800.0
 #: ... or this long, where an announced event was named in the warning.
 _FORESEEN_EVENT_SECONDS = 7200.0
@@ -31,7 +31,8 @@ class SpikeAlerts:
         self._watch = SpikeWatch(false_alerts_per_day, grain_seconds)
         self._ahead = ForecastWatch(grain_seconds, probability)
         self._previous: dict[Signal, tuple[Forecast, ...]] = {}
-        self._warned_at: float | None = None
+        self._warned_at: float | None = None  # when the last warning began ...
+        self._warned_last: float | None = None  # ... and when it stood for the last time
         self._warned_of: CalendarRecord | None = None
         self._warning = False
 
@@ -58,8 +59,10 @@ class SpikeAlerts:
         outlook = None
         if seen is None and rate is not None and warm:
             outlook = self._ahead.look(issued[Signal.REQUESTS], capacity, calendar, active=self._warning)
-        if outlook is not None and not self._warning:
-            self._warned_at, self._warned_of = float(window.end), outlook.event
+        if outlook is not None:
+            if not self._warning:
+                self._warned_at, self._warned_of = float(window.end), outlook.event
+            self._warned_last = float(window.end)
         self._warning = outlook is not None
         ahead = None if outlook is None else self._foretold(outlook, capacity, replicas, recommendation)
         if rate is not None:
@@ -79,7 +82,8 @@ class SpikeAlerts:
         began = float(window.end) if state.started_at is None else state.started_at
         warned = None if self._warned_at is None else began - self._warned_at
         reach = _FORESEEN_SECONDS if self._warned_of is None else _FORESEEN_EVENT_SECONDS
-        foreseen = warned is not None and 0 <= warned <= reach
+        lasted = None if self._warned_last is None else began - self._warned_last
+        foreseen = lasted is not None and 0 <= lasted <= reach
         load = rate / capacity if rate is not None and capacity else None
         short = load is not None and load >= _CRITICAL_LOAD
         text = f"{self._name}: {_rise(seen, rate)} ({seen.cause.kind})"

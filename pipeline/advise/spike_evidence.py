@@ -56,7 +56,7 @@ class Rarity:
             tail = sum(self._counts[at : (block + 1) * _BLOCK]) + sum(self._blocks[block + 1 :])
             rare = math.log((self._total + weight) / (tail + weight))
             if score > self._top > 0.0:
-                rare += _TAIL_POWER * math.log(score / self._top)
+                rare += _TAIL_POWER * (math.log(score) - math.log(self._top))
         self._top = max(self._top, score)
         self._counts[at] += weight
         self._blocks[block] += weight

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from pipeline.advise.spike_parts import PartRise, UsualParts
@@ -104,7 +104,7 @@ class SpikeWatch:
         active = {signal: state for signal, state in states.items() if state.active}
         if not active:
             if profile is not None:
-                self._usual = profile if self._usual is None else _blend(self._usual, profile, self._keep)
+                self._usual = _usual(self._usual, profile, self._keep, empty=not window.requests)
                 self._parts.learn(window)
             self._cause = None
             return None
@@ -129,6 +129,13 @@ def _profile(window: ClosedWindow, rate: float) -> _Profile:
         refused_share=(window.requests - window.ok) / requests,
         cached_share=window.cached_input_tokens / window.input_tokens if window.input_tokens else 0.0,
     )
+
+
+def _usual(old: _Profile | None, new: _Profile, keep: float, *, empty: bool) -> _Profile | None:
+    """Move the usual on by one window; one without requests says nothing about what requests look like."""
+    if not empty:
+        return new if old is None else _blend(old, new, keep)
+    return None if old is None else replace(old, requests_per_second=keep * old.requests_per_second)
 
 
 def _blend(old: _Profile, new: _Profile, keep: float) -> _Profile:

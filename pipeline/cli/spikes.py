@@ -24,6 +24,11 @@ DEFAULT_URL = "http://127.0.0.1:8321"
 _SPIKES = ("spike_observed", "spike_forecast")
 
 
+#: The end of the year 9999: later times are none.
+_LATEST_SECONDS = 253_402_300_799
+_LEAST_GRAIN_SECONDS = 1e-3
+
+
 @app.command()
 @clean_errors
 def show(
@@ -147,7 +152,7 @@ def _series(
         table.require([time_column, value_column])
         at, value = table.seconds(time_column), table.number(value_column)
         name = f"{quoted(series_column)}::VARCHAR" if series_column in table.types else "''"
-        table.refuse_bad(time_column, f"{at} IS NULL OR NOT isfinite({at})", "no time")
+        table.refuse_bad(time_column, f"{at} IS NULL OR NOT abs({at}) <= {_LATEST_SECONDS}", "no time")
         table.refuse_bad(
             value_column, f"{value} IS NULL AND {quoted(value_column)} IS NOT NULL", "something that is no number"
         )
@@ -170,7 +175,7 @@ def _grain(times: list[float]) -> float:
     """The usual step between rows, seconds; a minute where there is none."""
     steps = np.diff(np.array(times, dtype=np.float64))
     steps = steps[steps > 0]
-    return float(np.median(steps)) if steps.size else 60.0
+    return max(float(np.median(steps)), _LEAST_GRAIN_SECONDS) if steps.size else 60.0
 
 
 def _write(path: Path, names: list[str], times: list[float], scores: list[float | None], alerts: list[int]) -> None:

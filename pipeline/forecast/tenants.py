@@ -194,7 +194,7 @@ class TenantForecaster:
             median = forecast.quantiles[_MEDIAN]
             added = sum(said[name][at].quantiles[_MEDIAN] for name in parts)
             alone, together = self._errors[at]
-            share = alone**2 / (alone**2 + together**2) if alone + together > 0.0 else 0.0
+            share = _share_of(together, alone)
             share *= 1.0 - (1.0 - _ERROR_RATE) ** self._tried[at]
             point = median + share * (added - median) if parts else median
             totals.append(_moved(forecast, point))
@@ -214,3 +214,12 @@ def _moved(forecast: Forecast, median: float) -> Forecast:
     quantiles = tuple(max(0.0, value + move) for value in forecast.quantiles)
     exact = (*quantiles[:_MEDIAN], median, *quantiles[_MEDIAN + 1 :])
     return Forecast(forecast.series, forecast.issued_at, forecast.horizon_seconds, exact)
+
+
+def _share_of(error: float, other: float) -> float:
+    """The weight of a forecast with this error beside another one: by the inverse squares, which must not underflow."""
+    worst = max(error, other)
+    if worst <= 0.0:
+        return 0.0
+    own, others = (error / worst) ** 2, (other / worst) ** 2  # one of them is 1
+    return others / (own + others)

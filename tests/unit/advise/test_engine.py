@@ -185,6 +185,9 @@ def test_a_profile_may_be_a_configuration_of_ones_own():
     assert first.evidence["capacity_requests_per_second_per_replica"] > 0
     two = Advisor.restore(own, one.snapshot(), catalog)
     assert two.step(StepInput(START + 60 * 41, (window(40, 20.0),))).recommendations[0].desired == first.desired
+    edited = Catalog(extra_models={"mine/config.json": config | {"num_hidden_layers": 16}})
+    with pytest.raises(CodecError, match="other models"):
+        Advisor.restore(own, one.snapshot(), edited)
 
 
 def test_a_spike_that_was_warned_of_is_told_as_such_to_its_end():

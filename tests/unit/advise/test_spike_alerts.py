@@ -91,3 +91,15 @@ def test_tokens_that_come_out_of_nothing_are_told_with_their_rate():
     made = dataclasses.replace(window(100, 20.0), output_tokens=60 * 5_000)
     seen, _ = alerts.step(made, signal_rates(made), dict.fromkeys(Signal, ()), None, None, warm=True)
     assert "demand rose to 5000 output tokens/s" in seen.message
+
+
+def test_a_warning_that_has_stood_for_an_hour_still_had_the_spike_coming():
+    alerts = SpikeAlerts(PoolKey(MODEL, POOL), 1.0, 0.5, 60.0)
+    for minute in range(60):
+        step(alerts, minute, 20.0, 20.0)
+    for minute in range(60, 120):
+        _, ahead = step(alerts, minute, 20.0, 40.0)
+        assert ahead is not None
+    observed = next(filter(None, (step(alerts, minute, 60.0, 40.0)[0] for minute in range(120, 125))))
+    assert "warned of" in observed.message
+    assert observed.severity == "info"

@@ -100,3 +100,13 @@ def test_gaps_are_no_evidence():
 def test_too_little_known_is_unknown():
     assert chances(noise(24)) == [None] * 24
     assert chances(noise(200))[-1] is not None
+
+
+def test_what_is_beyond_all_comparison_is_rare_and_no_accident_of_arithmetic():
+    rarity = Rarity()
+    for score in [0.0] * 200 + [5e-324] * 50:
+        rarity.observe(score)
+    found = rarity.observe(1e308)
+    assert math.isfinite(found)
+    assert found > math.log(200)
+    assert joint_chance(found, 5) < 1e-6

@@ -106,3 +106,18 @@ def test_it_pickles_and_goes_on_identically():
         made = window(minute, 60.0)
         rest.append(watcher.observe(made, signal_rates(made), {}))
     assert rest == whole[5:]
+
+
+def test_requests_that_come_back_after_hours_of_idleness_are_told_as_requests():
+    watcher = SpikeWatch(1.0, 60.0)
+    for minute in range(900):
+        made = window(minute, 5.0 if minute < 420 else 0.0)
+        watcher.observe(made, signal_rates(made), {})
+    found = []
+    for minute in range(900, 910):
+        made = window(minute, 5.0, tokens_in=808, tokens_out=202)
+        seen = watcher.observe(made, signal_rates(made), {})
+        found += [] if seen is None else [seen.cause]
+    assert found
+    assert {cause.kind for cause in found} == {CauseKind.REQUESTS}
+    assert all("input tokens per request x1.01" in cause.evidence for cause in found)

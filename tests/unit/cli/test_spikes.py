@@ -95,12 +95,19 @@ def test_one_series_without_names_and_with_missing_values(tmp_path):
     assert found["score"].isna().sum() >= 20
 
 
+def test_instants_that_lie_absurdly_close_do_no_harm(tmp_path):
+    (tmp_path / "in.csv").write_text("timestamp,value\n" + "".join(f"{i}e-21,1\n" for i in range(1, 30)))
+    result = invoke("detect", "--input", tmp_path / "in.csv", "--season", "1d")
+    assert result.exit_code == 0, result.output
+
+
 @pytest.mark.parametrize(
     ("text", "args", "words"),
     [
         ("timestamp,value\n", (), "empty"),
         ("time,value\n1,2\n", (), "timestamp"),
         ("timestamp,value\nyesterday,2\n", (), "no time"),
+        ("timestamp,value\n1e300,2\n2e300,3\n", (), "no time"),
         ("timestamp,value\n2026-01-01,much\n", (), "no number"),
         ("timestamp,value\n2026-01-01,1\n", ("--season", "now"), "duration"),
         ("timestamp,value\n2026-01-01,1\n", ("--out", "result.txt"), "must end in"),

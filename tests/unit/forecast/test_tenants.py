@@ -180,3 +180,12 @@ def test_announced_events_move_every_part():
     for name in ("big", "flat", REST):
         assert with_it.parts[name][1].quantiles[MEDIAN] > 1.3 * without.parts[name][1].quantiles[MEDIAN]
     assert_coherent(with_it)
+
+
+@pytest.mark.parametrize("tiny", [1e-170, 1e-300, 5e-324])
+def test_errors_that_have_faded_to_nearly_nothing_still_share_out(tiny):
+    model = forecaster()
+    run(model, [rates(at) for at in range(60)])
+    model._errors = [[tiny, tiny] for _ in model._errors]
+    said = model.step(61 * GRAIN, 0.0, {})
+    assert all(np.isfinite(forecast.quantiles).all() for forecast in said.total)

@@ -143,3 +143,57 @@ def test_a_queue_teaches_nothing_of_the_first_token() -> None:
     assert calm.ttft_seconds is not None
     assert queue is not None
     assert queue.ttft_seconds is None
+
+
+def measured(rate: float, tpot_ratio: float = 1.0, ttft_ratio: float = 1.0) -> ObservedLoad:
+    """A load whose times per output token and to first token were measured, as the prior has them but for a factor."""
+    model = ReplicaModel(resolve(DEPLOYMENT), Workload(1000, 200))
+    batch = model.lane_batch(rate)
+    assert batch is not None
+    seen = model.mean_latency(batch)
+    e2e = seen.ttft_seconds + 199 * seen.tpot_seconds
+    return ObservedLoad(
+        1000,
+        200,
+        e2e,
+        rate,
+        ttft_seconds=seen.ttft_seconds * ttft_ratio,
+        tpot_seconds=seen.tpot_seconds * tpot_ratio,
+    )
+
+
+def capacity(subject: ReplicaController) -> float:
+    advice = subject.decide(0.0, steady(), 2, gap=False, warm=True)
+    return advice.evidence["capacity_requests_per_second_per_replica"]
+
+
+@pytest.mark.parametrize("odd", [{"tpot_ratio": 0.05}, {"tpot_ratio": 0.3}, {"tpot_ratio": 5.0}, {"tpot_ratio": 100.0}])
+@pytest.mark.parametrize("after", [24, 60])
+def test_one_odd_window_of_times_per_token_moves_nothing(odd: dict[str, float], after: int) -> None:
+    subject, steady_one = (ReplicaController("m", "p", DEPLOYMENT, Slo(), PolicyConfig(), "hash") for _ in range(2))
+    for i in range(after + 60):
+        rate = 4.0 + i % 10
+        steady_one.observe(measured(rate))
+        subject.observe(measured(rate, **odd) if i == after else measured(rate))
+    assert capacity(subject) == pytest.approx(capacity(steady_one), rel=0.02)
+
+
+@pytest.mark.parametrize("ratio", [1e-3, 1e3])
+def test_one_odd_time_to_first_token_moves_nothing(ratio: float) -> None:
+    subject, steady_one = (ReplicaController("m", "p", DEPLOYMENT, Slo(), PolicyConfig(), "hash") for _ in range(2))
+    for i in range(90):
+        rate = 4.0 + i % 10
+        steady_one.observe(measured(rate))
+        assert subject.observe(measured(rate, ttft_ratio=ratio) if i == 40 else measured(rate)), "its other time counts"
+    assert capacity(subject) == pytest.approx(capacity(steady_one), rel=0.02)
+
+
+def test_what_lasts_is_believed() -> None:
+    subject = ReplicaController("m", "p", DEPLOYMENT, Slo(), PolicyConfig(), "hash")
+    for i in range(60):
+        subject.observe(measured(4.0 + i % 10))
+    before = capacity(subject)
+    told = [subject.observe(measured(4.0 + i % 10, tpot_ratio=3.0)) for i in range(60)]
+    assert told[:4] == [False] * 4
+    assert told[4]
+    assert capacity(subject) < 0.9 * before
