@@ -23,6 +23,8 @@ from sabotage import slow_agent
 pytestmark = [pytest.mark.faults, pytest.mark.integration, pytest.mark.timeout(600)]
 
 MIB = 1024 * 1024
+#: What a process may grow by: prefetched answers, batches in hand, and freed memory that is kept for the next ones.
+MOST_GROWTH = 140 * MIB
 
 
 def resident_bytes(pid: int) -> int:
@@ -59,7 +61,7 @@ def test_a_burst_beyond_what_it_can_take_is_worked_off_in_bounded_memory(apache_
             watching.cancel()
             print(f"worked off {took:.1f} s after the last event; peak {peak}, calm {calm}")
             for name, highest in peak.items():
-                assert highest - calm[name] < 100 * MIB, f"{name} grew by {(highest - calm[name]) / MIB:.0f} MiB"
+                assert highest - calm[name] < MOST_GROWTH, f"{name} grew by {(highest - calm[name]) / MIB:.0f} MiB"
             status, body = await get(settings, "/v1/status")
             assert status == 200
             assert sum(row["records"] for row in body["lag_records"]) == 0
