@@ -35,6 +35,10 @@ _DECIMAL = re.compile(rb"(?:0|[1-9][0-9]*)(?:\.[0-9]+)?")
 _MOST_SCALARS = 64
 _TEXT_WORDS = MAX_TEXT_LENGTH // 8 + 1
 _NUMBER_WORDS = 3
+#: A longer record is not worth a shape.
+_MOST_BYTES = 65_536
+#: Bytes of one piece: what is read behind it, before it is compared, must lie within the spare bytes of a buffer.
+_MOST_OF_A_PIECE = PAD - 8 * _TEXT_WORDS
 #: These stand in a shape as they are: there are few of them, and each decides what the others mean.
 _FIXED = ("schema", "status")
 _TIMES = ("arrived_at", "completed_at")
@@ -96,12 +100,16 @@ def learn(value: bytes) -> Shape | None:
 
     ``value`` is printable ASCII without a backslash.
     """
+    if len(value) > _MOST_BYTES:
+        return None
     pieces: list[bytes] = [b""]
     scalars: list[tuple[str | None, Kind]] = []
     tokens = _TOKEN.findall(value)
     depth, name = 0, None
     seen: set[bytes] = set()
     for i, token in enumerate(tokens):
+        if len(scalars) > _MOST_SCALARS or len(pieces[-1]) > _MOST_OF_A_PIECE:
+            return None
         first = token[:1]
         if first in (b"{", b"["):
             depth += 1
@@ -128,14 +136,14 @@ def learn(value: bytes) -> Shape | None:
             continue
         pieces[-1] += token
     whole = sum(map(len, tokens)) == len(value)
-    if not whole or not scalars or len(scalars) > _MOST_SCALARS or max(map(len, pieces)) > PAD // 2:
+    if not whole or not scalars or len(scalars) > _MOST_SCALARS or max(map(len, pieces)) > _MOST_OF_A_PIECE:
         return None
     return Shape(tuple(pieces), tuple(scalars))
 
 
 def _is_key(tokens: Sequence[bytes], i: int) -> bool:
-    after = next((token for token in tokens[i + 1 :] if not token.startswith(b" ")), b"")
-    return after == b":"
+    after = [token for token in tokens[i + 1 : i + 3] if not token.startswith(b" ")]  # spaces are one token
+    return after[:1] == [b":"]
 
 
 def read(buffer: Buffer, rows: Ints, shape: Shape, wanted: Collection[str]) -> Found:

@@ -112,7 +112,10 @@ def hashes_of(texts: Sequence[str]) -> Words:
         return np.zeros((0, 2), np.uint64)
     buffer = Buffer(encoded, length)
     words = max(1, -(-int(length.max()) // 8))
-    read = [buffer.at(buffer.starts + 8 * i)[0] & head_mask(length - 8 * i) for i in range(words)]
+    last = len(buffer.data) - 8  # a text of 256 characters can be longer than PAD: what ends earlier is not read beyond
+    read = [
+        buffer.at(np.minimum(buffer.starts + 8 * i, last))[0] & head_mask(length - 8 * i) for i in range(words)
+    ]
     return hash_texts(Text(length, read))
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pipeline.events import batch
+from pipeline.events import batch, shapes
 from pipeline.events.batch import decode_batch
 from pipeline.events.check import EventLimits
 from pipeline.events.columns import EventColumns
@@ -233,3 +233,47 @@ def test_several_shapes_and_records_of_none_stay_in_order() -> None:
 @pytest.mark.parametrize("value", [b'{"a":1,"a":2}', b"{}", b'{"completed_at":"2026-01-01T00:00:00Z"}'])
 def test_what_has_no_shape(value: bytes) -> None:
     assert learn(value) is None
+
+
+@pytest.mark.parametrize("length", [220, 235, 236, 237, 240, 241, 242, 243, 244, 246, 250, 256, 300])
+@pytest.mark.parametrize("last", [b"1", b"{", b"x" * 300])
+def test_long_names_of_members_before_a_text_at_the_end_of_a_batch(length: int, last: bytes) -> None:
+    long = "k" * length
+    values: list[bytes | None] = [
+        b'{"%s":null,' % long.encode() + event(event_id=f"e{i}")[1:].replace(b": ", b":") for i in range(3)
+    ]
+    values.append(last)
+    together, refused = decode_batch(values, [-1] * 4, NOW, LIMITS)
+    apart, expected = one_by_one(values, ())
+    assert refused == expected
+    assert comparable(together) == comparable(apart)
+
+
+@pytest.mark.parametrize(
+    "filling",
+    [
+        b"[" + b"1," * 30_000 + b"1]",
+        b"[" + b"[]," * 20_000 + b"[]]",
+        b"[" + b'"",' * 20_000 + b'""]',
+        b'"%s"' % (b"a" * 1_000_000),
+        b"[" + b" " * 60_000 + b"]",
+    ],
+    ids=["numbers", "lists", "texts", "long", "spaces"],
+)
+def test_a_huge_record_has_no_shape(filling: bytes) -> None:
+    value = event()[:-1] + b',"x":' + filling + b"}"
+    assert decode_batch([value], [-1], NOW, LIMITS)[1] == []
+    assert learn(value) is None
+
+
+def test_learning_looks_at_a_bounded_part_of_a_record() -> None:
+    looked: list[int] = []
+
+    class Tokens(list[bytes]):
+        def __getitem__(self, at: Any) -> Any:
+            found = super().__getitem__(at)
+            looked.append(len(found))
+            return found
+
+    assert shapes._is_key(Tokens([b'"a"', b" ", b":", *[b"1"] * 1_000]), 0)
+    assert max(looked) <= 2

@@ -1,13 +1,18 @@
 """Texts in a buffer, eight bytes at a time."""
 
 import numpy as np
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pipeline.events.texts import PAD, Buffer, hashes_of
 
 
-@given(st.lists(st.text(max_size=40), min_size=1, max_size=20))
+LONG = st.builds(str.__mul__, st.sampled_from(["a", "€", "🜂", "é€"]), st.integers(100, 256))
+
+
+@given(st.lists(st.text(max_size=40) | LONG, min_size=1, max_size=20))
+@example(["€" * 256, "a"])
+@example(["🜂" * 256, "🜂" * 255, ""])
 def test_hashes_tell_texts_apart_whatever_else_is_hashed_with_them(texts):
     together = hashes_of(texts)
     assert (together[:, 1] & 1).all()
