@@ -19,7 +19,7 @@ from pipeline.events.check import EventLimits, check_relations, reference_second
 from pipeline.events.codecs import native
 from pipeline.events.columns import STATUS_CODES, EventColumns, EventKey, complete, dimension_text, from_events, merged
 from pipeline.events.model import DEFAULT_POOL, MAX_LATENCY_SECONDS, RejectReason
-from pipeline.events.shapes import Found, learn, plain_rows, read
+from pipeline.events.shapes import Found, Shape, learn, plain_rows, read
 from pipeline.events.texts import Buffer, hash_texts
 
 __all__ = ["Rejection", "decode_batch"]
@@ -30,6 +30,8 @@ Floats = NDArray[np.float64]
 #: Records of one shape that are worth reading together, and shapes that are looked for in a batch.
 MIN_OF_A_SHAPE = 256
 MAX_SHAPES = 4
+#: Records that are tried as samples of a shape in a batch: some are like no other.
+MAX_SAMPLES = 8
 _READ = frozenset(native.COUNTED_FIELDS) - {"status", "schema"}
 _MIXER = np.uint64(0x9E3779B97F4A7C15)  # odd: 2⁶⁴ over the golden ratio
 
@@ -112,15 +114,14 @@ def _of_known_shapes(
     buffer = Buffer(texts, lengths)
     plain = plain_rows(buffer, lengths)
     rows = np.flatnonzero(plain)
-    while len(rows) >= MIN_OF_A_SHAPE and len(parts) < MAX_SHAPES:
-        sample = texts[rows[0]]
-        try:
-            status = native.decode(sample).status
-        except EventRejected:
+    for _ in range(MAX_SAMPLES):
+        if len(rows) < MIN_OF_A_SHAPE or len(parts) == MAX_SHAPES:
             break
-        shape = learn(sample)
-        if shape is None or status not in STATUS_CODES:
-            break
+        known = _shape_of(texts[rows[0]])
+        if known is None:
+            rows = rows[1:]
+            continue
+        shape, status = known
         found = read(buffer, rows, shape, {*_READ, *dimensions})
         if len(found.rows) < MIN_OF_A_SHAPE // 4:
             break
@@ -136,6 +137,16 @@ def _of_known_shapes(
             left[part.index] = False
         remaining = np.flatnonzero(left)
     return parts, remaining
+
+
+def _shape_of(sample: bytes) -> tuple[Shape, str] | None:
+    """Return the shape and the status of a record; None: it is no event, or has no shape that could be read."""
+    try:
+        status = native.decode(sample).status
+    except EventRejected:
+        return None
+    shape = learn(sample)
+    return None if shape is None or status not in STATUS_CODES else (shape, status)
 
 
 def _columns_of(buffer: Buffer, found: Found, status: str, dimensions: Sequence[str]) -> EventColumns:
@@ -202,6 +213,7 @@ def _surely_fine(columns: EventColumns, reference: Floats, limits: EventLimits) 
         fine = (
             np.isfinite(arrived)
             & np.isfinite(completed)
+            & (arrived >= 0.0)
             & (completed >= arrived)
             & (completed <= reference + limits.max_ahead_seconds)
             & (arrived >= reference - limits.max_age_seconds)

@@ -103,6 +103,8 @@ def check_relations(event: RequestEvent, reference: float, limits: EventLimits) 
         )
     if arrived < reference - limits.max_age_seconds:
         raise EventRejected(RejectReason.TOO_OLD, f"arrived {reference - arrived:.0f} s before the record's time")
+    if arrived < 0.0:
+        raise EventRejected(RejectReason.IMPLAUSIBLE, "arrived before 1970")
     if completed - arrived > MAX_LATENCY_SECONDS:
         raise EventRejected(RejectReason.IMPLAUSIBLE, f"took {completed - arrived:.0f} s")
     return arrived, completed

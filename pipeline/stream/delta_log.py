@@ -18,7 +18,7 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
 from pipeline.errors import CodecError, ServerUnavailable
 from pipeline.stream.reader import log_bounds, partition_reader, read_records
-from pipeline.windows.delta import applies, covered_position, decode, encode, first_needed
+from pipeline.windows.delta import applies, covered_position, decode, encode, first_needed, validate
 from pipeline.windows.model import Delta
 from pipeline.windows.sharding import Chain, ShardChains
 
@@ -61,6 +61,7 @@ class DeltaLog:
         replicas have it and ``chains`` says what the logs say.
 
         Raises:
+            CodecError: no reader would take such a delta; written, it would be a gap in the log for ever.
             DeltaTooLarge: a topic does not take records of this size; ``chains`` says which shards have it.
             ServerUnavailable: the broker refused it or did not answer; it may or may not be in some of the logs.
         """
@@ -71,6 +72,7 @@ class DeltaLog:
 
     async def _append(self, shard: int, delta: Delta, chains: ShardChains) -> None:
         topic = self._topics[shard]
+        validate(delta)
         value = encode(delta)
         try:
             written = await self._producer.send_and_wait(topic, value, partition=delta.partition)

@@ -30,6 +30,7 @@ _MAX_COUNT = (1 << 63) - 1
 _MAX_RECORDS = 100_000_000  # per delta; far above any batch
 _MAX_SECONDS = 1e11  # about the year 5138
 _MAX_TEXT = 4_096
+_MAX_KEY_TEXT = 65_536  # a dozen dimensions of 256 characters, each written as up to 8
 _COUNTER_LIMITS = (_MAX_RECORDS, _MAX_RECORDS, _MAX_RECORDS, _MAX_COUNT)
 
 
@@ -78,7 +79,7 @@ def validate(delta: Delta) -> None:
         (len(rows.measures) == len(MEASURES), f"{len(rows.measures)} measures, not {len(MEASURES)}"),
         (all(len(c) == n for c in (rows.key, rows.max_completed_ms, *rows.measures)), "row columns differ in length"),
         (_within(rows.key, 0, len(delta.keys) - 1), "a row without a key"),
-        (all(0 <= w <= _MAX_SECONDS and w % BASE_SECONDS == 0 for w in rows.window), "a window off the grid"),
+        (all(0 <= w <= _MAX_SECONDS and w % BASE_SECONDS == 0 for w in set(rows.window)), "a window off the grid"),
         (all(_within(c, 0, _MAX_COUNT) for c in rows.measures), "a measure is negative or too large"),
         (_within(rows.max_completed_ms, 0, int(_MAX_SECONDS * 1000)), "max_completed_ms"),
         (sum(rows.measures[0]) == delta.events if rows.measures else False, "rows do not add up to the events"),
@@ -89,7 +90,7 @@ def validate(delta: Delta) -> None:
         (_within(cells.n, 1, _MAX_RECORDS), "a histogram count"),
         (_buckets_fit(cells.bucket), "a histogram bucket"),
         (delta.max_event_at is None or 0.0 <= delta.max_event_at <= _MAX_SECONDS, "max_event_at"),
-        (all(_is_text(part) for key in delta.keys for part in key), "a key's text"),
+        (all(_is_text(part, _MAX_KEY_TEXT) for key in delta.keys for part in key), "a key's text"),
         (all(_is_text(d.reason) and _is_text(d.detail) for d in delta.dead_letters), "a dead letter's text"),
         (
             all(delta.from_offset <= d.offset <= delta.through_offset for d in delta.dead_letters),
@@ -150,8 +151,8 @@ def _within(column: Sequence[int], low: int, high: int) -> bool:
 
 
 def _buckets_fit(buckets: Sequence[int]) -> bool:
-    return all(histogram.MIN_BUCKET <= b <= histogram.MAX_BUCKET or b == histogram.ZERO_BUCKET for b in buckets)
+    return all(histogram.MIN_BUCKET <= b <= histogram.MAX_BUCKET or b == histogram.ZERO_BUCKET for b in set(buckets))
 
 
-def _is_text(text: str) -> bool:
-    return len(text) <= _MAX_TEXT and not any(0xD800 <= ord(c) <= 0xDFFF for c in text)
+def _is_text(text: str, most: int = _MAX_TEXT) -> bool:
+    return len(text) <= most and (text.isascii() or not any(0xD800 <= ord(c) <= 0xDFFF for c in text))

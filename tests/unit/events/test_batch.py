@@ -88,6 +88,36 @@ def test_unprintable_names_are_refused_and_others_pass():
     assert [r.reason for r in rejections] == ["implausible", "implausible"]
 
 
+@pytest.mark.parametrize("character", ["€", "🜂"])
+def test_the_longest_ids_are_read_whatever_follows_them(character):
+    names = [character * 256, character * 175, "a"]
+    columns, rejections = decode([native.encode(event(name)) for name in names])
+    assert rejections == []
+    assert columns.ids.tolist() == [hashes_of([name])[0].tolist() for name in names]
+    assert len(set(columns.ids[:, 0].tolist())) == 3
+
+
+def test_a_record_like_no_other_does_not_keep_the_rest_from_being_read_together(monkeypatch):
+    alike = [native.encode(event(str(i))) for i in range(300)]
+    monkeypatch.setattr(native, "decode_many", refuse := Refuse(native.decode_many))
+    columns, rejections = decode([b"{", b'{"a":' + b"[" * 400 + b"]" * 400 + b"}", *alike])
+    assert len(columns) == 300
+    assert [r.position for r in rejections] == [0, 1]
+    assert refuse.most == 2
+
+
+class Refuse:
+    """Notes how many records are decoded one by one."""
+
+    def __init__(self, decode_many):
+        self._decode_many = decode_many
+        self.most = 0
+
+    def __call__(self, values, **options):
+        self.most = max(self.most, len(values))
+        return self._decode_many(values, **options)
+
+
 def test_dimensions_make_keys_and_stay_distinct():
     columns, _ = decode(
         [
@@ -110,7 +140,7 @@ def test_unchecked_columns_mark_what_no_check_may_pass():
 
 NUMBER = st.one_of(
     st.floats(allow_nan=False, allow_infinity=False),
-    st.sampled_from([NOW, NOW - 2, NOW + 59, NOW + 61, NOW - 7 * 86_400, 0.0, 1e300]),
+    st.sampled_from([NOW, NOW - 2, NOW + 59, NOW + 61, NOW - 7 * 86_400, 0.0, -5.0, 1e300]),
 )
 EVENTS = st.builds(
     RequestEvent,
@@ -127,7 +157,7 @@ EVENTS = st.builds(
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(EVENTS, st.sampled_from([-1, int(NOW * 1000), int(NOW * 2000), int(NOW * 500)])), max_size=8))
+@given(st.lists(st.tuples(EVENTS, st.sampled_from([-1, int(NOW * 1000), int(NOW * 2000), int(NOW * 500), 0])), max_size=8))
 def test_batch_and_single_path_agree(pairs):
     columns, rejections = decode([native.encode(e) for e, _ in pairs], [stamp for _, stamp in pairs])
     accepted = {}

@@ -61,6 +61,7 @@ def test_two_of_three_times_suffice(times):
         ({"arrived_at": NOW + 1, "completed_at": NOW}, "inconsistent"),
         ({"arrived_at": 0.0}, "too_old"),  # 1970
         ({"arrived_at": -1e300}, "too_old"),
+        ({"arrived_at": -5.0}, "too_old"),
         ({"arrived_at": NOW, "completed_at": 3_786_912_000.0}, "from_future"),  # 2090
         ({"arrived_at": 1e300, "completed_at": 1e300}, "from_future"),
     ],
@@ -74,6 +75,14 @@ def test_reasons(changes, reason):
 def test_limits_are_inclusive():
     assert check(event(arrived_at=NOW - 3_600), NOW, LIMITS)
     assert check(event(arrived_at=NOW, completed_at=NOW + 60), NOW, LIMITS)
+
+
+def test_nothing_arrives_before_1970_whatever_the_record_says():
+    assert check(event(arrived_at=0.0, completed_at=1.0), 2.0, LIMITS) == (0.0, 1.0)
+    for arrived in (-5.0, -1e-9, "1969-12-31T23:59:59Z"):
+        with pytest.raises(EventRejected, match="before 1970") as caught:
+            check(event(arrived_at=arrived, completed_at=1.0), 2.0, LIMITS)
+        assert caught.value.reason == "implausible"
 
 
 def test_a_latency_beyond_a_day_is_implausible_whatever_the_age_limit():

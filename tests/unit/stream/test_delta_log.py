@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from aiokafka.errors import KafkaConnectionError, MessageSizeTooLargeError
 
-from pipeline.errors import ConfigError, ServerUnavailable
+from pipeline.errors import CodecError, ConfigError, ServerUnavailable
 from pipeline.events.check import EventLimits
 from pipeline.stream.delta_log import DeltaLog, DeltaTooLarge
 from pipeline.stream.topics import DELTA_BYTES, check_delta_limits
@@ -76,6 +76,16 @@ def test_what_cannot_be_mended_is_told_before_what_can() -> None:
     with pytest.raises(ServerUnavailable, match="cannot be written") as caught:
         append(Producer({TOPICS[0]: 100}, down=(TOPICS[1],)), fresh())
     assert not isinstance(caught.value, DeltaTooLarge)
+
+
+def test_what_no_reader_would_take_is_not_written() -> None:
+    broken = delta()
+    broken.rows.window[0] += 1
+    producer, chains = Producer(), fresh()
+    with pytest.raises(CodecError, match="off the grid"):
+        asyncio.run(DeltaLog("nowhere:1", TOPICS, producer).append(broken, chains))  # type: ignore[arg-type]
+    assert sum(len(log) for log in producer.logs.values()) < 2
+    assert chains.position == 0
 
 
 class Admin:

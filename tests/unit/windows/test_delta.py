@@ -88,7 +88,7 @@ def changed(path, to):
         changed(["max_event_at"], 1e300),
         changed(["keys"], []),
         changed(["keys", 0], ["m", "p"]),
-        changed(["keys", 0, 0], "m" * 5_000),
+        changed(["keys", 0, 0], "m" * 70_000),
         changed(["rows", "window", 0], lambda w: w + 1),
         changed(["rows", "window", 0], lambda w: w + 10),  # the next row has that window already
         changed(["rows", "window"], lambda w: w[1:]),
