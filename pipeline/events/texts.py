@@ -88,16 +88,18 @@ def head_mask(length: Ints) -> Words:
 def hash_texts(text: Text) -> Words:
     """Return 127 bits for each text, shape (texts, 2); equal texts have equal hashes, and the last bit is always set.
 
-    Each half takes the words in turn (xor, multiply, fold the high bits down) and the length at the end. Two different
-    texts that nobody has made for the purpose agree with a chance of about 2⁻¹²⁷. Not cryptographic: who knows it can
-    make texts that agree.
+    Each half takes the words in turn (xor, then twice: multiply, fold the high bits down) and the length at the end.
+    Once is not enough: what differs in the last bytes of a word would reach few bits, and numbers written into an id
+    can cancel it. Were the hash random, two different texts would agree with a chance of 2⁻¹²⁷; that is not proven, but
+    tests look for ids of many patterns that agree in either half. Not cryptographic: who knows it can make texts that
+    agree.
     """
     halves = []
     length = text.length.astype(np.uint64)
     for seed, factor in zip(_SEEDS, _FACTORS, strict=True):
         state = np.full(len(length), seed, np.uint64)
         for i, word in enumerate(text.words):
-            mixed = _mix(state ^ word, factor)
+            mixed = _mix(_mix(state ^ word, factor), factor)
             state = mixed if i == 0 else np.where(text.length > 8 * i, mixed, state)
         halves.append(_mix(_mix(state ^ length, factor), factor))
     halves[1] |= _ONE

@@ -20,8 +20,8 @@ class Deduplicator:
     [o − ``horizon_records``, o). That is a property of the log alone: a new instance that is first fed the records from
     ``horizon_records`` before its start decides exactly like one that never stopped. A horizon of 0 turns it off.
 
-    Ids are known by 127 bits of a hash (``pipeline.events.texts.hash_texts``): the chance that any two of 10¹² ids
-    that nobody has made for the purpose are taken for one is below 10⁻¹⁴.
+    Ids are known by 127 bits of a hash (``pipeline.events.texts.hash_texts``): if it spreads ids
+    as random numbers would, the chance that any two of 10¹² are taken for one is below 10⁻¹⁴.
 
     Memory: at most the ids of two horizons. Two generations of ids, each one horizon of offsets wide, make forgetting a
     matter of emptying the older one.

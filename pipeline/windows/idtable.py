@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,6 +23,9 @@ class IdTable:
     """
 
     def __init__(self) -> None:
+        # Ids that somebody chose for it would else share a place, and each be looked for behind all others. Where an id
+        # lies decides nothing that a caller sees.
+        self._salts = [np.uint64(secrets.randbits(64) | 1) for _ in range(2)]
         self._count = 0
         self._make(_LEAST_SLOTS)
 
@@ -100,7 +105,8 @@ class IdTable:
         return slot_of, made
 
     def _home(self, ids: Ids) -> Ints:
-        home: Ints = (ids[:, 0] >> self._shift).view(np.int64)
+        mixed = ids[:, 0] * self._salts[0] + ids[:, 1] * self._salts[1]
+        home: Ints = (mixed >> self._shift).view(np.int64)
         return home
 
     def _make(self, slots: int) -> None:

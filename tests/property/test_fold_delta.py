@@ -48,13 +48,14 @@ EVENT = st.fixed_dictionaries(
         "region": ODD,
     },
 )
+TENANT = "\U0010ffff" * 256
 BASE = {"event_id": "a", "model": "m", "input_tokens": 1, "output_tokens": 1, "status": "ok"}
 
 
 @settings(deadline=None, max_examples=200)
 @given(st.lists(st.tuples(EVENT, st.sampled_from([0, 1, 5_000, 100_000_000, -1])), min_size=1, max_size=12))
 @example([(BASE | {"arrived_at": -5.0, "completed_at": 0.0}, 0)])
-@example([(BASE | {"arrived_at": 0.0, "e2e_seconds": 1.0, "tenant": "\U0010ffff" * 256, "region": "|" * 256}, 0)] * 2)
+@example([(BASE | {"arrived_at": 0.0, "e2e_seconds": 1.0, "tenant": TENANT, "region": TENANT}, 0)])
 def test_readers_accept_what_is_folded(records: list[tuple[dict[str, object], int]]) -> None:
     aggregator = PartitionAggregator("t", 0, "p", EventLimits(), 100, DIMENSIONS)
     values = [msgspec.json.encode(event) for event, _ in records]

@@ -12,10 +12,10 @@ from pipeline.windows.idtable import IdTable
 @given(st.lists(st.lists(st.integers(0, 40), max_size=30), max_size=8), st.booleans())
 def test_like_a_dictionary(batches, crowded):
     table, truth, clock = IdTable(), {}, 0
+    if crowded:
+        table._salts = [np.uint64(0)] * 2  # all want one slot
     for names in batches:
         ids = hashes_of([f"id-{name}" for name in names])
-        if crowded:
-            ids[:, 0] = 7  # all want one slot
         values = np.arange(clock, clock + len(names), dtype=np.uint32)
         clock += len(names)
         expected = []
@@ -25,8 +25,6 @@ def test_like_a_dictionary(batches, crowded):
         assert table.put(ids, values).tolist() == expected
         assert len(table) == len(truth)
     every = hashes_of([f"id-{name}" for name in range(50)])
-    if crowded:
-        every[:, 0] = 7
     assert table.find(every).tolist() == [truth.get(name, -1) for name in range(50)]
 
 
@@ -43,3 +41,18 @@ def test_growing_keeps_what_was_noted_and_clearing_keeps_the_memory():
     assert (table.find(ids) == -1).all()
     table.put(ids, np.arange(20_000, dtype=np.uint32))
     assert table.nbytes == size
+
+
+def test_chosen_ids_do_not_share_a_place():
+    rows = np.arange(20_000, dtype=np.uint64)
+    same_first = np.stack((np.full(20_000, 7, np.uint64), 2 * rows + 1), axis=1)
+    same_top = np.stack((rows, np.full(20_000, 1, np.uint64)), axis=1)
+    tables = [IdTable() for _ in range(2)]
+    for table in tables:
+        table._make(1 << 16)
+    for ids in (same_first, same_top):
+        homes = [table._home(ids) for table in tables]
+        assert all(len(set(home.tolist())) > 100 for home in homes)
+        assert (homes[0] != homes[1]).any(), "nobody knows the places beforehand"
+    assert tables[0].put(same_first, rows.astype(np.uint32)).max() == -1
+    assert tables[0].find(same_first).tolist() == rows.tolist()
