@@ -121,6 +121,8 @@ class WindowSettings(_Section):
             "accelerator",
             "variant",
         }
+        if len(set(self.dimensions)) < len(self.dimensions):
+            raise ValueError(f"dimensions {list(self.dimensions)} name a field twice")
         unknown = sorted(set(self.dimensions) - allowed)
         if unknown:
             raise ValueError(f"dimensions {unknown} are not event fields that can be kept apart ({sorted(allowed)})")

@@ -88,7 +88,7 @@ TABLES: dict[str, _Table] = {
     ),
     "closed_parts": _Table(
         "as_of, window_start, model, pool, dimension, distinct_values, value, "
-        + ", ".join(f"parts.{name}" for name in PART_MEASURES),
+        + ", ".join(f"parts.{name}::BIGINT AS {name}" for name in PART_MEASURES),
         "closed_parts AS parts JOIN closed_windows USING (as_of, seq)",
         "as_of, seq, part",
         "window_start",

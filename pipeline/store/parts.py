@@ -15,13 +15,13 @@ from pipeline.windows.parts import PART_MEASURES, RANKS, breakdown
 
 __all__ = ["StoredParts", "broken_down", "schema", "write_parts"]
 
-_SUMS = ", ".join(f"sum({name})::BIGINT AS {name}" for name in PART_MEASURES)
+_SUMS = ", ".join(f"sum({name})::HUGEINT AS {name}" for name in PART_MEASURES)
 _COLUMNS = ("dimension", "distinct_values", "value", *PART_MEASURES)
 
 
 def schema() -> str:
     """Return the statement that makes the table: one row per part; ``seq`` as in ``closed_windows``."""
-    measures = ", ".join(f"{name} BIGINT NOT NULL" for name in PART_MEASURES)
+    measures = ", ".join(f"{name} HUGEINT NOT NULL" for name in PART_MEASURES)
     return (
         "CREATE TABLE closed_parts (as_of BIGINT NOT NULL, seq INTEGER NOT NULL, part INTEGER NOT NULL, "
         f"dimension VARCHAR NOT NULL, distinct_values BIGINT NOT NULL, value VARCHAR NOT NULL, {measures})"
@@ -95,9 +95,10 @@ def write_parts(connection: Any, numbered: Sequence[tuple[int, int, ClosedWindow
         "dimension": texts([row[3] for row in rows]),
         "distinct_values": np.array([row[4] for row in rows], np.int64),
         "value": texts([row[5].value for row in rows]),
-        **{name: np.array([getattr(row[5], name) for row in rows], np.int64) for name in PART_MEASURES},
+        **{name: texts([str(getattr(row[5], name)) for row in rows]) for name in PART_MEASURES},  # can pass 64 bits
     }
-    run(connection, f"INSERT INTO closed_parts SELECT {', '.join(batch)} FROM batch", batch)
+    columns = ", ".join(f"{name}::HUGEINT" if name in PART_MEASURES else name for name in batch)
+    run(connection, f"INSERT INTO closed_parts SELECT {columns} FROM batch", batch)
 
 
 class StoredParts:

@@ -38,6 +38,7 @@ def test_file_environment_and_overrides_win_in_that_order(tmp_path, monkeypatch)
         ("[kafka]\npartitions = 0\n", "kafka.partitions"),
         ("[windows]\ngrain_seconds = 15\n", "multiple of 10"),
         ('[windows]\ndimensions = ["user"]\n', "user"),
+        ('[windows]\ndimensions = ["tenant", "region", "tenant"]\n', "name a field twice"),
         ("[forecast]\ntenant_series = 4\n", "tenant_series needs 'tenant'"),
         ("[kafka\n", "not valid TOML"),
         ('[[pools]]\nmodel = "m"\n', "profile"),

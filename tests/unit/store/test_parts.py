@@ -14,7 +14,7 @@ from pipeline.settings import StoreSettings, WindowSettings
 from pipeline.store.apply import OTHER
 from pipeline.store.store import Store
 from pipeline.windows.aggregate import PartitionAggregator
-from pipeline.windows.model import REST, Part
+from pipeline.windows.model import MEASURES, REST, Part
 from pipeline.windows.parts import MAX_NAMED
 from pipeline.windows.rollup import rollup
 
@@ -81,6 +81,18 @@ def test_it_is_kept_with_the_step_and_given_back_in_order(store):
     assert store.last_output().windows == steps[1].windows
 
 
+def test_sums_beyond_64_bits_are_kept(store):
+    one, other = (delta([request(i, tenant="acme")], i) for i in range(2))
+    for part in (one, other):
+        part.rows.measures[MEASURES.index("input_tokens")][0] = 2**63 - 1
+    store.apply([(0, 0, one), (0, 1, other)])
+    step = StepOutput(NOW + 60, tuple(store.window_sums(NOW, NOW + 60)))
+    (tenants, _) = step.windows[0].breakdown
+    assert tenants.parts == (Part("acme", 2, 2**64 - 2, 4, 10),)
+    store.record_step(step)
+    assert store.last_output().windows == step.windows
+
+
 def test_it_is_exported_with_its_window(store, tmp_path):
     store.apply([(0, 0, delta(list(mixed(300))))])
     windows = store.window_sums(NOW, NOW + 60)
@@ -90,6 +102,7 @@ def test_it_is_exported_with_its_window(store, tmp_path):
         f"SELECT model, pool, window_start, value, requests, output_tokens FROM '{file.path}' "
         "WHERE dimension = 'tenant'"
     ).fetchall()
+    assert all(type(value) is int for row in rows for value in row[4:])
     assert rows == [
         (w.model, w.pool, NOW, part.value, part.requests, part.output_tokens)
         for w in windows
