@@ -15,6 +15,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import accumulate, takewhile
 from typing import Any, TypeVar
 
 from faust.types import TP
@@ -58,6 +59,8 @@ BREAK_HEARTBEATS = 10
 MAX_STEPS_IN_A_ROW = 60
 #: Batches that may wait to be stored together.
 MAX_WAITING_BATCHES = 32
+#: Bytes of JSON that are stored together, or one batch: as objects they take several times as much memory.
+MAX_TOGETHER_BYTES = 16 * 1024 * 1024
 #: Batches that may wait in memory for the end of a step; further ones wait in Kafka.
 MAX_HELD_BATCHES = 16
 
@@ -167,8 +170,8 @@ class Controller:
     async def take(self, batch: RecordBatch) -> None:
         """Store a batch of deltas, and see to it that the windows that are due are closed.
 
-        All batches that wait are stored in ONE transaction: a transaction costs about the same whatever it holds, and
-        one for each of a dozen partitions would keep the writer from keeping up.
+        Batches that wait are stored in ONE transaction, as many as memory allows: a transaction costs about the same
+        whatever it holds, and one for each of a dozen partitions would keep the writer from keeping up.
 
         A single window that is due is closed beside the flow of deltas (``tick``); when there are more, the flow waits
         until they have been closed, so that what is stored never runs far ahead of what is closed.
@@ -180,22 +183,22 @@ class Controller:
         self._waiting.append(batch)
         async with self._flow:
             self._hand.check()
-            if batch not in self._waiting:
-                return  # stored with another one
-            if len(self._held) >= MAX_HELD_BATCHES:
-                async with self._closing:
-                    pass  # the step is over, and what was held is stored
-            async with self._turn:
-                await self._store_waiting()
-                due = self._windows_due(self._event_time.advance(self._caught_up()))
-            if due == 1:
-                self._due.set()
-            elif due:
-                await self.close_due()
+            while batch in self._waiting:  # else it was stored with another one
+                if len(self._held) >= MAX_HELD_BATCHES:
+                    async with self._closing:
+                        pass  # the step is over, and what was held is stored
+                async with self._turn:
+                    await self._store_waiting()
+                    due = self._windows_due(self._event_time.advance(self._caught_up()))
+                if due == 1:
+                    self._due.set()
+                elif due:
+                    await self.close_due()
+                self._hand.check()
 
     async def _store_waiting(self) -> None:
-        """Store what waits, except what has to wait for a step; call in turn."""
-        waiting = list(self._waiting)
+        """Store the first of what waits, except what has to wait for a step; call in turn."""
+        waiting = _together(self._waiting, MAX_HELD_BATCHES - len(self._held))
         current = [b for b in waiting if self._epochs.get(b.tp) == b.epoch and b.partition not in self._blocked]
         found = await self._write(_all_records, current)
         records: list[Record] = []
@@ -206,6 +209,8 @@ class Controller:
                 records += own
         await self._apply(records)
         self._waiting = self._waiting[len(waiting) :]
+        for batch in waiting:
+            batch.release()
 
     async def _apply(self, records: list[Record]) -> None:
         if not records:
@@ -263,7 +268,8 @@ class Controller:
                 tp = TP(self._settings.kafka.deltas_topic, partition)
                 if self._epochs.get(tp) == epoch and partition not in self._blocked:
                     released += records
-            await self._apply(released)
+            if self._hand.failure is None:  # else what lies before them may be missing: all is read again
+                await self._apply(released)
 
     async def _tell(self, output: StepOutput) -> None:
         self._live.update(output)
@@ -345,6 +351,13 @@ class Controller:
 
     async def _compute(self, function: Callable[..., T], *args: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._engine, function, *args)
+
+
+def _together(waiting: Sequence[RecordBatch], most: int) -> list[RecordBatch]:
+    """Return the first batches, at least one: ``most`` of them, and as many as have ``MAX_TOGETHER_BYTES``."""
+    sizes = accumulate(batch.value_bytes for batch in waiting)
+    fitting = sum(1 for _ in takewhile(lambda size: size <= MAX_TOGETHER_BYTES, sizes))
+    return list(waiting[: max(1, min(most, fitting))])
 
 
 def _all_records(batches: Sequence[RecordBatch]) -> list[list[Record]]:

@@ -22,7 +22,7 @@ from pipeline.publish.state import LiveState
 from pipeline.settings import Settings, load
 from pipeline.store.store import Store
 from pipeline.stream.batch import RecordBatch
-from pipeline.stream.controller import MAX_HELD_BATCHES, Controller
+from pipeline.stream.controller import MAX_HELD_BATCHES, MAX_TOGETHER_BYTES, MAX_WAITING_BATCHES, Controller
 from pipeline.testing import request_event
 from pipeline.windows.aggregate import PartitionAggregator
 from pipeline.windows.delta import encode
@@ -294,6 +294,70 @@ def test_what_waits_is_stored_together(bench: Bench) -> None:
         assert counted.applied == [[0, 1, 0, 1]], "one transaction, in the order of each partition"
         assert sorted(acknowledged) == [0, 1, 2, 3]
         assert bench.requests() == 4
+        await bench.controller.stop()
+
+    asyncio.run(run())
+
+
+async def _ignore(*_: Any) -> None:
+    pass
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [(0, [16, 8]), (MAX_TOGETHER_BYTES // 4, 6 * [4]), (MAX_TOGETHER_BYTES + 1, 24 * [1])],
+)
+def test_what_is_stored_together_is_bounded(bench: Bench, size: int, expected: list[int]) -> None:
+    async def run() -> None:
+        counted = bench.controller._store = CountedStore(bench.store)  # type: ignore[assignment]
+        batches = [bench.feed.batch(number % PARTITIONS, START + 1) for number in range(24)]
+        async with bench.controller._turn:  # the writer is busy
+            for batch in batches:
+                batch.value_bytes = size
+                await bench.controller.begin(batch, _ignore, _ignore)
+            await asyncio.sleep(0.01)
+        await bench.controller._hand.finished()
+        assert [len(applied) for applied in counted.applied] == expected
+        assert bench.requests() == 24
+        assert not any(batch.values for batch in batches), "Faust holds them longer"
+        await bench.controller.stop()
+
+    asyncio.run(run())
+
+
+def test_batches_that_come_at_once_do_not_pass_the_limit_of_those_that_wait(bench: Bench) -> None:
+    async def run() -> None:
+        closing = await bench.begin_second()
+        before = bench.requests()
+        async with bench.controller._turn:
+            for _ in range(MAX_WAITING_BATCHES):
+                await bench.controller.begin(bench.feed.batch(0, START + 100), _ignore, _ignore)
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
+        assert len(bench.controller._held) == MAX_HELD_BATCHES
+        bench.advisor.gate.set()
+        await closing
+        await bench.controller._hand.finished()
+        assert bench.requests() == before + MAX_WAITING_BATCHES
+        await bench.controller.stop()
+
+    asyncio.run(run())
+
+
+def test_what_waited_for_a_step_is_not_stored_after_a_failure(bench: Bench) -> None:
+    async def run() -> None:
+        closing = await bench.begin_second()
+        before, positions = bench.requests(), bench.store.delta_positions()
+        counted = bench.controller._store = CountedStore(bench.store)  # type: ignore[assignment]
+        await bench.take(0, START + 100)
+        counted.fails = True
+        await bench.controller.begin(bench.feed.batch(1, START + 156), _ignore, _ignore)
+        await bench.controller._hand.finished()
+        counted.fails = False
+        bench.advisor.gate.set()
+        await closing
+        assert bench.store.last_closed() == START + 120, "the step is recorded all the same"
+        assert (bench.requests(), bench.store.delta_positions(), counted.applied) == (before, positions, [])
         await bench.controller.stop()
 
     asyncio.run(run())
