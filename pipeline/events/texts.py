@@ -115,9 +115,7 @@ def hashes_of(texts: Sequence[str]) -> Words:
     buffer = Buffer(encoded, length)
     words = max(1, -(-int(length.max()) // 8))
     last = len(buffer.data) - 8  # a text of 256 characters can be longer than PAD: what ends earlier is not read beyond
-    read = [
-        buffer.at(np.minimum(buffer.starts + 8 * i, last))[0] & head_mask(length - 8 * i) for i in range(words)
-    ]
+    read = [buffer.at(np.minimum(buffer.starts + 8 * i, last))[0] & head_mask(length - 8 * i) for i in range(words)]
     return hash_texts(Text(length, read))
 
 

@@ -23,7 +23,22 @@ LIMITS = EventLimits()
 
 PLAIN = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E, exclude_characters='"\\'), max_size=40)
 ODD_TEXT = st.sampled_from(
-    ["", "é", "a\\u0041", 'x\\"y', "\t", "\x7f", "a" * 256, "a" * 257, "b" * 300, " ", "null", "{}"]
+    [
+        "",
+        "é",
+        "a\\u0041",
+        'x\\"y',
+        "\t",
+        "\x7f",
+        "a" * 256,
+        "a" * 257,
+        "b" * 300,
+        "€" * 175,
+        "🜂" * 256,
+        " ",
+        "null",
+        "{}",
+    ]
 )
 TEXT = PLAIN | ODD_TEXT
 NUMBER = st.one_of(
@@ -65,6 +80,8 @@ MEMBERS = (
     ("stream", "literal"),
     ("labels", "nested"),
     ("unknown", "text"),
+    ("region", "text"),
+    ("long", "long"),
 )
 USUAL = {
     "completed_at": "1790000050.250",
@@ -79,11 +96,18 @@ USUAL = {
 }
 
 
+def event(**members: Any) -> bytes:
+    base = {"event_id": "a", "model": "m", "input_tokens": 1, "output_tokens": 2, "status": "ok"}
+    return json.dumps({**base, "completed_at": NOW - 9, "e2e_seconds": 1.0, **members}).encode()
+
+
 @st.composite
 def members(draw: st.DrawFn) -> list[tuple[str, str]]:
     """The members that all records of a batch have, in their order, most of them not needed."""
     needed = {"event_id", "model", "input_tokens", "output_tokens", "status", "completed_at", "e2e_seconds"}
     kept = [m for m in MEMBERS if m[0] in needed or draw(st.booleans())]
+    long = "k" * draw(st.integers(200, 260))  # a piece of the shape that is about as long as one may be
+    kept = [(long if name == "long" else name, kind) for name, kind in kept]
     return draw(st.permutations(kept))
 
 
@@ -94,6 +118,8 @@ def value_of(draw: st.DrawFn, name: str, kind: str, usual: bool) -> str:
         return '"ok"' if usual else draw(st.sampled_from(['"ok"', '"error"', '"odd"', '"timeout"']))
     if kind == "nested":
         return '{"a":[1,"x"],"b":{"c":"%s"}}' % ("y" if usual else draw(TEXT))
+    if kind == "long":
+        return "null" if usual else draw(st.sampled_from(["true", "0", '"a"']))
     if kind == "literal":
         return "true" if usual else draw(st.sampled_from(["true", "false", "null", "1"]))
     return USUAL[name] if usual else draw(TIME if kind == "time" else NUMBER)
@@ -108,7 +134,7 @@ def batches(draw: st.DrawFn) -> list[bytes | None]:
         odd = draw(st.sampled_from([(), (), *[(name,) for name, _ in common]]))
         body = comma.join(f'"{n}"{colon}{value_of(draw, n, k, n not in odd)}' for n, k in common)
         value = ("{" + body + "}").encode("utf-8", "surrogatepass")
-        what = draw(st.integers(0, 30))
+        what = draw(st.integers(0, 31))
         if what == 0:
             value = value[: draw(st.integers(0, len(value)))]
         elif what == 1:
@@ -116,6 +142,8 @@ def batches(draw: st.DrawFn) -> list[bytes | None]:
             value = value[:at] + bytes([draw(st.integers(0, 255))]) + value[at + 1 :]
         elif what == 2:
             value += draw(st.sampled_from([b" ", b",", b"}", value]))
+        elif what == 31:
+            value = draw(st.sampled_from([b"1", b"{", event(event_id="€" * 256), event(event_id="a")]))
         values.append(None if what == 3 else value)
     if len(values) > 3 and draw(st.booleans()):  # two halves that would make up for each other
         whole = values[0] or b""
@@ -144,14 +172,11 @@ def one_by_one(values: list[bytes | None], dimensions: tuple[str, ...]) -> Any:
         batch.MIN_OF_A_SHAPE = least
 
 
-def event(**members: Any) -> bytes:
-    base = {"event_id": "a", "model": "m", "input_tokens": 1, "output_tokens": 2, "status": "ok"}
-    return json.dumps({**base, "completed_at": NOW - 9, "e2e_seconds": 1.0, **members}).encode()
-
-
 @settings(deadline=None, max_examples=400)
-@given(batches(), st.sampled_from([(), ("tenant",)]))
+@given(batches(), st.sampled_from([(), ("tenant",), ("tenant", "region"), ("region", "tenant", "workload")]))
 @example([event(), event(e2e_seconds=0.1), event(event_id="b")], ())
+@example([event(event_id="€" * 256), event(event_id="🜂" * 256), event()], ())
+@example([event(tenant="a", region=region) for region in ("b", "c", "|", "b", "€" * 256)], ("tenant", "region"))
 def test_same_as_one_by_one(values: list[bytes | None], dimensions: tuple[str, ...]) -> None:
     together, refused = decode_batch(values, [-1] * len(values), NOW, LIMITS, dimensions)
     apart, expected = one_by_one(values, dimensions)

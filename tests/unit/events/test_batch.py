@@ -157,7 +157,9 @@ EVENTS = st.builds(
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(EVENTS, st.sampled_from([-1, int(NOW * 1000), int(NOW * 2000), int(NOW * 500), 0])), max_size=8))
+@given(
+    st.lists(st.tuples(EVENTS, st.sampled_from([-1, int(NOW * 1000), int(NOW * 2000), int(NOW * 500), 0])), max_size=8)
+)
 def test_batch_and_single_path_agree(pairs):
     columns, rejections = decode([native.encode(e) for e, _ in pairs], [stamp for _, stamp in pairs])
     accepted = {}

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from pipeline.events.texts import PAD, Buffer, hashes_of
 
-
 LONG = st.builds(str.__mul__, st.sampled_from(["a", "€", "🜂", "é€"]), st.integers(100, 256))
 
 
