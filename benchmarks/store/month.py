@@ -96,7 +96,7 @@ class Month:
                 (
                     "INSERT INTO steps SELECT w + 60 FROM range($from, $to, 60) a(w)",
                     f"INSERT INTO closed_windows SELECT w + 60, i, w, 60, model, pool, {sums(len(CLOSED_MEASURES))}, "
-                    f"0.98, false, 4, 4 FROM {minutes} ORDER BY w, i",
+                    f"0.98, false, 4, 4, 0.2, 0.03 FROM {minutes} ORDER BY w, i",
                 ),
             ),
             (
