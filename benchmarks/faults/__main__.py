@@ -273,7 +273,7 @@ def page(ours: Report, plain: dict[str, Any] | None, command: str) -> str:
     lines = [
         "# Faults: the long run",
         "",
-        f"2026-11-22, {platform.machine()}, {os.cpu_count()} cores shared with other work, "
+        f"{time.strftime('%Y-%m-%d')}, {platform.machine()}, {os.cpu_count()} cores shared with other work, "
         f"Python {platform.python_version()}, "
         f"DuckDB {version('duckdb')}, faust-streaming {version('faust-streaming')}, aiokafka {version('aiokafka')}, "
         f"Apache Kafka {KAFKA_VERSION}.",
