@@ -18,7 +18,7 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
 from pipeline.errors import CodecError, ServerUnavailable
 from pipeline.stream.reader import log_bounds, partition_reader, read_records
-from pipeline.windows.delta import applies, covered_position, decode, encode, first_needed, validate
+from pipeline.windows.delta import applies, covered_position, decode, encode, first_needed, validate_outline
 from pipeline.windows.model import Delta
 from pipeline.windows.sharding import Chain, ShardChains
 
@@ -72,7 +72,7 @@ class DeltaLog:
 
     async def _append(self, shard: int, delta: Delta, chains: ShardChains) -> None:
         topic = self._topics[shard]
-        validate(delta)
+        validate_outline(delta)
         value = encode(delta)
         try:
             written = await self._producer.send_and_wait(topic, value, partition=delta.partition)
