@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from harness import READY_SECONDS
 from kafka_servers import consume, produce, stream_settings, until
 
 from pipeline.advise.engine import Advisor
@@ -24,7 +25,7 @@ from pipeline.testing import Oracle, request_event
 from pipeline.windows.aggregate import PartitionAggregator
 from pipeline.windows.delta import decode, encode
 
-pytestmark = [pytest.mark.faults, pytest.mark.integration, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.faults, pytest.mark.integration, pytest.mark.timeout(300)]
 
 PARTITIONS = 2
 
@@ -85,7 +86,7 @@ def test_two_owners_and_garbage_in_the_log_count_everything_once(any_broker: str
             )
 
         try:
-            await until(done, 60, "both at the end of the log")
+            await until(done, 2 * READY_SECONDS, "both at the end of the log")
         finally:
             for app in rivals:
                 await app.stop()
