@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import gc
 
-__all__ = ["bound_heap", "trim_heap"]
+__all__ = ["bound_heap", "collect_young", "trim_heap"]
 
 # glibc's malloc.h
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
@@ -29,18 +29,24 @@ def bound_heap() -> bool:
     return all(mallopt(*setting) for setting in wanted)
 
 
+def collect_young() -> None:
+    """Collect young garbage: batches hang in cycles, and few containers hold many megabytes.
+
+    Python's own collector counts containers, so it would come late.
+    """
+    gc.collect(1)
+
+
 def trim_heap() -> bool:
     """Return free pages of the C heap to the operating system; False where the C library cannot (musl, macOS).
 
     Records are read by one thread and freed by another, between objects that stay: glibc then keeps the holes, and a
-    process that works off a burst seems to grow by as much as it has read (``malloc_trim(3)``). Young garbage is
-    collected first: batches hang in cycles, and few containers hold many megabytes, so that Python's own collector,
-    which counts containers, would come late.
+    process that works off a burst seems to grow by as much as it has read (``malloc_trim(3)``).
     """
     try:
         trim = ctypes.CDLL(None).malloc_trim
     except (AttributeError, OSError, TypeError):
         return False
-    gc.collect(1)
+    collect_young()
     trim(0)
     return True

@@ -9,7 +9,7 @@ from typing import Any
 
 from pipeline.errors import ServerUnavailable
 from pipeline.settings import Settings
-from pipeline.stream.heap import trim_heap
+from pipeline.stream.heap import collect_young, trim_heap
 
 __all__ = ["Watchdog", "guard", "stall_seconds"]
 
@@ -63,6 +63,7 @@ async def guard(app: Any, watchdog: Watchdog) -> None:
         if app.should_stop:
             return
         await app.sleep(_LOOK_SECONDS)
+        collect_young()
         if look % _LOOKS_PER_TRIM == 0:
             trim_heap()
         if watchdog.stalled and not app.should_stop:
