@@ -14,11 +14,14 @@ from harness import (
     Feed,
     Fleet,
     all_stored,
+    eventually,
     exact,
     fault_settings,
     get,
 )
 from sabotage import slow_agent
+
+from pipeline.settings import Settings
 
 pytestmark = [pytest.mark.faults, pytest.mark.integration, pytest.mark.timeout(600)]
 
@@ -62,11 +65,15 @@ def test_a_burst_beyond_what_it_can_take_is_worked_off_in_bounded_memory(apache_
             print(f"worked off {took:.1f} s after the last event; peak {peak}, calm {calm}")
             for name, highest in peak.items():
                 assert highest - calm[name] < MOST_GROWTH, f"{name} grew by {(highest - calm[name]) / MIB:.0f} MiB"
-            status, body = await get(settings, "/v1/status")
-            assert status == 200
-            assert sum(row["records"] for row in body["lag_records"]) == 0
+            await eventually(partial(nothing_waits, settings), READY_SECONDS, "the lag is back at nothing")
 
     asyncio.run(run())
+
+
+async def nothing_waits(settings: Settings) -> bool:
+    """Whether no delta waits; a heartbeat may lie there for a moment."""
+    status, body = await get(settings, "/v1/status")
+    return status == 200 and sum(row["records"] for row in body["lag_records"]) == 0
 
 
 def pad(value: bytes | None) -> bytes:
