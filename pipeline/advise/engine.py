@@ -24,7 +24,7 @@ from sizing.model import Recommendation
 __all__ = ["Advisor"]
 
 #: Bumped whenever a snapshot of an older version cannot be continued bit for bit.
-STATE_VERSION = 10
+STATE_VERSION = 11
 
 
 class Advisor:
