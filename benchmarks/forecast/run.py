@@ -1,12 +1,13 @@
 """Forecast benchmark: point, quantile, coverage and cost scores per trace and horizon, against rivals.
 
-    python benchmarks/forecast/run.py --traces FOLDER [--only az_5min,...] [--tools pool,rivals,batch]
+    python benchmarks/forecast/run.py --traces FOLDER [--only az_5min,...] [--held-out] [--tools pool,rivals,batch]
                                       [--cache FOLDER] [--markdown FILE] [--json FILE]
 
-FOLDER holds ``azure_llm_2024``, ``burstgpt``, ``servegen``, ``nasa_http`` and ``worldcup98``; traces that are missing
-are named and left out, as are batch tools that are not installed (``requirements.txt``). Prequential: learn a window,
-issue, score what matures; the first two days are not scored. What a tool issued for a trace is kept in the cache
-folder, so that a run that was interrupted goes on; the pool's part is made anew when the forecaster's code changed.
+FOLDER holds ``azure_llm_2024``, ``burstgpt``, ``servegen``, ``nasa_http``, ``worldcup98``, and for ``--held-out``
+``ms_cloud_monitoring`` and ``nab``; traces that are missing are named and left out, as are batch tools that are not
+installed (``requirements.txt``). Prequential: learn a window, issue, score what matures; the first two days are not
+scored. What a tool issued for a trace is kept in the cache folder, so that a run that was interrupted goes on; the
+pool's part is made anew when the forecaster's code changed.
 """
 
 from __future__ import annotations
@@ -227,7 +228,7 @@ def main() -> None:
     if arguments.markdown:
         from report import whole_page
 
-        arguments.markdown.write_text(whole_page(table, calendar, missing()))
+        arguments.markdown.write_text(whole_page(table, calendar, missing(), arguments.held_out))
 
 
 if __name__ == "__main__":
