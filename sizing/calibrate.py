@@ -172,18 +172,22 @@ class Calibration:
         """Return how far a point's times per output token and to first token lie from what its rate would bring.
 
         In standard deviations of a measurement there, above or below, wider where little room is left, since there a
-        small error of the step is a large one of the batch. (0, None): the rate is unknown or not sustained.
+        small error of the step is a large one of the batch. Where the rate is not sustained by what is known, the step
+        is compared at the batch that the measured times imply, and nothing is said of the first token. (0, None): the
+        rate is unknown.
         """
         rate, workload = point.requests_per_second, point.workload
-        replica = ReplicaModel(self.resolved, workload, coefficients=self.coefficients)
-        batch = None if rate is None else replica.lane_batch(rate)
-        if rate is None or batch is None:
+        if rate is None:
             return 0.0, None
+        replica = ReplicaModel(self.resolved, workload, coefficients=self.coefficients)
+        batch = replica.lane_batch(rate)
+        if batch is None:
+            return self._step_surprise(point), None
         known = self.at(workload, batch)
         replica = ReplicaModel(self.resolved, workload, coefficients=self.scaled(known.step_ratio))
         batch = replica.lane_batch(rate)
         if batch is None:
-            return 0.0, None
+            return self._step_surprise(point), None
         room = max(1.0 - rate / replica.saturation_requests_per_second, _LEAST_ROOM)
         seen = replica.latency(batch, 0.5)
         step = math.log(point.tpot_seconds / replica.mean_latency(batch).tpot_seconds) * room
@@ -192,6 +196,19 @@ class Calibration:
             return step, None
         first = math.log(point.ttft_seconds / (seen.ttft_seconds * known.ttft_ratio)) * room
         return step, first / max(known.ttft_log_sd, _TTFT_NOISE)
+
+    def _step_surprise(self, point: ObservedPoint) -> float:
+        batch = implied_lane_batch(self.resolved, point, self.prior)
+        error, deviation = self.step_error(point, batch, step_terms(self.resolved, point.workload, batch, self.prior))
+        return error / max(deviation, _NOISE)
+
+    def step_error(self, point: ObservedPoint, lane_batch: float, terms: NDArray[np.float64]) -> tuple[float, float]:
+        """Return the log of the measured over the predicted time per output token, and its standard deviation.
+
+        ``terms`` as ``step_terms`` has them at ``lane_batch``.
+        """
+        ratio, deviation = self.step_correction(point.workload, lane_batch)
+        return math.log(point.tpot_seconds / (float(terms @ self._values) * ratio)), deviation
 
     def scaled(self, step_ratio: float) -> StepCoefficients:
         """Return the posterior coefficients with every step time multiplied by ``step_ratio``."""
@@ -318,9 +335,7 @@ class Calibrator:
         return self.inside / self.asked if self.asked else None
 
     def _score(self, point: ObservedPoint, lane_batch: float, terms: NDArray[np.float64]) -> None:
-        ratio, deviation = self.calibration.step_correction(point.workload, lane_batch)
-        values = np.array([getattr(self.calibration.coefficients, name) for name in COEFFICIENTS])
-        error = math.log(point.tpot_seconds / (float(terms @ values) * ratio))
+        error, deviation = self.calibration.step_error(point, lane_batch, terms)
         self.asked += 1
         self.inside += abs(error) <= _Z90 * deviation
 

@@ -88,8 +88,10 @@ def point_of_load(resolved: Resolved, load: ObservedLoad, coefficients: StepCoef
     """Return the times per output token and to first token that a load implies, or None when it says little.
 
     The time per output token as measured; else what the end-to-end latency leaves after the TTFT that ``coefficients``
-    predict at this rate, over the output tokens but one. TTFT only as measured, and not near or beyond saturation.
-    None: outputs too short, a rate that the model calls saturated, or a predicted TTFT too large a share.
+    predict at this rate, over the output tokens but one. TTFT only as measured, and not near or beyond saturation. A
+    rate beyond the model's saturation says that the model is too slow, if the time per output token was measured.
+    None: outputs too short, a rate beyond saturation without that or with more at once than fits, or a predicted TTFT
+    too large a share.
 
     Raises:
         InvalidInput: a number cannot be.
@@ -101,11 +103,10 @@ def point_of_load(resolved: Resolved, load: ObservedLoad, coefficients: StepCoef
     if load.output_tokens < 2:
         return None
     replica = ReplicaModel(resolved, load.workload, coefficients=coefficients)
-    batch = replica.lane_batch(load.requests_per_second)
-    if batch is None:
-        return None
-    tpot = load.tpot_seconds
+    batch, tpot = replica.lane_batch(load.requests_per_second), load.tpot_seconds
     if tpot is None:
+        if batch is None:
+            return None
         ttft = replica.mean_latency(batch).ttft_seconds
         if not ttft <= _TTFT_SHARE * load.e2e_seconds:
             return None
@@ -113,7 +114,9 @@ def point_of_load(resolved: Resolved, load: ObservedLoad, coefficients: StepCoef
     # By the rate, and by the batch that the measured times imply: prompts of a crowded step wait, whatever the rate.
     crowded = replica.lane_batch(_TTFT_LOAD * replica.saturation_requests_per_second)
     implied = load.requests_per_second * load.output_tokens * tpot / resolved.lanes
-    served = crowded is not None and batch <= crowded and implied <= crowded
+    if batch is None and implied > replica.max_lane_batch:
+        return None
+    served = crowded is not None and batch is not None and batch <= crowded and implied <= crowded
     point = ObservedPoint(
         load.input_tokens,
         load.output_tokens,

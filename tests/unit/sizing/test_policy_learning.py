@@ -7,7 +7,7 @@ import pytest
 
 from sizing.memory import resolve
 from sizing.model import Confidence, Demand, Deployment, PolicyConfig, Recommendation, Slo, Workload
-from sizing.observed import ObservedLoad, point_of_load
+from sizing.observed import COEFFICIENTS, ObservedLoad, point_of_load
 from sizing.policy import ReplicaController
 from sizing.replica import ReplicaModel
 from sizing.steptime import StepCoefficients
@@ -197,3 +197,47 @@ def test_what_lasts_is_believed() -> None:
     assert told[:4] == [False] * 4
     assert told[4]
     assert capacity(subject) < 0.9 * before
+
+
+def beyond(share: float, tpot_ratio: float = 0.6, told: bool = True) -> ObservedLoad:
+    """A load at ``share`` of the saturation that the prior has, on a replica whose steps take ``tpot_ratio`` of it."""
+    prior = StepCoefficients()
+    quick = replace(prior, **{name: getattr(prior, name) * tpot_ratio for name in COEFFICIENTS})
+    workload = Workload(1000, 200)
+    rate = share * ReplicaModel(resolve(DEPLOYMENT), workload).saturation_requests_per_second
+    model = ReplicaModel(resolve(DEPLOYMENT), workload, coefficients=quick)
+    batch = model.lane_batch(rate)
+    assert batch is not None
+    seen = model.mean_latency(batch)
+    e2e = seen.ttft_seconds + 199 * seen.tpot_seconds
+    return ObservedLoad(1000, 200, e2e, rate, tpot_seconds=seen.tpot_seconds if told else None)
+
+
+def test_loads_that_the_model_calls_too_many_teach_that_it_is_too_slow() -> None:
+    shares = [1.05 + 0.05 * (i % 5) for i in range(40)]
+    plain, told, untold = (ReplicaController("m", "p", DEPLOYMENT, Slo(), PolicyConfig(), "hash") for _ in range(3))
+    for share in shares:
+        told.observe(beyond(share))
+        assert not untold.observe(beyond(share, told=False)), "its latency may be a queue's"
+    assert capacity(told) > 1.25 * capacity(plain)
+    assert capacity(untold) == capacity(plain)
+
+
+def test_one_load_that_cannot_be_moves_nothing() -> None:
+    """Half of the replicas were not counted in one window: each seems to do twice as much."""
+    subject, steady_one = (ReplicaController("m", "p", DEPLOYMENT, Slo(), PolicyConfig(), "hash") for _ in range(2))
+    for i in range(90):
+        each = beyond(0.5 + 0.04 * (i % 10), tpot_ratio=1.0)
+        steady_one.observe(each)
+        twice = replace(each, requests_per_second=3.0 * each.requests_per_second)
+        subject.observe(twice if i == 40 else each)
+    assert capacity(subject) == pytest.approx(capacity(steady_one), rel=0.02)
+
+
+def test_more_at_once_than_fits_is_no_evidence() -> None:
+    resolved = resolve(DEPLOYMENT)
+    load = beyond(1.2)
+    assert point_of_load(resolved, load, StepCoefficients()) is not None
+    assert load.tpot_seconds is not None
+    crowd = replace(load, tpot_seconds=100.0 * load.tpot_seconds, e2e_seconds=100.0 * load.e2e_seconds)
+    assert point_of_load(resolved, crowd, StepCoefficients()) is None
