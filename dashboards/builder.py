@@ -6,13 +6,34 @@ Every expression is checked against the metric catalogue when it is built: an un
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 from pipeline.publish.catalogue import METRICS
 
-__all__ = ["DashboardError", "Layout", "band", "dashboard", "query", "row", "series", "stat", "state_timeline", "table"]
+__all__ = [
+    "DATASOURCE",
+    "LEGEND",
+    "POOL",
+    "Add",
+    "DashboardError",
+    "Layout",
+    "band",
+    "dashboard",
+    "query",
+    "row",
+    "series",
+    "stat",
+    "state_timeline",
+    "table",
+]
 
 DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
+#: Matchers of the pools that were picked, and the legend of one pool.
+POOL = 'model=~"$model",pool=~"$pool"'
+LEGEND = "{{model}} / {{pool}}"
+#: Places a panel: (panel, width, height) in Grafana's grid.
+Add = Callable[[dict[str, Any], int, int], None]
 #: Labels that Prometheus or Grafana adds.
 COMMON_LABELS = {"instance", "job"}
 

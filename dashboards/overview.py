@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-from builder import DATASOURCE, Layout, band, dashboard, query, row, series, stat, state_timeline, table
+from builder import (
+    DATASOURCE,
+    LEGEND,
+    POOL,
+    Add,
+    Layout,
+    band,
+    dashboard,
+    query,
+    row,
+    series,
+    stat,
+    state_timeline,
+    table,
+)
+from trust import health, quality
 
 __all__ = ["overview"]
 
-#: Places a panel: (panel, width, height) in Grafana's grid.
-Add = Callable[[dict[str, Any], int, int], None]
-POOL = 'model=~"$model",pool=~"$pool"'
 #: Horizons of the fan, shortest first; each must exceed the scrape interval.
 FAN_HORIZONS_SECONDS = (300, 900, 1800, 3600)
-LEGEND = "{{model}} / {{pool}}"
 
 
 def future(metric: str, band_name: str, matchers: str = "") -> str:
@@ -264,131 +274,6 @@ def _recommendation(add: Add) -> None:
     )
 
 
-def _quality(add: Add) -> None:
-    """Spikes and gaps, and how good the forecasts were."""
-    add(row("Spikes and forecast quality"), 24, 1)
-    add(
-        state_timeline(
-            "Spikes and telemetry gaps",
-            "While a spike is observed or forecast; while telemetry is missing.",
-            [
-                query(f"tokentide_spike_active{{{POOL}}}", f"{{{{kind}}}} {LEGEND}"),
-                query(f"tokentide_telemetry_gap{{{POOL}}}", f"gap {LEGEND}"),
-            ],
-        ),
-        12,
-        7,
-    )
-    add(
-        series(
-            "Forecast error",
-            "Weighted absolute percentage error of the matured medians of the request rate.",
-            [
-                query(
-                    f'avg by (horizon_seconds) (tokentide_forecast_error_ratio{{{POOL},signal="requests_per_second"}})',
-                    "{{horizon_seconds}} s ahead",
-                )
-            ],
-            "percentunit",
-        ),
-        6,
-        7,
-    )
-    add(
-        series(
-            "Forecast coverage",
-            "Share of matured actuals inside the 5–95 % band (aim: 0.9) and at most p95 (aim: 0.95).",
-            [
-                query(
-                    f"avg by (interval) (tokentide_forecast_coverage_ratio{{{POOL},"
-                    'signal="requests_per_second",horizon_seconds="900"})',
-                    "{{interval}}, 15 min ahead",
-                )
-            ],
-            "percentunit",
-        ),
-        6,
-        7,
-    )
-
-
-def _health(add: Add) -> None:
-    """Whether events get through."""
-    add(row("Pipeline health"), 24, 1)
-    add(
-        series(
-            "Records",
-            "Consumed = accepted + duplicate + rejected.",
-            [
-                query("sum(rate(tokentide_events_consumed_total[5m]))", "consumed"),
-                query("sum(rate(tokentide_events_accepted_total[5m]))", "accepted"),
-                query("sum(rate(tokentide_events_duplicate_total[5m]))", "duplicate"),
-                query("sum(rate(tokentide_events_late_total[5m]))", "late"),
-            ],
-            "eps",
-        ),
-        8,
-        7,
-    )
-    add(
-        series(
-            "Dead letters",
-            "Records refused, by reason.",
-            [query("sum by (reason) (rate(tokentide_events_rejected_total[5m]))", "{{reason}}")],
-            "eps",
-        ),
-        8,
-        7,
-    )
-    add(
-        series(
-            "Losses",
-            "Offsets that the broker no longer had, and ranges of deltas that are missing: both must stay 0.",
-            [
-                query("sum(increase(tokentide_events_lost_total[15m]))", "offsets lost"),
-                query("sum(increase(tokentide_delta_gaps_total[15m]))", "delta gaps"),
-            ],
-        ),
-        8,
-        7,
-    )
-    add(
-        series(
-            "Records behind",
-            "Not yet read, by topic.",
-            [query("sum by (topic) (tokentide_consumer_lag_records)", "{{topic}}")],
-        ),
-        8,
-        7,
-    )
-    add(
-        series(
-            "Since the last success of a stage",
-            "Grows while a stage fails.",
-            [
-                query(
-                    "tokentide_clock_timestamp_seconds - on (instance) group_right () "
-                    "tokentide_stage_last_success_timestamp_seconds",
-                    "{{stage}}",
-                )
-            ],
-            "s",
-        ),
-        8,
-        7,
-    )
-    add(
-        series(
-            "Store transaction",
-            "Duration of the newest one.",
-            [query("tokentide_store_write_duration_seconds", "{{instance}}")],
-            "s",
-        ),
-        8,
-        7,
-    )
-
-
 def overview() -> dict[str, Any]:
     """Return the dashboard.
 
@@ -396,7 +281,7 @@ def overview() -> dict[str, Any]:
         DashboardError: an expression names a metric or label that the catalogue does not have.
     """
     layout = Layout()
-    for section in (_now, _demand, _recommendation, _quality, _health):
+    for section in (_now, _demand, _recommendation, quality, health):
         section(layout.add)
     spikes = {
         "name": "Spikes",
