@@ -327,7 +327,7 @@ class Controller:
         """Delete what is older than its retention, by event time."""
         reached = self._event_time.reached
         if reached is not None:
-            await self._write(self._store.retain, reached)
+            await self._write(self._store.retain, reached, self._closer.gone)
 
     async def export(self) -> None:
         """Write the history as Parquet, beside the writer; what cannot be written is logged and tried again later."""
