@@ -1,4 +1,4 @@
-"""Does the controller's memory become flat? python -m benchmarks.stream.memory [--pools 10] [--days 9] [--limit 2GB]
+"""Does the controller's memory become flat? python -m benchmarks.stream.memory [--pools 10] [--days 5] [--limit 2GB]
 
 Days of events as fast as they can be worked off, in one process and without a broker: deltas of base windows into the
 store, windows closed, forecast, advised and recorded, the live state scraped, old rows deleted every hour of event
@@ -39,8 +39,12 @@ START = 1_760_486_400  # a midnight
 MINUTE, HOUR, DAY = 60, 3_600, 86_400
 #: Histogram cells of a base window, and reports of replicas a minute.
 CELLS, REPORTS = 30, 4
-#: Closed windows are kept so long, so that this is full within the run, too.
-KEPT_CLOSED_DAYS = 4
+#: Shorter than an operator would choose, so that all that is kept for a time is full on the third day.
+RETENTION = {
+    "retention_base_seconds": DAY,
+    "retention_closed_seconds": 2 * DAY,
+    "retention_forecasts_seconds": 2 * DAY,
+}
 
 
 class Traffic:
@@ -156,9 +160,7 @@ def measure(pools: int, days: float, limit: str, every_hours: int, *, profile: b
     samples = []
     with tempfile.TemporaryDirectory(prefix="tokentide-memory-") as folder:
         path = Path(folder) / "memory.duckdb"
-        settings = load(
-            store={"path": path, "memory_limit": limit, "retention_closed_seconds": KEPT_CLOSED_DAYS * DAY}
-        ).model_copy(
+        settings = load(store={"path": path, "memory_limit": limit, **RETENTION}).model_copy(
             update={
                 "pools": tuple(
                     PoolSettings(model=f"m{i % 5}", pool=f"p{i:04d}", profile="llama-3.1-8b", accelerator="L40S")
@@ -216,8 +218,8 @@ def section(samples: list[dict[str, float]], pools: int, limit: str, command: st
     """The table for the results file."""
     last = samples[-1]
     lines = [
-        f"`{command}`: {pools} pools with settings, windows of a minute; base windows are kept for 3 days, closed ones "
-        f"for {KEPT_CLOSED_DAYS}, forecasts for 7; `store.memory_limit = {limit}`. MB.",
+        f"`{command}`: {pools} pools with settings, windows of a minute; base windows are kept for a day, closed ones "
+        f"and forecasts for two, a snapshot is made every half-hour; `store.memory_limit = {limit}`. MB.",
         "",
         "| hour | anonymous | DuckDB's buffers | the rest | C heap | engine's state | file | Python blocks, 1,000 |",
         "|---|---|---|---|---|---|---|---|",
@@ -233,7 +235,7 @@ def main() -> int:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.stream.memory", description=__doc__)
     parser.add_argument("--pools", type=int, default=10)
-    parser.add_argument("--days", type=float, default=9.0)
+    parser.add_argument("--days", type=float, default=5.0)
     parser.add_argument("--limit", default="2GB", help="store.memory_limit")
     parser.add_argument("--every", type=int, default=12, help="hours between samples")
     parser.add_argument("--profile", action="store_true", help="tell where Python's own memory grows")
