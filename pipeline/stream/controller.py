@@ -66,7 +66,7 @@ class Controller:
         self._live = live
         self._results = results
         self.replicas = ReplicaBook()
-        self.calendar = CalendarBook()
+        self.calendar = CalendarBook(now=clock.now)
         self.health = HealthBoard(settings, clock, store)
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="tokentide-writer")
         self._engine = ThreadPoolExecutor(1, thread_name_prefix="tokentide-engine")
