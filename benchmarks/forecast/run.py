@@ -1,12 +1,13 @@
 """Forecast benchmark: point, quantile, coverage and cost scores per trace and horizon, against rivals.
 
-    python benchmarks/forecast/run.py --traces FOLDER [--only az_5min,...] [--tools pool,rivals,batch]
+    python benchmarks/forecast/run.py --traces FOLDER [--only az_5min,...] [--held-out] [--tools pool,rivals,batch]
                                       [--cache FOLDER] [--markdown FILE] [--json FILE]
 
-FOLDER holds ``azure_llm_2024``, ``burstgpt``, ``servegen``, ``nasa_http`` and ``worldcup98``; traces that are missing
-are named and left out, as are batch tools that are not installed (``requirements.txt``). Prequential: learn a window,
-issue, score what matures; the first two days are not scored. What a tool issued for a trace is kept in the cache
-folder, so that a run that was interrupted goes on; the pool's part is made anew when the forecaster's code changed.
+FOLDER holds ``azure_llm_2024``, ``burstgpt``, ``servegen``, ``nasa_http``, ``worldcup98``, and for ``--held-out``
+``ms_cloud_monitoring`` and ``nab``; traces that are missing are named and left out, as are batch tools that are not
+installed (``requirements.txt``). Prequential: learn a window, issue, score what matures; the first two days are not
+scored. What a tool issued for a trace is kept in the cache folder, so that a run that was interrupted goes on; the
+pool's part is made anew when the forecaster's code changed.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from batch import BATCH, missing
 from report import calendar_page, page
 from rivals import RIVALS, banded
 from scores import Pool, Run, compare, score
-from traces import TRACES, WORLDCUP_START, Trace, load, matches
+from traces import HELD_OUT, TRACES, WORLDCUP_START, Trace, load, matches, named
 
 import pipeline.forecast
 from pipeline.forecast.calendar import CalendarRecord
@@ -166,7 +167,7 @@ def code_version() -> str:
 
 def measure(name: str, folder: Path, tools: Iterable[str], cache: Cache) -> dict[str, object]:
     """Everything about one trace: rows per model and horizon, batch rows, what the pool's experts would have got."""
-    trace, values = TRACES[name], load(folder, name)
+    trace, values = named(name), load(folder, name)
     pool = cache.pool(name, lambda: run_pool(values, trace))
     online = {"Tokentide": pool.run}
     if "rivals" in tools:
@@ -203,7 +204,8 @@ def measure(name: str, folder: Path, tools: Iterable[str], cache: Cache) -> dict
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--traces", type=Path, required=True, help="folder of the trace files")
-    parser.add_argument("--only", default=",".join(TRACES), help="names of traces, separated by commas")
+    parser.add_argument("--only", help="names of traces, separated by commas")
+    parser.add_argument("--held-out", action="store_true", help="the series that nothing was chosen on instead")
     parser.add_argument("--tools", default=",".join(TOOLS), help="what to run beside the pool: rivals, batch")
     parser.add_argument("--cache", type=Path, help="folder in which runs are kept")
     parser.add_argument("--json", type=Path, help="write the rows here too")
@@ -212,9 +214,9 @@ def main() -> None:
     tools, cache = arguments.tools.split(","), Cache(arguments.cache)
     table: dict[str, dict[str, object]] = {}
     calendar: list[dict[str, float]] = []
-    for name in arguments.only.split(","):
-        if not (arguments.traces / TRACES[name].file).exists():
-            print(f"{name}: {TRACES[name].file} is missing")
+    for name in arguments.only.split(",") if arguments.only else HELD_OUT if arguments.held_out else TRACES:
+        if not (arguments.traces / named(name).file).exists():
+            print(f"{name}: {named(name).file} is missing")
             continue
         table[name] = measure(name, arguments.traces, tools, cache)
         print(*page({name: table[name]}), sep="\n", flush=True)
@@ -226,7 +228,7 @@ def main() -> None:
     if arguments.markdown:
         from report import whole_page
 
-        arguments.markdown.write_text(whole_page(table, calendar, missing()))
+        arguments.markdown.write_text(whole_page(table, calendar, missing(), arguments.held_out))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from pipeline.forecast.model import LEVELS
 __all__ = ["PINBALL", "Pool", "Run", "compare", "score"]
 
 PINBALL = (0.5, 0.9, 0.95, 0.99)
-MEDIAN, Q95 = LEVELS.index(0.5), LEVELS.index(0.95)
+MEDIAN, Q95, Q99 = (LEVELS.index(level) for level in (0.5, 0.95, 0.99))
 _ROUNDS = 1000
 
 
@@ -65,6 +65,7 @@ def score(run: Run, values: np.ndarray, trace: Trace, horizon: int) -> dict[str,
         **row,
         "coverage_95": float(covered.mean()),
         "coverage_95_top_decile": float(covered[top].mean()),
+        "coverage_99_top_decile": float((actual <= quantiles[:, Q99])[top].mean()),
         "microseconds": run.microseconds,
     }
 

@@ -24,7 +24,7 @@ from sizing.model import Recommendation
 __all__ = ["Advisor"]
 
 #: Bumped whenever a snapshot of an older version cannot be continued bit for bit.
-STATE_VERSION = 11
+STATE_VERSION = 12
 
 #: A pool that no step has named for so long, in seconds of event time, is forgotten; it begins anew if it comes back.
 FORGET_SECONDS = 7 * 86_400

@@ -5,10 +5,11 @@ to the forecast, proportional to the experts' disagreement), are aggregated per 
 losses; an outer loop moves each level until the issued quantile covers what it promises (quantile tracking as in
 Angelopoulos, Candès and Tibshirani 2023, "Conformal PID control for time series prediction"). The tracked median takes
 out a lasting bias, as in bias-corrected ACI (arXiv:2604.13253). Feedback for h windows ahead arrives h windows late, so
-the outer loop is slower for longer horizons.
+the outer loop is slower for longer horizons. It is faster at the upper levels while misses have lately been much more
+or much less frequent than promised: large residuals come together, and small steps would come too late.
 
 The outer loop runs twice: for windows of which much is expected, more than three parts in ten of the newest week had,
-and for the others. Being short costs most when demand is high, so among the first the upper levels aim at a third of
+and for the others. Being short costs most when demand is high, so among the first the upper levels aim at a quarter of
 the misses that they aim at among the others; together they miss as often as they promise.
 """
 
@@ -39,9 +40,18 @@ _PACE = np.where(_LEVELS == 0.5, 0.02, 1.0).astype(np.float32)
 _INNER_STEP = _STEP * _PACE
 _BANDS = _SCALE_RATE.size
 # Misses aimed at where little is expected over those where much is, at levels above the third quartile.
-_CALM_RATIO = 3.0
+_CALM_RATIO = 4.0
 _BUSY_RATE = 0.002
-_UPPER: Singles = np.where(_LEVELS > 0.75, 1.0 - _LEVELS, 0.0).astype(np.float32)
+#: The first of the upper levels.
+_HIGH = LEVELS.index(0.9)
+_PROMISED: Singles = 1.0 - _LEVELS[_HIGH:]
+# The share of misses in the newest fifty windows or so, less the promised one, in units of what it is off by when
+# misses come independently. Beyond what one miss alone makes, at least one, and up to so much, each makes steps grow by
+# this, a window ahead.
+_RECENT_RATE, _MOST_SURPRISING, _HASTE = 0.02, 4.0, 1.5
+_SURPRISE: Singles = _RECENT_RATE / np.sqrt(_PROMISED * _LEVELS[_HIGH:] * (_RECENT_RATE / 2.0))
+_EXPECTED: Singles = _SURPRISE * _PROMISED
+_UNSURPRISING: Singles = np.maximum(_SURPRISE, 1.0)
 # Columns of a row that waits for its label: the short memory's scale, negative where little is expected; the spread;
 # quantiles minus point. The other scales hardly move until then and are made again.
 #: Where the quantiles begin in such a row.
@@ -50,7 +60,7 @@ QUANTILES = 2
 WIDTH = QUANTILES + _LEVELS.size
 _PINBALL_RENEWAL = 0.002
 _PINBALL_RATE = 10.0
-_OUTER_STEP = 0.2
+_OUTER_STEP = 0.17
 _MIN_MATURED = 5
 #: Until this many labels the quantiles learn faster.
 _YOUNG = round(0.5 / _STEP)
@@ -64,6 +74,11 @@ _MAX_RATIO = 1e18
 def _pace(steps: NDArray[np.int64]) -> Singles:
     """The outer loop's steps, ``(horizons, levels)``."""
     return (_OUTER_STEP / np.sqrt(steps)[:, None] * _PACE).astype(np.float32)
+
+
+def _hurry(steps: NDArray[np.int64]) -> Singles:
+    """What a surprising share of misses adds to the outer loop's steps, ``(horizons, 1)``."""
+    return (_HASTE / steps[:, None]).astype(np.float32)
 
 
 class QuantileBands:
@@ -80,25 +95,26 @@ class QuantileBands:
         self._means: Singles = np.zeros((2, horizons, _BANDS), dtype=np.float32)
         # Quantiles in units of each band's scale.
         self._theta: Singles = np.tile(_START, (horizons, _BANDS, 1))
-        # What the outer loop adds, in units of the mean scale, where little and where much is expected; the share of
-        # windows in which much is.
+        # What the outer loop adds, in units of the mean scale, where little and where much is expected.
         self._outer: Singles = np.zeros((horizons, 2, _LEVELS.size), dtype=np.float32)
-        self._busy: Singles = np.ones(horizons, dtype=np.float32)
+        # The share of windows in which much is expected; how surprising recent misses at the upper levels are.
+        self._recent: Singles = np.zeros((horizons, 1 + _PROMISED.size), dtype=np.float32)
+        self._recent[:, 0] = 1.0
         self._pinball: Singles = np.zeros((horizons, _BANDS, _LEVELS.size), dtype=np.float32)
-        self._pace = _pace(context.steps)
+        self._pace, self._hurry = _pace(context.steps), _hurry(context.steps)
         self._each = 2 * np.arange(horizons)
         self.matured = np.zeros(horizons, dtype=np.int32)
 
     def __getstate__(self) -> dict[str, Any]:
         """The learning rates follow from the horizons."""
         state = self.__dict__.copy()
-        del state["_pace"], state["_each"]
+        del state["_pace"], state["_hurry"], state["_each"]
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Make the learning rates again."""
         self.__dict__.update(state)
-        self._pace = _pace(self._context.steps)
+        self._pace, self._hurry = _pace(self._context.steps), _hurry(self._context.steps)
         self._each = 2 * np.arange(self._context.steps.size)
 
     def learn(self, point: Singles, miss: Singles, issued: Singles, matured: NDArray[np.bool_]) -> Singles:
@@ -154,20 +170,35 @@ class QuantileBands:
 
     def _learn_outer(self, at: slice | NDArray[np.intp], busy: NDArray[np.bool_], slope: Singles) -> None:
         """Move what the outer loop adds by ``slope`` ``(matured, levels)``, which is zero in the mean on target."""
-        share = self._busy[at]
+        share = self._recent[at, 0]
         rate: float | Floats = _BUSY_RATE
         if self.matured[-1] * _BUSY_RATE < 1.0:
             rate = np.maximum(_BUSY_RATE, 1.0 / self.matured[at])
         share += rate * (busy - share)
-        self._busy[at] = share
+        self._recent[at, 0] = share
         # Over what is promised: where little is expected ``_CALM_RATIO`` times as many misses as where much is.
         misses = (_CALM_RATIO - (_CALM_RATIO - 1.0) * busy) / (_CALM_RATIO - (_CALM_RATIO - 1.0) * share)
-        slope += (1.0 - misses)[:, None] * _UPPER
+        slope[:, _HIGH:] += (1.0 - misses)[:, None] * _PROMISED
+        slope[:, _HIGH:] *= self._haste(at, slope[:, _HIGH:] > 0.0)
         slope *= self._pace[at]
         place = self._each[at] + busy
         outer = self._outer.reshape(-1, _LEVELS.size)
         slope += outer.take(place, axis=0)
         outer[place] = np.minimum(np.maximum(slope, -_LIMIT, out=slope), _LIMIT, out=slope)
+
+    def _haste(self, at: slice | NDArray[np.intp], missed: NDArray[np.bool_]) -> Singles:
+        """How much faster the outer loop goes at the upper levels, ``(matured, levels)``, given the newest misses."""
+        recent = self._recent[at, 1:]
+        recent *= 1.0 - _RECENT_RATE
+        recent += missed * _SURPRISE
+        recent -= _EXPECTED
+        self._recent[at, 1:] = np.minimum(recent, _MOST_SURPRISING, out=recent)
+        haste = np.abs(recent)
+        haste -= _UNSURPRISING
+        np.maximum(haste, 0.0, out=haste)
+        haste *= self._hurry[at]
+        haste += 1.0
+        return haste
 
     def _scales(
         self, at: slice | NDArray[np.intp], point: NDArray[np.floating], spread: NDArray[np.floating]

@@ -43,8 +43,8 @@ _FIXED_SHARE = 0.01
 # Mean loss over the median expert's, and mean loss itself, that send into quarantine; and that end it.
 _QUARANTINE = 10.0, 0.8 * _CLIP
 _REENTRY = 5.0, 0.5 * _CLIP
-# Windows between two weighings; the shortest memory has a hundred. At grains that give fewer windows a day, one.
-_WEIGH_EVERY = 4
+# Windows between two weighings where a day has at least so many; the shortest memory has a hundred. Else one.
+_WEIGH_EVERY = (288, 4), (144, 2)
 _YOUNG = 100.0
 # The logarithm of how much more the last value is trusted than others before anything has matured, and how many labels
 # it takes to forget that.
@@ -60,7 +60,7 @@ def _decays(context: SeriesContext) -> Singles:
 
 
 def _weigh_every(context: SeriesContext) -> int:
-    return _WEIGH_EVERY if context.season_steps >= 288 else 1
+    return next((every for least, every in _WEIGH_EVERY if context.season_steps >= least), 1)
 
 
 class ExpertPool:

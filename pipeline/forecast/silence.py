@@ -18,7 +18,7 @@ _MOST_RUNS = 4.0
 #: Seasons until a series is known well enough, and until a silence is believed.
 _KNOWN_AFTER, _BELIEVED_AFTER = 1 / 8, 1 / 6
 #: Before any was seen, silences are thought to last this share of a season; what so many of them taught.
-_USUAL_LENGTH, _PRIOR_RUNS = 1 / 8, 2.0
+_USUAL_LENGTH, _PRIOR_RUNS = 1 / 24, 2.0
 #: A silence that begins within this share of a season of the time of day of one of so many earlier ones is a habit.
 _SAME_TIME, _REMEMBERED = 1 / 48, 4
 _BELOW = np.array((0.0, *LEVELS))

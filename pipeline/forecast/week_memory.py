@@ -102,8 +102,8 @@ class WeekMemory:
         self._means[part] = before + (mean - before) / (weeks + 1) if weeks else mean
         self._newest[part] = mean
         slot = part % self._per_season
-        days = self._newest[slot :: self._per_season]
-        self._medians[slot] = np.median(days[np.isfinite(days)])
+        days = sorted(day for day in self._newest[slot :: self._per_season].tolist() if math.isfinite(day))
+        self._medians[slot] = 0.5 * (days[(len(days) - 1) // 2] + days[len(days) // 2])
         known = self._newest[np.isfinite(self._newest)]
         place = int(_BUSY * known.size)
         self.busy_above = float(np.partition(known, place)[place])

@@ -123,6 +123,22 @@ def test_bands_follow_the_noise():
     assert width[1100:].mean() > 5.0 * width[500:600].mean()
 
 
+def test_bands_hasten_when_misses_come_together(monkeypatch):
+    """Residuals that hang together: the faster outer loop keeps its promise over fifty windows better."""
+    random, residuals = np.random.default_rng(7), np.zeros(3000)
+    for at in range(1, residuals.size):
+        residuals[at] = 0.97 * residuals[at - 1] + random.normal()
+
+    def off():
+        high = bands_over(residuals, point=1000.0)[:-1, 0, LEVELS.index(0.95)]
+        missed = (1000.0 + residuals[1:] > high)[-2000 + 1 :][:1950]
+        return float(np.abs(missed.reshape(-1, 50).mean(axis=1) - 0.05).mean())
+
+    hasty = off()
+    monkeypatch.setattr("pipeline.forecast.bands._HASTE", 0.0)
+    assert hasty < 0.9 * off()
+
+
 def test_bands_before_anything_matured():
     issued = bands_over([0.0])
     assert np.isfinite(issued).all()
