@@ -24,7 +24,10 @@ from sizing.model import Recommendation
 __all__ = ["Advisor"]
 
 #: Bumped whenever a snapshot of an older version cannot be continued bit for bit.
-STATE_VERSION = 11
+STATE_VERSION = 12
+
+#: A pool that no step has named for so long, in seconds of event time, is forgotten; it begins anew if it comes back.
+FORGET_SECONDS = 7 * 86_400
 
 
 class Advisor:
@@ -37,6 +40,7 @@ class Advisor:
         self._equipment = _equipment(settings, catalog or Catalog())
         self._configured = {PoolKey(p.model, p.pool): p for p in settings.pools}
         self._pools: dict[PoolKey, PoolAdvisor] = {}
+        self._named_at: dict[PoolKey, int] = {}  # the newest step of each pool
         self.calendar = KnownCalendar()
         self._reach = float(max(settings.forecast.horizons_seconds))
         self.as_of: int | None = None
@@ -44,7 +48,7 @@ class Advisor:
     def step(self, inputs: StepInput) -> StepOutput:
         """Learn the windows that closed at ``inputs.as_of`` and say what follows from them.
 
-        Steps must come in order of time; pools may come and go.
+        Steps must come in order of time; pools may come and go, and are forgotten a week after they went.
 
         Raises:
             ValueError: the step is not after the last one, or a window does not end at ``as_of``.
@@ -63,6 +67,7 @@ class Advisor:
         for window in sorted(inputs.windows, key=lambda w: w.key):
             if window.end != inputs.as_of:
                 raise ValueError(f"window of {window.key} ends at {window.end}, not at {inputs.as_of}")
+            self._named_at[window.key] = inputs.as_of
             outcome = self._pool(window.key).step(window, [r for r in near if r.scope.includes(*window.key)])
             windows.append(outcome.window)
             forecasts.extend(outcome.forecasts)
@@ -72,6 +77,7 @@ class Advisor:
             tenants.extend(outcome.tenants)
             if outcome.recommendation is not None:
                 recommendations.append(outcome.recommendation)
+        self._forget_gone(inputs.as_of)
         self.as_of = inputs.as_of
         return StepOutput(
             as_of=inputs.as_of,
@@ -92,10 +98,14 @@ class Advisor:
             self._pools[key] = pool
         return pool
 
+    def _forget_gone(self, as_of: int) -> None:
+        for key in [key for key, at in self._named_at.items() if at + FORGET_SECONDS <= as_of]:
+            del self._named_at[key], self._pools[key]
+
     def snapshot(self) -> bytes:
         """The whole state; only ever read back from the store that this process owns."""
         made_for = (STATE_VERSION, self._config_hash, self._equipment)
-        return pickle.dumps((*made_for, self.as_of, self._pools, self.calendar), protocol=5)
+        return pickle.dumps((*made_for, self.as_of, self._pools, self._named_at, self.calendar), protocol=5)
 
     @classmethod
     def restore(cls, settings: Settings, blob: bytes, catalog: Catalog | None = None) -> Advisor:
@@ -117,7 +127,7 @@ class Advisor:
             raise CodecError("the snapshot was made under other settings")
         if equipment != advisor._equipment:
             raise CodecError("the snapshot was made for other models or accelerators of the same names")
-        advisor.as_of, advisor._pools, advisor.calendar = state
+        advisor.as_of, advisor._pools, advisor._named_at, advisor.calendar = state
         return advisor
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
 
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
@@ -18,7 +17,8 @@ from pipeline.advise.model import Alert, AlertKind
 from pipeline.forecast.model import LEVELS, Forecast, Score, Signal
 from pipeline.forecast.rates import counted_seconds, signal_rates
 from pipeline.publish.catalogue import BANDS, CATALOGUE, Metric
-from pipeline.publish.state import Counters, LiveState, PipelineHealth, PoolView, Snapshot
+from pipeline.publish.counters import Counters
+from pipeline.publish.state import LiveState, PipelineHealth, PoolView, Snapshot
 from pipeline.windows.model import ClosedWindow
 from sizing.model import Constraint, Reason, Recommendation, RecommendationState
 
@@ -40,6 +40,12 @@ _CAPACITIES = (
 #: One sample: metric name without the prefix, label values in catalogue order, value (None and non-finite: left out).
 Sample = tuple[str, tuple[str, ...], float | None]
 
+#: The name and label values of a sample.
+Series = tuple[str, tuple[str, ...]]
+
+#: Line heads kept per sample of a scrape, before all are made anew.
+_KEPT_PER_SAMPLE = 2
+
 _BAND_INDEX = {band: LEVELS.index(level) for band, level in BANDS.items()}
 _SPIKES = {AlertKind.SPIKE_OBSERVED: "observed", AlertKind.SPIKE_FORECAST: "forecast"}
 _TOKEN_SIGNALS = {Signal.PREFILL_TOKENS: "uncached_input", Signal.DECODE_TOKENS: "output"}
@@ -50,21 +56,31 @@ class Exporter:
 
     def __init__(self, live: LiveState) -> None:
         self._live = live
+        # What comes before the value, by series: from scrape to scrape only the value differs.
+        self._heads: dict[Series, str] = {}
 
     def render(self) -> bytes:
         """Return the exposition (text format 0.0.4, UTF-8): every family that has a sample, in catalogue order."""
         lines: dict[str, list[str]] = {short: [] for short in _HEADS}
         isfinite = math.isfinite
+        heads = self._heads
+        count = 0
         for short, labels, value in _samples(self._live.snapshot()):
             if value is not None and isfinite(value):
-                lines[short].append(f"{_head(short, labels)}{float(value)!r}")
+                series = short, labels
+                head = heads.get(series)
+                if head is None:
+                    head = heads[series] = _head(short, labels)
+                lines[short].append(f"{head}{float(value)!r}")
+                count += 1
+        if len(heads) > _KEPT_PER_SAMPLE * count:  # those of tenants and pools that went away
+            self._heads = {}
         text = [line for short, found in lines.items() if found for line in (_INTRODUCTIONS[short], *found)]
         return "\n".join([*text, ""]).encode()
 
 
-@lru_cache(maxsize=1 << 18)
 def _head(short: str, labels: tuple[str, ...]) -> str:
-    """What comes before the value in a line; kept, since a series differs from scrape to scrape in its value only."""
+    """What comes before the value in a line."""
     return _HEADS[short] % tuple(map(_escape, labels))
 
 

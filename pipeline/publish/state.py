@@ -7,7 +7,7 @@ the clock on every read: advice that has run out is not shown, however long noth
 from __future__ import annotations
 
 import threading
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -16,11 +16,12 @@ from pipeline.advise.model import Alert, StepOutput, TenantDemand
 from pipeline.clock import Clock
 from pipeline.forecast.model import Forecast, Score
 from pipeline.forecast.outlook import Outlook
+from pipeline.publish.counters import Counters, Totals
 from pipeline.settings import PoolSettings
 from pipeline.windows.model import REST, ClosedWindow, PoolKey
 from sizing.model import Recommendation
 
-__all__ = ["Counters", "LiveState", "PipelineHealth", "PoolView", "Snapshot"]
+__all__ = ["LiveState", "PipelineHealth", "PoolView", "Snapshot"]
 
 #: Ended alerts kept in memory; older ones are in the store.
 RECENT_ALERTS = 200
@@ -28,6 +29,8 @@ RECENT_ALERTS = 200
 MAX_ACTIVE_ALERTS = 10_000
 #: How long forecasts and windows of a pool without settings stay visible, seconds after they were made.
 DEFAULT_TTL_SECONDS = 300.0
+#: A pool without settings that no step has named for so long, in seconds of event time, is forgotten with its counters.
+FORGET_SECONDS = 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,19 +88,6 @@ class PoolView:
 
 
 @dataclass(frozen=True, slots=True)
-class Counters:
-    """Totals since this process started; keys are the metric's labels after (model, pool)."""
-
-    requests: Mapping[tuple[str, str, str], int]
-    tokens: Mapping[tuple[str, str, str], int]
-    recommendation_changes: Mapping[tuple[str, str, str, str], int]
-    alerts: Mapping[tuple[str, str, str], int]
-    unnamed_values: Mapping[tuple[str, str, str], int]
-    steps: int
-    step_errors: int
-
-
-@dataclass(frozen=True, slots=True)
 class Snapshot:
     """Everything at one instant (``now``, epoch seconds). ``as_of`` is the end of the newest closed window."""
 
@@ -141,19 +131,12 @@ class LiveState:
         self._health = PipelineHealth()
         self._active: dict[str, Alert] = {}
         self._ended: deque[Alert] = deque(maxlen=RECENT_ALERTS)
-        self._requests: Counter[tuple[str, str, str]] = Counter()
-        self._tokens: Counter[tuple[str, str, str]] = Counter()
-        self._changes: Counter[tuple[str, str, str, str]] = Counter()
-        self._alerts: Counter[tuple[str, str, str]] = Counter()
-        self._unnamed_values: Counter[tuple[str, str, str]] = Counter()
-        self._steps = 0
-        self._step_errors = 0
+        self._totals = Totals()
 
     def update(self, output: StepOutput) -> None:
         """Take in one step. An older step than the newest seen never replaces newer results."""
         with self._lock:
-            self._steps += 1
-            self._step_errors += len(output.errors)
+            self._totals.step(len(output.errors))
             self._as_of = output.as_of if self._as_of is None else max(self._as_of, output.as_of)
             for window in output.windows:
                 self._take_window(window)
@@ -175,6 +158,7 @@ class LiveState:
                 self._take_recommendation(advice)
             for alert in output.alerts:
                 self._take_alert(alert)
+            self._forget_gone(self._as_of)
 
     def set_health(self, health: PipelineHealth) -> None:
         """Replace the pipeline's health."""
@@ -213,15 +197,7 @@ class LiveState:
                 health=self._health,
                 pools=tuple(self._view(key, self._pools[key], now, active.get(key, [])) for key in sorted(self._pools)),
                 alerts=tuple(alerts),
-                counters=Counters(
-                    dict(self._requests),
-                    dict(self._tokens),
-                    dict(self._changes),
-                    dict(self._alerts),
-                    dict(self._unnamed_values),
-                    self._steps,
-                    self._step_errors,
-                ),
+                counters=self._totals.read(),
             )
 
     def _pool(self, key: PoolKey) -> _Pool:
@@ -263,22 +239,7 @@ class LiveState:
         pool = self._pool(window.key)
         if pool.window is None or window.end >= pool.window.end:
             pool.window = window
-        if window.gap:
-            return
-        key = (window.model, window.pool)
-        rest = window.requests - window.ok - window.rejected
-        for status, count in (("ok", window.ok), ("rejected", window.rejected), ("other", rest)):
-            self._requests[*key, status] += max(0, count)
-        uncached = window.input_tokens - window.cached_input_tokens
-        for kind, count in (
-            ("input", uncached),
-            ("cached_input", window.cached_input_tokens),
-            ("output", window.output_tokens),
-        ):
-            self._tokens[*key, kind] += max(0, count)
-        for told in window.breakdown:
-            named = sum(part.value != REST for part in told.parts)
-            self._unnamed_values[*key, told.dimension] += max(0, told.values - named)
+        self._totals.take_window(window)
 
     def _take_recommendation(self, advice: Recommendation) -> None:
         pool = self._pool(PoolKey(advice.model, advice.pool))
@@ -286,13 +247,13 @@ class LiveState:
         if before is not None and advice.issued_at < before.issued_at:
             return
         if before is None or before.generation != advice.generation:
-            self._changes[advice.model, advice.pool, advice.direction, str(advice.reason)] += 1
+            self._totals.take_change(advice)
         pool.recommendation = advice
 
     def _take_alert(self, alert: Alert) -> None:
         known = alert.alert_id in self._active or any(a.alert_id == alert.alert_id for a in self._ended)
         if not known:
-            self._alerts[alert.model, alert.pool, str(alert.kind)] += 1
+            self._totals.take_alert(alert)
         if alert.ended_at is None:
             self._active[alert.alert_id] = alert
             while len(self._active) > MAX_ACTIVE_ALERTS:
@@ -300,6 +261,18 @@ class LiveState:
         elif alert.alert_id in self._active or not known:
             self._active.pop(alert.alert_id, None)
             self._ended.append(alert)
+
+    def _forget_gone(self, as_of: int) -> None:
+        gone = {
+            key
+            for key, pool in self._pools.items()
+            if pool.settings is None and pool.window is not None and pool.window.end + FORGET_SECONDS <= as_of
+        }
+        for key in gone:
+            del self._pools[key]
+        if gone:
+            self._totals.forget(gone)
+            self._active = {name: a for name, a in self._active.items() if PoolKey(a.model, a.pool) not in gone}
 
 
 def _heaviest_first(tenants: tuple[TenantDemand, ...]) -> tuple[TenantDemand, ...]:

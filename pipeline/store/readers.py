@@ -272,6 +272,29 @@ class StoreReaders:
         """Return every (model, pool) that has been seen, sorted."""
         return self.cursor().execute("SELECT DISTINCT model, pool FROM keys ORDER BY ALL").fetchall()  # type: ignore[no-any-return]
 
+    def silent_pools(self, since: int) -> set[tuple[str, str]]:
+        """Return the (model, pool) of which no request was counted in windows from ``since`` (epoch seconds) on."""
+        cursor = self.cursor()
+        hourly = max(rollups.GRAINS_SECONDS)
+        rows = cursor.execute(
+            f"""
+            WITH closed AS (SELECT coalesce(max(as_of), 0) AS until FROM steps)
+            SELECT model, pool FROM keys EXCEPT (
+                SELECT model, pool FROM {rollups.table(hourly)} WHERE window_start + {hourly} > $since AND requests > 0
+                UNION ALL
+                SELECT model, pool FROM closed_windows, closed
+                WHERE window_start >= greatest($since, until // {hourly} * {hourly}) AND requests > 0
+                UNION ALL
+                SELECT model, pool FROM late_windows JOIN keys USING (key_id) WHERE window_start >= $since
+                UNION ALL
+                SELECT model, pool FROM windows JOIN keys USING (key_id), closed
+                WHERE window_start >= greatest($since, until)
+            )
+            """,
+            {"since": since},
+        ).fetchall()
+        return set(rows)
+
     def _bodies(self, query: str, parameters: list[Any]) -> list[dict[str, Any]]:
         rows = self.cursor().execute(query, parameters).fetchall()
         return [msgspec.json.decode(body) for (body,) in rows]

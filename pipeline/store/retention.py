@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from pipeline.settings import StoreSettings
 from pipeline.store.rollups import delete_rollups
+from pipeline.store.sql import run, texts
 
 __all__ = ["delete_expired"]
 
@@ -15,17 +17,21 @@ KEPT_DEAD_LETTERS = 100_000
 #: How far back histograms are compacted; retention runs more often than this.
 COMPACTED_SECONDS = 2 * 3_600
 
-#: Dimension values that nothing tells of any more make room for new ones; of every pool one key stays.
+#: Keys that nothing tells of any more make room for new ones; of every pool that is not ``gone`` one stays.
 _DELETE_KEYS = """
-DELETE FROM keys WHERE dims <> '' AND key_id NOT IN (SELECT min(key_id) FROM keys GROUP BY model, pool)
-    AND key_id NOT IN (SELECT key_id FROM windows) AND key_id NOT IN (SELECT key_id FROM late_windows)
+DELETE FROM keys WHERE key_id NOT IN (SELECT key_id FROM windows) AND key_id NOT IN (SELECT key_id FROM late_windows)
+    AND (dims <> '' AND key_id NOT IN (SELECT min(key_id) FROM keys GROUP BY model, pool)
+        OR EXISTS (FROM batch AS gone WHERE gone.model = keys.model AND gone.pool = keys.pool))
 """
 
 
-def delete_expired(connection: Any, now: float, settings: StoreSettings) -> None:
+def delete_expired(
+    connection: Any, now: float, settings: StoreSettings, gone: Collection[tuple[str, str]] = ()
+) -> None:
     """Delete by age against ``now`` (event time, epoch seconds); call inside a transaction.
 
-    The newest step is always kept: it says how far windows have closed.
+    The newest step is always kept: it says how far windows have closed. ``gone`` are (model, pool) that need not be
+    known any longer than something tells of them.
     """
     base = [now - settings.retention_base_seconds]
     closed = [now - settings.retention_closed_seconds]
@@ -37,9 +43,14 @@ def delete_expired(connection: Any, now: float, settings: StoreSettings) -> None
             "WHERE window_start < ?",
             base,
         )
+        _rewrite(
+            connection,
+            "retired_totals",
+            "SELECT sum(requests), sum(input_tokens), sum(output_tokens) FROM retired_totals",
+        )
         connection.execute("DELETE FROM windows WHERE window_start < ?", base)
         connection.execute("DELETE FROM histograms WHERE window_start < ?", base)
-        connection.execute(_DELETE_KEYS)
+        run(connection, _DELETE_KEYS, {"model": texts([m for m, _ in gone]), "pool": texts([p for _, p in gone])})
     _compact_histograms(connection, now - COMPACTED_SECONDS)
     _thin_dead_letters(connection)
     connection.execute("DELETE FROM closed_windows WHERE as_of < ?", closed)
@@ -62,6 +73,11 @@ def _thin_dead_letters(connection: Any) -> None:
             f"INSERT INTO retired_dead_letters SELECT reason, count(*) FROM dead_letters WHERE {expired} GROUP BY 1"
         )
         connection.execute(f"DELETE FROM dead_letters WHERE {expired}")
+        _rewrite(
+            connection,
+            "retired_dead_letters",
+            "SELECT reason, sum(n)::BIGINT FROM retired_dead_letters GROUP BY 1",
+        )
 
 
 def _compact_histograms(connection: Any, since: float) -> None:
@@ -75,10 +91,18 @@ def _compact_histograms(connection: Any, since: float) -> None:
         "GROUP BY window_start, key_id, metric, bucket)"
     ).fetchone()
     if rows > 2 * cells:
-        connection.execute(
-            "CREATE TEMP TABLE compacted AS SELECT window_start, key_id, metric, bucket, sum(n)::BIGINT AS n "
-            f"FROM histograms WHERE {recent} GROUP BY ALL ORDER BY window_start"
+        _rewrite(
+            connection,
+            "histograms",
+            "SELECT window_start, key_id, metric, bucket, sum(n)::BIGINT AS n "
+            f"FROM histograms WHERE {recent} GROUP BY ALL ORDER BY window_start",
+            recent,
         )
-        connection.execute(f"DELETE FROM histograms WHERE {recent}")
-        connection.execute("INSERT INTO histograms SELECT * FROM compacted")
-        connection.execute("DROP TABLE compacted")
+
+
+def _rewrite(connection: Any, table: str, query: str, where: str = "true") -> None:
+    """Put what ``query`` says into a table, in place of the rows that ``where`` tells."""
+    connection.execute(f"CREATE TEMP TABLE rewritten AS {query}")
+    connection.execute(f"DELETE FROM {table} WHERE {where}")
+    connection.execute(f"INSERT INTO {table} SELECT * FROM rewritten")
+    connection.execute("DROP TABLE rewritten")

@@ -187,15 +187,17 @@ class Store(StoreReaders):
             self._keys.reload()
             raise
 
-    def retain(self, now: float) -> None:
+    def retain(self, now: float, gone: Collection[tuple[str, str]] = ()) -> None:
         """Delete what is older than its retention at ``now`` (event time, epoch seconds) and compact the file.
+
+        ``gone`` are (model, pool) that are forgotten as soon as nothing stored tells of them.
 
         Raises:
             StoreError: DuckDB refused; nothing has changed.
         """
         with transaction(self._connection):
-            retention.delete_expired(self._connection, now, self._settings)
-        self._keys.reload()  # those of expired values are gone
+            retention.delete_expired(self._connection, now, self._settings, gone)
+        self._keys.reload()  # those of expired values and forgotten pools are gone
         with suppress(duckdb.Error):  # a reader is busy; DuckDB checkpoints by itself later
             self._connection.execute("CHECKPOINT")
 

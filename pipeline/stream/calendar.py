@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import logging
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
@@ -18,7 +18,7 @@ from aiokafka.errors import KafkaError
 
 from pipeline.errors import CodecError, ServerUnavailable
 from pipeline.forecast.calendar import CalendarRecord, parse_record, to_fields
-from pipeline.forecast.known_calendar import CalendarChange, KnownCalendar
+from pipeline.forecast.known_calendar import KEEP_SECONDS, CalendarChange, KnownCalendar
 from pipeline.settings import KafkaSettings, Settings
 from pipeline.stream.app import new_producer, servers
 
@@ -26,7 +26,7 @@ __all__ = ["CalendarBook", "CalendarReader", "announce", "decode_record", "read_
 
 _log = logging.getLogger(__name__)
 
-#: More events than this are not remembered; the rest are refused and counted.
+#: More events than this are not remembered: those that ended a week ago go, further ones are refused and counted.
 MAX_EVENTS = 10_000
 _MAX_BYTES = 65_536
 _RETRY_SECONDS = 5.0
@@ -58,11 +58,12 @@ class CalendarBook:
     """What the topic says now. Written by the reader, read by the thread that closes windows.
 
     ``complete`` is set once the topic has been read to its end: from then on an event that is not in here was taken
-    back.
+    back. With ``now`` (epoch seconds) events that ended a week before it make room for new ones.
     """
 
-    def __init__(self, max_events: int = MAX_EVENTS) -> None:
+    def __init__(self, max_events: int = MAX_EVENTS, now: Callable[[], float] | None = None) -> None:
         self._max_events = max_events
+        self._now = now
         self._records: dict[str, CalendarRecord] = {}
         self._lock = threading.Lock()
         self.complete = False
@@ -90,8 +91,19 @@ class CalendarBook:
             raise CodecError(f"the key of a calendar record must be its id, {record.id[:64]!r}")
         with self._lock:
             if record.id not in self._records and len(self._records) >= self._max_events:
+                self._forget_over()
+            if record.id not in self._records and len(self._records) >= self._max_events:
                 raise CodecError(f"more than {self._max_events} events; {record.id[:64]!r} is not remembered")
             self._records[record.id] = record
+
+    def _forget_over(self) -> None:
+        if self._now is not None:
+            before = self._now() - KEEP_SECONDS
+            self._records = {name: record for name, record in self._records.items() if record.ends_at > before}
+
+    def empty(self) -> CalendarBook:
+        """Return a book of the same limits without events."""
+        return CalendarBook(self._max_events, self._now)
 
     def replace(self, other: CalendarBook) -> None:
         """Become what ``other`` says."""
@@ -151,7 +163,7 @@ class CalendarReader:
     async def _read(self, ready: asyncio.Event) -> None:
         async with contextlib.aclosing(_records(self._kafka)) as records:
             # A book of its own until the end is reached: after a pause the topic may have been compacted.
-            fresh = CalendarBook()
+            fresh = self._book.empty()
             async for record in records:
                 if record is None:
                     fresh.complete = True

@@ -8,6 +8,7 @@ came of it. One step at a time; deltas may be stored while ``step`` runs, but no
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from pipeline.advise.engine import Advisor
@@ -22,11 +23,16 @@ from pipeline.windows.latencies import with_latencies
 from pipeline.windows.model import ClosedWindow, PoolKey
 from pipeline.windows.rollup import CLOSED_MEASURES, closed_window
 
-__all__ = ["Step", "WindowCloser"]
+__all__ = ["FORGET_SECONDS", "Step", "WindowCloser"]
 
 #: Latencies are learned from the hour before a window, anew every ten minutes of event time.
 _LATENCY_SPAN_SECONDS = 3600
 _LATENCY_REFRESH_SECONDS = 600
+
+#: A pool without settings that has sent nothing for so long gets no windows any more: two weeks and a day, so that one
+#: that is used on one day of the week stays. Looked at anew every hour of event time.
+FORGET_SECONDS = 15 * 86_400
+_SILENCE_REFRESH_SECONDS = 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +61,10 @@ class WindowCloser:
         self._calendar = calendar or CalendarBook()
         self._latency: dict[tuple[str, str], dict[int, int]] = {}
         self._latency_at: int | None = None
+        self._configured = {(pool.model, pool.pool) for pool in settings.pools}
+        #: The (model, pool) that were known, have no settings, and have sent nothing for ``FORGET_SECONDS``.
+        self.gone: frozenset[tuple[str, str]] = frozenset()
+        self._gone_at: int | None = None
         self._steps = 0
         self._whole = True  # the engine has finished every step that it began, and the store has them
 
@@ -143,9 +153,10 @@ class WindowCloser:
     def _windows(self, start: int, end: int, reached: float) -> list[ClosedWindow]:
         grain = self._settings.windows.grain_seconds
         found = {window.key: window for window in self._store.window_sums(start, end)}
+        self._look_for_gone(start, found.keys())
         for model, pool in self._store.pools():
             key = PoolKey(model, pool)
-            if key not in found:
+            if key not in found and key not in self.gone:
                 found[key] = closed_window(start, grain, model, pool, [0] * len(CLOSED_MEASURES))
         latency = self._latencies(start)
         told = self._store.latency_counts(start, end)
@@ -157,6 +168,12 @@ class WindowCloser:
             window = replace(found[key], completeness=share, current_replicas=current, ready_replicas=ready)
             closed.append(with_latencies(window, told.get((key.model, key.pool), {})))
         return closed
+
+    def _look_for_gone(self, start: int, heard: Collection[PoolKey]) -> None:
+        if self._gone_at is None or start - self._gone_at >= _SILENCE_REFRESH_SECONDS:
+            self.gone = frozenset(self._store.silent_pools(start - FORGET_SECONDS) - self._configured)
+            self._gone_at = start
+        self.gone = self.gone.difference(heard)
 
     def _latencies(self, start: int) -> dict[tuple[str, str], dict[int, int]]:
         if self._latency_at is None or start - self._latency_at >= _LATENCY_REFRESH_SECONDS:

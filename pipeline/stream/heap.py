@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import gc
+from functools import cache
+from typing import Any
 
-__all__ = ["bound_heap", "collect_young", "trim_heap"]
+__all__ = ["bound_heap", "collect_all", "collect_young", "trim_heap"]
 
 # glibc's malloc.h
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
@@ -21,9 +23,8 @@ def bound_heap() -> bool:
     By default every thread has a heap that only grows, and sizes from which buffers get pages of their own adapt to
     what was freed (``mallopt(3)``). ``trim_heap`` gives back what is free now and then. Call before the threads start.
     """
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):
+    mallopt = _function("mallopt")
+    if mallopt is None:
         return False
     wanted = (_M_ARENA_MAX, 1), (_M_MMAP_THRESHOLD, _OWN_PAGES_BYTES), (_M_TRIM_THRESHOLD, _KEPT_FREE_BYTES)
     return all(mallopt(*setting) for setting in wanted)
@@ -37,16 +38,33 @@ def collect_young() -> None:
     gc.collect(1)
 
 
+def collect_all() -> None:
+    """Collect all garbage but what was frozen.
+
+    Python's own collector would not come: what is collected young does not count for it, and garbage that was in use
+    for a few seconds (a connection, a batch that waited) has grown old by then.
+    """
+    gc.collect()
+
+
 def trim_heap() -> bool:
     """Return free pages of the C heap to the operating system; False where the C library cannot (musl, macOS).
 
     Records are read by one thread and freed by another, between objects that stay: glibc then keeps the holes, and a
     process that works off a burst seems to grow by as much as it has read (``malloc_trim(3)``).
     """
-    try:
-        trim = ctypes.CDLL(None).malloc_trim
-    except (AttributeError, OSError, TypeError):
+    trim = _function("malloc_trim")
+    if trim is None:
         return False
     collect_young()
     trim(0)
     return True
+
+
+@cache
+def _function(name: str) -> Any:
+    """A function of the C library; None where there is none. Loaded once: a library brings a class and its cycles."""
+    try:
+        return getattr(ctypes.CDLL(None), name)
+    except (AttributeError, OSError, TypeError):
+        return None

@@ -71,10 +71,13 @@ class ReplicaBook:
         self._reports: dict[PoolKey, list[tuple[float, int, int]]] = {}  # (at, current, ready or -1), ascending
 
     def add(self, status: ReplicaStatus) -> None:
-        """Note one report, in any order of time. Pools beyond the limit are not remembered."""
+        """Note one report, in any order of time. Beyond the limit the pool whose newest report is oldest goes."""
         key = PoolKey(status.model, status.pool)
         if key not in self._reports and len(self._reports) >= self._max_pools:
-            return
+            oldest = min(self._reports, key=lambda known: self._reports[known][-1][0])
+            if self._reports[oldest][-1][0] >= status.at:
+                return
+            del self._reports[oldest]
         reports = self._reports.setdefault(key, [])
         insort(reports, (status.at, status.current, -1 if status.ready is None else status.ready))
         del reports[: -self._keep]

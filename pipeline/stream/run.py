@@ -82,7 +82,7 @@ def _run_control(settings: Settings, clock: Clock, signals: Sequence[signal.Sign
     from pipeline.profiles import catalog_for
     from pipeline.publish.state import LiveState
     from pipeline.store.store import Store
-    from pipeline.stream.controller import controller_app
+    from pipeline.stream.control_app import controller_app
 
     tune_process()
     partitions = ensure_topics(settings.kafka)[settings.kafka.deltas_topic]

@@ -9,13 +9,15 @@ from typing import Any
 
 from pipeline.errors import ServerUnavailable
 from pipeline.settings import Settings
-from pipeline.stream.heap import collect_young, trim_heap
+from pipeline.stream.heap import collect_all, collect_young, trim_heap
 
 __all__ = ["Watchdog", "guard", "stall_seconds"]
 
 _LOOK_SECONDS = 2.0
 #: Looks between two times that free memory is given back: the pages have to be asked for again when work goes on.
 _LOOKS_PER_TRIM = 5
+#: Looks between two times that all garbage is looked for: 0.02 s of CPU with a hundred pools, 0.4 s with a thousand.
+_LOOKS_PER_COLLECTION = 300
 
 
 def stall_seconds(settings: Settings) -> float:
@@ -63,7 +65,10 @@ async def guard(app: Any, watchdog: Watchdog) -> None:
         if app.should_stop:
             return
         await app.sleep(_LOOK_SECONDS)
-        collect_young()
+        if look % _LOOKS_PER_COLLECTION == 0:
+            collect_all()
+        else:
+            collect_young()
         if look % _LOOKS_PER_TRIM == 0:
             trim_heap()
         if watchdog.stalled and not app.should_stop:

@@ -207,7 +207,7 @@ class Fleet:
         self.kills = 0
         self.ended_by_themselves = 0
         self._forks = multiprocessing.get_context("forkserver")
-        self._forks.set_forkserver_preload(["harness", "pipeline.stream.aggregator", "pipeline.stream.controller"])
+        self._forks.set_forkserver_preload(["harness", "pipeline.stream.aggregator", "pipeline.stream.control_app"])
         self.members: dict[str, Any] = {}
 
     def start(

@@ -20,7 +20,7 @@ from pipeline.publish.state import LiveState
 from pipeline.settings import Settings
 from pipeline.store.store import Store
 from pipeline.stream.aggregator import aggregator_app
-from pipeline.stream.controller import controller_app
+from pipeline.stream.control_app import controller_app
 from pipeline.testing import Oracle, request_event
 from pipeline.windows.aggregate import PartitionAggregator
 from pipeline.windows.delta import decode, encode

@@ -18,7 +18,7 @@ from pipeline.publish.state import LiveState
 from pipeline.settings import PoolSettings, Settings
 from pipeline.store.store import Store
 from pipeline.stream.aggregator import aggregator_app
-from pipeline.stream.controller import controller_app
+from pipeline.stream.control_app import controller_app
 from pipeline.testing import Oracle, request_event
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]

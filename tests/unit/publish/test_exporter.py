@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from pipeline.advise.model import Alert, AlertKind, StepOutput
+from pipeline.advise.model import Alert, AlertKind, StepOutput, TenantDemand
 from pipeline.clock import ManualClock
 from pipeline.publish.catalogue import METRICS
 from pipeline.publish.exporter import Exporter
@@ -72,6 +72,16 @@ def test_a_gap_has_no_demand(feed):
     samples = _samples(feed.live)
     assert _value(samples, "telemetry_gap", **CHAT) == 1
     assert _value(samples, "demand_requests_per_second", **CHAT) is None
+
+
+def test_tenants_that_went_away_leave_nothing_behind(feed):
+    exporter, view = Exporter(feed.live), feed.live.pool(*CHAT.values())
+    for number in range(60):
+        tenants = tuple(TenantDemand(*CHAT.values(), f"t{number}-{i}", 1.0, 0.1, ()) for i in range(20))
+        feed.live.update(StepOutput(feed.as_of, windows=(view.window,), tenants=tenants))
+        lines = len(exporter.render().splitlines())
+        assert len(exporter._heads) <= 2 * lines, number
+    assert 'tenant="t59-19"' in exporter.render().decode()
 
 
 def test_spikes_show_while_they_last(feed):

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 from pipeline.advise.model import Alert, AlertKind, StepOutput
 from pipeline.clock import ManualClock
-from pipeline.publish.state import MAX_ACTIVE_ALERTS, RECENT_ALERTS, LiveState, PipelineHealth
+from pipeline.publish.state import FORGET_SECONDS, MAX_ACTIVE_ALERTS, RECENT_ALERTS, LiveState, PipelineHealth
+from pipeline.testing import closed_window
 
 
 def _alert(number: int = 1, ended_at: float | None = None, kind: AlertKind = AlertKind.SPIKE_OBSERVED) -> Alert:
@@ -79,6 +80,26 @@ def test_alerts_are_bounded():
     alerts = live.snapshot().alerts
     assert sum(a.ended_at is not None for a in alerts) == RECENT_ALERTS
     assert sum(a.ended_at is None for a in alerts) == MAX_ACTIVE_ALERTS
+
+
+def test_a_pool_without_settings_that_went_away_is_forgotten_with_its_counters(feed):
+    live = feed.live
+    for name in ("gone", "stays"):
+        alert = replace(_alert(), alert_id=name, pool=name)
+        window = closed_window(feed.as_of - 60, 7, model="m", pool=name)
+        live.update(StepOutput(feed.as_of, windows=(window,), alerts=(alert,)))
+    end = feed.as_of + FORGET_SECONDS
+    live.update(StepOutput(end - 60, windows=(closed_window(end - 120, 1, model="m", pool="stays"),)))
+    assert live.pool("m", "gone") is not None
+    live.update(StepOutput(end))
+    assert live.pool("m", "gone") is None
+    assert live.pool("m", "stays") is not None
+    assert live.pool("llama-3.1-8b-instruct", "chat") is not None, "it has settings"
+    counters = live.snapshot().counters
+    assert counters.requests["m", "stays", "ok"] == 8
+    told = [*counters.requests, *counters.tokens, *counters.alerts, *counters.unnamed_values]
+    assert not [labels for labels in told if labels[1] == "gone"]
+    assert [alert.pool for alert in live.snapshot().alerts if alert.model == "m"] == ["stays"]
 
 
 def test_changes_of_the_advice_are_counted_by_generation(feed):

@@ -367,6 +367,39 @@ def test_retention_keeps_totals_and_the_newest_step(tmp_path):
         assert [s.windows for s in store.closed_since(0)] == [()]
 
 
+def test_weeks_of_retention_leave_one_row_of_what_was_retired(tmp_path):
+    settings = StoreSettings(retention_base_seconds=3_600, retention_closed_seconds=7_200)
+    with Store.open(tmp_path / "s.duckdb", settings) as store:
+        for hour in range(24):
+            at = NOW + 3_600 * hour
+            store.apply([(0, hour, delta([value(str(hour), at=at, model=f"m{hour}")], first=hour))])
+            store.record_step(StepOutput(as_of=at + 60, windows=tuple(store.window_sums(at, at + 60))))
+            store.retain(float(at), {(f"m{known}", "default") for known in range(hour + 1)})
+            assert len(store.pools()) <= 3
+        assert store.totals() == {"requests": 24, "input_tokens": 240, "output_tokens": 120}
+        assert store.cursor().execute("SELECT count(*) FROM retired_totals").fetchone() == (1,)
+        store.retain(at + 10_000.0, {("m22", "default")})
+        assert store.pools() == [("m23", "default")], "it is not named as gone"
+
+
+def test_pools_of_which_nothing_was_counted_are_silent(store):
+    hours = {"closed": 0, "newest": 5, "open": 7}
+    for number, (model, hour) in enumerate(hours.items()):
+        store.apply([(0, number, delta([value(model, at=NOW + 3_600 * hour, model=model)], first=number))])
+    for hour in range(6):
+        at = NOW + 3_600 * hour
+        store.record_step(StepOutput(as_of=at + 60, windows=tuple(store.window_sums(at, at + 60))))
+    store.apply([(0, 3, delta([value("late", at=NOW + 3_600 * 2, model="late")], first=3))])
+    silent = {since: {model for model, _ in store.silent_pools(NOW + 3_600 * since)} for since in (-1, 1, 3, 6, 8)}
+    assert silent == {
+        -1: set(),
+        1: {"closed"},
+        3: {"closed", "late"},
+        6: {"closed", "late", "newest"},
+        8: {"closed", "late", "newest", "open"},
+    }
+
+
 def test_a_flood_of_dead_letters_is_thinned_but_stays_counted(store, monkeypatch):
     monkeypatch.setattr(retention, "KEPT_DEAD_LETTERS", 3)
     store.apply([(0, 0, delta([b"{"] * 5 + [None] * 2)), (0, 1, delta([None], first=7))])

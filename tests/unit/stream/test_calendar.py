@@ -78,6 +78,21 @@ def test_memory_is_bounded() -> None:
     assert sorted(book.records()) == ["a", "b"]
 
 
+def test_years_of_events_that_are_over_make_room_for_new_ones() -> None:
+    now = [0.0]
+    book = CalendarBook(max_events=3, now=lambda: now[0])
+    for week in range(100):
+        now[0] = 1_000_000.0 + 604_800 * week
+        book.take(None, value(id=f"e{week}", starts_at=now[0], ends_at=now[0] + 3_600))
+        assert len(book.records()) <= 3
+        assert f"e{week}" in book.records()
+    fresh = book.empty()
+    for name in ("a", "b", "c"):
+        fresh.take(None, value(id=name, starts_at=now[0], ends_at=now[0] + 3_600))
+    with pytest.raises(CodecError, match="more than 3"):
+        fresh.take(None, value(id="d", starts_at=now[0], ends_at=now[0] + 3_600))
+
+
 def test_the_engine_is_told_once() -> None:
     book, known = CalendarBook(), KnownCalendar()
     book.take(b"a", value())

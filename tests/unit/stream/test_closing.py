@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.advise.engine import Advisor
-from pipeline.settings import Settings, load
+from pipeline.settings import PoolSettings, Settings, load
 from pipeline.store.store import Store
-from pipeline.stream.closing import WindowCloser
+from pipeline.stream.closing import FORGET_SECONDS, WindowCloser
 from pipeline.stream.replicas import ReplicaBook, ReplicaStatus
 from pipeline.testing import PipelineTestDriver, request_event
 from pipeline.windows.model import PoolKey
@@ -69,6 +69,34 @@ def test_a_silent_pool_has_a_window_of_zeros(settings: Settings, store: Store) -
     assert [output.as_of for output in outputs] == [NOW + 60 * i for i in range(1, 10)]
     last = {window.key: window for window in outputs[-1].windows}
     assert last[PoolKey("m", "default")].requests == 0
+
+
+def test_a_pool_that_stays_away_gets_no_windows_until_it_comes_back(settings: Settings, store: Store) -> None:
+    known = PoolSettings(model="known", profile="llama-3.1-8b", accelerator="L40S")
+    settings = settings.model_copy(update={"pools": (known,)})
+    driver = PipelineTestDriver(store, now=NOW)
+    closer = WindowCloser(settings, store, Advisor(settings), ReplicaBook())
+
+    def named(at: float, *models: str) -> set[str]:
+        """The pools of the newest step, after events of these models."""
+        driver.now = at + 60
+        driver.produce(0, [json.dumps(request_event(f"{model}{at}", at, model=model)).encode() for model in models])
+        driver.finish()
+        output = None
+        while (step := closer.close_next(at + 90)) is not None:
+            output = step
+        assert output is not None
+        return {window.model for window in output.windows}
+
+    assert named(NOW, "known", "weekly", "gone") == {"known", "weekly", "gone"}
+    assert named(NOW + 7 * 86_400, "weekly") == {"known", "weekly", "gone"}
+    assert named(NOW + FORGET_SECONDS + 3_600, "other") == {"known", "weekly", "other"}
+    assert closer.gone == {("gone", "default")}
+    store.retain(NOW + FORGET_SECONDS + 3_600, closer.gone)
+    assert ("gone", "default") not in store.pools()
+    assert ("known", "default") in store.pools()
+    assert named(NOW + FORGET_SECONDS + 3_660, "gone") == {"known", "weekly", "other", "gone"}
+    assert named(NOW + FORGET_SECONDS + 3_720, "other") == {"known", "weekly", "other", "gone"}
 
 
 def test_a_restart_says_the_last_step_again_bit_for_bit(settings: Settings, store: Store) -> None:

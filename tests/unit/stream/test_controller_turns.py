@@ -22,7 +22,8 @@ from pipeline.publish.state import LiveState
 from pipeline.settings import Settings, load
 from pipeline.store.store import Store
 from pipeline.stream.batch import RecordBatch
-from pipeline.stream.controller import MAX_HELD_BATCHES, MAX_TOGETHER_BYTES, MAX_WAITING_BATCHES, Controller
+from pipeline.stream.controller import MAX_WAITING_BATCHES, Controller
+from pipeline.stream.intake import MAX_HELD_BATCHES, MAX_TOGETHER_BYTES
 from pipeline.testing import request_event
 from pipeline.windows.aggregate import PartitionAggregator
 from pipeline.windows.delta import encode
@@ -117,7 +118,7 @@ class Bench:
             PARTITIONS,
             lambda: SimpleNamespace(highwater=lambda tp: self.feed.written[tp.partition]),
         )
-        self.controller._epochs = {TP(settings.kafka.deltas_topic, p): 1 for p in range(PARTITIONS)}
+        self.controller.intake._epochs = {TP(settings.kafka.deltas_topic, p): 1 for p in range(PARTITIONS)}
 
     async def take(self, partition: int, *times: float) -> None:
         await asyncio.wait_for(self.controller.take(self.feed.batch(partition, *times)), 20)
@@ -191,7 +192,7 @@ def test_what_waited_for_a_partition_that_was_taken_away_is_dropped(bench: Bench
         closing = await bench.begin_second()
         before, positions = bench.requests(), bench.store.delta_positions()
         await bench.take(0, START + 100)
-        bench.controller.forget({TP(settings.kafka.deltas_topic, 0)})
+        bench.controller.intake.forget({TP(settings.kafka.deltas_topic, 0)})
         bench.advisor.gate.set()
         await closing
         assert bench.requests() == before
@@ -275,7 +276,7 @@ class CountedStore:
 
 def test_what_waits_is_stored_together(bench: Bench) -> None:
     async def run() -> None:
-        counted = bench.controller._store = CountedStore(bench.store)  # type: ignore[assignment]
+        counted = bench.controller.intake._store = CountedStore(bench.store)  # type: ignore[assignment]
         acknowledged: list[int] = []
 
         async def done(number: int) -> None:
@@ -309,7 +310,7 @@ async def _ignore(*_: Any) -> None:
 )
 def test_what_is_stored_together_is_bounded(bench: Bench, size: int, expected: list[int]) -> None:
     async def run() -> None:
-        counted = bench.controller._store = CountedStore(bench.store)  # type: ignore[assignment]
+        counted = bench.controller.intake._store = CountedStore(bench.store)  # type: ignore[assignment]
         batches = [bench.feed.batch(number % PARTITIONS, START + 1) for number in range(24)]
         async with bench.controller._turn:  # the writer is busy
             for batch in batches:
@@ -334,7 +335,7 @@ def test_batches_that_come_at_once_do_not_pass_the_limit_of_those_that_wait(benc
                 await bench.controller.begin(bench.feed.batch(0, START + 100), _ignore, _ignore)
             await asyncio.sleep(0.01)
         await asyncio.sleep(0.1)
-        assert len(bench.controller._held) == MAX_HELD_BATCHES
+        assert len(bench.controller.intake.held) == MAX_HELD_BATCHES
         bench.advisor.gate.set()
         await closing
         await bench.controller._hand.finished()
@@ -348,7 +349,7 @@ def test_what_waited_for_a_step_is_not_stored_after_a_failure(bench: Bench) -> N
     async def run() -> None:
         closing = await bench.begin_second()
         before, positions = bench.requests(), bench.store.delta_positions()
-        counted = bench.controller._store = CountedStore(bench.store)  # type: ignore[assignment]
+        counted = bench.controller.intake._store = CountedStore(bench.store)  # type: ignore[assignment]
         await bench.take(0, START + 100)
         counted.fails = True
         await bench.controller.begin(bench.feed.batch(1, START + 156), _ignore, _ignore)
@@ -365,7 +366,7 @@ def test_what_waited_for_a_step_is_not_stored_after_a_failure(bench: Bench) -> N
 
 def test_nothing_is_acknowledged_when_storing_together_fails(bench: Bench) -> None:
     async def run() -> None:
-        counted = bench.controller._store = CountedStore(bench.store)  # type: ignore[assignment]
+        counted = bench.controller.intake._store = CountedStore(bench.store)  # type: ignore[assignment]
         counted.fails = True
         failures: list[BaseException] = []
 

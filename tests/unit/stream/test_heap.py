@@ -1,3 +1,4 @@
+import gc
 import subprocess
 import sys
 from pathlib import Path
@@ -29,3 +30,12 @@ def test_holes_between_what_stays_are_given_back() -> None:
         pytest.skip("/proc is not there")
     # In a process of its own: the heap of this one holds anything.
     subprocess.run([sys.executable, "-c", PROGRAM], check=True, timeout=60)
+
+
+def test_giving_back_leaves_nothing_behind() -> None:
+    trim_heap()
+    gc.collect()
+    before = len(gc.get_objects())
+    for _ in range(100):
+        trim_heap()
+    assert len(gc.get_objects()) < before + 100, "one look brings more than it takes away"

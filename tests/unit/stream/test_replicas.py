@@ -28,9 +28,14 @@ def test_memory_is_bounded() -> None:
     for at in range(5):
         book.add(ReplicaStatus(model="m", at=float(at), current=at))
         book.add(ReplicaStatus(model=f"x{at}", at=float(at), current=at))
-    assert book.at(KEY, 2.5) == (None, None)
-    assert book.at(KEY, 4.0) == (4, None)
-    assert book.at(PoolKey("x1", "default"), 9.0) == (None, None)
+        assert len(book._reports) == 1
+    assert book.at(KEY, 4.0) == (4, None), "as new as the other pool's report, and there before"
+    book.add(ReplicaStatus(model="m", at=5.0, current=5))
+    book.add(ReplicaStatus(model="m", at=6.0, current=6))
+    assert book.at(KEY, 4.5) == (None, None)
+    book.add(ReplicaStatus(model="new", at=7.0, current=7))
+    assert book.at(KEY, 9.0) == (None, None), "it has not reported for longest"
+    assert book.at(PoolKey("new", "default"), 9.0) == (7, None)
 
 
 GOOD: dict[str, Any] = {"schema": "tokentide.replica.status.v1", "model": "m", "pool": "p", "at": 1.5, "current": 3}
