@@ -33,8 +33,8 @@ Tokentide is better; an interval that includes zero proves nothing).
 run as a user would write them, unguarded. Batch tools are refitted **at every origin that is scored** on the newest
 2,016 windows (at least three days; ARIMA: 864), which is fresher than a refit per hour and flatters them; because of
 what that costs they are scored at up to 72 whole hours spread evenly over each trace (hourly traces: 216; Prophet:
-every second of these), and Tokentide is scored at the same hours beside them. They are not run on az_1min, which is
-az_5min in finer windows: a fit with a season of 1,440 windows takes seconds. AutoETS has no daily season above 24
+every second of these), and Tokentide is scored at the same hours beside them. They are not run at grains
+finer than five minutes: a fit with a season of 1,440 windows takes seconds. AutoETS has no daily season above 24
 steps and AutoARIMA is run without one (its seasonal search takes seconds per refit at 24 steps). `Dynamo ARIMA`:
 order chosen once on the first two days, then updated. LightGBM: own lags, means, place in day and week; quantile
 loss; learns the change from the last value. Prophet: its defaults, as Dynamo and Grafana Cloud use it."""
