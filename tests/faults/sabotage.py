@@ -132,9 +132,9 @@ def stuck_consumer(after_fetches: int) -> None:
 
 def impatient_watchdog(stall_seconds: float) -> None:
     """The watchdog waits ``stall_seconds`` instead of a minute."""
-    from pipeline.stream import aggregator, controller
+    from pipeline.stream import aggregator, control_app
 
-    for module in (aggregator, controller):
+    for module in (aggregator, control_app):
         module.stall_seconds = lambda _settings: stall_seconds  # type: ignore[attr-defined]
 
 
