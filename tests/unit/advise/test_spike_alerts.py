@@ -56,6 +56,21 @@ def test_the_words_say_what_is_ahead_and_that_replicas_will_not_help():
         assert words in ahead.message
 
 
+def test_a_rise_that_the_replicas_hold_is_news_and_says_so():
+    alerts = SpikeAlerts(PoolKey(MODEL, POOL), 1.0, 0.5, 60.0)
+    advice = Advice(Constraint.DECODE_LATENCY, {"capacity_requests_per_second_per_replica": 125.0})
+    for minute in range(60):
+        step(alerts, minute, 20.0, 20.0, advice, 8)
+    _, ahead = step(alerts, 60, 20.0, 40.0, advice, 8)
+    assert ahead.severity == "info"
+    assert ahead.probability < 0.001
+    for words in (
+        "times the level of now",
+        "hold 1000.0 requests/s and are expected to suffice: P(short) = 0.00 in 5 min",
+    ):
+        assert words in ahead.message
+
+
 def test_an_observed_spike_says_its_kind_its_load_and_that_it_was_warned_of():
     alerts = SpikeAlerts(PoolKey(MODEL, POOL), 1.0, 0.5, 60.0)
     advice = Advice(Constraint.DECODE_LATENCY, {"capacity_requests_per_second_per_replica": 4.0})
