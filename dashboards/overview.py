@@ -78,8 +78,8 @@ def _now(add: Add) -> None:
     add(
         stat(
             "Spikes",
-            "Spikes observed or forecast right now.",
-            f'sum(max by (model, pool, kind) (tokentide_spike_active{{{POOL},kind!="foreseen"}}))',
+            "Spikes observed or forecast right now, but for those that the replicas hold.",
+            f'sum(max by (model, pool, kind) (tokentide_spike_active{{{POOL},kind!~"foreseen|rise"}}))',
             warn=1,
         ),
         4,

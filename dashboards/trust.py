@@ -13,7 +13,7 @@ def quality(add: Add) -> None:
     add(
         state_timeline(
             "Spikes and telemetry gaps",
-            "While a spike is observed or forecast; while telemetry is missing.",
+            "While a spike is observed or forecast (foreseen, rise: the replicas hold it); while telemetry is missing.",
             [
                 query(f"tokentide_spike_active{{{POOL}}}", f"{{{{kind}}}} {LEGEND}"),
                 query(f"tokentide_telemetry_gap{{{POOL}}}", f"gap {LEGEND}"),

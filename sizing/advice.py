@@ -18,9 +18,11 @@ from sizing.model import (
     RecommendationState,
     Slo,
 )
-from sizing.plan import Plan, demand_quantile
+from sizing.need import OBSERVED_REQUESTS, Need, demand_quantile, replicas_text
+from sizing.plan import Plan
+from sizing.replica import MAX_UTILISATION
 
-__all__ = ["Advice", "AdviceWriter", "explain", "replicas_text"]
+__all__ = ["Advice", "AdviceWriter", "explain", "observed_need"]
 
 _REASON_CLASS = {
     Reason.FORECAST_UP: "up",
@@ -28,6 +30,15 @@ _REASON_CLASS = {
     Reason.FORECAST_DOWN: "down",
     Reason.WITHIN_BAND: "hold",
     Reason.STABILISING: "hold",
+}
+
+
+#: Where the evidence holds the demand of a currency, at the quantile that is planned for.
+_DEMAND = {
+    "requests": "demand_requests_per_second",
+    "prefill_tokens": "demand_prefill_tokens_per_second",
+    "decode_tokens": "demand_decode_tokens_per_second",
+    "kv_tokens": "demand_kv_tokens",
 }
 
 
@@ -128,16 +139,22 @@ class AdviceWriter:
         for level in (0.1, 0.5, 0.9):
             value = demand_quantile(demand.levels, demand.requests_per_second, level)
             evidence[f"forecast_p{level * 100:.0f}_requests_per_second"] = value
+        point = plan.operating_point
+        needs = plan.needs
         if demand.observed_requests_per_second is not None:
             evidence["observed_requests_per_second"] = demand.observed_requests_per_second
-        point = plan.operating_point
+            needs = (*needs, observed_need(demand.observed_requests_per_second, plan))
+        for need in needs:
+            evidence[f"replicas_needed_by_{need.currency}"] = need.exact
+        for need in plan.needs:
+            evidence[_DEMAND[need.currency]] = need.demand
         evidence |= {
             "horizon_seconds": demand.horizon_seconds,
-            "demand_requests_per_second": plan.demand_requests_per_second,
             "capacity_requests_per_second_per_replica": point.requests_per_second,
             "capacity_prefill_tokens_per_second_per_replica": point.prefill_tokens_per_second,
             "capacity_decode_tokens_per_second_per_replica": point.decode_tokens_per_second,
             "capacity_kv_tokens_per_replica": point.kv_capacity_tokens,
+            "usable_kv_tokens_per_replica": point.kv_capacity_tokens * MAX_UTILISATION,
             "saturation_requests_per_second_per_replica": point.saturation_requests_per_second,
             "predicted_ttft_seconds": point.at_slo.ttft_seconds,
             "predicted_tpot_seconds": point.at_slo.tpot_seconds,
@@ -150,13 +167,17 @@ class AdviceWriter:
         return evidence
 
 
+def observed_need(rate: float, plan: Plan) -> Need:
+    """Return what the observed rate needs, in requests/s, at the operating point of a plan."""
+    return Need(OBSERVED_REQUESTS, rate, plan.operating_point.requests_per_second)
+
+
 def explain(
-    demand: Demand,
     plan: Plan,
     reason: Reason,
     desired: int,
     current: int | None,
-    observed: int | None,
+    observed: Need | None,
     lower_for_seconds: float,
     policy: PolicyConfig,
 ) -> str:
@@ -167,10 +188,10 @@ def explain(
     """
     text = plan.message
     if observed is not None:
-        rate = demand.observed_requests_per_second or 0.0
+        rate, capacity = observed.figures()
         text = (
-            f"observed {rate:.3g} req/s needs {replicas_text(observed)} "
-            f"({plan.operating_point.requests_per_second:.3g} req/s each), more than forecast"
+            f"observed {rate} {observed.unit} needs {replicas_text(observed.replicas)} "
+            f"({capacity} {observed.unit} each), more than forecast"
         )
     if current is not None:
         text += f"; now {current}"
@@ -184,8 +205,3 @@ def explain(
     elif desired != plan.unclamped:
         text += f"; advising {desired}"
     return text
-
-
-def replicas_text(count: int) -> str:
-    """Return the count with its noun."""
-    return f"{count} replica{'' if count == 1 else 's'}"

@@ -8,10 +8,8 @@ demand quantile / capacity, rounded up. The quantile is the newsvendor's, cu / (
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
 from collections import OrderedDict
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
 from sizing.catalog import Catalog
@@ -20,8 +18,8 @@ from sizing.grid import on_grid, rounded
 from sizing.load import check_workload
 from sizing.memory import resolve
 from sizing.model import Constraint, Demand, Deployment, PolicyConfig, Slo, Workload
+from sizing.need import Need, demand_needs, replicas_text, whole
 from sizing.operating import OperatingPoint, check_slo, operating_point, solve
-from sizing.replica import MAX_UTILISATION
 from sizing.steptime import StepCoefficients
 
 if TYPE_CHECKING:  # who passes a calibration has loaded it
@@ -33,7 +31,6 @@ __all__ = [
     "OperatingPoint",
     "Plan",
     "Planner",
-    "demand_quantile",
     "needs",
     "observed_only",
     "operating_point",
@@ -55,40 +52,34 @@ class Plan:
     """Replicas for a demand. ``lower`` ≤ ``desired`` ≤ ``upper``; all within the policy's limits.
 
     ``unclamped`` is what the demand quantile needs before the limits; ``lower`` and ``upper`` bound the need at 10 %
-    and 90 % of the joint error of demand and step time. ``currency`` names the demand that decides.
+    and 90 % of the joint error of demand and step time. ``needs`` are those of the quantile, one for each currency that
+    the demand is known in; the greatest decides.
     """
 
     desired: int
     lower: int
     upper: int
     unclamped: int
-    currency: str
+    needs: tuple[Need, ...]
     constraint: Constraint
     demand_quantile: float
-    demand_requests_per_second: float
     operating_point: OperatingPoint
     message: str
 
+    @property
+    def decisive(self) -> Need:
+        """The need that decides."""
+        return _greatest(self.needs)
 
-def demand_quantile(levels: tuple[float, ...], values: tuple[float, ...], level: float) -> float:
-    """Return the quantile at ``level``, linear between the given ones and flat beyond them.
+    @property
+    def demand_requests_per_second(self) -> float:
+        """The demand quantile in requests, which every demand is known in."""
+        return self.needs[0].demand
 
-    Raises:
-        InvalidInput: no or unequal numbers of levels and values, levels not ascending in (0, 1), a value that is
-            negative or not finite.
-    """
-    if not levels or len(levels) != len(values):
-        raise InvalidInput(f"{len(levels)} quantile levels with {len(values)} values")
-    if not (levels[0] > 0 and levels[-1] < 1 and all(below < above for below, above in pairwise(levels))):
-        raise InvalidInput("quantile levels must ascend within (0, 1)")
-    if not all(0 <= value < math.inf for value in values):
-        raise InvalidInput("demand must be finite and not negative")
-    quantiles = list(accumulate(values, max))
-    right = bisect_right(levels, level)
-    if right == 0 or right == len(levels):
-        return float(quantiles[max(right - 1, 0)])
-    slope = (quantiles[right] - quantiles[right - 1]) / (levels[right] - levels[right - 1])
-    return float(slope * (level - levels[right - 1]) + quantiles[right - 1])
+    @property
+    def currency(self) -> str:
+        """The currency that decides."""
+        return self.decisive.currency
 
 
 def observed_only(demand: Demand) -> Demand:
@@ -102,11 +93,6 @@ def observed_only(demand: Demand) -> Demand:
         observed_requests_per_second=rate,
         dispersion=demand.dispersion,
     )
-
-
-def _ceil(need: float) -> int:
-    """Round a need up; a need of 3.0000001 from rounding errors is 3."""
-    return math.ceil(need - 1e-6) if need < 1e9 else 10**9
 
 
 class Planner:
@@ -176,16 +162,7 @@ class Planner:
 
 def needs(demand: Demand, level: float, point: OperatingPoint) -> dict[str, float]:
     """Return the replicas (not rounded) that each currency of a demand needs at quantile ``level``."""
-    return {
-        name: demand_quantile(demand.levels, values, level) / capacity if capacity > 0 else math.inf
-        for name, values, capacity in (
-            ("requests", demand.requests_per_second, point.requests_per_second),
-            ("prefill_tokens", demand.prefill_tokens_per_second, point.prefill_tokens_per_second),
-            ("decode_tokens", demand.decode_tokens_per_second, point.decode_tokens_per_second),
-            ("kv_tokens", demand.kv_tokens, point.kv_capacity_tokens * MAX_UTILISATION),
-        )
-        if values is not None
-    }
+    return {need.currency: need.exact for need in demand_needs(demand, level, point)}
 
 
 def plan_at(
@@ -200,9 +177,9 @@ def plan_at(
     """
     check_policy(policy)
     level = policy.demand_quantile
-    needed = needs(demand, level, point)
-    currency = max(needed, key=lambda name: needed[name])
-    unclamped = _ceil(needed[currency])
+    needed = demand_needs(demand, level, point)
+    decisive = _greatest(needed)
+    unclamped = decisive.replicas
     low, middle, high = (max(needs(demand, q, point).values()) for q in (0.1, 0.5, 0.9))
     error = math.log(error_ratio)
     if low > 0:
@@ -213,46 +190,41 @@ def plan_at(
         lower, upper = 0.0, high * error_ratio
     desired = _clamp(unclamped, policy)
     constraint = point.constraint
-    if currency == "kv_tokens":
+    if decisive.currency == "kv_tokens":
         constraint = Constraint.KV_MEMORY
     elif unclamped < policy.min_replicas:
         constraint = Constraint.MIN_REPLICAS
-    rate = demand_quantile(demand.levels, demand.requests_per_second, level)
     return Plan(
         desired=desired,
-        lower=min(_clamp(_ceil(lower), policy), desired),
-        upper=max(_clamp(_ceil(upper), policy), desired),
+        lower=min(_clamp(whole(lower), policy), desired),
+        upper=max(_clamp(whole(upper), policy), desired),
         unclamped=unclamped,
-        currency=currency,
+        needs=needed,
         constraint=constraint,
         demand_quantile=level,
-        demand_requests_per_second=rate,
         operating_point=point,
-        message=_plan_message(demand, rate, level, desired, unclamped, currency, constraint, point),
+        message=_plan_message(demand.horizon_seconds, level, desired, decisive, constraint, point),
     )
 
 
+def _greatest(needed: tuple[Need, ...]) -> Need:
+    return max(needed, key=lambda need: need.exact)
+
+
 def _plan_message(
-    demand: Demand,
-    rate: float,
-    level: float,
-    desired: int,
-    unclamped: int,
-    currency: str,
-    constraint: Constraint,
-    point: OperatingPoint,
+    horizon_seconds: float, level: float, desired: int, decisive: Need, constraint: Constraint, point: OperatingPoint
 ) -> str:
-    ahead = f"{demand.horizon_seconds / 60:.3g}-min-ahead p{level * 100:.3g} of {rate:.3g} req/s"
-    needs = f"needs {unclamped} replica{'' if unclamped == 1 else 's'}"
+    """Name the demand that decides and what one replica carries of it: divided, they give the replicas."""
+    quantity, capacity = decisive.figures()
+    ahead = f"{horizon_seconds / 60:.3g}-min-ahead p{level * 100:.3g} of {quantity} {decisive.unit}"
+    needs = f"needs {replicas_text(decisive.replicas)}"
+    each = f"{capacity} {decisive.unit} each"
     if not point.feasible:
-        return f"{ahead} {needs} at a relaxed target; {point.message}"
+        return f"{ahead} {needs} at a relaxed target ({each}); {point.message}"
     if constraint is Constraint.MIN_REPLICAS:
-        return f"{ahead} {needs}, the minimum is {desired}"
-    if currency == "kv_tokens":
-        why = f"KV memory binds at {point.kv_capacity_tokens * MAX_UTILISATION:.3g} tokens each"
-    else:
-        why = f"{constraint.value.replace('_', ' ')} binds at {point.requests_per_second:.3g} req/s each"
-    return f"{ahead} {needs} ({why})"
+        return f"{ahead} {needs} ({each}), the minimum is {desired}"
+    what = "KV memory" if constraint is Constraint.KV_MEMORY else constraint.value.replace("_", " ")
+    return f"{ahead} {needs} ({what} binds at {each})"
 
 
 def plan(

@@ -10,7 +10,7 @@ import math
 from collections import deque
 from dataclasses import replace
 
-from sizing.advice import Advice, AdviceWriter, explain, replicas_text
+from sizing.advice import Advice, AdviceWriter, explain, observed_need
 from sizing.calibrate import Calibration, Calibrator
 from sizing.catalog import Catalog
 from sizing.errors import DoesNotFit, SizingError
@@ -25,8 +25,9 @@ from sizing.model import (
     RecommendationState,
     Slo,
 )
+from sizing.need import Need, demand_quantile, replicas_text, whole
 from sizing.observed import ObservedLoad, ObservedPoint, point_of_load
-from sizing.plan import Plan, Planner, check_policy, demand_quantile, observed_only
+from sizing.plan import Plan, Planner, check_policy, observed_only
 from sizing.steptime import StepCoefficients
 
 __all__ = ["ReplicaController"]
@@ -216,7 +217,7 @@ class ReplicaController:
             return self._hold(current, Reason.TELEMETRY_GAP, RecommendationState.DEGRADED, text)
         if not warm:
             return self._cold(current, plan)
-        return self._follow(now, demand, current, plan, observed, down_need)
+        return self._follow(now, current, plan, observed, down_need)
 
     def _hold(
         self,
@@ -238,10 +239,10 @@ class ReplicaController:
         target, clamped = self._limit(max(plan.unclamped, base))
         # Limits bound what is added; they never take away what runs while nothing is known yet.
         desired = max(target, base)
-        text = (
-            f"cold start: observed {plan.demand_requests_per_second:.3g} req/s needs {replicas_text(plan.unclamped)}; "
-        )
-        text += f"advising {replicas_text(desired)}"
+        need = plan.decisive
+        rate, capacity = need.figures()
+        text = f"cold start: observed {rate} {need.unit} needs {replicas_text(plan.unclamped)} "
+        text += f"({capacity} {need.unit} each); advising {replicas_text(desired)}"
         return Advice(
             desired,
             min(plan.lower, desired),
@@ -254,13 +255,11 @@ class ReplicaController:
             plan,
         )
 
-    def _follow(
-        self, now: float, demand: Demand, current: int | None, plan: Plan, observed: int, down_need: float
-    ) -> Advice:
-        wanted = max(plan.unclamped, observed)
+    def _follow(self, now: float, current: int | None, plan: Plan, observed: Need | None, down_need: float) -> Advice:
+        by_observed = observed is not None and observed.replicas > plan.unclamped
+        wanted = observed.replicas if observed is not None and by_observed else plan.unclamped
         target, clamped = self._limit(wanted)
         reference = self._reference(current)
-        by_observed = observed > plan.unclamped
         up_reason = Reason.OBSERVED_UP if by_observed else Reason.FORECAST_UP
         self._remember(now, wanted, down_need)
 
@@ -293,7 +292,7 @@ class ReplicaController:
             max(plan.upper, desired),
             reason,
             RecommendationState.FRESH,
-            explain(demand, plan, reason, desired, current, observed if by_observed else None, lower_for, self.policy),
+            explain(plan, reason, desired, current, observed if by_observed else None, lower_for, self.policy),
             plan.constraint if plan.operating_point.feasible else Constraint.SLO_INFEASIBLE,
             clamped,
             plan,
@@ -345,18 +344,15 @@ class ReplicaController:
 
     def _remember(self, now: float, wanted: int, down_need: float) -> None:
         """Keep the needs of the stabilisation period."""
-        plain, guarded = (self._limit(max(wanted, _whole(down_need * by)))[0] for by in (1.0, _DOWN_MARGIN))
+        plain, guarded = (self._limit(max(wanted, whole(down_need * by)))[0] for by in (1.0, _DOWN_MARGIN))
         self._needs.append((now, plain, guarded))
         while self._needs[0][0] < now - self.policy.scale_down_stabilisation_seconds:
             self._needs.popleft()
 
-    def _observed_need(self, demand: Demand, plan: Plan) -> int:
+    def _observed_need(self, demand: Demand, plan: Plan) -> Need | None:
         rate = demand.observed_requests_per_second
-        if rate is None:
-            return 0
-        rate = demand_quantile((0.5,), (rate,), 0.5)
-        capacity = plan.operating_point.requests_per_second
-        return _whole(rate / capacity)
+        # The quantile of one value: refuses what cannot be.
+        return None if rate is None else observed_need(demand_quantile((0.5,), (rate,), 0.5), plan)
 
     def _down_need(self, demand: Demand, plan: Plan) -> float:
         """Return the replicas that must remain after a scale-down: N/(N-1) of today's load must fit them too."""
@@ -370,8 +366,3 @@ class ReplicaController:
         if wanted < self.policy.min_replicas:
             return self.policy.min_replicas, ("min_replicas",)
         return wanted, ()
-
-
-def _whole(replicas: float) -> int:
-    """Round up, a millionth of a replica aside."""
-    return math.ceil(min(replicas, 1e9) - 1e-6)

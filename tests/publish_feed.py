@@ -195,6 +195,9 @@ class Feed:
                 "capacity_kv_tokens_per_replica": 60_000.0,
                 "forecast_p90_requests_per_second": ahead,
                 "observed_requests_per_second": rate,
+                "demand_requests_per_second": ahead,
+                "replicas_needed_by_requests": ahead / PER_REPLICA,
+                "replicas_needed_by_observed_requests": rate / PER_REPLICA,
             },
             config_hash="c0ffee123456",
         )

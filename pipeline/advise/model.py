@@ -28,8 +28,10 @@ class Alert:
     """One episode. The same ``alert_id`` is published again whenever the episode changes, and once when it ends.
 
     Times are event time in epoch seconds. ``raised_at`` is the end of the window that raised it; ``onset_at`` is when
-    demand rose (observed) or is expected to exceed capacity (forecast). ``ratio`` is demand over the recent level
-    (observed) or over capacity (forecast); ``probability`` is P(demand > capacity) where it applies.
+    demand rose (observed) or is expected to have risen (forecast). ``ratio`` is demand over the recent level
+    (observed) or over capacity (forecast; over the level of now where no capacity is known). ``probability`` is
+    P(demand > capacity), the greatest from then up to 15 minutes ahead, where it applies. ``severity`` is ``info`` of
+    spikes that the replicas in place hold.
     """
 
     alert_id: str

@@ -112,10 +112,12 @@ class SpikeAlerts:
         )
         if outlook.event is not None:
             text += f"; announced event {outlook.event.kind!r} ({outlook.event.id})"
-        if outlook.probability is not None and capacity is not None:
+        if outlook.short_horizon_seconds is not None and capacity is not None:
+            enough = " and are expected to suffice" if outlook.severity == "info" else ""
             text += (
-                f"; the {replicas} replicas in place hold {capacity:.1f} requests/s: "
-                f"P(short) = {outlook.probability:.2f}, expected shortfall {outlook.shortfall:.0%} of them"
+                f"; the {replicas} replicas in place hold {capacity:.1f} requests/s{enough}: "
+                f"P(short) = {outlook.probability:.2f} in {outlook.short_horizon_seconds // 60} min, "
+                f"expected shortfall {outlook.shortfall:.0%} of them"
             )
         return Condition(
             onset_at=outlook.target_at,

@@ -12,7 +12,7 @@ from pipeline.advise.spikes import forecast_breach
 from pipeline.forecast.calendar import CalendarRecord
 from pipeline.forecast.model import LEVELS, Forecast
 
-__all__ = ["EVENT_PROBABILITY", "SPIKE_RATIO", "ForecastWatch", "Outlook", "expected_shortfall"]
+__all__ = ["AT_STAKE_PROBABILITY", "EVENT_PROBABILITY", "SPIKE_RATIO", "ForecastWatch", "Outlook", "expected_shortfall"]
 
 #: Demand this much above the level is a spike.
 SPIKE_RATIO = 1.5
@@ -28,6 +28,8 @@ _FAR_SECONDS = 3600
 _BEFORE_SECONDS, _AFTER_SECONDS = 3600.0, 3 * 3600.0
 #: Part of a condition that suffices to keep a warning up, so that a value around it does not flap.
 _HOLD = 0.7
+#: P(demand > capacity) below which a rise is news and no warning: the replicas in place hold it.
+AT_STAKE_PROBABILITY = 0.05
 #: Expected shortfall over capacity from which a warning is critical.
 _CRITICAL_SHORTFALL = 0.1
 _DAY_SECONDS = 86_400.0
@@ -39,8 +41,11 @@ _MEDIAN, _P90 = LEVELS.index(0.5), LEVELS.index(0.9)
 class Outlook:
     """A spike that the forecast holds; rates in requests/s.
 
-    ``probability`` is P(demand > capacity) and ``shortfall`` the expected unserved demand over capacity, both None
-    without a known capacity; ``event`` is the announced event behind it, if any.
+    ``ratio`` is the median over capacity, or over the level of now where no capacity is known. ``probability`` is
+    P(demand > capacity) and ``shortfall`` the expected unserved demand over capacity, ``short_horizon_seconds`` ahead:
+    the horizon of the greatest probability, from that of the spike up to 15 minutes. All three are None without a known
+    capacity. ``severity`` is ``info`` where the probability is negligible. ``event`` is the announced event behind it,
+    if any.
     """
 
     target_at: float
@@ -50,6 +55,7 @@ class Outlook:
     ratio: float
     probability: float | None
     shortfall: float | None
+    short_horizon_seconds: int | None
     severity: str
     event: CalendarRecord | None
 
@@ -111,10 +117,10 @@ class ForecastWatch:
                     and median >= self.level * (1.0 + hold * (_SHORTFALL_RATIO - 1.0))
                 )
                 if rises or short:
-                    return self._outlook(forecast, capacity, probability, None)
+                    return self._outlook(forecast, forecasts, capacity, None)
             event = next((e for e in events if _acts(e, forecast.target_at)), None)
             if event is not None and self.event_chance(forecast) >= hold * EVENT_PROBABILITY:
-                return self._outlook(forecast, capacity, probability, event)
+                return self._outlook(forecast, forecasts, capacity, event)
         return None
 
     def event_chance(self, forecast: Forecast) -> float:
@@ -123,21 +129,38 @@ class ForecastWatch:
         return forecast_breach(forecast.quantiles, LEVELS, SPIKE_RATIO * base)
 
     def _outlook(
-        self, forecast: Forecast, capacity: float | None, probability: float | None, event: CalendarRecord | None
+        self,
+        forecast: Forecast,
+        forecasts: Sequence[Forecast],
+        capacity: float | None,
+        event: CalendarRecord | None,
     ) -> Outlook:
-        level = self.level or 1.0
-        shortfall = expected_shortfall(forecast.quantiles, LEVELS, capacity) / capacity if capacity else None
-        critical = shortfall is not None and shortfall >= _CRITICAL_SHORTFALL
         median = forecast.quantiles[_MEDIAN]
+        probability = shortfall = horizon = None
+        severity = "warning"  # what is in place is unknown, and may be too little
+        if capacity:
+            # A ramp is found at its foot: what counts for capacity is how far it may get.
+            reach = max(_NEAR_SECONDS, forecast.horizon_seconds)
+            ahead = [f for f in forecasts if forecast.horizon_seconds <= f.horizon_seconds <= reach]
+            chances = [forecast_breach(f.quantiles, LEVELS, capacity) for f in ahead]
+            probability = max(chances)
+            worst = ahead[chances.index(probability)]
+            horizon = worst.horizon_seconds
+            shortfall = expected_shortfall(worst.quantiles, LEVELS, capacity) / capacity
+            if shortfall >= _CRITICAL_SHORTFALL:
+                severity = "critical"
+            elif probability < min(AT_STAKE_PROBABILITY, self._probability):
+                severity = "info"
         return Outlook(
             target_at=forecast.target_at,
             horizon_seconds=forecast.horizon_seconds,
             median=median,
             upper=forecast.quantiles[_P90],
-            ratio=median / capacity if capacity else median / level,
+            ratio=median / (capacity or self.level or 1.0),
             probability=probability,
             shortfall=shortfall,
-            severity="critical" if critical else "warning",
+            short_horizon_seconds=horizon,
+            severity=severity,
             event=event,
         )
 

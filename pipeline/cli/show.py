@@ -15,6 +15,7 @@ from pipeline.cli.common import ConfigOption, Output, OutputOption, UrlOption, c
 from pipeline.cli.durations import parse_duration
 from pipeline.errors import InputError
 from pipeline.forecast.outlook import Grain
+from sizing.need import OBSERVED_REQUESTS, whole
 
 __all__ = ["forecast", "recommend"]
 
@@ -123,7 +124,11 @@ def recommend_explain(
         print(data["message"])
     scalars = {k: v for k, v in data.items() if not isinstance(v, dict | list) and k != "message"}
     rows = [(k, _moment(v) if k.endswith("_at") else v) for k, v in scalars.items()]
-    rows += [(k, _number(v)) for k, v in sorted(data.get("evidence", {}).items())]
+    evidence = data.get("evidence", {})
+    decided_by = _decided_by(evidence)
+    if decided_by is not None:
+        rows += [("decided_by", decided_by)]
+    rows += [(k, _number(v)) for k, v in sorted(evidence.items())]
     emit(output, data, ("what", "value"), rows)
 
 
@@ -152,6 +157,13 @@ def recommend_watch(
                         flush=True,
                     )
         time.sleep(interval_seconds)
+
+
+def _decided_by(evidence: dict[str, float | None]) -> str | None:
+    """Name what needs the most replicas: a currency of the forecast, or the observed requests if they need more."""
+    prefix = "replicas_needed_by_"
+    needs = {name.removeprefix(prefix): v for name, v in evidence.items() if name.startswith(prefix) and v is not None}
+    return max(needs, key=lambda name: (whole(needs[name]), name != OBSERVED_REQUESTS, needs[name]), default=None)
 
 
 def _row(r: dict[str, Any]) -> tuple[Any, ...]:

@@ -138,12 +138,14 @@ CATALOGUE: tuple[Metric, ...] = (
         (
             "spike_active",
             (*_POOL, "kind"),
-            "1 while a spike is observed, foreseen (observed, warned of and held) or forecast.",
+            "1 while a spike is observed, foreseen (observed, warned of and held), forecast, or a rise (forecast and "
+            "held: P(demand > capacity) is negligible).",
         ),
         (
             "spike_ratio",
             (*_POOL, "kind"),
-            "Demand over the recent level (observed, foreseen) or over capacity (forecast).",
+            "Demand over the recent level (observed, foreseen) or over capacity (forecast, rise; over the level of now "
+            "where none is known).",
         ),
     ),
     *_counters(
@@ -151,7 +153,7 @@ CATALOGUE: tuple[Metric, ...] = (
         (
             "spikes",
             (*_POOL, "kind"),
-            "Spike episodes since the process started: observed (foreseen ones, too) or forecast.",
+            "Spike episodes since the process started: observed (foreseen ones, too) or forecast (rises, too).",
         ),
     ),
     *_counters(

@@ -48,6 +48,8 @@ _KEPT_PER_SAMPLE = 2
 
 _BAND_INDEX = {band: LEVELS.index(level) for band, level in BANDS.items()}
 _SPIKES = {AlertKind.SPIKE_OBSERVED: "observed", AlertKind.SPIKE_FORECAST: "forecast"}
+#: ... and of severity ``info``.
+_HELD = {AlertKind.SPIKE_OBSERVED: "foreseen", AlertKind.SPIKE_FORECAST: "rise"}
 _TOKEN_SIGNALS = {Signal.PREFILL_TOKENS: "uncached_input", Signal.DECODE_TOKENS: "output"}
 
 
@@ -147,13 +149,15 @@ def _pool(view: PoolView) -> Iterator[Sample]:
 
 
 def _spikes(alerts: Iterable[Alert]) -> dict[str, list[Alert]]:
-    """Sort spikes by label. One that was warned of and is held by the replicas is foreseen: nothing to page for."""
-    found: dict[str, list[Alert]] = {label: [] for label in (*_SPIKES.values(), "foreseen")}
+    """Sort spikes by label; what the replicas hold has labels of its own: nothing to page for.
+
+    It is ``foreseen`` when it was warned of and is there, ``rise`` when it is forecast.
+    """
+    found: dict[str, list[Alert]] = {label: [] for label in (*_SPIKES.values(), *_HELD.values())}
     for alert in alerts:
-        label = _SPIKES.get(alert.kind)
+        label = (_HELD if alert.severity == "info" else _SPIKES).get(alert.kind)
         if label is not None:
-            foreseen = alert.kind == AlertKind.SPIKE_OBSERVED and alert.severity == "info"
-            found["foreseen" if foreseen else label].append(alert)
+            found[label].append(alert)
     return found
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
 from sizing.economics import break_even_utilisation, fleet_cost
 from sizing.explain.model import GIVEN, Chart, Fact, Series, Step, Table, Value
 from sizing.explain.question import Worked
+from sizing.need import whole
 from sizing.plan import needs
 
 __all__ = ["fleet", "watch"]
@@ -15,10 +14,11 @@ __all__ = ["fleet", "watch"]
 def fleet(w: Worked) -> Step:
     """The fleet: the demand's quantile at the lead time over what one replica carries."""
     demand, policy, plan, point = w.question.demand, w.question.policy, w.plan, w.point
+    decisive = plan.decisive
     rows: list[tuple[Value, ...]] = []
     for level, rate in zip(demand.levels, demand.requests_per_second, strict=True):
         needed = max(needs(demand, level, point).values())
-        rows.append((f"p{level * 100:g}", rate, needed, math.ceil(needed - 1e-6)))
+        rows.append((f"p{level * 100:g}", rate, needed, whole(needed)))
     per_replica = w.question.deployment.gpus
     bars = ("lower (10 %)", "desired", "upper (90 %)")
     clamped = "" if plan.unclamped == plan.desired else f" (limits make {plan.desired} of {plan.unclamped})"
@@ -31,7 +31,7 @@ def fleet(w: Worked) -> Step:
             Fact("forecast horizon", demand.horizon_seconds, "s", GIVEN),
             Fact("cost of one too few over one too many", policy.under_to_over_cost, "", GIVEN),
             Fact("limits", f"{policy.min_replicas} to {policy.max_replicas:,}", "replicas", GIVEN),
-            Fact("one replica carries", point.requests_per_second, "req/s", "step 11"),
+            Fact("one replica carries", decisive.capacity, decisive.unit, "step 11"),
         ),
         results=(
             Fact(
@@ -40,7 +40,7 @@ def fleet(w: Worked) -> Step:
                 "%",
                 "cu / (cu + co), the newsvendor's (Arrow, Harris and Marschak 1951)",
             ),
-            Fact("demand there", plan.demand_requests_per_second, "req/s", "quantiles given, linear in between"),
+            Fact("demand there", decisive.demand, decisive.unit, "quantiles given, linear in between"),
             Fact("replicas", plan.desired, "", f"demand / what one carries, rounded up{clamped}"),
             Fact(
                 "10–90 %",

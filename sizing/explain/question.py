@@ -12,8 +12,9 @@ from sizing.economics import ApiPrice
 from sizing.known import Known, known_point
 from sizing.memory import Memory, Resolved, resolve
 from sizing.model import Demand, Deployment, PolicyConfig, Slo, Workload
+from sizing.need import demand_quantile
 from sizing.operating import OperatingPoint
-from sizing.plan import Plan, demand_quantile, plan_at
+from sizing.plan import Plan, plan_at
 from sizing.replica import ReplicaModel
 
 if TYPE_CHECKING:  # who passes a calibration has loaded it

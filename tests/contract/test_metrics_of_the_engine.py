@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 import sys
 from collections.abc import Iterator
@@ -75,6 +76,18 @@ def test_the_evidence_that_capacity_is_drawn_from_is_there(outputs):
     fresh = [r for r in outputs[-1].recommendations if r.state == "fresh"]
     assert fresh
     assert all(r.evidence[CAPACITY_EVIDENCE] > 0 for r in fresh)
+
+
+def test_the_advice_names_what_decides_and_its_evidence_holds_it(outputs):
+    advice = [r for o in outputs for r in o.recommendations if r.state == "fresh"]
+    units = {"requests": "req/s", "prefill_tokens": "uncached input tokens/s", "decode_tokens": "output tokens/s"}
+    units["kv_tokens"] = "resident KV tokens"
+    for r in advice:
+        needs = {name: r.evidence[f"replicas_needed_by_{name}"] for name in units}
+        assert math.ceil(max(needs.values()) - 1e-6) == r.evidence["replicas_needed"]
+        if not r.message.startswith("observed"):
+            assert f" {units[max(needs, key=needs.get)]} needs {r.evidence['replicas_needed']:.0f} replica" in r.message
+    assert any("req/s needs" not in r.message for r in advice), "tokens decide somewhere"
 
 
 def test_its_state_is_exposed(outputs):

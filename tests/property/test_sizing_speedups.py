@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from sizing.errors import SizingError
 from sizing.memory import resolve
 from sizing.model import Deployment, Slo, Workload
+from sizing.need import demand_quantile
 from sizing.operating import operating_point
-from sizing.plan import demand_quantile
 from sizing.queueing import StateDependentQueue
 from sizing.replica import MAX_UTILISATION, ReplicaModel
 from sizing.roots import narrow

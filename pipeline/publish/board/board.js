@@ -198,7 +198,7 @@
   function showCard(card, pool, now) {
     const { advice } = pool;
     const alerts = pool.alerts || [];
-    const severity = alerts.some((a) => a.severity === "critical") ? "critical" : alerts.length ? "warning" : "";
+    const severity = ["critical", "warning"].find((level) => alerts.some((a) => a.severity === level)) || "";
     card.className = `card ${advice ? advice.direction : "expired"} ${severity}`;
     const drawn = advice
       ? { desired: advice.desired, lower: advice.lower, upper: advice.upper,

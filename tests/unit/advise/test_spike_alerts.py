@@ -44,16 +44,35 @@ class Advice:
     evidence: dict
 
 
-def test_the_words_say_what_is_ahead_and_that_replicas_will_not_help():
+@pytest.mark.parametrize(
+    ("constraint", "each", "severity", "chance", "words"),
+    [
+        (
+            Constraint.SLO_INFEASIBLE,
+            4.0,
+            "critical",
+            (0.9, 1.0),
+            ("hold 32.0 requests/s: P", "will not help"),
+        ),
+        (
+            Constraint.DECODE_LATENCY,
+            125.0,
+            "info",
+            (0.0, 0.001),
+            ("hold 1000.0", "suffice: P(short) = 0.00"),
+        ),
+    ],
+)
+def test_the_words_say_what_is_ahead_and_whether_the_replicas_hold_it(constraint, each, severity, chance, words):
     alerts = SpikeAlerts(PoolKey(MODEL, POOL), 1.0, 0.5, 60.0)
-    advice = Advice(Constraint.SLO_INFEASIBLE, {"capacity_requests_per_second_per_replica": 4.0})
+    advice = Advice(constraint, {"capacity_requests_per_second_per_replica": each})
     for minute in range(60):
         assert step(alerts, minute, 20.0, 20.0, advice, 8) == (None, None)
     _, ahead = step(alerts, 60, 20.0, 40.0, advice, 8)
-    assert ahead.severity == "critical"
-    assert ahead.probability > 0.9
-    for words in ("40.0 requests/s expected in 5 min", "8 replicas in place hold 32.0", "P(short)", "will not help"):
-        assert words in ahead.message
+    assert ahead.severity == severity
+    assert chance[0] <= ahead.probability <= chance[1]
+    for said in ("40.0 requests/s expected in 5 min", "times the level of now", "8 replicas in place", *words):
+        assert said in ahead.message
 
 
 def test_an_observed_spike_says_its_kind_its_load_and_that_it_was_warned_of():

@@ -59,6 +59,44 @@ def test_a_shortfall_is_graded_by_probability_times_size():
     assert large.severity == "critical"
 
 
+def test_a_rise_that_the_replicas_hold_is_told_as_news():
+    found = watch().look([forecast(300, 15.8), forecast(900, 16.2)], capacity=1000.0)
+    assert (found.severity, found.shortfall) == ("info", 0.0)
+    assert found.probability < 0.001
+    assert found.ratio == pytest.approx(0.0158)
+    assert found.short_horizon_seconds == 300
+
+
+@pytest.mark.parametrize(
+    ("capacity", "probability", "severity"),
+    [(17.2, 0.5, "warning"), (18.2, 0.5, "info"), (18.2, 0.002, "warning"), (19.5, 0.002, "info")],
+)
+def test_a_warning_needs_a_chance_of_a_shortfall_that_is_not_negligible(capacity, probability, severity):
+    found = watch(probability=probability).look([forecast(300, 16.0)], capacity=capacity)
+    assert found.severity == severity
+    # At 17.3 the chance is 5 %, at 18.2 it is between 0.2 and 1 %.
+    assert (found.probability < min(0.05, probability)) == (severity == "info")
+
+
+def test_a_ramp_is_graded_by_how_far_it_gets_within_a_quarter_of_an_hour():
+    ramp = [forecast(60, 12.0), forecast(300, 16.0), forecast(600, 30.0), forecast(900, 40.0), forecast(3600, 90.0)]
+    found = watch().look(ramp, capacity=39.0)
+    assert (found.horizon_seconds, found.short_horizon_seconds) == (300, 900)
+    assert found.probability > 0.5
+    assert found.severity == "warning"
+    assert watch().look(ramp, capacity=30.0).severity == "critical"
+    # What is beyond is not looked at: an hour ahead a daily rise looks the same.
+    assert watch().look(ramp, capacity=60.0).severity == "info"
+
+
+def test_a_rise_of_an_event_is_graded_at_its_own_horizon():
+    event = CalendarRecord("m1", "match", NOW + 1800.0, NOW + 7200.0)
+    night = [forecast(900, 12.0), forecast(3600, 25.0)]
+    held, short = (watch().look(night, capacity, [event]) for capacity in (40.0, 20.0))
+    assert (held.severity, short.severity) == ("info", "critical")
+    assert held.short_horizon_seconds == short.short_horizon_seconds == 3600
+
+
 def test_ample_capacity_and_slow_growth_are_silent():
     assert watch().look([forecast(300, 13.0)], capacity=20.0) is None
     assert watch().look([forecast(300, 11.0)], capacity=10.0) is None

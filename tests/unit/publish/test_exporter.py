@@ -107,6 +107,19 @@ def test_a_spike_that_was_warned_of_and_is_held_pages_nobody(feed):
     assert _value(samples, "spike_ratio", **CHAT, kind="foreseen") == 2.5
 
 
+@pytest.mark.parametrize(("severity", "label"), [("info", "rise"), ("warning", "forecast"), ("critical", "forecast")])
+def test_a_forecast_spike_that_the_replicas_hold_is_a_rise_and_pages_nobody(feed, severity, label):
+    for told in feed.episodes.values():  # the feed's own
+        feed.live.update(StepOutput(feed.as_of, alerts=(replace(told, ended_at=float(feed.as_of)),)))
+    alert = Alert("x", AlertKind.SPIKE_FORECAST, *CHAT.values(), 1.0, 1.0, None, severity, 0.4, 0.0, "")
+    feed.live.update(StepOutput(feed.as_of + 60, alerts=(alert,)))
+    samples = _samples(feed.live)
+    for kind in ("rise", "forecast"):
+        assert _value(samples, "spike_active", **CHAT, kind=kind) == (kind == label)
+    assert _value(samples, "spike_ratio", **CHAT, kind=label) == 0.4
+    assert _value(samples, "spikes_total", **CHAT, kind="forecast") == 1
+
+
 def test_hostile_values_never_break_the_exposition(feed):
     view = feed.live.pool(*CHAT.values())
     name = 'a"b\n\\c\ud800{}'

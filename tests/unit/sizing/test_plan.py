@@ -10,7 +10,8 @@ import pytest
 from sizing.errors import DoesNotFit, InvalidInput, UnknownModel
 from sizing.memory import resolve
 from sizing.model import Constraint, Demand, Deployment, PolicyConfig, Slo, Workload
-from sizing.plan import Planner, demand_quantile, operating_point, plan
+from sizing.need import demand_quantile
+from sizing.plan import Planner, operating_point, plan
 from sizing.replica import ReplicaModel
 
 H100 = Deployment("llama-3.1-8b", "h100-sxm")
@@ -113,6 +114,17 @@ def test_the_message_is_a_sentence_with_numbers() -> None:
     message = plan(demand(20, 40, 60), H100, Slo(), PolicyConfig()).message
     assert message.startswith("10-min-ahead p90 of 60 req/s needs ")
     assert "req/s each" in message
+
+
+def test_the_message_names_the_currency_that_decides() -> None:
+    planner = Planner(H100, Slo())
+    point = planner.operating_point(CHAT)
+    few = demand(1, 1, 1)
+    tokens = planner.plan(replace(few, decode_tokens_per_second=(9.0, 9.0, 12_000.0)), PolicyConfig())
+    assert "p90 of 12,000 output tokens/s needs " in tokens.message
+    assert tokens.message.endswith("output tokens/s each)")
+    resident = planner.plan(replace(few, kv_tokens=(point.kv_capacity_tokens * 3,) * 3), PolicyConfig())
+    assert "resident KV tokens needs 4 replicas (KV memory binds at " in resident.message
 
 
 def test_demand_that_cannot_be() -> None:
