@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from pipeline.advise.model import StepOutput
 from pipeline.cli.main import app
-from pipeline.errors import StoreError
+from pipeline.errors import InputError
 from pipeline.forecast.model import Forecast, SeriesKey, Signal
 from pipeline.replay.recorded import last_issued, score_recorded
 from pipeline.store.store import Store
@@ -63,10 +63,10 @@ def test_choices(tmp_path: Path) -> None:
 
 
 def test_files_that_cannot_be_scored(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="no store"):
+    with pytest.raises(InputError, match="no store"):
         score_recorded(tmp_path / "missing.duckdb")
     (tmp_path / "text.duckdb").write_text("hello")
-    with pytest.raises(StoreError):
+    with pytest.raises(InputError, match="not a DuckDB file"):
         score_recorded(tmp_path / "text.duckdb")
 
 
