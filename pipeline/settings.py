@@ -102,8 +102,10 @@ class KafkaSettings(_Section):
 
     @model_validator(mode="after")
     def _topics_apart(self) -> KafkaSettings:
-        names = [str(getattr(self, name)) for name in type(self).model_fields if name.endswith("_topic")]
-        check_topics(names if self.shards == 1 else [*names, *self.deltas_topics()])
+        topics = {name: str(getattr(self, name)) for name in type(self).model_fields if name.endswith("_topic")}
+        if self.shards > 1:
+            topics |= {f"deltas_topic of shard {shard}": name for shard, name in enumerate(self.deltas_topics())}
+        check_topics(topics)
         return self
 
     def deltas_topics(self) -> list[str]:

@@ -8,8 +8,7 @@ from __future__ import annotations
 import ipaddress
 import math
 import re
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 
 __all__ = ["check_bootstrap", "check_forecast_grid", "check_horizons", "check_memory_limit", "check_topics"]
@@ -75,21 +74,25 @@ def _is_ipv6(text: str) -> bool:
     return True
 
 
-def check_topics(topics: Iterable[str]) -> None:
+def check_topics(topics: Mapping[str, str]) -> None:
     """Make sure that Kafka takes the names of all topics, and that no two are the same.
+
+    Args:
+        topics: the name of each topic, by the setting that it comes from.
 
     Raises:
         ValueError: a name that Kafka refuses, or one that is given to two topics.
     """
-    names = list(topics)
-    for name in names:
+    owners: dict[str, str] = {}
+    for setting, name in topics.items():
         if not _TOPIC.fullmatch(name) or name in (".", ".."):
             raise ValueError(
-                f"{name!r} is no name for a topic; 1 to 249 letters, digits, '.', '_' or '-' would do, not '.' or '..'"
+                f"{setting} {name!r} is no name for a topic; 1 to 249 letters (a to z), digits, '.', '_' or '-' would "
+                "do, but not '.' or '..'"
             )
-    twice = [name for name, count in Counter(names).items() if count > 1]
-    if twice:
-        raise ValueError(f"{twice[0]!r} is the name of two topics; every topic needs one of its own")
+        owner = owners.setdefault(name, setting)
+        if owner != setting:
+            raise ValueError(f"{owner} and {setting} are both {name!r}; every topic needs a name of its own")
 
 
 def check_memory_limit(limit: str) -> None:
@@ -119,7 +122,7 @@ def check_horizons(horizons_seconds: Sequence[int], season_seconds: int) -> None
         raise ValueError("horizons_seconds is empty; one horizon at least is needed, such as [60, 300, 900]")
     if any(later <= earlier for earlier, later in pairwise(horizons_seconds)):
         would = sorted(set(horizons_seconds))
-        raise ValueError(f"horizons_seconds {list(horizons_seconds)} must ascend without repeats; {would} would do")
+        raise ValueError(f"horizons_seconds {list(horizons_seconds)} must ascend without repeats, as {would}")
     if horizons_seconds[-1] > season_seconds:
         raise ValueError(
             f"season_seconds {season_seconds} is shorter than the longest of horizons_seconds, {horizons_seconds[-1]}; "

@@ -113,7 +113,7 @@ def check_pools(settings: Settings, catalog: Catalog | None = None) -> None:
 
     try:
         catalog = catalog or catalog_for(settings)
-    except InputError as error:
+    except (InputError, SizingError) as error:
         raise ConfigError(f"pools: {error}") from error
     for index, pool in enumerate(settings.pools):
         try:

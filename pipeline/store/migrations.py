@@ -106,7 +106,7 @@ def connect(path: Path, memory_limit: str, migrations: Sequence[Migration] = MIG
         StoreTooNew: a newer version wrote it.
         StoreError: it is no store of ours, or it cannot be opened.
     """
-    if path.is_file() and path.stat().st_size and not _is_duckdb(path):
+    if path.is_file() and not _is_duckdb(path):
         raise StoreError(f"cannot open {path}: it is not a DuckDB file")
     connection = _open(path, memory_limit)
     try:

@@ -82,5 +82,5 @@ def test_the_command(tmp_path: Path) -> None:
     assert "3.23" in table  # 1 / 31
     assert json.loads(invoke(str(tmp_path / "a.duckdb"), "--last", "1m", "-o", "json").stdout)[0]["issued"] == 2
     assert invoke(str(tmp_path / "a.duckdb"), "--pool", "x").exit_code == 2
-    assert invoke(str(tmp_path / "missing")).exit_code == 1
+    assert invoke(str(tmp_path / "missing")).exit_code == 2
     assert "Example: tokentide forecast score" in " ".join(invoke("--help").output.split())
