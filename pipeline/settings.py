@@ -54,8 +54,9 @@ __all__ = [
 
 ENV_PREFIX = "TOKENTIDE_"
 
-#: A hundred years: beyond, sums with epoch seconds are no dates any more.
-_LONGEST_SECONDS = 3_155_760_000
+#: Sixty-three years: the store keeps grains and horizons in 32 bits.
+_LONGEST_SECONDS = 2_000_000_000
+_YEAR_2100 = 4_102_444_800
 #: What a process may wait for in one go; more than 24 days overflow the system calls below.
 _LONGEST_WAIT_SECONDS = 86_400
 _MOST_SHARDS = 1_024
@@ -318,8 +319,8 @@ class ReaderSettings(_Section):
 class ClockSettings(_Section):
     """Simulated time for demos and replays; unset: the machine's clock."""
 
-    origin: float | None = Field(default=None, ge=0, le=_LONGEST_SECONDS)
-    wall_origin: float | None = Field(default=None, ge=0, le=_LONGEST_SECONDS)
+    origin: float | None = Field(default=None, ge=0, le=_YEAR_2100)
+    wall_origin: float | None = Field(default=None, ge=0, le=_YEAR_2100)
     speed: float = Field(default=1.0, gt=0, le=1e6)
 
     @model_validator(mode="after")

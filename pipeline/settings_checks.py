@@ -38,7 +38,7 @@ _UNITS = {
     for name in names
 }
 _MEMORY = re.compile(r"\s*(?P<number>\d+(?:\.\d*)?|\.\d+)\s*(?P<unit>%|[a-zA-Z]+)\s*", re.ASCII)
-#: DuckDB 1.5 cannot even make the store's tables with 2 MB; it can with 4 MB.
+#: DuckDB 2.0.0 cannot even make the store's tables with 2 MB; it can with 4 MB.
 _LEAST_MEMORY_BYTES = 4_000_000
 _MOST_MEMORY_BYTES = 2**60
 
