@@ -21,7 +21,7 @@ _LEAST_SEASON_WINDOWS = 3
 _TOPIC = re.compile(r"[a-zA-Z0-9._-]{1,249}", re.ASCII)
 _ADDRESS = re.compile(r"(?:\[(?P<ipv6>[^\]]+)\]|(?P<host>[a-zA-Z0-9._-]+))(?::(?P<port>\d{1,5}))?", re.ASCII)
 
-#: The units that DuckDB 1.x knows, in bytes, by every way it takes them.
+#: The units that DuckDB knows, in bytes, by every name that it takes for them.
 _UNITS = {
     name: factor
     for names, factor in (
