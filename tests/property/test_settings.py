@@ -20,14 +20,23 @@ ROUGH = st.sampled_from((1e-6, 0.1, 1.0, 50.0, 1e6))
 
 
 #: What is done to horizons and season that fit; most of it makes them impossible, but not all, always.
-FAULTS = ("no horizon", "uneven horizon", "uneven season", "repeat", "descending", "season at the horizon", "beyond")
+FAULTS = (
+    "no horizon",
+    "uneven horizon",
+    "uneven season",
+    "repeat",
+    "descending",
+    "season at the horizon",
+    "beyond",
+    "two windows",
+)
 
 
 @st.composite
 def candidates(draw, fault=""):
     grain = draw(st.sampled_from((10, 20, 30, 60, 120, 300, 3600, 86_400)))
     horizons = sorted(draw(st.lists(st.integers(1, 40).map(lambda n: grain * n), min_size=1, max_size=4, unique=True)))
-    season = horizons[-1] + grain * draw(st.sampled_from((1, 2, 60, 1_440)))
+    season = horizons[-1] + grain * draw(st.sampled_from((2, 3, 60, 1_440)))
     off = draw(st.integers(1, grain - 1))
     if fault == "no horizon":
         horizons = []
@@ -41,6 +50,8 @@ def candidates(draw, fault=""):
         horizons.insert(0, horizons[-1] + grain)
     elif fault == "season at the horizon":
         season = horizons[-1]
+    elif fault == "two windows":
+        horizons, season = [grain], 2 * grain
     elif fault == "beyond":
         season = max(grain, horizons[-1] - grain)
     return {
