@@ -10,21 +10,28 @@ import json
 import os
 import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
     PositiveFloat,
-    PositiveInt,
     SecretStr,
     ValidationError,
+    field_validator,
     model_validator,
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from pipeline.errors import ConfigError
+from pipeline.settings_checks import (
+    check_bootstrap,
+    check_forecast_grid,
+    check_horizons,
+    check_memory_limit,
+    check_topics,
+)
 from pipeline.windows.dedupe import MAX_HORIZON_RECORDS
 from pipeline.windows.sharding import shard_of
 from sizing.model import Deployment, PolicyConfig, Slo
@@ -47,9 +54,24 @@ __all__ = [
 
 ENV_PREFIX = "TOKENTIDE_"
 
+#: Sixty-three years: the store keeps grains and horizons in 32 bits.
+_LONGEST_SECONDS = 2_000_000_000
+_YEAR_2100 = 4_102_444_800
+#: What a process may wait for in one go; more than 24 days overflow the system calls below.
+_LONGEST_WAIT_SECONDS = 86_400
+_MOST_SHARDS = 1_024
+_MOST_REPLICAS = 1_000_000
+
+_Seconds = Annotated[float, Field(gt=0, le=_LONGEST_SECONDS)]
+_WholeSeconds = Annotated[int, Field(gt=0, le=_LONGEST_SECONDS)]
+_WaitSeconds = Annotated[float, Field(gt=0, le=_LONGEST_WAIT_SECONDS)]
+_Count = Annotated[int, Field(gt=0, le=2**63 - 1)]
+#: What Kafka's protocol has 32 bits for.
+_Int32 = Annotated[int, Field(gt=0, le=2**31 - 1)]
+
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class KafkaSettings(_Section):
@@ -65,13 +87,27 @@ class KafkaSettings(_Section):
     replicas_topic: str = "inference.replicas.v1"
     calendar_topic: str = "inference.calendar.v1"
     dead_letters_topic: str = "inference.dead-letters.v1"
-    partitions: PositiveInt = 12
-    replication_factor: PositiveInt = 1
+    partitions: _Int32 = 12
+    replication_factor: int = Field(default=1, gt=0, le=2**15 - 1)
     create_topics: bool = True
     group_prefix: str = "tokentide"
-    session_timeout_seconds: PositiveFloat = 15.0
+    session_timeout_seconds: _WaitSeconds = 15.0
     publish_results: bool = True
-    shards: PositiveInt = Field(default=1, description="controllers that the pools are split over")
+    shards: int = Field(default=1, gt=0, le=_MOST_SHARDS, description="controllers that the pools are split over")
+
+    @field_validator("bootstrap")
+    @classmethod
+    def _addresses(cls, value: str) -> str:
+        check_bootstrap(value)
+        return value
+
+    @model_validator(mode="after")
+    def _topics_apart(self) -> KafkaSettings:
+        topics = {name: str(getattr(self, name)) for name in type(self).model_fields if name.endswith("_topic")}
+        if self.shards > 1:
+            topics |= {f"deltas_topic of shard {shard}": name for shard, name in enumerate(self.deltas_topics())}
+        check_topics(topics)
+        return self
 
     def deltas_topics(self) -> list[str]:
         """The topics of deltas, one for each shard; a single controller's is ``deltas_topic`` itself."""
@@ -83,28 +119,28 @@ class KafkaSettings(_Section):
 class StreamSettings(_Section):
     """The aggregator: how records are read, checked and folded."""
 
-    max_batch_records: PositiveInt = 20_000
-    max_batch_bytes: PositiveInt = Field(default=8 * 1024 * 1024, description="of values in one batch, or one record")
-    queued_batches: PositiveInt = 8
-    max_event_bytes: PositiveInt = 1_048_576
-    dead_letter_bytes: PositiveInt = 65_536
+    max_batch_records: _Count = 20_000
+    max_batch_bytes: _Int32 = Field(default=8 * 1024 * 1024, description="of values in one batch, or one record")
+    queued_batches: _Count = 8
+    max_event_bytes: _Count = 1_048_576
+    dead_letter_bytes: _Count = 65_536
     dedupe_horizon_records: int = Field(
         default=100_000, ge=0, le=MAX_HORIZON_RECORDS, description="per partition; 0 turns it off"
     )
-    max_age_seconds: PositiveFloat = Field(default=7 * 86_400.0, description="older than the record's timestamp")
-    max_ahead_seconds: PositiveFloat = Field(default=60.0, description="newer than the record's timestamp")
-    heartbeat_seconds: PositiveFloat = 2.0
-    shutdown_seconds: PositiveFloat = 20.0
+    max_age_seconds: _Seconds = Field(default=7 * 86_400.0, description="older than the record's timestamp")
+    max_ahead_seconds: _Seconds = Field(default=60.0, description="newer than the record's timestamp")
+    heartbeat_seconds: _WaitSeconds = 2.0
+    shutdown_seconds: _WaitSeconds = 20.0
     instance_id: str | None = Field(default=None, description="static group membership; None: host name and process")
 
 
 class WindowSettings(_Section):
     """Event-time windows."""
 
-    grain_seconds: PositiveInt = Field(default=60, description="what forecasts are made on; a multiple of 10")
-    allowed_lateness_seconds: PositiveFloat = 60.0
+    grain_seconds: _WholeSeconds = Field(default=60, description="what forecasts are made on; a multiple of 10")
+    allowed_lateness_seconds: _Seconds = 60.0
     dimensions: tuple[str, ...] = Field(default=(), description="extra event fields that windows are broken down by")
-    max_pools: PositiveInt = Field(default=1_000, description="further (model, pool) pairs fold into __other__")
+    max_pools: _Count = Field(default=1_000, description="further (model, pool) pairs fold into __other__")
 
     @model_validator(mode="after")
     def _whole_windows(self) -> WindowSettings:
@@ -133,32 +169,50 @@ class StoreSettings(_Section):
     """The DuckDB file of a controller."""
 
     path: Path = Path("tokentide.duckdb")
-    retention_base_seconds: PositiveInt = 3 * 86_400
-    retention_closed_seconds: PositiveInt = 90 * 86_400
-    retention_forecasts_seconds: PositiveInt = 7 * 86_400
-    snapshot_every_steps: PositiveInt = 30
+    retention_base_seconds: _WholeSeconds = 3 * 86_400
+    retention_closed_seconds: _WholeSeconds = 90 * 86_400
+    retention_forecasts_seconds: _WholeSeconds = 7 * 86_400
+    snapshot_every_steps: _Count = 30
     memory_limit: str = "2GB"
     export_folder: Path | None = Field(default=None, description="where the controller keeps its history as Parquet")
-    export_every_seconds: PositiveFloat = 3_600.0
+    export_every_seconds: _Seconds = 3_600.0
+
+    @field_validator("path")
+    @classmethod
+    def _names_a_file(cls, value: Path) -> Path:
+        if not value.name:
+            raise ValueError(f"{str(value)!r} names no file; tokentide.duckdb would do")
+        return value
+
+    @field_validator("memory_limit")
+    @classmethod
+    def _amount(cls, value: str) -> str:
+        check_memory_limit(value)
+        return value
 
 
 class ForecastSettings(_Section):
     """The minute-grain forecasters."""
 
-    horizons_seconds: tuple[PositiveInt, ...] = (60, 300, 900, 1800, 3600)
-    season_seconds: PositiveInt = 86_400
+    horizons_seconds: tuple[_WholeSeconds, ...] = (60, 300, 900, 1800, 3600)
+    season_seconds: _WholeSeconds = 86_400
     seed: int = 7
     tenant_series: int = Field(
         default=0, ge=0, le=32, description="most tenants of a pool that are forecast apart; needs the dimension tenant"
     )
 
+    @model_validator(mode="after")
+    def _horizons_within_a_season(self) -> ForecastSettings:
+        check_horizons(self.horizons_seconds, self.season_seconds)
+        return self
+
 
 class AdviseSettings(_Section):
     """Alerts and the guard against missing telemetry."""
 
-    false_alerts_per_day: PositiveFloat = 1.0
+    false_alerts_per_day: float = Field(default=1.0, ge=1e-6, le=1e6)
     gap_min_expected_requests: PositiveFloat = Field(default=20.0, description="a silent window is a gap above this")
-    gap_accept_seconds: PositiveFloat = Field(default=3600.0, description="silence this long is believed")
+    gap_accept_seconds: _Seconds = Field(default=3600.0, description="silence this long is believed")
     forecast_alert_probability: float = Field(default=0.5, gt=0, lt=1)
 
 
@@ -169,26 +223,35 @@ class PoolSettings(_Section):
     pool: str = "default"
     profile: str
     accelerator: str
-    tensor_parallel: PositiveInt = 1
-    pipeline_parallel: PositiveInt = 1
-    expert_parallel: PositiveInt = 1
-    data_parallel: PositiveInt = 1
+    tensor_parallel: _Count = 1
+    pipeline_parallel: _Count = 1
+    expert_parallel: _Count = 1
+    data_parallel: _Count = 1
     precision: str = "bf16"
     kv_precision: str | None = None
-    max_num_seqs: PositiveInt = 256
-    max_batched_tokens: PositiveInt = 8192
+    max_num_seqs: _Count = 256
+    max_batched_tokens: _Count = 8192
     memory_utilisation: float = Field(default=0.90, gt=0, le=1)
-    observed_kv_tokens: PositiveInt | None = None
+    observed_kv_tokens: _Count | None = None
     ttft_seconds: PositiveFloat | None = 1.0
     tpot_seconds: PositiveFloat | None = 0.05
     slo_percentile: float = Field(default=0.95, gt=0, lt=1)
     min_replicas: int = Field(default=1, ge=0)
-    max_replicas: PositiveInt = 64
+    max_replicas: int = Field(default=64, gt=0, le=_MOST_REPLICAS)
     under_to_over_cost: PositiveFloat = 9.0
-    lead_time_seconds: PositiveFloat = 120.0
-    scale_down_stabilisation_seconds: PositiveFloat = 300.0
-    ttl_seconds: PositiveFloat = 300.0
-    initial_replicas: PositiveInt | None = None
+    lead_time_seconds: _Seconds = 120.0
+    scale_down_stabilisation_seconds: _Seconds = 300.0
+    ttl_seconds: _Seconds = 300.0
+    initial_replicas: int | None = Field(default=None, gt=0, le=_MOST_REPLICAS)
+
+    @model_validator(mode="after")
+    def _limits_not_crossed(self) -> PoolSettings:
+        if self.min_replicas > self.max_replicas:
+            raise ValueError(
+                f"min_replicas {self.min_replicas} is above max_replicas {self.max_replicas}; lower the one or raise "
+                "the other"
+            )
+        return self
 
     def deployment(self) -> Deployment:
         """The replica of this pool."""
@@ -240,10 +303,10 @@ class ReaderSettings(_Section):
     api_key: SecretStr | None = None
     kinds: tuple[str, ...] = Field(default=("launch", "campaign", "holiday", "news", "maintenance"), min_length=1)
     response_format: Literal["json_schema", "json_object", "none"] = "json_schema"
-    timeout_seconds: PositiveFloat = 60.0
-    max_output_tokens: PositiveInt = 2_000
-    max_calls: PositiveInt = Field(default=20, description="per run of the command")
-    max_tokens: PositiveInt = Field(default=100_000, description="input and output, per run of the command")
+    timeout_seconds: _WaitSeconds = 60.0
+    max_output_tokens: _Count = 2_000
+    max_calls: _Count = Field(default=20, description="per run of the command")
+    max_tokens: _Count = Field(default=100_000, description="input and output, per run of the command")
     max_confidence: float = Field(default=0.8, gt=0, le=1, description="what a machine has read is never surer")
 
     @model_validator(mode="after")
@@ -256,9 +319,15 @@ class ReaderSettings(_Section):
 class ClockSettings(_Section):
     """Simulated time for demos and replays; unset: the machine's clock."""
 
-    origin: float | None = None
-    wall_origin: float | None = None
-    speed: PositiveFloat = 1.0
+    origin: float | None = Field(default=None, ge=0, le=_YEAR_2100)
+    wall_origin: float | None = Field(default=None, ge=0, le=_YEAR_2100)
+    speed: float = Field(default=1.0, gt=0, le=1e6)
+
+    @model_validator(mode="after")
+    def _both_origins(self) -> ClockSettings:
+        if self.origin is not None and self.wall_origin is None:
+            raise ValueError("origin needs wall_origin, the machine's time at which the simulated time was that")
+        return self
 
 
 class Settings(BaseSettings):
@@ -296,9 +365,8 @@ class Settings(BaseSettings):
         return env_settings, init_settings
 
     @model_validator(mode="after")
-    def _tenants_told(self) -> Settings:
-        if self.forecast.tenant_series and "tenant" not in self.windows.dimensions:
-            raise ValueError("forecast.tenant_series needs 'tenant' among windows.dimensions")
+    def _sections_fit(self) -> Settings:
+        _check_sections(self)
         return self
 
     @model_validator(mode="after")
@@ -363,10 +431,14 @@ def load(path: Path | None = None, **overrides: Any) -> Settings:
         raise ConfigError(f"unknown settings in the environment: {', '.join(unknown)}")
     try:
         settings = Settings(**values)
-        return settings.model_copy(update={name: _override(settings, name, value) for name, value in overrides.items()})
     except ValidationError as error:
-        lines = [f"{'.'.join(map(str, e['loc'])) or 'settings'}: {e['msg']}" for e in error.errors()]
-        raise ConfigError("; ".join(lines)) from error
+        raise _refused(error) from error
+    settings = settings.model_copy(update={name: _override(settings, name, value) for name, value in overrides.items()})
+    try:
+        _check_sections(settings)
+    except ValueError as error:
+        raise ConfigError(f"settings: {error}") from error
+    return settings
 
 
 def to_environment(settings: Settings) -> dict[str, str]:
@@ -382,7 +454,27 @@ def to_environment(settings: Settings) -> dict[str, str]:
 def _override(settings: Settings, section: str, values: dict[str, Any]) -> Any:
     """One section with some keys replaced; validated alone, so that the environment is not read a second time."""
     current = getattr(settings, section)
-    return type(current).model_validate(current.model_dump() | values)
+    try:
+        return type(current).model_validate(current.model_dump() | values)
+    except ValidationError as error:
+        raise _refused(error, section) from error
+
+
+def _refused(error: ValidationError, *within: str) -> ConfigError:
+    """All that pydantic found, in one line; ``within`` is where the validated values belong."""
+    found = (
+        (".".join(map(str, (*within, *e["loc"]))) or "settings", e["msg"].removeprefix("Value error, "))
+        for e in error.errors()
+    )
+    return ConfigError("; ".join(f"{where}: {what}" for where, what in found))
+
+
+def _check_sections(settings: Settings) -> None:
+    """What one section alone cannot tell; a ValueError says what does not fit."""
+    forecast, windows = settings.forecast, settings.windows
+    if forecast.tenant_series and "tenant" not in windows.dimensions:
+        raise ValueError("forecast.tenant_series needs 'tenant' among windows.dimensions")
+    check_forecast_grid(forecast.horizons_seconds, forecast.season_seconds, windows.grain_seconds)
 
 
 def _unknown_environment() -> list[str]:

@@ -10,9 +10,10 @@ from typing import Annotated, Any
 import typer
 
 from pipeline.cli.common import EXIT_FAILED, ConfigOption, Output, OutputOption, clean_errors, emit, fail, notice
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, InputError
 from pipeline.settings import ENV_PREFIX, Settings, load
 from sizing.catalog import Catalog
+from sizing.errors import SizingError
 
 __all__ = ["app"]
 
@@ -66,11 +67,16 @@ def init(path: Annotated[Path, typer.Argument(help="File to write.")] = Path("to
 
 @app.command()
 @clean_errors
-def validate(config: Annotated[Path, typer.Argument(help="TOML file to check.")]) -> None:
+def validate(
+    file: Annotated[Path | None, typer.Argument(help="TOML file to check.")] = None, config: ConfigOption = None
+) -> None:
     """Check a settings file, catalogue names included. Example: tokentide config validate tokentide.toml"""
-    settings = load(config)
+    path = config if file is None else file
+    if path is None or None not in (file, config):
+        raise InputError("which file? Name one, as tokentide config validate tokentide.toml or with -c")
+    settings = load(path)
     check_pools(settings)
-    print(f"{config}: ok ({len(settings.pools)} pools)")
+    print(f"{path}: ok ({len(settings.pools)} pools)")
 
 
 @app.command()
@@ -78,7 +84,7 @@ def validate(config: Annotated[Path, typer.Argument(help="TOML file to check.")]
 def show(config: ConfigOption = None, output: OutputOption = Output.TABLE) -> None:
     """Print the settings in force and where each comes from. Example: tokentide config show -c tokentide.toml"""
     settings = load(config)
-    given = _flat(load(config).model_dump(mode="json", exclude_unset=True))
+    given = _flat(settings.model_dump(mode="json", exclude_unset=True))
     rows = []
     for key, value in _flat(settings.model_dump(mode="json")).items():
         name = ENV_PREFIX + key.upper().replace(".", "__")
@@ -97,19 +103,23 @@ def schema() -> None:
 
 
 def check_pools(settings: Settings, catalog: Catalog | None = None) -> None:
-    """Make sure that every pool's model and accelerator can be resolved.
+    """Make sure that every pool can be planned for: its model, accelerator, precisions, parallelism, SLO and limits.
 
     Raises:
-        ConfigError: one of them is unknown; the text says what is close.
+        ConfigError: one of them cannot be; the text says what would do, or is close.
     """
     from pipeline.profiles import catalog_for
+    from sizing.plan import Planner, check_policy
 
-    catalog = catalog or catalog_for(settings)
+    try:
+        catalog = catalog or catalog_for(settings)
+    except (InputError, SizingError) as error:
+        raise ConfigError(f"pools: {error}") from error
     for index, pool in enumerate(settings.pools):
         try:
-            catalog.model(pool.profile)
-            catalog.gpu(pool.accelerator)
-        except Exception as error:
+            Planner(pool.deployment(), pool.slo(), catalog=catalog)
+            check_policy(pool.policy())
+        except SizingError as error:
             raise ConfigError(f"pools.{index} ({pool.model}/{pool.pool}): {error}") from error
 
 

@@ -65,7 +65,7 @@ def _pools(settings: Settings) -> str:
     if not settings.pools:
         raise TokentideError("no pools are configured: demand will be forecast, but nothing sized")
     check_pools(settings)
-    return f"{len(settings.pools)} pools, every profile and accelerator known"
+    return f"{len(settings.pools)} pools, each can be planned for"
 
 
 def _kafka(settings: Settings) -> str:

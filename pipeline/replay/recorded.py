@@ -59,6 +59,7 @@ def score_recorded(
         since: only forecasts issued at or after this time (epoch seconds).
 
     Raises:
+        InputError: there is no such file, or it is no store.
         StoreError: the file cannot be read, is in use (``StoreLocked``) or of another version.
     """
     connection = connect_read_only(path, _MEMORY_LIMIT)
@@ -75,7 +76,7 @@ def last_issued(path: Path) -> float | None:
     """When the newest recorded forecast was issued, epoch seconds; None: there is none.
 
     Raises:
-        StoreError: as for ``score_recorded``.
+        InputError, StoreError: as for ``score_recorded``.
     """
     connection = connect_read_only(path, _MEMORY_LIMIT)
     try:

@@ -111,8 +111,8 @@ def export_file(path: Path, folder: Path, settings: StoreSettings, tables: Colle
 
     Raises:
         StoreLocked: a controller owns the file; it exports by itself when ``store.export_folder`` is set.
-        StoreError: there is no such store, it is of another version, or the folder cannot be written.
-        InputError: there is no such table.
+        StoreError: the store is of another version, or the folder cannot be written.
+        InputError: there is no such store, or no such table.
     """
     with closing(connect_read_only(path, settings.memory_limit)) as connection:
         return export_parquet(connection, folder, settings, path.stem, tables)

@@ -13,13 +13,17 @@ from typing import Any, NamedTuple
 
 import duckdb
 
-from pipeline.errors import StoreError, StoreLocked, StoreTooNew
+from pipeline.errors import InputError, StoreError, StoreLocked, StoreTooNew
 from pipeline.store import parts, rollups
 from pipeline.windows.latencies import LATENCIES
 from pipeline.windows.model import MEASURES
 from pipeline.windows.rollup import CLOSED_MEASURES
 
 __all__ = ["MIGRATIONS", "Migration", "connect", "connect_read_only"]
+
+
+#: What a DuckDB file begins with, after a checksum of its header.
+_MAGIC, _MAGIC_AT = b"DUCK", 8
 
 
 class Migration(NamedTuple):
@@ -102,6 +106,8 @@ def connect(path: Path, memory_limit: str, migrations: Sequence[Migration] = MIG
         StoreTooNew: a newer version wrote it.
         StoreError: it is no store of ours, or it cannot be opened.
     """
+    if path.is_file() and not _is_duckdb(path):
+        raise StoreError(f"cannot open {path}: it is not a DuckDB file")
     connection = _open(path, memory_limit)
     try:
         version = _version(connection, path)
@@ -134,19 +140,22 @@ def connect_read_only(path: Path, memory_limit: str) -> Any:
     Raises:
         StoreLocked: another process owns the file.
         StoreTooNew: a newer version wrote it.
-        StoreError: there is no such file, it is no store of ours, an older version wrote it, or it cannot be opened.
+        InputError: there is no such file, or it is no store of ours.
+        StoreError: an older version wrote it, or it cannot be opened.
     """
     if not path.is_file():
-        raise StoreError(f"there is no store {path}")
+        raise InputError(f"there is no store {path}")
+    if not _is_duckdb(path):
+        raise InputError(f"cannot open {path}: it is not a DuckDB file")
     connection = _open(path, memory_limit, read_only=True)
     try:
         version = _version(connection, path)
     except duckdb.Error as error:
         connection.close()
         raise StoreError(f"cannot read {path}: {error}") from error
-    except StoreError:
+    except StoreError as error:
         connection.close()
-        raise
+        raise InputError(str(error)) from error
     newest = MIGRATIONS[-1].version
     if version == newest:
         return connection
@@ -154,6 +163,20 @@ def connect_read_only(path: Path, memory_limit: str) -> Any:
     if version > newest:
         raise StoreTooNew(f"{path} has schema {version}; this version knows up to {newest}: upgrade Tokentide")
     raise StoreError(f"{path} has schema {version}, older than {newest}: start a controller on it once")
+
+
+def _is_duckdb(path: Path) -> bool:
+    """Whether a file begins as DuckDB's do; DuckDB takes any other .csv, .json or .parquet for a table of its own,
+    and keeps what is written in memory only.
+
+    Raises:
+        StoreError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return file.read(_MAGIC_AT + len(_MAGIC))[_MAGIC_AT:] == _MAGIC
+    except OSError as error:
+        raise StoreError(f"cannot open {path}: {error.strerror or error}") from error
 
 
 def _open(path: Path, memory_limit: str, read_only: bool = False) -> Any:

@@ -29,6 +29,7 @@ EXIT_CONFIG = 78
 
 _FIRST_BACKOFF_SECONDS = 0.5
 _LONGEST_BACKOFF_SECONDS = 30.0
+_MOST_PORT = 65_535
 #: A child that lived this long has its backoff forgotten.
 _HEALTHY_SECONDS = 60.0
 
@@ -36,16 +37,10 @@ _log = logging.getLogger(__name__)
 
 
 def clock_from(settings: Settings) -> Clock:
-    """The clock that the settings ask for: simulated when ``clock.origin`` is set, else the machine's.
-
-    Raises:
-        ConfigError: ``clock.origin`` without ``clock.wall_origin``.
-    """
+    """The clock that the settings ask for: simulated when ``clock.origin`` is set, else the machine's."""
     clock = settings.clock
-    if clock.origin is None:
+    if clock.origin is None or clock.wall_origin is None:
         return WallClock()
-    if clock.wall_origin is None:
-        raise ConfigError("clock.origin needs clock.wall_origin")
     return ScaledClock(clock.origin, clock.wall_origin, clock.speed)
 
 
@@ -100,7 +95,16 @@ def run_all(settings: Settings) -> int:
 
     With ``kafka.shards`` there is one controller for each, and shard *i* serves its API on ``publish.port`` + *i*.
     A child that fails is restarted after a pause that grows; the other goes on meanwhile.
+
+    Raises:
+        ConfigError: there are no ports for the APIs of so many shards.
     """
+    last_port = settings.publish.port + settings.kafka.shards - 1
+    if settings.publish.port and last_port > _MOST_PORT:
+        raise ConfigError(
+            f"publish.port {settings.publish.port} with kafka.shards {settings.kafka.shards} goes up to {last_port}; a "
+            f"port of at most {_MOST_PORT + 1 - settings.kafka.shards} would do"
+        )
     configure_logging()
     if settings.stream.instance_id is None:
         # The same for every life of a child: a restarted one takes its partitions back at once.

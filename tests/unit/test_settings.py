@@ -70,7 +70,9 @@ def test_the_hash_follows_what_shapes_advice_only():
 def test_a_child_process_gets_the_same_settings(monkeypatch):
     pool = {"model": "m/x", "profile": "llama-3.1-8b", "accelerator": "L40S", "initial_replicas": 2}
     monkeypatch.setenv("TOKENTIDE_POOLS", json.dumps([pool]))
-    settings = load(publish={"bearer_token": "s3cret"}, store={"path": "x/y.duckdb"}, clock={"origin": 5.0})
+    settings = load(
+        publish={"bearer_token": "s3cret"}, store={"path": "x/y.duckdb"}, clock={"origin": 5.0, "wall_origin": 6.0}
+    )
     monkeypatch.delenv("TOKENTIDE_POOLS")
     for name, value in to_environment(settings).items():
         monkeypatch.setenv(name, value)

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from pipeline.advise.model import StepOutput
 from pipeline.cli.main import app
-from pipeline.errors import StoreError
+from pipeline.errors import InputError
 from pipeline.forecast.model import Forecast, SeriesKey, Signal
 from pipeline.replay.recorded import last_issued, score_recorded
 from pipeline.store.store import Store
@@ -63,10 +63,10 @@ def test_choices(tmp_path: Path) -> None:
 
 
 def test_files_that_cannot_be_scored(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="no store"):
+    with pytest.raises(InputError, match="no store"):
         score_recorded(tmp_path / "missing.duckdb")
     (tmp_path / "text.duckdb").write_text("hello")
-    with pytest.raises(StoreError):
+    with pytest.raises(InputError, match="not a DuckDB file"):
         score_recorded(tmp_path / "text.duckdb")
 
 
@@ -82,5 +82,5 @@ def test_the_command(tmp_path: Path) -> None:
     assert "3.23" in table  # 1 / 31
     assert json.loads(invoke(str(tmp_path / "a.duckdb"), "--last", "1m", "-o", "json").stdout)[0]["issued"] == 2
     assert invoke(str(tmp_path / "a.duckdb"), "--pool", "x").exit_code == 2
-    assert invoke(str(tmp_path / "missing")).exit_code == 1
+    assert invoke(str(tmp_path / "missing")).exit_code == 2
     assert "Example: tokentide forecast score" in " ".join(invoke("--help").output.split())

@@ -159,19 +159,19 @@ def test_after_a_kill_the_write_ahead_log_is_exported_too(stored, tmp_path):
 def test_what_cannot_be_exported_is_told(stored, tmp_path):
     with pytest.raises(InputError, match="no table nonsense; there are windows"):
         export_file(stored.path, tmp_path, stored, ["nonsense"])
-    with pytest.raises(StoreError, match="no store"):
+    with pytest.raises(InputError, match="no store"):
         export_file(tmp_path / "absent.duckdb", tmp_path, stored)
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="cannot export"):
         export_file(stored.path, tmp_path / "file", stored)
     text = tmp_path / "text.duckdb"
     text.write_text("no database" * 1_000)
-    with pytest.raises(StoreError, match="cannot open"):
+    with pytest.raises(InputError, match="cannot open"):
         export_file(text, tmp_path, stored)
     foreign = tmp_path / "foreign.duckdb"
     with duckdb.connect(str(foreign)) as connection:
         connection.execute("CREATE TABLE t (a INTEGER)")
-    with pytest.raises(StoreError, match="not a Tokentide store"):
+    with pytest.raises(InputError, match="not a Tokentide store"):
         export_file(foreign, tmp_path, stored)
     with duckdb.connect(str(stored.path)) as connection:
         connection.execute("INSERT INTO schema_migrations VALUES (99, 'future')")

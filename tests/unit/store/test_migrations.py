@@ -55,3 +55,13 @@ def test_garbage_is_refused(tmp_path):
 def test_a_folder_that_is_not_there(tmp_path):
     with pytest.raises(StoreError, match="cannot open"):
         Store.open(tmp_path / "nowhere" / "s.duckdb")
+
+
+@pytest.mark.parametrize("name", ["events.csv", "events.json"])
+def test_a_table_of_another_format_is_no_store(tmp_path, name):
+    """DuckDB itself would open a database in memory: the history would be lost with the process."""
+    path = tmp_path / name
+    path.write_text("a\n1\n")
+    with pytest.raises(StoreError, match="not a DuckDB file"):
+        Store.open(path)
+    assert path.read_text() == "a\n1\n"
