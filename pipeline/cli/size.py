@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline.cli.common import EXIT_FAILED, Output, OutputOption, clean_errors, emit, fail, notice
+from pipeline.cli.common import EXIT_FAILED, Output, OutputOption, clean_errors, emit, fail, notice, say
 from pipeline.cli.durations import parse_duration
 from pipeline.cli.files import write_text
 from pipeline.cli.sizing_options import (
@@ -182,7 +182,7 @@ def size(
     if output is Output.JSON:
         emit(output, report.to_dict())
     else:
-        print(render_text(report))
+        say(render_text(report))
 
 
 def _demand(
@@ -220,9 +220,9 @@ def _show(explanation: Any, html: Path | None, output: Output) -> None:
     if output is Output.JSON:
         emit(output, explanation.to_dict())
     elif html is None:
-        print(render_text(explanation))
+        say(render_text(explanation))
     else:
-        print(explanation.answer)
+        say(explanation.answer)
 
 
 def _list(catalog: Catalog, output: Output) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline.cli.common import EXIT_FAILED, Output, OutputOption, clean_errors, emit, fail
+from pipeline.cli.common import EXIT_FAILED, Output, OutputOption, clean_errors, emit, fail, say
 from pipeline.cli.sizing_options import (
     CachedOption,
     CatalogOption,
@@ -137,9 +137,9 @@ def whatif(
     if output is Output.JSON:
         emit(output, [_plain(o) for o in outcomes])
     else:
-        print("\n".join(columns_text(COLUMNS, [_row(o) for o in outcomes])))
+        say("\n".join(columns_text(COLUMNS, [_row(o) for o in outcomes])))
         problems = [f"{o.option.name}: {o.problem}" for o in outcomes if o.problem is not None]
-        print("\n".join(["", *problems]) if problems else "")
+        say("\n".join(["", *problems]) if problems else "")
     if all(o.replicas is None for o in outcomes):
         fail("none of the plans can be had; the notes say why", EXIT_FAILED)
 
