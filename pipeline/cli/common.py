@@ -7,6 +7,7 @@ configuration.
 from __future__ import annotations
 
 import json
+import math
 import sys
 import urllib.error
 import urllib.parse
@@ -86,10 +87,17 @@ def fail(text: str, code: int) -> NoReturn:
 
 
 def clean_errors(command: Callable[P, R]) -> Callable[P, R]:
-    """Turn the errors that Tokentide raises on purpose into one line and the documented exit code."""
+    """Turn the errors that Tokentide raises on purpose into one line and the documented exit code.
+
+    A number that is not finite is refused for every option: to the limits of an option, NaN is in range, and so is
+    infinity where there is no upper one.
+    """
 
     @wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        for name, value in kwargs.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                fail(f"--{name.replace('_', '-')} must be a finite number, not {value}", EXIT_USAGE)
         try:
             return command(*args, **kwargs)
         except ConfigError as error:

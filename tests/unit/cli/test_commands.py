@@ -1,6 +1,7 @@
 """Every command: help with an example, wrong input in one line with the documented exit code."""
 
 import json
+from typing import get_type_hints
 
 import numpy as np
 import pandas as pd
@@ -76,6 +77,43 @@ def test_every_command_has_help_with_an_example(command):
 def test_wrong_usage_is_2():
     assert invoke("size", "--tp", "0").exit_code == 2
     assert invoke("nonsense").exit_code == 2
+
+
+def floats(part, path=()):
+    """Every option of every command that takes a float: path of the command, name of the option."""
+    for group in part.registered_groups:
+        yield from floats(group.typer_instance, (*path, group.name))
+    for command in part.registered_commands:
+        name = command.name or command.callback.__name__
+        for option, kind in get_type_hints(command.callback).items():
+            if kind in (float, float | None):
+                yield (*path, name), f"--{option.replace('_', '-')}"
+
+
+FLOATS = list(floats(app))
+
+
+def test_the_options_that_take_floats_are_found():
+    assert {("spikes", "detect"), ("size",), ("whatif",), ("demo",), ("calendar", "add")} <= {
+        path for path, _ in FLOATS
+    }
+    assert len(FLOATS) > 30
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+@pytest.mark.parametrize(("path", "option"), FLOATS, ids=lambda part: part if isinstance(part, str) else " ".join(part))
+def test_a_number_that_is_not_finite_is_refused(tmp_path, path, option, value):
+    needed = {
+        ("replay",): [tmp_path / "t.csv", "--model", "m"],
+        ("backtest",): [tmp_path / "t.csv"],
+        ("spikes", "detect"): ["--input", tmp_path / "t.csv"],
+        ("whatif",): ["--model", "m", "--gpu", "g", "--rate", "1"],
+        ("calendar", "add"): ["--kind", "k", "--starts", "2026-12-01", "--duration", "1h", "--dry-run"],
+    }
+    result = invoke(*path, *needed.get(path, []), f"{option}={value}")
+    assert result.exit_code == 2, result.output
+    assert option in result.stderr
+    assert "Traceback" not in result.output
 
 
 def test_size_prints_what_was_asked_for():
