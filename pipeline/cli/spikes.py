@@ -154,6 +154,7 @@ def _series(
         table.require([time_column, value_column])
         at, value = table.seconds(time_column), table.number(value_column)
         name = f"{quoted(series_column)}::VARCHAR" if series_column in table.types else "''"
+        table.refuse_finer_times(time_column)
         table.refuse_bad(time_column, f"{at} IS NULL OR NOT abs({at}) <= {_LATEST_SECONDS}", "no time")
         table.refuse_bad(
             value_column, f"{value} IS NULL AND {quoted(value_column)} IS NOT NULL", "something that is no number"

@@ -148,6 +148,13 @@ def test_instants_that_lie_absurdly_close_do_no_harm(tmp_path):
         ("timestamp,value\n", (), "empty"),
         ("time,value\n1,2\n", (), "timestamp"),
         ("timestamp,value\nyesterday,2\n", (), "no time"),
+        ("", (), "in.csv is empty"),
+        (
+            "timestamp,value\n1700000000,2\nyesterday,2\n1700000060,2\n",
+            (),
+            "1 row has no time in column 'timestamp', such as 'yesterday'",
+        ),
+        ("timestamp,value\n1700000000000,2\n", (), "look like milliseconds since 1970"),
         ("timestamp,value\n1e300,2\n2e300,3\n", (), "no time"),
         ("timestamp,value\n2026-01-01,much\n", (), "no number"),
         ("timestamp,value\n2026-01-01,1\n", ("--season", "now"), "duration"),
