@@ -203,6 +203,43 @@ def test_what_cannot_be_backtested_is_said(tmp_path, args, words):
     refused(invoke("backtest", counts(tmp_path), *args), 2, words)
 
 
+@pytest.mark.parametrize(
+    ("values", "args", "words"),
+    [
+        ([1e19] * 20, [], "no score 300 s ahead: no forecast was issued: every value is above 1e+15 per second"),
+        ([5.0], [], "1 window of 300 s does not reach that far"),
+        ([5.0] * 20, ["--warmup", "100d"], "the warm-up of 28800 windows leaves nothing of 20 windows of 300 s"),
+        ([0.0] * 20, [], "demand is zero in every window"),
+        ([5.0] * 10, ["--horizons", "5m,2h"], "no score 7200 s ahead: 10 windows of 300 s do not reach that far"),
+        ([5.0, None] * 10, [], "no two known windows that far apart"),
+    ],
+)
+def test_a_backtest_that_scores_nothing_says_why(tmp_path, values, args, words):
+    path = tmp_path / "t.parquet"
+    times = 1.7e9 + 300.0 * np.arange(len(values))
+    pd.DataFrame({"timestamp": times, "value": values, "name": "[a]"}).to_parquet(path)
+    args = ["--value-column", "value", "--group-column", "name", "--season", "20m", *args]
+    result = invoke("backtest", path, *(["--horizons", "5m"] if "--horizons" not in args else []), *args)
+    assert result.exit_code == 0, result.output
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("series [a]: no score ")
+    assert words in line
+
+
+def test_a_backtest_that_scores_everything_says_nothing_more(tmp_path):
+    result = invoke("backtest", counts(tmp_path), "--value-column", "requests")
+    assert result.exit_code == 0, result.output
+    assert result.stderr == ""
+
+
+def test_reasons_are_not_told_without_end(tmp_path):
+    path = tmp_path / "t.parquet"
+    pd.DataFrame({"timestamp": 1.7e9, "value": 1.0, "name": [f"s{n}" for n in range(50)]}).to_parquet(path)
+    result = invoke("backtest", path, "--value-column", "value", "--group-column", "name")
+    assert len(result.stderr.splitlines()) == 21
+    assert "30 more" in result.stderr
+
+
 def test_a_missing_file_is_named(tmp_path):
     refused(invoke("backtest", tmp_path / "absent.parquet"), 2, "absent.parquet")
 
