@@ -159,6 +159,13 @@ def test_a_table_of_points_is_answered_row_by_row(tmp_path):
     assert "unheard-of" in table["error"][1]
 
 
+@pytest.mark.parametrize(("text", "words"), [("", "in.csv is empty"), ("id,model,gpu\n", "in.csv has no rows")])
+def test_a_table_of_no_points_is_refused(tmp_path, text, words):
+    (tmp_path / "in.csv").write_text(text)
+    refused(invoke("size", "--points", tmp_path / "in.csv", "--out", tmp_path / "out.csv"), 2, words)
+    assert not (tmp_path / "out.csv").exists()
+
+
 def counts(tmp_path, days=3):
     t = np.arange(days * 288) * 300.0
     values = np.random.default_rng(1).poisson(500 + 300 * np.sin(2 * np.pi * t / 86_400))
