@@ -1,13 +1,16 @@
 """Every command: help with an example, wrong input in one line with the documented exit code."""
 
 import json
+import math
 from typing import get_type_hints
 
 import numpy as np
 import pandas as pd
 import pytest
+import typer
 from typer.testing import CliRunner
 
+from pipeline.cli.common import clean_errors
 from pipeline.cli.main import app
 
 COMMANDS = [
@@ -79,40 +82,37 @@ def test_wrong_usage_is_2():
     assert invoke("nonsense").exit_code == 2
 
 
-def floats(part, path=()):
-    """Every option of every command that takes a float: path of the command, name of the option."""
+def commands(part, path=()):
+    """Path and function of every command."""
     for group in part.registered_groups:
-        yield from floats(group.typer_instance, (*path, group.name))
+        yield from commands(group.typer_instance, (*path, group.name))
     for command in part.registered_commands:
-        name = command.name or command.callback.__name__
-        for option, kind in get_type_hints(command.callback).items():
-            if kind in (float, float | None):
-                yield (*path, name), f"--{option.replace('_', '-')}"
+        yield " ".join((*path, command.name or command.callback.__name__)), command.callback
 
 
-FLOATS = list(floats(app))
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_number_that_is_not_finite_is_refused(value, capsys):
+    reached = []
+    with pytest.raises(typer.Exit) as caught:
+        clean_errors(lambda **options: reached.append(options))(min_ratio=value, output="table")
+    assert (caught.value.exit_code, reached) == (2, [])
+    assert "--min-ratio must be a finite number" in capsys.readouterr().err
+    clean_errors(lambda **options: reached.append(options))(min_ratio=1.5, size=None)
+    assert reached == [{"min_ratio": 1.5, "size": None}]
 
 
-def test_the_options_that_take_floats_are_found():
-    assert {("spikes", "detect"), ("size",), ("whatif",), ("demo",), ("calendar", "add")} <= {
-        path for path, _ in FLOATS
-    }
-    assert len(FLOATS) > 30
+def test_every_command_that_takes_a_float_refuses_what_is_not_finite():
+    guarded = clean_errors(len).__code__
+    takers = {p: f for p, f in commands(app) if {float, float | None} & set(get_type_hints(f).values())}
+    assert {"spikes detect", "size", "whatif", "demo", "simulate", "replay", "calendar add"} <= takers.keys()
+    assert [path for path, command in takers.items() if command.__code__ is not guarded] == []
 
 
-@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
-@pytest.mark.parametrize(("path", "option"), FLOATS, ids=lambda part: part if isinstance(part, str) else " ".join(part))
-def test_a_number_that_is_not_finite_is_refused(tmp_path, path, option, value):
-    needed = {
-        ("replay",): [tmp_path / "t.csv", "--model", "m"],
-        ("backtest",): [tmp_path / "t.csv"],
-        ("spikes", "detect"): ["--input", tmp_path / "t.csv"],
-        ("whatif",): ["--model", "m", "--gpu", "g", "--rate", "1"],
-        ("calendar", "add"): ["--kind", "k", "--starts", "2026-12-01", "--duration", "1h", "--dry-run"],
-    }
-    result = invoke(*path, *needed.get(path, []), f"{option}={value}")
+@pytest.mark.parametrize("args", [["--rate", "inf"], ["--rate", "1", "--price", "nan"], ["--ttft", "nan"]])
+def test_the_command_line_takes_no_number_that_is_not_finite(args):
+    result = invoke("size", "--model", "llama-3.1-8b", "--gpu", "H100-SXM", *args)
     assert result.exit_code == 2, result.output
-    assert option in result.stderr
+    assert args[-2] in result.stderr
     assert "Traceback" not in result.output
 
 
