@@ -23,7 +23,7 @@ _HELD = 100_000
 class JudgedRows:
     """A CSV or Parquet file that gets its rows series by series. Use as a context manager.
 
-    Rows wait in a folder beside the file, so that memory does not grow with them; nobody sees half a file.
+    Rows wait in a database beside the file, not in objects of this process; nobody sees half a file.
 
     Raises:
         InputError: the file cannot be written.

@@ -170,7 +170,7 @@ def _series(
 def _grouped(
     chunks: Iterable[Mapping[str, NDArray[np.generic]]],
 ) -> Iterator[tuple[str, list[float], list[float | None]]]:
-    """Cut rows that are ordered by name into series; no more than a chunk and a series is held."""
+    """Cut rows that are ordered by name into series; no more than a chunk and a series is held here."""
     name: str | None = None
     times: list[float] = []
     values: list[float | None] = []
