@@ -101,8 +101,10 @@ def read_records(path: Path, defaults: Defaults, until: float) -> Found:
         found = read_ics(text, path.name, defaults, until)
     elif suffix == ".csv":
         found = _read_csv(text, path.name, defaults)
-    elif suffix in (".json", ".jsonl"):
-        found = _read_json(text, path.name, defaults, lines=suffix == ".jsonl")
+    elif suffix == ".json":
+        found = _read_json(text, path.name, defaults)
+    elif suffix == ".jsonl":
+        found = _read_json_lines(text, path.name, defaults)
     else:
         raise InputError(f"{path.name}: expected a .csv, .json, .jsonl or .ics file")
     if defaults.kind is not None:
@@ -149,26 +151,45 @@ def _add_row(found: Found, row: Mapping[str, str], where: str, defaults: Default
     _complete(found, raw | ({"scope": scope} if scope else {}), where, defaults)
 
 
-def _read_json(text: str, name: str, defaults: Defaults, *, lines: bool) -> Found:
+def _read_json(text: str, name: str, defaults: Defaults) -> Found:
     found = Found()
     try:
-        items = [json.loads(line) for line in text.splitlines() if line.strip()] if lines else json.loads(text)
+        items = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{name} is no JSON: {str(error)[:200]}") from error
-    if not isinstance(items, list):
-        items = [items]
-    for number, item in enumerate(items, 1):
-        where = f"{name} record {number}"
-        if not isinstance(item, dict):
-            found.skipped.append(f"{where}: not an object")
-            continue
-        try:
-            times = {k: parse_moment(item[k], defaults.zone) for k in _TIMES if isinstance(item.get(k), str)}
-        except InputError as error:
-            found.skipped.append(f"{where}: {error}")
-            continue
-        _complete(found, {**item, **times}, where, defaults)
+    for number, item in enumerate(items if isinstance(items, list) else [items], 1):
+        _add_object(found, item, f"{name} record {number}", defaults)
     return found
+
+
+def _read_json_lines(text: str, name: str, defaults: Defaults) -> Found:
+    found = Found()
+    # Not splitlines: it cuts at characters that JSON allows inside a string, too.
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        where = f"{name} line {number}"
+        try:
+            item = json.loads(line)
+        except json.JSONDecodeError as error:
+            found.skipped.append(f"{where}: no JSON: {error.msg} at column {error.colno}")
+        except (ValueError, RecursionError) as error:
+            found.skipped.append(f"{where}: no JSON: {str(error)[:200]}")
+        else:
+            _add_object(found, item, where, defaults)
+    return found
+
+
+def _add_object(found: Found, item: object, where: str, defaults: Defaults) -> None:
+    if not isinstance(item, dict):
+        found.skipped.append(f"{where}: not an object")
+        return
+    try:
+        times = {k: parse_moment(item[k], defaults.zone) for k in _TIMES if isinstance(item.get(k), str)}
+    except InputError as error:
+        found.skipped.append(f"{where}: {error}")
+        return
+    _complete(found, {**item, **times}, where, defaults)
 
 
 def _complete(found: Found, raw: dict[str, Any], where: str, defaults: Defaults) -> None:

@@ -59,5 +59,8 @@ def parse_moment(text: str, local: ZoneInfo) -> float:
 
 
 def iso(seconds: float) -> str:
-    """The moment as text, UTC."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    """The moment as text, UTC; as a number of seconds where it is beyond the calendar (which ends with 9999)."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except (OverflowError, OSError, ValueError):
+        return f"{seconds:.0f} s since 1970"

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline.cli.common import Output, OutputOption, clean_errors, emit, notice
+from pipeline.cli.common import Output, OutputOption, clean_errors, emit, notice, say
 from pipeline.cli.files import read_csv_rows, read_json, write_csv_rows
 from pipeline.cli.sizing_options import (
     CatalogOption,
@@ -114,7 +114,7 @@ def import_loadtest(
     if output is Output.JSON:
         emit(output, rows)
     else:
-        print("\n".join(columns_text(shown, [tuple(row[name] for name in shown) for row in rows])))
+        say("\n".join(columns_text(shown, [tuple(row[name] for name in shown) for row in rows])))
 
 
 def _kept(path: Path) -> list[dict[str, Any]]:
@@ -196,18 +196,18 @@ def _percent(value: float | None) -> str:
 
 def _print(entry: dict[str, Any]) -> None:
     errors = entry["median_error"]
-    print(
+    say(
         f"{entry['model']} ({entry['precision']}, KV {entry['kv_precision']}) on {entry['gpus_per_replica']} × "
         f"{entry['gpu']}, {entry['engine']}: {entry['points']} points"
     )
-    print(
+    say(
         f"  median error of TPOT: {_percent(errors['tpot_before'])} before, "
         f"{_percent(errors['tpot_left_out'])} with each point left out of what is learned"
     )
     before, left_out = _percent(errors["ttft_before"]), _percent(errors["ttft_left_out"])
-    print(f"  median error of TTFT: {before} before, {left_out} with each point left out")
+    say(f"  median error of TTFT: {before} before, {left_out} with each point left out")
     found = entry["coefficients"]
     rows = [(name, value["ratio_to_prior"], value["log_spread"]) for name, value in found.items()]
-    print("\n".join(["", *columns_text(("coefficient", "× prior", "log spread"), rows), ""]))
+    say("\n".join(["", *columns_text(("coefficient", "× prior", "log spread"), rows), ""]))
     columns = ("id", "TPOT ms", "before", "left out", "TTFT ms", "before", "left out")
-    print("\n".join([*columns_text(columns, [tuple(row.values()) for row in entry["rows"]]), ""]))
+    say("\n".join([*columns_text(columns, [tuple(row.values()) for row in entry["rows"]]), ""]))

@@ -7,6 +7,7 @@ configuration.
 from __future__ import annotations
 
 import json
+import math
 import sys
 import urllib.error
 import urllib.parse
@@ -20,7 +21,9 @@ from typing import Annotated, Any, NoReturn, ParamSpec, TypeVar
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from pipeline.cli.visible import visible
 from pipeline.errors import ConfigError, InputError, ServerUnavailable, TokentideError
 from pipeline.settings import Settings, load
 from sizing.errors import SizingError
@@ -39,6 +42,7 @@ __all__ = [
     "emit",
     "fail",
     "notice",
+    "say",
     "settings_from",
 ]
 
@@ -68,20 +72,32 @@ UrlOption = Annotated[str, typer.Option("--url", help="Where a running instance 
 
 def notice(text: str) -> None:
     """Tell the user something that is not data."""
-    print(text, file=sys.stderr, flush=True)
+    print(visible(text, keep="\n"), file=sys.stderr, flush=True)
+
+
+def say(text: str) -> None:
+    """Print an answer that is text, maybe of several lines."""
+    print(visible(text, keep="\n"), flush=True)
 
 
 def fail(text: str, code: int) -> NoReturn:
     """End with one clear line on stderr and an exit code."""
-    notice(f"tokentide: {text}")
+    notice(visible(f"tokentide: {text}"))
     raise typer.Exit(code)
 
 
 def clean_errors(command: Callable[P, R]) -> Callable[P, R]:
-    """Turn the errors that Tokentide raises on purpose into one line and the documented exit code."""
+    """Turn the errors that Tokentide raises on purpose into one line and the documented exit code.
+
+    A number that is not finite is refused for every option: to the limits of an option, NaN is in range, and so is
+    infinity where there is no upper one.
+    """
 
     @wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        for name, value in kwargs.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                fail(f"--{name.replace('_', '-')} must be a finite number, not {value}", EXIT_USAGE)
         try:
             return command(*args, **kwargs)
         except ConfigError as error:
@@ -107,9 +123,10 @@ def emit(output: Output, data: Any, columns: Sequence[str] = (), rows: Iterable[
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        table.add_column(column, overflow="fold")
+        table.add_column(Text(column), overflow="fold")
     for row in rows:
-        table.add_row(*("" if cell is None else str(cell) for cell in row))
+        # As Text: Rich reads a string as markup, and names come from anywhere.
+        table.add_row(*(Text("" if cell is None else visible(str(cell))) for cell in row))
     # Rich takes a pipe for a terminal of 80 columns, and breaks headings to pieces.
     Console(width=None if sys.stdout.isatty() else _PIPE_COLUMNS).print(table)
 

@@ -23,6 +23,9 @@ __all__ = ["backtest", "replay", "simulate"]
 
 BootstrapOption = Annotated[str | None, typer.Option(help="Kafka to connect to, host:port.")]
 
+#: More lines of one sort than this are not read.
+_MOST_NOTICES = 20
+
 
 def _stop_event() -> asyncio.Event:
     """An event that Ctrl-C and SIGTERM set; only inside a running loop."""
@@ -193,6 +196,7 @@ def backtest(
     from pipeline.replay.policies import evaluate_policies
     from pipeline.replay.report import POLICY_COLUMNS, SCORE_COLUMNS, policy_rows, score_rows, write_report
     from pipeline.replay.sources import read_demand
+    from pipeline.replay.unscored import unscored
 
     series = read_demand(
         source,
@@ -226,6 +230,11 @@ def backtest(
         seed=seed,
         progress=progress,
     )
+    missing = unscored(result)
+    for reason in missing[:_MOST_NOTICES]:
+        notice(reason)
+    if len(missing) > _MOST_NOTICES:
+        notice(f"… and {len(missing) - _MOST_NOTICES:,} more like these")
     outcomes = evaluate_policies(result, capacity_per_replica) if policies else ()
     if forecasts_out is not None:
         notice(f"{write_forecasts(result, forecasts_out):,} forecasts written to {forecasts_out}")

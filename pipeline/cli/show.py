@@ -11,7 +11,17 @@ from urllib.parse import quote
 
 import typer
 
-from pipeline.cli.common import ConfigOption, Output, OutputOption, UrlOption, call, clean_errors, emit, settings_from
+from pipeline.cli.common import (
+    ConfigOption,
+    Output,
+    OutputOption,
+    UrlOption,
+    call,
+    clean_errors,
+    emit,
+    say,
+    settings_from,
+)
 from pipeline.cli.durations import parse_duration
 from pipeline.errors import InputError
 from pipeline.forecast.outlook import Grain
@@ -121,7 +131,7 @@ def recommend_explain(
     """Print why a recommendation is what it is. Example: tokentide recommend explain llama-3.1-8b-instruct chat"""
     data = call(url, _path("recommendations", model, pool))
     if output is Output.TABLE:
-        print(data["message"])
+        say(data["message"])
     scalars = {k: v for k, v in data.items() if not isinstance(v, dict | list) and k != "message"}
     rows = [(k, _moment(v) if k.endswith("_at") else v) for k, v in scalars.items()]
     evidence = data.get("evidence", {})
@@ -152,10 +162,7 @@ def recommend_watch(
                 if output is Output.JSON:
                     emit(output, r)
                 else:
-                    print(
-                        f"{_moment(r['issued_at'])}  {r['model']}/{r['pool']}  {r['desired']}  {r['message']}",
-                        flush=True,
-                    )
+                    say(f"{_moment(r['issued_at'])}  {r['model']}/{r['pool']}  {r['desired']}  {r['message']}")
         time.sleep(interval_seconds)
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline.cli.common import EXIT_FAILED, Output, OutputOption, clean_errors, emit, fail, notice
+from pipeline.cli.common import EXIT_FAILED, Output, OutputOption, clean_errors, emit, fail, notice, say
 from pipeline.cli.durations import parse_duration
 from pipeline.cli.files import write_text
 from pipeline.cli.sizing_options import (
@@ -182,7 +182,7 @@ def size(
     if output is Output.JSON:
         emit(output, report.to_dict())
     else:
-        print(render_text(report))
+        say(render_text(report))
 
 
 def _demand(
@@ -220,9 +220,9 @@ def _show(explanation: Any, html: Path | None, output: Output) -> None:
     if output is Output.JSON:
         emit(output, explanation.to_dict())
     elif html is None:
-        print(render_text(explanation))
+        say(render_text(explanation))
     else:
-        print(explanation.answer)
+        say(explanation.answer)
 
 
 def _list(catalog: Catalog, output: Output) -> None:
@@ -238,8 +238,12 @@ def _answer_table(points: Path, out: Path, learned: Calibrations, catalog_file: 
 
     try:
         table = pd.read_csv(points, dtype=object, keep_default_na=True)
+    except pd.errors.EmptyDataError as error:
+        raise InputError(f"{points} is empty") from error
     except (OSError, ValueError) as error:
         raise InputError(f"cannot read {points}: {error}") from error
+    if table.empty:
+        raise InputError(f"{points} has no rows")
     rows: list[dict[str, Any]] = [
         {str(k): (None if pd.isna(v) else v) for k, v in row.items()} for row in table.to_dict("records")
     ]
@@ -258,5 +262,5 @@ def _answer_table(points: Path, out: Path, learned: Calibrations, catalog_file: 
         raise InputError(f"cannot write {out}: {error.strerror or error}") from error
     failed = sum(answer["error"] is not None for answer in answers)
     notice(f"{len(answers)} points, {failed} without an answer, written to {out}")
-    if answers and failed == len(answers):
+    if failed == len(answers):
         fail("no point could be answered; the error column says why", EXIT_FAILED)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
+import contextlib
+import itertools
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import typer
+from numpy.typing import NDArray
 
 from pipeline.advise.spikes import Direction, Kind, SpikeDetector
 from pipeline.cli.common import Output, OutputOption, UrlOption, call, clean_errors, emit, notice
 from pipeline.cli.durations import parse_duration
+from pipeline.cli.judged import JudgedRows
 from pipeline.errors import InputError
 
 __all__ = ["app"]
@@ -108,28 +112,26 @@ def detect(
     if out is not None and out.suffix.lower() not in (".csv", ".parquet"):
         raise InputError(f"{out.name}: --out must end in .csv or .parquet")
     season_seconds = None if season is None else float(parse_duration(season))
-    names: list[str] = []
-    times: list[float] = []
-    scores: list[float | None] = []
-    alerts: list[int] = []
     summary = []
-    for name, at, values in _series(source, time_column, value_column, series_column):
-        grain = _grain(at)
-        detector = SpikeDetector(false_alerts_per_day, grain, min_ratio, direction, season_seconds, kind)
-        episodes = raised = 0
-        for end, value in zip(at, values, strict=True):
-            state = detector.observe(end, value)
-            episodes += state.began
-            raised += state.news
-            names.append(name)
-            times.append(end)
-            told = None if state.score is None else state.score if state.news else min(1.0, state.score)
-            scores.append(None if told is None else round(told, 6))
-            alerts.append(int(state.news))
-        summary.append((name, len(at), f"{grain:g}", episodes, raised))
-    if out is not None:
-        _write(out, names, times, scores, alerts)
-        notice(f"{len(names):,} rows written to {out}")
+    with contextlib.nullcontext() if out is None else JudgedRows(out) as rows:
+        for name, at, values in _series(source, time_column, value_column, series_column):
+            grain = _grain(at)
+            detector = SpikeDetector(false_alerts_per_day, grain, min_ratio, direction, season_seconds, kind)
+            scores: list[float | None] = []
+            alerts: list[int] = []
+            episodes = 0
+            for end, value in zip(at, values, strict=True):
+                state = detector.observe(end, value)
+                episodes += state.began
+                told = None if state.score is None else state.score if state.news else min(1.0, state.score)
+                scores.append(None if told is None else round(told, 6))
+                alerts.append(int(state.news))
+            summary.append((name, len(at), f"{grain:g}", episodes, sum(alerts)))
+            if rows is not None:
+                rows.add(name, at, scores, alerts)
+        if rows is not None:
+            rows.finish()
+            notice(f"{rows.written:,} rows written to {out}")
     columns = ("series", "rows", "grain s", "episodes", "rows alerted")
     emit(output, [dict(zip(columns, row, strict=True)) for row in summary], columns, summary)
 
@@ -152,23 +154,39 @@ def _series(
         table.require([time_column, value_column])
         at, value = table.seconds(time_column), table.number(value_column)
         name = f"{quoted(series_column)}::VARCHAR" if series_column in table.types else "''"
+        table.refuse_finer_times(time_column)
         table.refuse_bad(time_column, f"{at} IS NULL OR NOT abs({at}) <= {_LATEST_SECONDS}", "no time")
         table.refuse_bad(
             value_column, f"{value} IS NULL AND {quoted(value_column)} IS NOT NULL", "something that is no number"
         )
-        names = table.numpy(f"SELECT DISTINCT coalesce({name}, '') AS name FROM source ORDER BY name")["name"]
-        for wanted in names.tolist():
-            text = str(wanted).replace("'", "''")
-            rows = table.numpy(
-                f"SELECT {at} AS seconds, coalesce({value}, 'nan'::DOUBLE) AS value FROM source "
-                f"WHERE coalesce({name}, '') = '{text}' ORDER BY seconds"
-            )
-            values = np.asarray(rows["value"], dtype=np.float64)
-            yield (
-                str(wanted),
-                np.asarray(rows["seconds"], dtype=np.float64).tolist(),
-                [float(v) if np.isfinite(v) else None for v in values],
-            )
+        # In one order with the place in the file, so that rows of one instant keep theirs.
+        query = (
+            f"SELECT coalesce({name}, '') AS name, {at} AS seconds, coalesce({value}, 'nan'::DOUBLE) AS value, "
+            "row_number() OVER () AS place FROM source ORDER BY name, seconds, place"
+        )
+        yield from _grouped(table.chunks(query))
+
+
+def _grouped(
+    chunks: Iterable[Mapping[str, NDArray[np.generic]]],
+) -> Iterator[tuple[str, list[float], list[float | None]]]:
+    """Cut rows that are ordered by name into series; no more than a chunk and a series is held here."""
+    name: str | None = None
+    times: list[float] = []
+    values: list[float | None] = []
+    for chunk in chunks:
+        names = chunk["name"]
+        seconds, numbers = (np.asarray(chunk[column], dtype=np.float64) for column in ("seconds", "value"))
+        cuts = np.flatnonzero(names[1:] != names[:-1]) + 1
+        for low, high in itertools.pairwise([0, *cuts.tolist(), len(names)]):
+            if name is not None and names[low] != name:
+                yield name, times, values
+                times, values = [], []
+            name = str(names[low])
+            times.extend(seconds[low:high].tolist())
+            values.extend(v if math.isfinite(v) else None for v in numbers[low:high].tolist())
+    if name is not None:
+        yield name, times, values
 
 
 def _grain(times: list[float]) -> float:
@@ -176,35 +194,6 @@ def _grain(times: list[float]) -> float:
     steps = np.diff(np.array(times, dtype=np.float64))
     steps = steps[steps > 0]
     return max(float(np.median(steps)), _LEAST_GRAIN_SECONDS) if steps.size else 60.0
-
-
-def _write(path: Path, names: list[str], times: list[float], scores: list[float | None], alerts: list[int]) -> None:
-    """Write through DuckDB into a neighbour and move it into place, so that nobody sees half a file."""
-    import duckdb
-
-    moments = np.round(np.array(times) * 1e6).astype("datetime64[us]") if times else np.array([], "datetime64[us]")
-    columns: dict[str, Any] = {
-        "series": np.array(names, dtype=object),
-        "timestamp": moments,
-        "score": np.array([np.nan if s is None else s for s in scores], dtype=np.float64),
-        "alert": np.array(alerts, dtype=np.int32),
-    }
-    part = path.with_name(path.name + ".part")
-    target = str(part).replace("'", "''")
-    kind = "FORMAT parquet" if path.suffix.lower() == ".parquet" else "FORMAT csv, HEADER"
-    connection = duckdb.connect(":memory:")
-    try:
-        connection.register("result", columns)
-        connection.execute(
-            "COPY (SELECT series, timestamp, CASE WHEN isnan(score) THEN NULL ELSE score END AS score, alert "
-            f"FROM result) TO '{target}' ({kind})"
-        )
-        os.replace(part, path)
-    except (duckdb.Error, OSError) as error:
-        raise InputError(f"cannot write {path}: {str(error).splitlines()[0]}") from error
-    finally:
-        connection.close()
-        part.unlink(missing_ok=True)
 
 
 def _moment(epoch: float | None) -> str:

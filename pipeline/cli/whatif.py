@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline.cli.common import EXIT_FAILED, Output, OutputOption, clean_errors, emit, fail
+from pipeline.cli.common import EXIT_FAILED, Output, OutputOption, clean_errors, emit, fail, say
 from pipeline.cli.sizing_options import (
     CachedOption,
     CatalogOption,
@@ -121,7 +121,7 @@ def whatif(
         options += [replace(base, name=f"demand × {k:g}", requests_per_second=rate * k) for k in _numbers(demand)]
         options += [_slo(base, ttft_seconds=value) for value in _numbers(ttfts)]
         options += [_slo(base, tpot_seconds=value) for value in _numbers(tpots)]
-        options += [_cached(base, value) for value in _numbers(cached_shares, zero=True)]
+        options += [_cached(base, value) for value in _shares(cached_shares)]
         options += [
             replace(base, name=f"${value:g} per GPU-hour", price=price_from(value)) for value in _numbers(prices)
         ]
@@ -137,9 +137,9 @@ def whatif(
     if output is Output.JSON:
         emit(output, [_plain(o) for o in outcomes])
     else:
-        print("\n".join(columns_text(COLUMNS, [_row(o) for o in outcomes])))
+        say("\n".join(columns_text(COLUMNS, [_row(o) for o in outcomes])))
         problems = [f"{o.option.name}: {o.problem}" for o in outcomes if o.problem is not None]
-        print("\n".join(["", *problems]) if problems else "")
+        say("\n".join(["", *problems]) if problems else "")
     if all(o.replicas is None for o in outcomes):
         fail("none of the plans can be had; the notes say why", EXIT_FAILED)
 
@@ -158,6 +158,14 @@ def _numbers(text: str | None, *, zero: bool = False) -> list[float]:
         if value < 0 or (value == 0 and not zero) or not value < 1e9:
             raise InputError(f"{part[:40]!r} must be {'at least 0' if zero else 'above 0'} and below 1e9")
         values.append(value)
+    return values
+
+
+def _shares(text: str | None) -> list[float]:
+    values = _numbers(text, zero=True)
+    for value in values:
+        if value > 1:
+            raise InputError(f"--cached-shares must be from 0 to 1, not {value:g}")
     return values
 
 

@@ -37,6 +37,8 @@ _PRIOR: Floats = _PRIOR_VARIANCE * np.exp(
     -0.5 * ((np.arange(_KNOTS)[:, None] - np.arange(_KNOTS)) / _CORRELATION_KNOTS) ** 2
 ) + 1e-4 * np.eye(_KNOTS)
 _MAX_SIZE = 100.0
+#: Later times are none.
+_TIMES_END = 1e12
 #: Numbers that may be null.
 _OPTIONAL = ("expected_size", "announced_at")
 
@@ -86,13 +88,16 @@ class CalendarRecord:
                 raise ValueError(f"{name} must have 1 to 256 characters, not {len(text)}")
         if max(len(self.source), len(self.note)) > _MAX_TEXT:
             raise ValueError(f"source and note may have {_MAX_TEXT} characters")
-        if not (0.0 <= self.starts_at < self.ends_at < 1e12):
+        for name, time in (("starts_at", self.starts_at), ("ends_at", self.ends_at)):
+            if not 0.0 <= time < _TIMES_END:
+                raise ValueError(f"{name} must be from 0 to less than {_TIMES_END:.0f} epoch seconds, not {time:.15g}")
+        if not self.starts_at < self.ends_at:
             raise ValueError(f"an event must end after it starts, not from {self.starts_at} to {self.ends_at}")
         if not 0.0 < self.confidence <= 1.0:
             raise ValueError(f"confidence must be in (0, 1], not {self.confidence}")
         if self.expected_size is not None and not 1.0 / _MAX_SIZE <= self.expected_size <= _MAX_SIZE:
             raise ValueError(f"expected_size must be in [0.01, 100], not {self.expected_size}")
-        if self.announced_at is not None and not 0.0 <= self.announced_at < 1e12:
+        if self.announced_at is not None and not 0.0 <= self.announced_at < _TIMES_END:
             raise ValueError(f"announced_at must be epoch seconds, not {self.announced_at}")
 
 

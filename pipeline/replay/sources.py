@@ -11,6 +11,7 @@ DuckDB reads the files, only the columns that are asked for, and sums in the sca
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,9 @@ __all__ = ["DemandSeries", "own_step", "read_columns", "read_demand"]
 MAX_WINDOWS = 10_000_000
 #: More series than this is a wrong group column.
 MAX_SERIES = 10_000
+
+#: A step has at most nine digits; no demand is that coarse.
+_STEP_END_SECONDS = 1e9
 
 #: A count window that holds less than this share of its instants is a gap: its sum would be too low.
 _LEAST_SHARE = 0.9
@@ -84,6 +88,7 @@ def read_demand(
         columns = [time_column, *([value_column] if value_column else []), *([group_column] if group_column else [])]
         table.require(columns)
         seconds = table.seconds(time_column)
+        table.refuse_finer_times(time_column)
         table.refuse_bad(time_column, f"{seconds} IS NULL OR NOT isfinite({seconds})", "a time that cannot be read")
         value = "1.0"
         if value_column is not None:
@@ -99,9 +104,10 @@ def read_demand(
         group = f"coalesce({quoted(group_column)}::VARCHAR, 'unknown')" if group_column is not None else "'all'"
         native = own_step(table, seconds, group) if value_column is not None else None
         if native is not None and native > step_seconds:
+            wide = math.ceil(native)
+            remedy = f"ask for --step {wide}s or wider" if wide < _STEP_END_SECONDS else "is it the right column?"
             raise InputError(
-                f"{path.name}: rows lie {native:g} s apart, more than the step of {step_seconds} s; "
-                f"ask for --step {native:g}s or wider"
+                f"{path.name}: rows lie {native:.15g} s apart, more than the step of {step_seconds} s; {remedy}"
             )
         return _sums(table, seconds, value, group, step_seconds, value_column is not None, native, zeros_are_gaps)
 

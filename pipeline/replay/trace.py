@@ -124,7 +124,9 @@ class Trace:
             time = time_column or _first_of(table, TIME_COLUMNS, "time")
             known_input = input_column or next((c for c in INPUT_COLUMNS if c in table.types), None)
             known_output = output_column or next((c for c in OUTPUT_COLUMNS if c in table.types), None)
-            unit = 1e-3 if time.endswith("_ms") and table.is_number(time) else 1.0
+            unit = 1e-3 if time.endswith("_ms") and table.is_epoch(time) else 1.0
+            if unit == 1.0:
+                table.refuse_finer_times(time)
             seconds = f"({table.seconds(time)} * {unit})"
             table.refuse_bad(time, f"{seconds} IS NULL OR NOT isfinite({seconds})", "a time that cannot be read")
             first = table.one(f"SELECT min({seconds}) FROM source")

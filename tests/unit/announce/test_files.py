@@ -58,6 +58,17 @@ def test_json_and_lines(tmp_path: Path) -> None:
     assert len(read(tmp_path, "one.json", json.dumps(good)).records) == 1
 
 
+def test_a_bad_line_is_named_and_the_others_stay(tmp_path: Path) -> None:
+    good = {"id": "a", "kind": "launch", "starts_at": 1, "ends_at": 2, "note": "one\u2028two"}
+    deep, long = "[" * 100_000, '{"id": ' + "9" * 5_000 + "}"
+    text = "\n".join([json.dumps(good, ensure_ascii=False), "", '{"id": "b",}', "7", deep, long, '{"id": "c"}'])
+    found = read(tmp_path, "e.jsonl", f"{text}\n{json.dumps({**good, 'id': 'd'})}\n")
+    assert [record.id for record in found.records] == ["a", "d"]
+    assert found.records[0].note == "one\u2028two"
+    assert [reason.split(":")[0] for reason in found.skipped] == [f"e.jsonl line {n}" for n in (3, 4, 5, 6, 7)]
+    assert "column 12" in found.skipped[0]
+
+
 ICS = """BEGIN:VCALENDAR
 VERSION:2.0
 PRODID:test

@@ -45,6 +45,8 @@ def test_a_record_is_what_was_asked_for() -> None:
         (["--kind", "x", "--starts", "2026-12-01", "--ends", "2026-12-02", "--duration", "1h"], "--duration"),
         (["--kind", "x", "--starts", "soon", "--duration", "1h"], "soon"),
         (["--kind", "x", "--starts", "2026-12-02", "--ends", "2026-12-01"], "end after"),
+        (["--kind", "x", "--starts", "2026-12-02", "--duration", "99999999d"], "less than 1000000000000 epoch seconds"),
+        (["--kind", "x", "--starts", "1969-12-02", "--duration", "1h"], "starts_at must be from 0"),
         (["--kind", "", "--starts", "2026-12-02", "--duration", "1h"], "kind"),
         (["--kind", "x", "--starts", "2026-12-02", "--duration", "1h", "--size", "1000"], "expected_size"),
         (["--kind", "x", "--starts", "2026-12-02", "--duration", "1h", "--timezone", "Mars/Base"], "Mars/Base"),
@@ -56,6 +58,28 @@ def test_wrong_input_is_one_line(options: list[str], word: str) -> None:
     assert result.exit_code == 2, result.output
     assert word in result.stderr
     assert "Traceback" not in result.output
+
+
+def test_an_end_beyond_the_calendar_is_printed_as_a_number() -> None:
+    result = invoke("add", "--kind", "x", "--starts", "2026-12-02", "--duration", "9999999d", "--dry-run")
+    assert result.exit_code == 0, result.output
+    assert "s since 1970" in result.stdout
+
+
+def test_a_refused_time_does_not_say_that_the_end_comes_first() -> None:
+    result = invoke("add", "--kind", "x", "--starts", "2026-12-02", "--duration", "99999999d", "--dry-run")
+    assert "ends_at" in result.stderr
+    assert "end after" not in result.stderr
+
+
+def test_import_goes_on_after_a_bad_line(tmp_path: Path) -> None:
+    file = tmp_path / "e.jsonl"
+    good = {"kind": "launch", "starts_at": "2026-12-01", "ends_at": "2026-12-02"}
+    file.write_text("\n".join([json.dumps(good), json.dumps({**good, "kind": "other"}), "{", json.dumps(good)]))
+    result = invoke("import", file, "--dry-run", "-o", "json")
+    assert result.exit_code == 0, result.output
+    assert len(json.loads(result.stdout)) == 3
+    assert result.stderr.startswith("skipped: e.jsonl line 3: no JSON")
 
 
 def test_import_prints_what_it_skips(tmp_path: Path) -> None:

@@ -1,12 +1,16 @@
 """Every command: help with an example, wrong input in one line with the documented exit code."""
 
 import json
+import math
+from typing import get_type_hints
 
 import numpy as np
 import pandas as pd
 import pytest
+import typer
 from typer.testing import CliRunner
 
+from pipeline.cli.common import clean_errors
 from pipeline.cli.main import app
 
 COMMANDS = [
@@ -78,6 +82,40 @@ def test_wrong_usage_is_2():
     assert invoke("nonsense").exit_code == 2
 
 
+def commands(part, path=()):
+    """Path and function of every command."""
+    for group in part.registered_groups:
+        yield from commands(group.typer_instance, (*path, group.name))
+    for command in part.registered_commands:
+        yield " ".join((*path, command.name or command.callback.__name__)), command.callback
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_number_that_is_not_finite_is_refused(value, capsys):
+    reached = []
+    with pytest.raises(typer.Exit) as caught:
+        clean_errors(lambda **options: reached.append(options))(min_ratio=value, output="table")
+    assert (caught.value.exit_code, reached) == (2, [])
+    assert "--min-ratio must be a finite number" in capsys.readouterr().err
+    clean_errors(lambda **options: reached.append(options))(min_ratio=1.5, size=None)
+    assert reached == [{"min_ratio": 1.5, "size": None}]
+
+
+def test_every_command_that_takes_a_float_refuses_what_is_not_finite():
+    guarded = clean_errors(len).__code__
+    takers = {p: f for p, f in commands(app) if {float, float | None} & set(get_type_hints(f).values())}
+    assert {"spikes detect", "size", "whatif", "demo", "simulate", "replay", "calendar add"} <= takers.keys()
+    assert [path for path, command in takers.items() if command.__code__ is not guarded] == []
+
+
+@pytest.mark.parametrize("args", [["--rate", "inf"], ["--rate", "1", "--price", "nan"], ["--ttft", "nan"]])
+def test_the_command_line_takes_no_number_that_is_not_finite(args):
+    result = invoke("size", "--model", "llama-3.1-8b", "--gpu", "H100-SXM", *args)
+    assert result.exit_code == 2, result.output
+    assert args[-2] in result.stderr
+    assert "Traceback" not in result.output
+
+
 def test_size_prints_what_was_asked_for():
     result = invoke("size", "--model", "llama-3.1-8b", "--gpu", "H100-SXM", "--rate", "20")
     assert result.exit_code == 0
@@ -119,6 +157,13 @@ def test_a_table_of_points_is_answered_row_by_row(tmp_path):
     assert table["tpot_ms_p50"][0] > 0
     assert pd.isna(table["error"][0])
     assert "unheard-of" in table["error"][1]
+
+
+@pytest.mark.parametrize(("text", "words"), [("", "in.csv is empty"), ("id,model,gpu\n", "in.csv has no rows")])
+def test_a_table_of_no_points_is_refused(tmp_path, text, words):
+    (tmp_path / "in.csv").write_text(text)
+    refused(invoke("size", "--points", tmp_path / "in.csv", "--out", tmp_path / "out.csv"), 2, words)
+    assert not (tmp_path / "out.csv").exists()
 
 
 def counts(tmp_path, days=3):
@@ -163,6 +208,43 @@ def test_backtest_writes_its_report_and_its_policies(tmp_path):
 )
 def test_what_cannot_be_backtested_is_said(tmp_path, args, words):
     refused(invoke("backtest", counts(tmp_path), *args), 2, words)
+
+
+@pytest.mark.parametrize(
+    ("values", "args", "words"),
+    [
+        ([1e19] * 20, [], "no score 300 s ahead: no forecast was issued: every value is above 1e+15 per second"),
+        ([5.0], [], "1 window of 300 s does not reach that far"),
+        ([5.0] * 20, ["--warmup", "100d"], "the warm-up of 28800 windows leaves nothing of 20 windows of 300 s"),
+        ([0.0] * 20, [], "demand is zero in every window"),
+        ([5.0] * 10, ["--horizons", "5m,2h"], "no score 7200 s ahead: 10 windows of 300 s do not reach that far"),
+        ([5.0, None] * 10, [], "no two known windows that far apart"),
+    ],
+)
+def test_a_backtest_that_scores_nothing_says_why(tmp_path, values, args, words):
+    path = tmp_path / "t.parquet"
+    times = 1.7e9 + 300.0 * np.arange(len(values))
+    pd.DataFrame({"timestamp": times, "value": values, "name": "[a]"}).to_parquet(path)
+    args = ["--value-column", "value", "--group-column", "name", "--season", "20m", *args]
+    result = invoke("backtest", path, *(["--horizons", "5m"] if "--horizons" not in args else []), *args)
+    assert result.exit_code == 0, result.output
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("series [a]: no score ")
+    assert words in line
+
+
+def test_a_backtest_that_scores_everything_says_nothing_more(tmp_path):
+    result = invoke("backtest", counts(tmp_path), "--value-column", "requests")
+    assert result.exit_code == 0, result.output
+    assert result.stderr == ""
+
+
+def test_reasons_are_not_told_without_end(tmp_path):
+    path = tmp_path / "t.parquet"
+    pd.DataFrame({"timestamp": 1.7e9, "value": 1.0, "name": [f"s{n}" for n in range(50)]}).to_parquet(path)
+    result = invoke("backtest", path, "--value-column", "value", "--group-column", "name")
+    assert len(result.stderr.splitlines()) == 21
+    assert "30 more" in result.stderr
 
 
 def test_a_missing_file_is_named(tmp_path):

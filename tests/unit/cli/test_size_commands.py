@@ -261,6 +261,8 @@ def test_combinations_are_ranked():
         (["--demand", "many"], "many"),
         (["--demand", "-1"], "above 0"),
         (["--demand", "nan"], "above 0"),
+        (["--cached-shares", "0.5,2"], "--cached-shares must be from 0 to 1, not 2"),
+        (["--cached-shares", "-0.1"], "at least 0"),
         (["--tps", "1.5"], "whole"),
         (["--gpus", "abacus"], "abacus"),
         (["--gpus", "all", "--combine", "--by", "beauty"], "beauty"),

@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from pipeline.cli.main import app
+from pipeline.replay.table import Table
 
 
 @pytest.fixture(autouse=True)
@@ -83,6 +84,46 @@ def test_no_look_ahead(tmp_path):
     pd.testing.assert_frame_equal(judged[0].loc[judged[1].index], judged[1])
 
 
+def test_the_file_is_asked_once_however_many_series_it_has(tmp_path, monkeypatch):
+    asked = []
+    for name in ("numpy", "chunks", "one"):
+        real = getattr(Table, name)
+        monkeypatch.setattr(Table, name, lambda self, query, real=real: asked.append(query) or real(self, query))
+    counts = []
+    for series in (2, 60):
+        asked.clear()
+        rows = [{"series": f"s{n}", "timestamp": 1.7e9 + n, "value": 1.0} for n in range(series)]
+        pd.DataFrame(rows).to_parquet(tmp_path / "in.parquet")
+        result = invoke("detect", "--input", tmp_path / "in.parquet", "-o", "json")
+        assert [row["series"] for row in json.loads(result.stdout)] == sorted(f"s{n}" for n in range(series))
+        counts.append(len(asked))
+    assert counts[0] == counts[1]
+
+
+def test_series_are_cut_the_same_however_their_rows_come(tmp_path, monkeypatch):
+    table = frame(rows=150)
+    table = pd.concat([table, table.iloc[::9].assign(value=7.0)])
+    table.to_parquet(tmp_path / "in.parquet")
+    outputs = []
+    for size in (10_000, 1, 50, 64):
+        real = Table.chunks
+
+        def pieces(self, query, real=real, size=size):
+            for chunk in real(self, query):
+                for at in range(0, len(chunk["name"]), size):
+                    yield {column: values[at : at + size] for column, values in chunk.items()}
+
+        out = tmp_path / f"{size}.csv"
+        with monkeypatch.context() as patch:
+            patch.setattr(Table, "chunks", pieces)
+            patch.setattr("pipeline.cli.judged._HELD", size)
+            result = invoke("detect", "--input", tmp_path / "in.parquet", "--out", out)
+        outputs.append((result.stdout, out.read_bytes()))
+    assert outputs[0] == outputs[1] == outputs[2] == outputs[3]
+    assert len(pd.read_csv(tmp_path / "1.csv")) == len(table)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["1.csv", "10000.csv", "50.csv", "64.csv", "in.parquet"]
+
+
 def test_one_series_without_names_and_with_missing_values(tmp_path):
     table = frame().query("series == 'a'").drop(columns="series")
     table.loc[table.index % 50 == 7, "value"] = np.nan
@@ -107,9 +148,17 @@ def test_instants_that_lie_absurdly_close_do_no_harm(tmp_path):
         ("timestamp,value\n", (), "empty"),
         ("time,value\n1,2\n", (), "timestamp"),
         ("timestamp,value\nyesterday,2\n", (), "no time"),
+        ("", (), "in.csv is empty"),
+        (
+            "timestamp,value\n1700000000,2\nyesterday,2\n1700000060,2\n",
+            (),
+            "1 row has no time in column 'timestamp', such as 'yesterday'",
+        ),
+        ("timestamp,value\n1700000000000,2\n", (), "look like milliseconds since 1970"),
         ("timestamp,value\n1e300,2\n2e300,3\n", (), "no time"),
         ("timestamp,value\n2026-01-01,much\n", (), "no number"),
         ("timestamp,value\n2026-01-01,1\n", ("--season", "now"), "duration"),
+        ("timestamp,value\n2026-01-01,1\n", ("--min-ratio", "inf"), "--min-ratio must be a finite number"),
         ("timestamp,value\n2026-01-01,1\n", ("--out", "result.txt"), "must end in"),
         ("timestamp,value\n2026-01-01,1\n", ("--out", "/nowhere/at/all.csv"), "cannot write"),
     ],

@@ -103,19 +103,35 @@ def test_gzipped_csv_and_odd_column_names(tmp_path):
 @pytest.mark.parametrize(
     ("text", "arguments", "message"),
     [
-        ("t,n\n", {}, "is empty"),
+        ("t,n\n", {}, "is empty: it has no row below its header"),
+        ("", {}, "d.csv is empty"),
+        ("\n\n", {}, "d.csv is empty"),
+        ("\ufeff", {}, "d.csv is empty"),
         ("t,n\n0,1\n", {"time_column": "when"}, "no column 'when'; it has: t, n"),
         ("t,n\n0,1\n", {"value_column": "requests"}, "no column 'requests'"),
         ("t,n\n0,1\n", {"group_column": "pool"}, "no column 'pool'"),
         ("t,n\nsoon,1\n0,2\n", {}, "a time that cannot be read in column 't', such as 'soon'"),
-        ("t,n\n0,1\n60,inf\n", {}, "1 rows have a value that is not a number in column 'n', such as 'inf'"),
-        ("t,n\n0,1\n60,many\n", {}, "1 rows have a value that is not a number in column 'n', such as 'many'"),
+        (
+            "t,n\nsoon,1\n1700000000,2\n1700000060,2\n",
+            {},
+            "1 row has a time that cannot be read in column 't', such as 'soon'",
+        ),
+        ("t,n\n,1\nsoon,1\n0,2\n60,2\n", {}, "2 rows have a time that cannot be read in column 't', such as 'soon'"),
+        ("t,n\n2026-01-01,1\n2026-01-02,1\n1700000000,2\n", {}, "column 't', such as '1700000000'"),
+        ("t,n\n0,1\n60,inf\n", {}, "1 row has a value that is not a number in column 'n', such as 'inf'"),
+        ("t,n\n0,1\n60,many\n", {}, "1 row has a value that is not a number in column 'n', such as 'many'"),
         ("t,n\n0,1\n60,n/a\n", {}, "not a number in column 'n', such as 'n/a'"),
         ("t,n\n0,1\n60,-3\n", {}, "a negative value in column 'n', such as '-3"),
         ("t,n\n0,1\n60,1e308\n61,1e308\n", {}, "more than a number can hold"),
         ("t,n\n0,1\n60,1\n120,1\n1e15,1\n", {}, "a wrong time in the file"),
         ("t,n\n0,1\n60,1\n120,1\n1e300,1\n", {}, "cannot be read"),
         ("t,n\n0,1\n300,1\n600,2\n", {}, "rows lie 300 s apart, more than the step of 60 s"),
+        ("t,n\n0,1\n1234567.5,1\n2469135,2\n", {}, "ask for --step 1234568s or wider"),
+        (
+            "t,n\n0,1\n3e9,1\n6e9,2\n",
+            {},
+            "rows lie 3000000000 s apart, more than the step of 60 s; is it the right column",
+        ),
         ("t,n\n0,1\n", {"step_seconds": 0}, "step must be positive"),
     ],
 )
@@ -125,6 +141,25 @@ def test_bad_tables_are_refused_in_one_line(tmp_path, text, arguments, message):
         read_demand(path, **{"step_seconds": 60, "time_column": "t", "value_column": "n", **arguments})
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("factor", "unit"), [(1_000, "milliseconds"), (1_000_000, "microseconds"), (1_000_000_000, "nanoseconds")]
+)
+@pytest.mark.parametrize("value_column", ["n", None])
+def test_times_in_a_finer_unit_are_told_by_their_size(tmp_path, factor, unit, value_column):
+    rows = [f"{(1_700_000_000 + 300 * n) * factor},1\n" for n in range(5)]
+    for text in ("".join(rows), "".join(["1700000000,1\n", *rows])):
+        path = csv(tmp_path, f"t,n\n{text}")
+        with pytest.raises(InputError, match=f"look like {unit} since 1970; .*: divide them by {factor}, or"):
+            read_demand(path, step_seconds=300, time_column="t", value_column=value_column)
+
+
+def test_numbers_that_are_stored_as_text_are_times(tmp_path):
+    path = tmp_path / "d.parquet"
+    pd.DataFrame({"timestamp": ["1767225600.25", "1767225660"]}).to_parquet(path)
+    (series,) = read_demand(path, step_seconds=60)
+    assert (series.start, series.values.tolist()) == (1_767_225_600.0, [1.0, 1.0])
 
 
 def test_files_that_are_no_tables_are_refused(tmp_path):

@@ -135,6 +135,7 @@ def test_milliseconds_relative_times_and_public_column_names(tmp_path):
         ("timestamp,prompt_tokens,output_tokens\n1,4,NaN\n", "no token count between 0 and"),
         ("timestamp,prompt_tokens,output_tokens\n1,4,99999999999\n", "no token count between 0 and"),
         ("timestamp,prompt_tokens,output_tokens\nsoon,4,1\n2,3,4\n", "a time that cannot be read"),
+        ("timestamp,prompt_tokens,output_tokens\n1700000000000,4,1\n", "look like milliseconds since 1970"),
         ("timestamp,requests\n0,1\n10,2\n", "name a per-request trace"),
         ("timestamp,requests\n0,1.5\n10,2\n", "no whole count"),
         ("timestamp,requests\n0,-1\n10,2\n", "no whole count"),
