@@ -47,6 +47,8 @@ _MOST_REPLICAS = 1_000_000
 
 _Seconds = Annotated[float, Field(gt=0, le=_LONGEST_SECONDS)]
 _WholeSeconds = Annotated[int, Field(gt=0, le=_LONGEST_SECONDS)]
+#: How long something is kept; nothing stores it, so that centuries may stand for ever.
+_Retention = Annotated[int, Field(gt=0, le=100_000_000_000)]
 _WaitSeconds = Annotated[float, Field(gt=0, le=_LONGEST_WAIT_SECONDS)]
 _Count = Annotated[int, Field(gt=0, le=2**63 - 1)]
 #: What Kafka's protocol has 32 bits for.
@@ -152,9 +154,9 @@ class StoreSettings(_Section):
     """The DuckDB file of a controller."""
 
     path: Path = Path("tokentide.duckdb")
-    retention_base_seconds: _WholeSeconds = 3 * 86_400
-    retention_closed_seconds: _WholeSeconds = 90 * 86_400
-    retention_forecasts_seconds: _WholeSeconds = 7 * 86_400
+    retention_base_seconds: _Retention = 3 * 86_400
+    retention_closed_seconds: _Retention = 90 * 86_400
+    retention_forecasts_seconds: _Retention = 7 * 86_400
     snapshot_every_steps: _Count = 30
     memory_limit: str = "2GB"
     export_folder: Path | None = Field(default=None, description="where the controller keeps its history as Parquet")

@@ -98,3 +98,10 @@ def test_one_shard_is_the_whole():
     settings = load()
     assert settings.for_shard(0) is settings
     assert settings.kafka.deltas_topics() == [settings.kafka.deltas_topic]
+
+
+def test_what_is_kept_may_be_kept_for_ever() -> None:
+    century = 100 * 365 * 86_400
+    assert load(store={"retention_base_seconds": century}).store.retention_base_seconds == century
+    with pytest.raises(ConfigError, match=r"store\.retention_base_seconds"):
+        load(store={"retention_base_seconds": 10**12})
