@@ -9,17 +9,20 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from pipeline.publish.catalogue import METRICS
+from pipeline.publish.metric_catalogue import METRICS
 
 __all__ = [
     "DATASOURCE",
     "LEGEND",
+    "ONE_POOL",
     "POOL",
+    "TOKEN_RATE",
     "Add",
     "DashboardError",
     "Layout",
     "band",
     "dashboard",
+    "gauge",
     "query",
     "row",
     "series",
@@ -32,6 +35,12 @@ DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
 #: Matchers of the pools that were picked, and the legend of one pool.
 POOL = 'model=~"$model",pool=~"$pool"'
 LEGEND = "{{model}} / {{pool}}"
+#: Matchers of the one pool of a board about one pool.
+ONE_POOL = 'model="$model",pool="$pool"'
+#: Grafana's own unit for counts per second with a name, as vLLM's boards write it.
+TOKEN_RATE = "count:tok/s"
+#: Tag that joins the boards.
+_TAG = "tokentide"
 #: Places a panel: (panel, width, height) in Grafana's grid.
 Add = Callable[[dict[str, Any], int, int], None]
 #: Labels that Prometheus or Grafana adds.
@@ -59,6 +68,37 @@ def query(expression: str, legend: str = "", **options: Any) -> dict[str, Any]:
         if unknown:
             raise DashboardError(f"{name} has no label {', '.join(sorted(unknown))}: {expression}")
     return {"datasource": DATASOURCE, "expr": expression, "legendFormat": legend or "__auto", **options}
+
+
+def gauge(
+    metric: str,
+    legend: str = LEGEND,
+    *,
+    pools: str = POOL,
+    by: str = "",
+    matchers: str = "",
+    where: str = "",
+    most: str = "",
+) -> dict[str, Any]:
+    """Return a target for a gauge of pools, one series for each pool and value of the labels ``by``.
+
+    ``where`` is a comparison that leaves out values, ``most`` an aggregation such as ``topk(10, …)`` without its
+    parentheses: ``topk 10``.
+
+    ``max`` rather than ``sum``: a pool has one controller; two series of it are the same one before and after a move.
+    Bounded to the newest scrapes, so that nothing is drawn after the newest one as if it held on.
+
+    Raises:
+        DashboardError: the metric or a label is not in the catalogue.
+    """
+    selector = f"{metric}{{{pools}{',' if matchers else ''}{matchers}}}"
+    expression = (
+        f"max by (model, pool{by and ', '}{by}) (last_over_time({selector}[$__rate_interval])){where and ' '}{where}"
+    )
+    if most:
+        function, number = most.split()
+        expression = f"{function}({number}, {expression})"
+    return query(expression, legend)
 
 
 class Layout:
@@ -136,9 +176,17 @@ def series(
     targets: list[dict[str, Any]],
     unit: str = "short",
     overrides: list[dict[str, Any]] | None = None,
+    *,
+    stacked: bool = False,
+    stepped: bool = False,
     **more: Any,
 ) -> dict[str, Any]:
-    """Return lines over time."""
+    """Return lines over time; ``stacked`` areas, ``stepped`` for whole numbers that hold until they change."""
+    custom: dict[str, Any] = {"lineWidth": 1, "fillOpacity": 0, "showPoints": "never", "spanNulls": False}
+    if stacked:
+        custom |= {"fillOpacity": 30, "stacking": {"mode": "normal", "group": "A"}}
+    if stepped:
+        custom |= {"lineInterpolation": "stepAfter"}
     return _panel(
         "timeseries",
         title,
@@ -149,7 +197,8 @@ def series(
                 "unit": unit,
                 "min": 0,
                 "color": {"mode": "palette-classic"},
-                "custom": {"lineWidth": 1, "fillOpacity": 0, "showPoints": "never", "spanNulls": False},
+                "noValue": "no data",
+                "custom": custom,
             },
             "overrides": overrides or [],
         },
@@ -181,10 +230,35 @@ def band(upper: str, lower: str, colour: str) -> list[dict[str, Any]]:
 
 
 def table(
-    title: str, description: str, columns: list[tuple[str, dict[str, Any], str]], hide: list[str]
+    title: str,
+    description: str,
+    columns: list[tuple[str, dict[str, Any], str]],
+    hide: list[str],
+    links: dict[str, tuple[str, str]] | None = None,
 ) -> dict[str, Any]:
-    """Return a table that joins instant queries by their labels; ``columns`` are (heading, query, unit)."""
-    names = {f"Value #{chr(ord('A') + index)}": heading for index, (heading, _, _) in enumerate(columns)}
+    """Return a table that joins instant queries by their labels.
+
+    ``columns`` are (heading, query, unit); an empty heading hides the value, for a query that brings only labels.
+    ``links`` puts a link (title, url) on the column of a label.
+    """
+    keys = [f"Value #{chr(ord('A') + index)}" for index in range(len(columns))]
+    names = {key: heading for key, (heading, _, _) in zip(keys, columns, strict=True) if heading}
+    hidden = ["Time", *hide, *(key for key in keys if key not in names)]
+    if len(columns) == 1:  # a single query has no letter
+        names |= {"Value": columns[0][0]} if columns[0][0] else {}
+        hidden += [] if columns[0][0] else ["Value"]
+    overrides: list[dict[str, Any]] = [
+        {"matcher": {"id": "byName", "options": heading}, "properties": [{"id": "unit", "value": unit}]}
+        for heading, _, unit in columns
+        if heading and unit != "none"
+    ]
+    overrides += [
+        {
+            "matcher": {"id": "byName", "options": label},
+            "properties": [{"id": "links", "value": [{"title": text, "url": url}]}],
+        }
+        for label, (text, url) in (links or {}).items()
+    ]
     return _panel(
         "table",
         title,
@@ -192,21 +266,11 @@ def table(
         [target | {"instant": True, "format": "table"} for _, target, _ in columns],
         transformations=[
             {"id": "merge", "options": {}},
-            {
-                "id": "organize",
-                "options": {"excludeByName": dict.fromkeys(["Time", *hide], True), "renameByName": names},
-            },
+            {"id": "organize", "options": {"excludeByName": dict.fromkeys(hidden, True), "renameByName": names}},
         ],
         fieldConfig={
-            "defaults": {"noValue": "–", "custom": {"align": "auto"}},
-            "overrides": [
-                {
-                    "matcher": {"id": "byName", "options": heading},
-                    "properties": [{"id": "unit", "value": unit}, {"id": "decimals", "value": 1}],
-                }
-                for heading, _, unit in columns
-                if unit != "none"
-            ],
+            "defaults": {"noValue": "–", "decimals": 1, "custom": {"align": "auto", "filterable": True}},
+            "overrides": overrides,
         },
         options={"showHeader": True, "cellHeight": "sm"},
     )
@@ -237,10 +301,15 @@ def state_timeline(title: str, description: str, targets: list[dict[str, Any]]) 
     )
 
 
-def _variable(name: str, label: str, metric: str, matchers: str) -> dict[str, Any]:
+def _variable(name: str, label: str, metric: str, matchers: str, *, several: bool) -> dict[str, Any]:
     if metric not in METRICS:
         raise DashboardError(f"{metric} is not in the metric catalogue: variable {name}")
     text = f"label_values({metric}{matchers}, {name})"
+    every: dict[str, Any] = {
+        "includeAll": True,
+        "allValue": ".*",
+        "current": {"text": ["All"], "value": ["$__all"]},
+    }
     return {
         "name": name,
         "label": label,
@@ -250,30 +319,39 @@ def _variable(name: str, label: str, metric: str, matchers: str) -> dict[str, An
         "query": {"query": text, "refId": name},
         "refresh": 2,
         "sort": 1,
-        "multi": True,
-        "includeAll": True,
-        "allValue": ".*",
-        "current": {"text": ["All"], "value": ["$__all"]},
+        "multi": several,
+        **(every if several else {"includeAll": False, "current": {}}),
     }
 
 
 def dashboard(
-    uid: str, title: str, description: str, layout: Layout, annotations: list[dict[str, Any]]
+    uid: str,
+    title: str,
+    description: str,
+    layout: Layout,
+    annotations: list[dict[str, Any]],
+    *,
+    one_pool: bool = False,
 ) -> dict[str, Any]:
-    """Return the whole dashboard, with the variables datasource, model and pool."""
+    """Return the whole dashboard, with the variables datasource, model and pool and links to the other boards.
+
+    ``one_pool``: the board is about one pool; its time range reaches an hour ahead, for forecasts.
+    """
+    known = "tokentide_window_end_timestamp_seconds"
+    pool_matchers = '{model="$model"}' if one_pool else '{model=~"$model"}'
     return {
         "uid": uid,
         "id": None,
         "title": title,
         "description": description,
-        "tags": ["tokentide", "llm", "capacity"],
+        "tags": [_TAG, "llm", "capacity"],
         "schemaVersion": 39,
         "version": 1,
-        "editable": True,
+        "editable": False,
         "graphTooltip": 1,
         "timezone": "utc",
         "refresh": "30s",
-        "time": {"from": "now-3h", "to": "now+1h"},
+        "time": {"from": "now-3h", "to": "now+1h" if one_pool else "now"},
         "annotations": {"list": annotations},
         "templating": {
             "list": [
@@ -285,10 +363,21 @@ def dashboard(
                     "refresh": 1,
                     "current": {},
                 },
-                _variable("model", "Model", "tokentide_window_end_timestamp_seconds", ""),
-                _variable("pool", "Pool", "tokentide_window_end_timestamp_seconds", '{model=~"$model"}'),
+                _variable("model", "Model", known, "", several=not one_pool),
+                _variable("pool", "Pool", known, pool_matchers, several=not one_pool),
             ]
         },
         "panels": layout.panels,
-        "links": [],
+        "links": [
+            {
+                "type": "dashboards",
+                "title": "Tokentide",
+                "tags": [_TAG],
+                "asDropdown": False,
+                "includeVars": True,
+                "keepTime": True,
+                "targetBlank": False,
+                "icon": "dashboard",
+            }
+        ],
     }

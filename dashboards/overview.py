@@ -1,88 +1,51 @@
-"""The dashboard "Tokentide overview", row by row."""
+"""The dashboard "Tokentide: capacity overview": which pools need a look, and all pools in one table."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from builder import (
-    DATASOURCE,
-    LEGEND,
-    POOL,
-    Add,
-    Layout,
-    band,
-    dashboard,
-    query,
-    row,
-    series,
-    stat,
-    state_timeline,
-    table,
-)
-from trust import health, quality
+from builder import POOL, Add, Layout, dashboard, gauge, query, row, series, stat, state_timeline, table
+from spikes import spikes
 
 __all__ = ["overview"]
 
-#: Horizons of the fan, shortest first; each must exceed the scrape interval.
-FAN_HORIZONS_SECONDS = (300, 900, 1800, 3600)
+#: 0 where the controller is scraped, nothing where it is not: an absent Tokentide must not look like a calm one.
+_ZERO = "0 * max(tokentide_pools)"
+_POOL_BOARD = (
+    "/d/tokentide-pool?var-datasource=${datasource}&var-model=${__data.fields.model}"
+    "&var-pool=${__data.fields.pool}&${__url_time_range}"
+)
 
 
-def future(metric: str, band_name: str, matchers: str = "") -> str:
-    """Return an expression that draws a forecast at the time that it is about, up to an hour ahead of now.
-
-    A gauge with ``horizon_seconds="3600"`` scraped at T describes T + 1 h, so with ``offset 1h`` it can be evaluated at
-    T + 1 h. The horizons are chained, shortest first; ``last_over_time`` bounds the five-minute staleness tail. Right
-    of now each point is the newest forecast that reaches so far; left of now it is what was said five minutes before.
-    ``max`` rather than ``sum``: a pool has one controller; two series of it are the same one before and after a move.
-    """
-    parts = [
-        f'last_over_time({metric}{{{POOL},horizon_seconds="{h}",band="{band_name}"{matchers}}}[2m] offset {h // 60}m)'
-        for h in FAN_HORIZONS_SECONDS
-    ]
-    return f"max by (model, pool) ({' or ignoring(horizon_seconds) '.join(parts)})"
-
-
-def fan(title: str, description: str, metric: str, actual: str, unit: str, matchers: str, extra: list[Any]) -> Any:
-    """Return the chart of one signal: what was, what is expected, what can be served; one per pool."""
-    colours = {"demand": "text", "forecast p50": "blue", "capacity now": "gray", "recommended capacity": "green"}
-    overrides = band("forecast p90", "forecast p10", "blue")
-    for name, colour in colours.items():
-        properties: list[dict[str, Any]] = [{"id": "color", "value": {"mode": "fixed", "fixedColor": colour}}]
-        if name == "forecast p50":
-            properties.append({"id": "custom.lineStyle", "value": {"fill": "dash", "dash": [8, 6]}})
-        overrides.append({"matcher": {"id": "byName", "options": name}, "properties": properties})
-    targets = [
-        query(f"max by (model, pool) ({actual})", "demand"),
-        query(future(metric, "p10", matchers), "forecast p10"),
-        query(future(metric, "p50", matchers), "forecast p50"),
-        query(future(metric, "p90", matchers), "forecast p90"),
-        *extra,
-    ]
-    return series(title, description, targets, unit, overrides, repeat="pool", repeatDirection="h", maxPerRow=3)
+def _newest(metric: str, matchers: str = "") -> str:
+    return f"max by (model, pool) ({metric}{{{POOL}{',' if matchers else ''}{matchers}}})"
 
 
 def _now(add: Add) -> None:
-    """What needs a look right now, and the table of all pools."""
+    """What needs a look right now."""
+    attainment = _newest("tokentide_slo_attainment_ratio", 'span="1h"')
     add(row("Now"), 24, 1)
     add(
         stat(
-            "Pools short of replicas",
-            "Pools whose recommended replicas exceed the current ones.",
-            f"count(max by (model, pool) (tokentide_recommended_replicas{{{POOL}}}) > "
-            f"max by (model, pool) (tokentide_current_replicas{{{POOL}}})) or vector(0)",
-            warn=1,
+            "Targets down",
+            "Processes of Tokentide that Prometheus cannot scrape. While the controller is one of them, all other "
+            "numbers here have no data.",
+            'count(up{job=~"tokentide.*"} == 0) or 0 * count(up{job=~"tokentide.*"})',
+            bad=1,
         ),
-        4,
+        3,
         4,
     )
     add(
         stat(
-            "Spikes",
-            "Spikes observed or forecast right now, but for those that the replicas hold.",
-            f'sum(max by (model, pool, kind) (tokentide_spike_active{{{POOL},kind!~"foreseen|rise"}}))',
+            "Pools short of replicas",
+            "Pools whose advised replicas exceed the current ones by more than the 10 % that the HPA tolerates, or "
+            "whose interval lies above them.",
+            f"count({_newest('tokentide_recommended_replicas')} > 1.1 * {_newest('tokentide_current_replicas')} or "
+            f"{_newest('tokentide_recommended_replicas_lower')} > {_newest('tokentide_current_replicas')}) or {_ZERO}",
             warn=1,
         ),
-        4,
+        3,
         4,
     )
     add(
@@ -90,10 +53,30 @@ def _now(add: Add) -> None:
             "Pools without valid advice",
             "Configured pools whose advice has expired or was never given: consumers hold.",
             f"count(max by (model, pool) (tokentide_pool_info{{{POOL}}}) unless on (model, pool) "
-            "tokentide_recommended_replicas) or vector(0)",
+            f"tokentide_recommended_replicas) or {_ZERO}",
             bad=1,
         ),
+        3,
         4,
+    )
+    add(
+        stat(
+            "Pools below their objective",
+            "Pools of whose requests of the last hour fewer than the objective's share met the latency objective.",
+            f"count({attainment} < {_newest('tokentide_slo_objective_ratio')}) or {_ZERO}",
+            warn=1,
+        ),
+        3,
+        4,
+    )
+    add(
+        stat(
+            "Spikes",
+            "Spikes observed or forecast right now, but for those that the replicas hold.",
+            f'sum(max by (model, pool, kind) (tokentide_spike_active{{{POOL},kind!~"foreseen|rise"}})) or {_ZERO}',
+            warn=1,
+        ),
+        3,
         4,
     )
     add(
@@ -105,172 +88,153 @@ def _now(add: Add) -> None:
             240,
             600,
         ),
-        4,
+        3,
         4,
     )
     add(
         stat(
             "Events",
             "Events accepted per second.",
-            "sum(rate(tokentide_events_accepted_total[5m]))",
+            "sum(rate(tokentide_events_accepted_total[$__rate_interval]))",
             "eps",
         ),
-        4,
+        3,
         4,
     )
     add(
         stat(
             "Rejected",
             "Share of records that became dead letters.",
-            "sum(rate(tokentide_events_rejected_total[5m])) / sum(rate(tokentide_events_consumed_total[5m]))"
-            " or vector(0)",
+            "sum(rate(tokentide_events_rejected_total[$__rate_interval])) / "
+            f"sum(rate(tokentide_events_consumed_total[$__rate_interval])) or {_ZERO}",
             "percentunit",
             0.001,
             0.01,
         ),
-        4,
+        3,
         4,
     )
+
+
+def _pools(add: Add) -> None:
+    """All pools, and the alerts that fire."""
+    columns = [
+        ("demand", "tokentide_demand_requests_per_second", "", "reqps"),
+        ("p90 in 15 min", "tokentide_forecast_requests_per_second", 'horizon_seconds="900",band="p90"', "reqps"),
+        ("capacity", "tokentide_capacity_requests_per_second", "", "reqps"),
+        ("current", "tokentide_current_replicas", "", "none"),
+        ("advised", "tokentide_recommended_replicas", "", "none"),
+        ("lower", "tokentide_recommended_replicas_lower", "", "none"),
+        ("upper", "tokentide_recommended_replicas_upper", "", "none"),
+        ("accelerators", "tokentide_recommended_accelerators", "", "none"),
+        ("within SLO, 1 h", "tokentide_slo_attainment_ratio", 'span="1h"', "percentunit"),
+        ("confidence", "tokentide_recommendation_confidence_ratio", "", "percentunit"),
+    ]
+    found = [(heading, query(_newest(metric, matchers)), unit) for heading, metric, matchers, unit in columns]
+    states = query(f"max by (model, pool, state) (tokentide_advice_state{{{POOL}}}) == 1")
     add(
         table(
             "Pools",
-            "Demand, forecast and advice of every pool.",
-            [
-                ("demand", query(f"max by (model, pool) (tokentide_demand_requests_per_second{{{POOL}}})"), "reqps"),
-                (
-                    "p90 in 15 min",
-                    query(
-                        "max by (model, pool) (tokentide_forecast_requests_per_second"
-                        f'{{{POOL},horizon_seconds="900",band="p90"}})'
-                    ),
-                    "reqps",
-                ),
-                (
-                    "capacity",
-                    query(f"max by (model, pool) (tokentide_capacity_requests_per_second{{{POOL}}})"),
-                    "reqps",
-                ),
-                ("current", query(f"max by (model, pool) (tokentide_current_replicas{{{POOL}}})"), "none"),
-                ("recommended", query(f"max by (model, pool) (tokentide_recommended_replicas{{{POOL}}})"), "none"),
-                ("accelerators", query(f"max by (model, pool) (tokentide_recommended_accelerators{{{POOL}}})"), "none"),
-                (
-                    "confidence",
-                    query(f"max by (model, pool) (tokentide_recommendation_confidence_ratio{{{POOL}}})"),
-                    "percentunit",
-                ),
-            ],
+            "Demand, forecast, advice and its state, of every pool. A click on a pool opens its board.",
+            [*found, ("", states, "none")],
             [],
-        ),
-        24,
-        7,
-    )
-
-
-def _demand(add: Add) -> None:
-    """The fans of every model and pool."""
-    add(row("Demand and forecast: $model", repeat="model"), 24, 1)
-    add(
-        fan(
-            "Requests: $pool",
-            "Demand, its forecast up to an hour ahead, and what the replicas can serve. Left of now the forecast is "
-            "what was said five minutes before. Demand and forecast lie at the time of publishing: both are "
-            "the watermark lag to the right of event time.",
-            "tokentide_forecast_requests_per_second",
-            f"tokentide_demand_requests_per_second{{{POOL}}}",
-            "reqps",
-            "",
-            [
-                query(f"max by (model, pool) (tokentide_capacity_requests_per_second{{{POOL}}})", "capacity now"),
-                query(
-                    f"max by (model, pool) (tokentide_recommended_capacity_requests_per_second{{{POOL}}})",
-                    "recommended capacity",
-                ),
-            ],
+            {"pool": ("Open the board of the pool", _POOL_BOARD)},
         ),
         24,
         10,
     )
-    for title, kind in (("Prefill tokens: $pool", "uncached_input"), ("Decode tokens: $pool", "output")):
-        add(
-            fan(
-                title,
-                f"Tokens per second ({kind}) and their forecast up to an hour ahead.",
-                "tokentide_forecast_tokens_per_second",
-                f'tokentide_demand_tokens_per_second{{{POOL},token_type="{kind}"}}',
-                "short",
-                f',token_type="{kind}"',
-                [
+    add(
+        table(
+            "Firing alerts",
+            "Tokentide's alert rules that fire in Prometheus.",
+            [
+                (
+                    "",
                     query(
-                        f'max by (model, pool) (tokentide_capacity_tokens_per_second{{{POOL},token_type="{kind}"}})',
-                        "capacity now",
-                    )
-                ],
-            ),
-            12,
-            8,
-        )
-
-
-def _recommendation(add: Add) -> None:
-    """What is advised, how it changed, and what limits it."""
-    add(row("Recommendation"), 24, 1)
-    add(
-        series(
-            "Replicas",
-            "Recommended replicas and their interval against what runs.",
-            [
-                query(f"tokentide_current_replicas{{{POOL}}}", f"current {LEGEND}"),
-                query(f"tokentide_recommended_replicas{{{POOL}}}", f"recommended {LEGEND}"),
-                query(f"tokentide_recommended_replicas_lower{{{POOL}}}", f"lower {LEGEND}"),
-                query(f"tokentide_recommended_replicas_upper{{{POOL}}}", f"upper {LEGEND}"),
-            ],
-        ),
-        12,
-        8,
-    )
-    add(
-        series(
-            "Accelerators",
-            "Accelerators of the recommended replicas.",
-            [query(f"sum by (accelerator) (tokentide_recommended_accelerators{{{POOL}}})", "{{accelerator}}")],
-        ),
-        6,
-        8,
-    )
-    add(
-        series(
-            "Changes of the advice",
-            "By direction and reason.",
-            [
-                query(
-                    f"sum by (direction, reason) (increase(tokentide_recommendation_changes_total{{{POOL}}}[10m]))",
-                    "{{direction}}: {{reason}}",
+                        "max by (severity, alertname, model, pool) "
+                        '(ALERTS{alertstate="firing",alertname=~"Tokentide.*"})'
+                    ),
+                    "none",
                 )
             ],
+            [],
+            {"pool": ("Open the board of the pool", _POOL_BOARD)},
         ),
-        6,
+        12,
         8,
     )
     add(
         state_timeline(
-            "State of the advice",
-            "Anything but fresh must never be used to scale down.",
-            [query(f'tokentide_recommendation_state{{{POOL},state!="fresh"}}', f"{{{{state}}}} {LEGEND}")],
+            "Alerts of the engine",
+            "While an alert that the controller itself raises is active.",
+            [gauge("tokentide_alert_active", "{{kind}} {{model}} / {{pool}}", by="kind")],
         ),
         12,
-        7,
+        8,
+    )
+
+
+def _capacity(add: Add) -> None:
+    """Which pools run out, and what all pools need together."""
+    add(row("Capacity"), 24, 1)
+    capacity = f"{_newest('tokentide_capacity_requests_per_second')} > 0"
+    add(
+        series(
+            "Demand over capacity, the ten highest",
+            "Demand of the newest window over what the current replicas can serve within the SLO.",
+            [
+                query(
+                    f"topk(10, {_newest('tokentide_demand_requests_per_second')} / ({capacity}))",
+                    "{{model}} / {{pool}}",
+                )
+            ],
+            "percentunit",
+        ),
+        12,
+        8,
+    )
+    forecast = _newest("tokentide_forecast_requests_per_second", 'horizon_seconds="900",band="p90"')
+    add(
+        series(
+            "Forecast in 15 minutes over capacity, the ten highest",
+            "The 90 % quantile of demand 15 minutes ahead over what the current replicas can serve.",
+            [query(f"topk(10, {forecast} / ({capacity}))", "{{model}} / {{pool}}")],
+            "percentunit",
+        ),
+        12,
+        8,
     )
     add(
-        state_timeline(
-            "Limits and SLO",
-            "Which limit changed the advice, and pools whose latency objective no number of replicas can hold.",
+        series(
+            "Replicas of all pools",
+            "Current and advised replicas, added up.",
             [
-                query(f"tokentide_recommendation_clamped{{{POOL}}}", f"limited by {{{{by}}}} {LEGEND}"),
-                query(f"tokentide_slo_infeasible{{{POOL}}}", f"SLO infeasible {LEGEND}"),
+                query(f"sum({_newest('tokentide_current_replicas')})", "current"),
+                query(f"sum({_newest('tokentide_recommended_replicas')})", "advised"),
+                query(f"sum({_newest('tokentide_recommended_replicas_lower')})", "lower"),
+                query(f"sum({_newest('tokentide_recommended_replicas_upper')})", "upper"),
             ],
+            stepped=True,
         ),
         12,
-        7,
+        8,
+    )
+    add(
+        series(
+            "Accelerators advised",
+            "Accelerators of the advised replicas, by type.",
+            [
+                query(
+                    "sum by (accelerator) (max by (model, pool, accelerator) "
+                    f"(tokentide_recommended_accelerators{{{POOL}}}))",
+                    "{{accelerator}}",
+                )
+            ],
+            stacked=True,
+            stepped=True,
+        ),
+        12,
+        8,
     )
 
 
@@ -281,23 +245,12 @@ def overview() -> dict[str, Any]:
         DashboardError: an expression names a metric or label that the catalogue does not have.
     """
     layout = Layout()
-    for section in (_now, _demand, _recommendation, quality, health):
+    for section in (_now, _pools, _capacity):
         section(layout.add)
-    spikes = {
-        "name": "Spikes",
-        "datasource": DATASOURCE,
-        "enable": True,
-        "iconColor": "orange",
-        "expr": query(f"tokentide_spike_active{{{POOL}}} == 1")["expr"],
-        "titleFormat": "spike {{kind}}",
-        "textFormat": LEGEND,
-        "step": "60s",
-        "useValueForTime": False,
-    }
     return dashboard(
         "tokentide-overview",
-        "Tokentide overview",
-        "Demand of LLM inference, its forecast, and the replicas it needs. Generated by dashboards/generate.py.",
+        "Tokentide: capacity overview",
+        "Which pools of LLM inference need a look, and what all of them need. Generated by dashboards/generate.py.",
         layout,
-        [spikes],
+        [spikes(POOL)],
     )

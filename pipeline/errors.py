@@ -45,7 +45,8 @@ class InputError(TokentideError):
 class EventRejected(TokentideError):
     """One record that cannot become a request event.
 
-    ``reason`` is one of ``pipeline.events.model.RejectReason``; ``detail`` says what was wrong with this record.
+    ``reason`` is one of ``pipeline.events.request_event.RejectReason``; ``detail`` says what was wrong with this
+    record.
     """
 
     def __init__(self, reason: str, detail: str) -> None:

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 from sizing.catalog import Catalog, Price
 from sizing.economics import FleetCost, fleet_cost
 from sizing.errors import InvalidInput, SizingError
-from sizing.known import known_point
-from sizing.memory import Resolved, fit, resolve
-from sizing.model import Confidence, Constraint, Demand, Deployment, PolicyConfig, Slo, Workload
-from sizing.plan import plan_at
+from sizing.planning.known_point import known_point
+from sizing.planning.plan import plan_at
+from sizing.replica.memory import Resolved, fit, resolve
+from sizing.types import Confidence, Constraint, Demand, Deployment, PolicyConfig, Slo, Workload
 
 if TYPE_CHECKING:  # who passes a calibration has loaded it
-    from sizing.calibrate import Calibration
+    from sizing.calibration.calibrator import Calibration
 
 __all__ = ["RANKINGS", "Option", "Outcome", "compare", "configurations", "evaluate", "rank"]
 
@@ -108,7 +108,7 @@ def _outcome(option: Option, resolved: Resolved, policy: PolicyConfig) -> Outcom
         resolved, workload, option.slo, dispersion=option.dispersion, calibration=option.calibration
     )
     demand = Demand((0.5,), (rate,), workload, horizon_seconds=policy.lead_time_seconds, dispersion=option.dispersion)
-    plan = plan_at(point, demand, policy, error_ratio=known.error_ratio)
+    plan = plan_at(point, demand, policy, known)
     price = option.price or resolved.gpu.price
     gpus = option.deployment.gpus
     cost = None

@@ -10,17 +10,18 @@ from sizing.catalog import Catalog, Price
 from sizing.catalog.engines import engine_warnings
 from sizing.economics import FleetCost, fleet_cost
 from sizing.errors import InvalidInput
-from sizing.known import known_point, measured_load
-from sizing.load import LoadPoint
-from sizing.memory import kv_bytes_per_token, resolve
-from sizing.model import Confidence, Constraint, Demand, Deployment, PolicyConfig, Slo, Workload
-from sizing.operating import OperatingPoint
-from sizing.plan import plan_at
-from sizing.replica import MAX_UTILISATION, ReplicaModel
-from sizing.steptime import StepCoefficients
+from sizing.planning.confidence import release_warning
+from sizing.planning.known_point import error_text, known_point, measured_load
+from sizing.planning.operating_point import OperatingPoint
+from sizing.planning.plan import plan_at
+from sizing.replica.load_point import LoadPoint
+from sizing.replica.memory import kv_bytes_per_token, resolve
+from sizing.replica.replica_model import MAX_UTILISATION, ReplicaModel
+from sizing.replica.step_time import StepCoefficients
+from sizing.types import Confidence, Constraint, Demand, Deployment, PolicyConfig, Slo, Workload
 
 if TYPE_CHECKING:  # who passes a calibration has loaded it
-    from sizing.calibrate import Calibration
+    from sizing.calibration.calibrator import Calibration
 
 __all__ = ["MemoryReport", "SizeReport", "render_text", "size_report", "slo_text"]
 
@@ -35,6 +36,7 @@ class MemoryReport:
     usable_bytes: float
     weight_bytes: float
     reserve_bytes: float
+    reserve_parts_bytes: dict[str, float]
     kv_budget_bytes: float
     kv_bytes_per_token_of_model: float
     kv_capacity_tokens: float
@@ -51,6 +53,7 @@ class SizeReport:
     gpu: str
     gpus_per_replica: int
     precision: str
+    precision_source: str
     kv_precision: str
     slo: Slo
     workload: Workload
@@ -91,7 +94,8 @@ def size_report(
 ) -> SizeReport:
     """Answer one sizing question; without a rate, everything but the number of replicas.
 
-    ``lower`` and ``upper`` bound the replicas at 10 % and 90 % of the step-time error; the rate is taken as given.
+    ``lower`` and ``upper`` bound the replicas with step times at the 10 % and the 90 % point of their error at this
+    distance from what was measured; the rate is taken as given.
     ``calibration`` is what measurements of this deployment taught; ``price`` wins over the catalogue's.
 
     Raises:
@@ -109,8 +113,9 @@ def size_report(
     memory = replica.memory
     rate = 0.0 if requests_per_second is None else requests_per_second
     demand = Demand((0.5,), (rate,), workload, horizon_seconds=policy.lead_time_seconds, dispersion=dispersion)
-    plan = plan_at(point, demand, policy, error_ratio=known.error_ratio)
+    plan = plan_at(point, demand, policy, known)
     asked = requests_per_second is not None
+    older = release_warning(resolved, (coefficients or StepCoefficients()).learned)
     price = price or resolved.gpu.price
     cost = None
     if price is not None and asked and plan.desired:
@@ -120,6 +125,7 @@ def size_report(
         gpu=resolved.gpu.name,
         gpus_per_replica=deployment.gpus,
         precision=resolved.precision,
+        precision_source=resolved.precision_source,
         kv_precision=resolved.kv_precision,
         slo=slo,
         workload=workload,
@@ -130,6 +136,12 @@ def size_report(
             usable_bytes=memory.usable_bytes,
             weight_bytes=memory.weight_bytes,
             reserve_bytes=memory.reserve_bytes,
+            reserve_parts_bytes={
+                "activations": memory.reserve.activations,
+                "runtime": memory.reserve.runtime,
+                "communication": memory.reserve.communication,
+                "graphs": memory.reserve.graphs,
+            },
             kv_budget_bytes=memory.kv_budget_bytes,
             kv_bytes_per_token_of_model=kv_bytes_per_token(resolved.model, resolved.kv_precision),
             kv_capacity_tokens=point.kv_capacity_tokens,
@@ -151,15 +163,17 @@ def size_report(
         assumptions=(
             f"arrivals with index of dispersion {dispersion:g} (1: Poisson)",
             f"at most {MAX_UTILISATION:.0%} of saturation is planned for",
-            f"step time within a factor {known.error_ratio:.3g} either way (10-90 %), {known.confidence.value}",
+            f"{error_text(known)} (10-90 %), {known.confidence.value}",
             "TTFT runs from arrival at the replica; TPOT is (E2E - TTFT) / (output tokens - 1)",
             "requests are spread evenly over replicas",
             *engine_warnings(deployment.engine, resolved.model, deployment.tensor_parallel, resolved.kv_precision),
+            *(() if older is None or known.confidence is Confidence.CALIBRATED else (older,)),
             *_context_warning(resolved.model.context_tokens, workload),
         ),
         sources=(
             f"model {resolved.model.name}: {resolved.model.source}",
             f"GPU {resolved.gpu.name}: {resolved.gpu.source} ({resolved.gpu.as_of})",
+            f"reserve: {memory.reserve.source}",
             *(() if known.points == 0 else (f"{known.points} measured points of this deployment",)),
             *(() if price is None else (f"price: {price.source} ({price.as_of})",)),
         ),
@@ -204,6 +218,7 @@ def render_text(report: SizeReport) -> str:
     lines = [
         f"{report.model} ({report.precision}, KV {report.kv_precision}) on "
         f"{report.gpus_per_replica} × {report.gpu} per replica",
+        f"  precision             {report.precision}: {report.precision_source}",
         f"  parameters            {memory.total_parameters / 1e9:.1f} B, {memory.active_parameters / 1e9:.1f} B active",
         f"  memory per GPU        {_gib(memory.usable_bytes)} usable of {_gib(memory.gpu_bytes)}: weights "
         f"{_gib(memory.weight_bytes)}, reserve {_gib(memory.reserve_bytes)}, KV {_gib(memory.kv_budget_bytes)}",

@@ -1,21 +1,68 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
-from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import hypothesis
 import pytest
 
-# Helpers of the tests are modules beside this file; they are no packages (pytest runs with --import-mode=importlib).
-sys.path.insert(0, str(Path(__file__).parent))
+if TYPE_CHECKING:
+    from tests.kafka_secured import SecuredListeners
+    from tests.kafka_servers import ApacheKafka
+
+from tests.waiting import core_slowness
+
+# How long an example takes depends on the machine; a hang ends by the timeout.
+hypothesis.settings.register_profile("tests", deadline=None)
+hypothesis.settings.load_profile("tests")
+
+#: Markers of tests with servers or processes of their own, in the order in which they start: the longest first, so that
+#: no worker is left with a long one at the end.
+_HEAVY = ("e2e", "faults", "integration")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Put long tests first, and give slow machines more time before a hang ends."""
+    slowness = core_slowness()
+    for item in items:
+        own = item.get_closest_marker("timeout")
+        seconds = float(own.args[0] if own is not None and own.args else config.getini("timeout"))
+        item.add_marker(pytest.mark.timeout(seconds * slowness), append=False)
+    items.sort(key=_order)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With ``-n``: files go to the workers whole, since their tests may share a server; the tests of ``faults`` singly.
+
+    Not ``--dist loadgroup``, which pytest-xdist 3.8 does by changing ids that pytest 9 no longer lets it change.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return piece_of_work(nodeid)
+
+    config.option.loadscopereorder = False  # the order of above
+    return Scheduling(config, log)
+
+
+def piece_of_work(nodeid: str) -> str:
+    """Tests with the same one run on the same worker, in order."""
+    return nodeid if nodeid.startswith("tests/faults/") else nodeid.partition("::")[0]
+
+
+def _order(item: pytest.Item) -> int:
+    ranks = (*_HEAVY, "slow")
+    return next((rank for rank, name in enumerate(ranks) if item.get_closest_marker(name)), len(ranks))
 
 
 @pytest.fixture(scope="session")
 def embedded_broker() -> Iterator[str]:
     """Address of an embedded broker, one per test process."""
     from pipeline.errors import ServerUnavailable
-    from pipeline.stream.broker import EmbeddedBroker, find_binary
+    from pipeline.kafka.embedded_broker import EmbeddedBroker, find_binary
 
     try:
         find_binary()
@@ -26,22 +73,32 @@ def embedded_broker() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def apache_kafka() -> Iterator[str]:
-    """Address of an Apache Kafka, one per test process; ``KAFKA_BOOTSTRAP`` names a running one instead."""
-    given = os.environ.get("KAFKA_BOOTSTRAP")
-    if given:
-        yield given
-        return
-    from kafka_servers import ApacheKafka, KafkaMissingError
+def apache_kafka_server() -> Iterator[ApacheKafka]:
+    """An Apache Kafka of our own, one per test process."""
+    from tests.kafka_servers import ApacheKafka, KafkaMissingError
 
     try:
         server = ApacheKafka().__enter__()
     except KafkaMissingError as error:
         pytest.skip(f"Apache Kafka: {error}")
     try:
-        yield server.bootstrap
+        yield server
     finally:
         server.__exit__()
+
+
+@pytest.fixture(scope="session")
+def apache_kafka(request: pytest.FixtureRequest) -> str:
+    """Address of an Apache Kafka, one per test process; ``KAFKA_BOOTSTRAP`` names a running one instead."""
+    return os.environ.get("KAFKA_BOOTSTRAP") or request.getfixturevalue("apache_kafka_server").bootstrap
+
+
+@pytest.fixture(scope="session")
+def secured_kafka(apache_kafka_server: ApacheKafka) -> SecuredListeners:
+    """The listeners with TLS and SASL of that Apache Kafka."""
+    if not apache_kafka_server.secured.available:
+        pytest.skip("Apache Kafka with TLS: openssl is not installed")
+    return apache_kafka_server.secured
 
 
 @pytest.fixture(params=["embedded", "apache"])
@@ -51,7 +108,10 @@ def any_broker(request: pytest.FixtureRequest) -> str:
 
 
 #: Words of skip reasons that mean: a server that ``make system-deps`` installs is not there.
-_SERVERS = ("prometheus", "promtool", "alertmanager", "amtool", "chromium", "kafka", "java", "mvn", "broker")
+_SERVERS = (
+    *("openssl", "prometheus", "promtool", "alertmanager", "amtool", "chromium", "kafka", "java", "mvn", "broker"),
+    "npm",
+)
 
 
 @pytest.hookimpl(hookwrapper=True)

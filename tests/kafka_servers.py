@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import os
 import shutil
 import signal
 import subprocess
 import tempfile
-import time
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -16,12 +16,15 @@ from typing import Any
 
 from aiokafka import AIOKafkaProducer
 
+from pipeline.config.settings import KafkaSettings, Settings, load
 from pipeline.errors import ServerUnavailable
-from pipeline.settings import Settings, load
-from pipeline.stream.broker import free_port, wait_for_kafka
-from pipeline.stream.process import death_signal
-from pipeline.stream.reader import log_bounds, partition_reader, read_records
-from pipeline.stream.topics import ensure_topics
+from pipeline.kafka.embedded_broker import free_port, wait_for_kafka
+from pipeline.kafka.partition_reader import log_bounds, partition_reader, read_records
+from pipeline.kafka.security import aiokafka_options
+from pipeline.kafka.topics import ensure_topics
+from pipeline.prctl import death_signal
+from tests.kafka_secured import SecuredListeners
+from tests.waiting import scaled
 
 KAFKA_VERSION = "4.0.0"  # as in docker-compose.yml
 _POM = f"""<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>
@@ -48,7 +51,7 @@ def apache_jars() -> Path:
     (work / "pom.xml").write_text(_POM)
     command = ["mvn", "-q", "-B", "dependency:copy-dependencies", f"-DoutputDirectory={work / 'libs'}"]
     try:
-        done = subprocess.run(command, cwd=work, capture_output=True, text=True, timeout=240, check=False)
+        done = subprocess.run(command, cwd=work, capture_output=True, text=True, timeout=scaled(240), check=False)
     except subprocess.TimeoutExpired as error:
         raise KafkaMissingError("Maven did not fetch Kafka's jars in time") from error
     if done.returncode:
@@ -62,27 +65,43 @@ def apache_jars() -> Path:
 
 
 class ApacheKafka:
-    """One broker and controller in one Java process, with its log in a temporary folder; a context manager."""
+    """One broker and controller in one Java process, with its log in a temporary folder; a context manager.
 
-    def __init__(self) -> None:
+    Args:
+        properties: makes the lines of server.properties of these ports (clients', controller's) and a folder for the
+            log; None: those below.
+    """
+
+    def __init__(self, properties: Callable[[int, int, Path], list[str]] | None = None) -> None:
+        self._properties = properties
         self._jars = apache_jars() / "libs"
         self._folder = Path(tempfile.mkdtemp(prefix="tokentide-kafka-log-"))
         self._process: subprocess.Popen[bytes] | None = None
         self._port, self._controller = free_port(), free_port()
         self.bootstrap = f"127.0.0.1:{self._port}"
+        self.secured = SecuredListeners()
 
     def __enter__(self) -> ApacheKafka:
         config = self._folder / "server.properties"
+        if self._properties is not None:
+            config.write_text("\n".join(self._properties(self._port, self._controller, self._folder / "log")))
+            self._format(config)
+            self.start()
+            return self
+        secured = self.secured.listeners()
+        public = ",".join([f"PLAINTEXT://{self.bootstrap}", *(f"{name}://{at}" for name, (at, _) in secured.items())])
+        protocols = ",".join(f"{name}:{protocol}" for name, (_, protocol) in secured.items())
         config.write_text(
             "\n".join(
                 [
                     "process.roles=broker,controller",
                     "node.id=1",
                     f"controller.quorum.voters=1@127.0.0.1:{self._controller}",
-                    f"listeners=PLAINTEXT://{self.bootstrap},CONTROLLER://127.0.0.1:{self._controller}",
-                    f"advertised.listeners=PLAINTEXT://{self.bootstrap}",
+                    f"listeners={public},CONTROLLER://127.0.0.1:{self._controller}",
+                    f"advertised.listeners={public}",
                     "controller.listener.names=CONTROLLER",
-                    "listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
+                    f"listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,{protocols}",
+                    *self.secured.properties(self._folder),
                     f"log.dirs={self._folder / 'log'}",
                     "offsets.topic.replication.factor=1",
                     "offsets.topic.num.partitions=1",
@@ -98,14 +117,18 @@ class ApacheKafka:
                 ]
             )
         )
-        cluster = self._java("kafka.tools.StorageTool", "random-uuid").strip().splitlines()[-1]
-        self._java("kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(config))
+        self._format(config, *self.secured.users())
         self.start()
         return self
 
+    def _format(self, config: Path, *users: str) -> None:
+        # The first byte is 0, so that the id never starts with "-", which the tool would take for an option.
+        cluster = base64.urlsafe_b64encode(b"\0" + uuid.uuid4().bytes[1:]).decode().rstrip("=")
+        self._java("kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(config), *users)
+
     def _java(self, *arguments: str) -> str:
         command = ["java", "-Xmx128m", "-cp", f"{self._jars}/*", *arguments]
-        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+        return subprocess.run(command, capture_output=True, text=True, timeout=scaled(60), check=True).stdout
 
     def start(self) -> None:
         command = ["java", "-Xmx512m", "-Xms128m", "-XX:TieredStopAtLevel=1", "-cp", f"{self._jars}/*"]
@@ -119,7 +142,7 @@ class ApacheKafka:
                 preexec_fn=death_signal(),  # noqa: PLW1509
             )
         try:
-            wait_for_kafka(self.bootstrap, 60.0, self._process)
+            wait_for_kafka(self.bootstrap, scaled(60.0), self._process)
         except ServerUnavailable as error:
             words = (self._folder / "output").read_text(errors="replace")[-500:]
             raise KafkaMissingError(f"Apache Kafka does not start: {error}: {words}") from error
@@ -129,7 +152,7 @@ class ApacheKafka:
         if self._process is not None:
             self._process.terminate()
             try:
-                self._process.wait(30)
+                self._process.wait(scaled(30))
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
@@ -167,7 +190,12 @@ def stream_settings(bootstrap: str, folder: Path, partitions: int = 4, **section
         **{f"{name}_topic": f"{name}-{own}" for name in topics},
         **sections.pop("kafka", {}),
     }
-    stream = {"heartbeat_seconds": 0.5, "instance_id": "one", "shutdown_seconds": 10.0, **sections.pop("stream", {})}
+    stream = {
+        "heartbeat_seconds": 0.5,
+        "instance_id": "one",
+        "shutdown_seconds": scaled(10.0),
+        **sections.pop("stream", {}),
+    }
     windows = {"allowed_lateness_seconds": 20.0, **sections.pop("windows", {})}
     store = {"path": folder / f"{own}.duckdb", **sections.pop("store", {})}
     publish = {"port": 0, **sections.pop("publish", {})}
@@ -176,9 +204,12 @@ def stream_settings(bootstrap: str, folder: Path, partitions: int = 4, **section
     return settings
 
 
-async def produce(bootstrap: str, topic: str, records: Iterable[tuple[int, bytes | None]], **settings: Any) -> None:
+async def produce(
+    kafka: str | KafkaSettings, topic: str, records: Iterable[tuple[int, bytes | None]], **settings: Any
+) -> None:
     """Write (partition, value) records in order and wait until the broker has them."""
-    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, linger_ms=5, max_request_size=20_000_000, **settings)
+    options = aiokafka_options(KafkaSettings(bootstrap=kafka) if isinstance(kafka, str) else kafka)
+    producer = AIOKafkaProducer(**options, linger_ms=5, max_request_size=20_000_000, **settings)
     await producer.start()
     try:
         pending = [
@@ -190,24 +221,13 @@ async def produce(bootstrap: str, topic: str, records: Iterable[tuple[int, bytes
         await producer.stop()
 
 
-async def consume(bootstrap: str, topic: str, partitions: Sequence[int] = (0,)) -> list[Any]:
+async def consume(kafka: str | KafkaSettings, topic: str, partitions: Sequence[int] = (0,)) -> list[Any]:
     """All records that the partitions hold now, partition by partition."""
     records = []
+    settings = KafkaSettings(bootstrap=kafka) if isinstance(kafka, str) else kafka
     for partition in partitions:
-        async with partition_reader(bootstrap, topic, partition) as (reader, tp):
+        async with partition_reader(settings, topic, partition) as (reader, tp):
             begin, end = await log_bounds(reader, tp)
             if end > begin:
                 records += await read_records(reader, tp, begin, end)
     return records
-
-
-async def until(condition: Callable[[], bool], seconds: float, what: str) -> None:
-    """Wait for a condition, without blocking the loop.
-
-    Raises:
-        AssertionError: it did not come true in time.
-    """
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"{what}: not within {seconds:g} s"
-        await asyncio.sleep(0.05)

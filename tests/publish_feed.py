@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
-import threading
+import re
+from collections.abc import Iterable
 from dataclasses import asdict, replace
 from typing import Any
 
-from aiohttp import web
-
-from pipeline.advise.model import Alert, AlertKind, StepOutput, TenantDemand
+from pipeline.alerts.types import Alert, AlertKind
 from pipeline.clock import ManualClock
-from pipeline.forecast.model import LEVELS, Forecast, Score, SeriesKey, Signal
-from pipeline.publish.api import create_app
-from pipeline.publish.state import LiveState, PipelineHealth
-from pipeline.settings import PoolSettings, PublishSettings
+from pipeline.config.settings import PoolSettings
+from pipeline.engine.advice_scores import SCORE_SPANS
+from pipeline.engine.slo_record import SPANS
+from pipeline.engine.types import Scorecard, StepOutput, TenantDemand
+from pipeline.forecast.types import LEVELS, Forecast, Score, SeriesKey, Signal
+from pipeline.publish.health import PipelineHealth
+from pipeline.publish.state import LiveState
+from pipeline.store.store import Store
 from pipeline.testing import closed_window
-from pipeline.windows.model import REST, Breakdown, ClosedWindow, Part
-from sizing.model import Confidence, Constraint, Reason, Recommendation, RecommendationState
+from pipeline.windows.fleet import FleetReport
+from pipeline.windows.service import Quantiles, Service, ServiceCounts
+from pipeline.windows.types import REST, Breakdown, ClosedWindow, Part, PoolKey
+from pipeline.windows.unknown_models import UnknownDemand, UnknownModel
+from sizing.types import Confidence, Constraint, Counterfactual, Reason, Recommendation, RecommendationState
+from tests.money_feed import PRICE, uses
 
 START = 1_700_000_000 // 60 * 60
 HORIZONS = (60, 300, 900, 1800, 3600)
@@ -61,13 +67,19 @@ class Feed:
         self.clock = ManualClock(start)
         self.settings = pools
         self.live = LiveState(self.clock, pools, "c0ffee123456")
+        self.live.set_prices({PoolKey(p.model, p.pool): PRICE for p in pools})
         self.windows: dict[tuple[str, str], list[ClosedWindow]] = {(p.model, p.pool): [] for p in pools}
         self.advice: dict[tuple[str, str], list[Recommendation]] = {(p.model, p.pool): [] for p in pools}
+        self.said: dict[tuple[str, str, str, int], list[Forecast]] = {}
         self.episodes: dict[str, Alert] = {}
         self.as_of = start
         self.generation = 0
         self.requests = 0
         self.fail: Exception | None = None
+
+    def rate(self, index: int, elapsed: float) -> float:
+        """Requests per second of pool ``index``, ``elapsed`` seconds after the start."""
+        return demand(index % 3, elapsed)
 
     def step(self, minutes: int = 1, delay_seconds: float = 65.0) -> None:
         for _ in range(minutes):
@@ -79,7 +91,7 @@ class Feed:
     def _output(self) -> StepOutput:
         windows, forecasts, scores, advice = [], [], [], []
         for index, pool in enumerate(self.settings):
-            rate = demand(index % 3, self.as_of - self.start - 30)
+            rate = self.rate(index, self.as_of - self.start - 30)
             windows.append(self._window(pool, rate, index))
             for horizon in HORIZONS:
                 forecasts += self._forecasts(pool, index, horizon)
@@ -89,6 +101,8 @@ class Feed:
         for window, given in zip(windows, advice, strict=True):
             self.windows[window.model, window.pool].append(window)
             self.advice[window.model, window.pool].append(given)
+        for forecast in forecasts:
+            self.said.setdefault((*forecast.series, forecast.horizon_seconds), []).append(forecast)
         alerts = self._alerts()
         self.episodes |= {alert.alert_id: alert for alert in alerts}
         return StepOutput(
@@ -99,6 +113,12 @@ class Feed:
             tuple(advice),
             tuple(alerts),
             tenants=self._tenants(windows[0], forecasts),
+            scorecards=tuple(
+                Scorecard(pool.model, pool.pool, span, 900, 0.08, 0.55, 0.91, 1.5, 40.0, 120.0, 0.9)
+                for pool in self.settings
+                for span in SCORE_SPANS
+            ),
+            uses=uses(self.settings),
         )
 
     def _tenants(self, window: ClosedWindow, forecasts: list[Forecast]) -> tuple[TenantDemand, ...]:
@@ -128,13 +148,16 @@ class Feed:
             current_replicas=self.current(index),
             ready_replicas=self.current(index),
             breakdown=_by_tenant(requests) if index == 0 else (),
+            servers=self.current(index),
+            fleet=FleetReport(self.as_of - 5.0, 2, round(requests / 60 * 7), ()),
+            service=Service(*[Quantiles(0.1, 0.4, 0.8)] * 4, ServiceCounts(requests - 9, 3, 2, 1, 0, 2, 1)),
         )
 
     def current(self, index: int) -> int:
-        return max(1, math.ceil(demand(index % 3, self.as_of - self.start - 660) * 1.15 / PER_REPLICA))
+        return max(1, math.ceil(self.rate(index, self.as_of - self.start - 660) * 1.15 / PER_REPLICA))
 
     def _forecasts(self, pool: PoolSettings, index: int, horizon: int) -> list[Forecast]:
-        median = demand(index % 3, self.as_of - self.start + horizon - 30)
+        median = self.rate(index, self.as_of - self.start + horizon - 30)
         spread = median * (0.05 + 0.15 * math.sqrt(horizon / 3600))
         scales = {
             Signal.REQUESTS: 1.0,
@@ -153,7 +176,7 @@ class Feed:
         ]
 
     def _recommendation(self, pool: PoolSettings, index: int, rate: float) -> Recommendation:
-        ahead = demand(index % 3, self.as_of - self.start + 900 - 30) * 1.12
+        ahead = self.rate(index, self.as_of - self.start + 900 - 30) * 1.12
         current = self.current(index)
         desired = max(1, math.ceil(ahead / PER_REPLICA))
         direction = "up" if desired > current else "down" if desired < current else "hold"
@@ -194,12 +217,22 @@ class Feed:
                 "capacity_decode_tokens_per_second_per_replica": PER_REPLICA * 240.0,
                 "capacity_kv_tokens_per_replica": 60_000.0,
                 "forecast_p90_requests_per_second": ahead,
+                "lead_time_seconds": 900.0,
+                "start_up_p90_seconds": 835.0,
+                "predicted_ttft_seconds": 0.4,
+                "predicted_tpot_seconds": 0.03,
+                "slo_percentile": 0.95,
+                **{f"slo_attainment_{span}_ratio": 0.97 for span in SPANS},
                 "observed_requests_per_second": rate,
                 "demand_requests_per_second": ahead,
                 "replicas_needed_by_requests": ahead / PER_REPLICA,
                 "replicas_needed_by_observed_requests": rate / PER_REPLICA,
             },
             config_hash="c0ffee123456",
+            counterfactuals=(
+                Counterfactual("kv_precision", "fp8", desired, 0, 0, "FP8 KV cache: nothing", "quality is not judged"),
+                Counterfactual("max_num_seqs", "512", None, None, None, "max_num_seqs 512: does not fit"),
+            ),
         )
 
     def _alerts(self) -> list[Alert]:
@@ -264,14 +297,29 @@ class Feed:
                 ready=True,
                 watermark=float(self.as_of),
                 records=self.requests + 25 + 9,
+                event_records=self.requests + 25,
+                event_notes={
+                    "codec": {"otlp_json": 7},
+                    "unknown": {"ttft_seconds": 2},
+                    "bridge_counted": {"llama-3.1-8b|chat": 120},
+                    "bridge_ignored": {"llama-3.1-8b|chat": 30},
+                },
                 events=self.requests,
                 duplicates=25,
                 dead_letters=rejected,
                 late=3,
+                unknown_models=UnknownDemand(
+                    0.2,
+                    (
+                        UnknownModel("sql-lora", "chat", 0.15, PoolKey("llama-3.1-8b", "chat")),
+                        UnknownModel("whisper", "speech", 0.05, None),
+                    ),
+                ),
                 deltas_applied=4_000,
                 lag_records={("inference.requests.v1", p): p * 3 for p in range(2)},
                 last_success={"store": float(self.as_of + 60), "advise": float(self.as_of + 61)},
                 store_write_seconds=0.012,
+                exogenous_rows={"taken": 12, "after_target": 1},
             )
         )
 
@@ -283,64 +331,70 @@ class Feed:
     # What the API asks of a store.
     def history(self, model: str, pool: str, start: float, end: float, grain_seconds: int) -> list[Any]:
         self._maybe_fail()
-        found = [w for w in self.windows.get((model, pool), []) if start <= w.start < end]
+        known = self.windows.get((model, pool), [])
+        found = [replace(w, fleet=None, service=None) for w in known if start <= w.start < end]  # not in history
         rows = [{"end": w.end, "closed": 1, **asdict(w)} for w in found]
         if found and found[-1].end == self.as_of < end:  # the window that is still filling
             open_ = replace(found[-1], start=self.as_of, requests=3, completeness=1.0)
             rows.append({"end": open_.end, **asdict(open_), "closed": 0, "current_replicas": None})
         return rows
 
-    def recommendations(self, model: str, pool: str, limit: int) -> list[Any]:
+    def latencies(self, model: str, pool: str, start: float, end: float, grain_seconds: int) -> dict[int, Any]:
+        percentiles = {"p50": 0.4, "p90": 0.7, "p95": 0.8, "p99": 1.1}
+        found = self.windows.get((model, pool), [])
+        return {w.start: {"statuses": "ok", "ttft_seconds": {"told": w.ok, "mean": 0.45, **percentiles}} for w in found}
+
+    def forecasts_at(
+        self, model: str, pool: str, signal: str, horizon_seconds: int, start: float, end: float
+    ) -> list[dict[str, Any]]:
         self._maybe_fail()
-        return self.advice.get((model, pool), [])[::-1][:limit]
+        said = self.said.get((model, pool, signal, horizon_seconds), [])
+        return [
+            {"target_at": f.target_at, "q05": f.quantiles[0], "q50": f.quantiles[3], "q95": f.quantiles[6]}
+            for f in said
+            if start <= f.target_at <= end
+        ]
+
+    def recommendations(self, model: str, pool: str, limit: int, before: tuple[float, int] | None = None) -> list[Any]:
+        self._maybe_fail()
+        found = self.advice.get((model, pool), [])[::-1]
+        return [r for r in found if before is None or (r.issued_at, r.generation) < tuple(before)][:limit]
 
     def alerts(self, since: float) -> list[Any]:
         self._maybe_fail()
         return [a for a in self.episodes.values() if a.raised_at >= since]
+
+    def pools(self) -> list[tuple[str, str]]:
+        return list(self.windows)
+
+    def samples(self, *_: Any) -> dict[Any, Any]:
+        self._maybe_fail()
+        return {}
+
+    def forecast_paths(self, *_: Any) -> dict[Any, Any]:
+        self._maybe_fail()
+        return {}
+
+    def full_matches(self, pattern: str, values: Any) -> set[str]:
+        return {value for value in values if re.fullmatch(pattern, value)}
 
     def _maybe_fail(self) -> None:
         if self.fail is not None:
             raise self.fail
 
 
-class Server:
-    """The application on a free loopback port, in a thread of its own."""
+#: What the API asks of a store.
+READS = ("history", "latencies", "recommendations", "alerts", "pools", "samples", "forecast_paths", "full_matches")
 
-    def __init__(self, feed: Feed, token: str | None = None) -> None:
-        self.feed = feed
-        self.settings = PublishSettings(port=0, bearer_token=token)
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        self._runner: web.AppRunner | None = None
-        self.port = 0
 
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+def recorded(feed: Feed, store: Store, reads: Iterable[str] = READS) -> None:
+    """Record every step of a feed in a store, as the controller does, and answer ``reads`` from there."""
+    update = feed.live.update
 
-    def __enter__(self) -> Server:
-        self._thread.start()
-        self.port = asyncio.run_coroutine_threadsafe(self._start(), self._loop).result(20)
-        return self
+    def record(output: StepOutput) -> None:
+        store.record_step(output)
+        update(output)
 
-    def __exit__(self, *error: object) -> None:
-        self.stop()
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
-        self._loop.close()
-
-    async def _start(self, port: int = 0) -> int:
-        app = create_app(self.feed.live, self.feed, self.settings, self.feed.clock)
-        self._runner = web.AppRunner(app, access_log=None)
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", port)
-        await site.start()
-        return int(site._server.sockets[0].getsockname()[1])  # type: ignore[union-attr]
-
-    def stop(self) -> None:
-        if self._runner is not None:
-            asyncio.run_coroutine_threadsafe(self._runner.cleanup(), self._loop).result(20)
-            self._runner = None
-
-    def start_again(self) -> None:
-        asyncio.run_coroutine_threadsafe(self._start(self.port), self._loop).result(20)
+    feed.live.update = record  # type: ignore[method-assign, assignment]
+    for name in reads:
+        setattr(feed, name, getattr(store, name))

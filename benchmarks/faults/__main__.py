@@ -15,7 +15,6 @@ import multiprocessing
 import os
 import platform
 import random
-import sys
 import tempfile
 import time
 import uuid
@@ -26,27 +25,15 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "faults")]
+from kafka import KafkaAdminClient
 
-from harness import (  # noqa: E402
-    READY_SECONDS,
-    Feed,
-    Fleet,
-    all_stored,
-    deltas_written,
-    eventually,
-    fault_settings,
-    ready,
-    stored,
-    truth,
-)
-from kafka import KafkaAdminClient  # noqa: E402
-from kafka_servers import KAFKA_VERSION, ApacheKafka  # noqa: E402
-
-from benchmarks.faults import plain_faust  # noqa: E402
-from pipeline.settings import Settings  # noqa: E402
-from pipeline.store.store import Store  # noqa: E402
+from benchmarks.faults import plain_faust
+from pipeline.config.settings import Settings
+from pipeline.store.store import Store
+from tests.faults.feed import READY_SECONDS, Feed
+from tests.faults.harness import Fleet, all_stored, deltas_written, fault_settings, ready, stored, truth
+from tests.kafka_servers import KAFKA_VERSION, ApacheKafka
+from tests.waiting import eventually
 
 AGGREGATORS = 2
 PARTITIONS = 6

@@ -7,17 +7,12 @@ from __future__ import annotations
 
 import argparse
 import secrets
-import sys
 import time
-from pathlib import Path
 
 from hypothesis import HealthCheck, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests" / "property"))
-
-from stream_histories import Histories, StoredHistories  # noqa: E402
+from tests.property.stream_histories import Histories, StoredHistories
 
 
 def play(machine: type[Histories], histories: int, number: int) -> None:

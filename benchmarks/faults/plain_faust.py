@@ -8,7 +8,7 @@ import os
 from collections import Counter
 from pathlib import Path
 
-from kafka_servers import consume
+from tests.kafka_servers import consume
 
 WINDOW_SECONDS = 10
 

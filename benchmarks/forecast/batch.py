@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.forecast.model import LEVELS
+from pipeline.forecast.types import LEVELS
 
 __all__ = ["BATCH", "missing"]
 

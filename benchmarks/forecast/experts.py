@@ -24,7 +24,7 @@ from traces import TRACES, Trace, load
 from pipeline.forecast.context import SeriesContext
 from pipeline.forecast.experts.registry import EXPERTS, make_experts
 from pipeline.forecast.experts.scheduled_refit import MODELS
-from pipeline.forecast.model import LEVELS
+from pipeline.forecast.types import LEVELS
 from pipeline.replay.backtest import seasons_of
 
 FAMILIES = {

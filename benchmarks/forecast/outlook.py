@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 from traces import TRACES, load
 
-from pipeline.forecast.model import LEVELS, SeriesKey
 from pipeline.forecast.outlook import Grain, OutlookForecaster
+from pipeline.forecast.types import LEVELS, SeriesKey
 
 WEEK, DAY, HOUR = 7 * 86_400, 86_400, 3600
 NAMES = ("burst_conversation_1h", "nasa_5min", "worldcup_5min")
@@ -36,12 +36,12 @@ Told = tuple[float, float, float, float, float]
 
 def tell(values: np.ndarray, grain_seconds: int) -> dict[tuple[Grain, int], list[Told]]:
     """What the outlook says at every hour, by grain and horizon; what is said again is listed once."""
-    model = OutlookForecaster(SeriesKey("model", "pool", "requests_per_second"))
+    model = OutlookForecaster([SeriesKey("model", "pool", "requests_per_second")])
     told: dict[tuple[Grain, int], dict[float, Told]] = defaultdict(dict)
     for at, value in enumerate(values.tolist(), 1):
-        if not model.step(float(at * grain_seconds), value, float(grain_seconds)):
+        if not model.step(float(at * grain_seconds), [value], float(grain_seconds)):
             continue
-        for outlook in model.outlooks:
+        for outlook in model.outlooks[0]:
             for said in outlook.forecasts:
                 row = said.quantiles[LOW], said.quantiles[MEDIAN], said.quantiles[HIGH]
                 told[outlook.grain, said.horizon_seconds][said.issued_at] = (said.issued_at, said.target_at, *row)

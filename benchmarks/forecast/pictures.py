@@ -20,9 +20,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from traces import TRACES, WORLDCUP_START, load, matches
 
-from pipeline.forecast.calendar import CalendarRecord
-from pipeline.forecast.model import LEVELS, SeriesKey
+from pipeline.forecast.calendar.effects import CalendarRecord
 from pipeline.forecast.series import SeriesForecaster
+from pipeline.forecast.types import LEVELS, SeriesKey
 
 HOUR = 3600
 #: Trace, first day shown, days shown.

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from river import linear_model, preprocessing, time_series
 
-from pipeline.forecast.model import LEVELS
+from pipeline.forecast.types import LEVELS
 
 __all__ = ["RIVALS", "banded"]
 

@@ -30,9 +30,9 @@ from scores import Pool, Run, compare, score
 from traces import HELD_OUT, TRACES, WORLDCUP_START, Trace, load, matches, named
 
 import pipeline.forecast
-from pipeline.forecast.calendar import CalendarRecord
-from pipeline.forecast.model import LEVELS, SeriesKey
+from pipeline.forecast.calendar.effects import CalendarRecord
 from pipeline.forecast.series import SeriesForecaster
+from pipeline.forecast.types import LEVELS, SeriesKey
 from pipeline.replay.backtest import seasons_of
 
 #: Batch tools are scored at so many origins, spread evenly over whole hours after the warm-up; short hourly series are

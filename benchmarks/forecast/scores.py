@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from traces import Trace
 
-from pipeline.forecast.model import LEVELS
+from pipeline.forecast.types import LEVELS
 
 __all__ = ["PINBALL", "Pool", "Run", "compare", "score"]
 

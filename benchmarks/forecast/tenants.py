@@ -23,14 +23,14 @@ from pathlib import Path
 import duckdb
 import numpy as np
 
-from pipeline.advise.tenants import DIMENSION, PoolTenants
-from pipeline.forecast.model import LEVELS, Forecast, SeriesKey, Signal
+from pipeline.config.settings import ForecastSettings, Settings, WindowSettings
+from pipeline.engine.tenants import DIMENSION, PoolTenants
 from pipeline.forecast.rates import signal_rates
 from pipeline.forecast.series import SeriesForecaster
-from pipeline.settings import ForecastSettings, Settings, WindowSettings
+from pipeline.forecast.types import LEVELS, Forecast, SeriesKey, Signal
 from pipeline.testing import closed_window
-from pipeline.windows.model import ClosedWindow, PoolKey
-from pipeline.windows.parts import breakdown
+from pipeline.windows.breakdown import breakdown
+from pipeline.windows.types import ClosedWindow, PoolKey
 
 GRAIN = 600
 HORIZONS = (600, 1200, 3600)

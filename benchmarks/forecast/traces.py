@@ -10,7 +10,7 @@ from pathlib import Path
 import duckdb
 import numpy as np
 
-from pipeline.forecast.calendar import CalendarRecord
+from pipeline.forecast.calendar.effects import CalendarRecord
 
 __all__ = ["HELD_OUT", "TRACES", "WARM_UP_SECONDS", "WORLDCUP_START", "Trace", "load", "matches", "named"]
 

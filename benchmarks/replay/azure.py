@@ -30,12 +30,12 @@ from pathlib import Path
 
 import duckdb
 
+from pipeline.config.settings import Settings, load, to_environment
+from pipeline.kafka.embedded_broker import EmbeddedBroker, free_port
+from pipeline.kafka.topics import ensure_topics
 from pipeline.replay.to_kafka import ReplayTotals, replay_trace
 from pipeline.replay.trace import Trace
-from pipeline.settings import Settings, load, to_environment
 from pipeline.store.store import Store
-from pipeline.stream.broker import EmbeddedBroker, free_port
-from pipeline.stream.topics import ensure_topics
 
 DAY_SECONDS = 86_400
 PATIENCE_SECONDS = 240.0

@@ -11,12 +11,12 @@ import msgspec
 from aiokafka import AIOKafkaProducer
 from kafka import KafkaProducer
 
+from pipeline.config.settings import KafkaSettings
 from pipeline.demo.fleet import events
 from pipeline.demo.scenario import scenario
+from pipeline.kafka.embedded_broker import EmbeddedBroker
+from pipeline.kafka.topics import ensure_topics
 from pipeline.replay.producer import BatchProducer
-from pipeline.settings import KafkaSettings
-from pipeline.stream.broker import EmbeddedBroker
-from pipeline.stream.topics import ensure_topics
 
 TOPIC = "inference.requests.v1"
 Records = list[tuple[bytes, bytes, int]]
@@ -54,7 +54,7 @@ def with_aiokafka_send(bootstrap: str, records: Records) -> None:
 
 def with_batches(bootstrap: str, records: Records) -> None:
     async def run() -> None:
-        async with BatchProducer(bootstrap) as producer:
+        async with BatchProducer(KafkaSettings(bootstrap=bootstrap)) as producer:
             for key, value, at in records:
                 await producer.add(TOPIC, key, value, at)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,10 +12,10 @@ from fit import conformal
 from measurements import Row
 from numpy.typing import NDArray
 
-from sizing.learned import IntervalBins, Learned
-from sizing.memory import resolve
-from sizing.points import predict_point
-from sizing.steptime import StepCoefficients
+from sizing.calibration.global_fit import IntervalBins, Learned
+from sizing.calibration.table import predict_point
+from sizing.replica.memory import resolve
+from sizing.replica.step_time import StepCoefficients
 
 Floats = NDArray[np.float64]
 
@@ -31,7 +33,8 @@ def table_row(row: Row, **more: float) -> dict[str, object]:
         "isl": row.input_tokens,
         "osl": row.output_tokens,
         "concurrency": row.concurrency,
-        "max_num_seqs": 100_000,
+        # Not told by the rows: enough for their clients and no more, since places cost memory in the sampling step.
+        "max_num_seqs": max(math.ceil(row.concurrency / deployment.data_parallel), 1),
         "engine": deployment.engine,
         # Not told by the rows; these models only just fit, and benchmark recipes give engines all they can.
         "memory_utilisation": 0.95,
@@ -55,8 +58,9 @@ def predictions(rows: list[Row], held_out: Mapping[str, Learned]) -> list[tuple[
 
 
 def distances_and_ratios(rows: list[Row], held_out: Mapping[str, Learned]) -> dict[str, Floats | NDArray[np.str_]]:
-    """Of every predicted row: distance from what was measured, measured over predicted TPOT and TTFT, architecture."""
-    distances, tpot, ttft, names = [], [], [], []
+    """Of every predicted row: distance from what was measured, measured over predicted TPOT and TTFT, architecture,
+    precision of the weights."""
+    distances, tpot, ttft, names, precisions = [], [], [], [], []
     for row, answer in predictions(rows, held_out):
         learned = held_out[row.model]
         # The batch that the prediction had, for its distance.
@@ -65,13 +69,34 @@ def distances_and_ratios(rows: list[Row], held_out: Mapping[str, Learned]) -> di
         tpot.append(row.tpot_seconds * 1e3 / answer["tpot_ms_p50"])
         ttft.append(row.ttft_seconds * 1e3 / answer["ttft_ms_p50"])
         names.append(row.model)
-    return {"distance": np.array(distances), "tpot": np.array(tpot), "ttft": np.array(ttft), "model": np.array(names)}
+        precisions.append(row.deployment.precision)
+    return {
+        "distance": np.array(distances),
+        "tpot": np.array(tpot),
+        "ttft": np.array(ttft),
+        "model": np.array(names),
+        "precision": np.array(precisions),
+    }
 
 
-def intervals(rows: list[Row], held_out: Mapping[str, Learned]) -> tuple[IntervalBins, IntervalBins]:
-    """The interval widths of TPOT and TTFT that are shipped: conformal over all held-out architectures."""
-    found = distances_and_ratios(rows, held_out)
-    return (
-        conformal(found["distance"], found["tpot"], found["model"]),  # type: ignore[arg-type]
-        conformal(found["distance"], found["ttft"], found["model"]),  # type: ignore[arg-type]
+def with_intervals(
+    learned: Learned, found: Mapping[str, Floats | NDArray[np.str_]], chosen: NDArray[np.bool_] | None = None
+) -> Learned:
+    """What was learned, with conformal intervals of (the chosen ones among) the rows in ``distances_and_ratios``.
+
+    Three percent more of the probability is asked for than an interval's name says, because six architectures say
+    little about a seventh (checked by leaving each out: benchmarks/sizing/results.md).
+    """
+
+    def bins(metric: str, share: float, *, symmetric: bool) -> IntervalBins:
+        distances, ratios, names = (
+            found[name] if chosen is None else found[name][chosen] for name in ("distance", metric, "model")
+        )
+        return conformal(distances, ratios, names, share + 0.03, symmetric=symmetric)  # type: ignore[arg-type]
+
+    return replace(
+        learned,
+        tpot_interval=bins("tpot", 0.90, symmetric=True),
+        tpot_interval_80=bins("tpot", 0.80, symmetric=True),
+        ttft_interval=bins("ttft", 0.90, symmetric=False),
     )

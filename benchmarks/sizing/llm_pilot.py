@@ -12,8 +12,9 @@ These servers do not chunk prompts and five of the eight LLMs are not of kinds t
 step coefficients are fitted anew on the other seven LLMs, plus two terms for what such servers do: padding without
 flash attention, and the cross attention of encoder-decoders. They launch every kernel from Python, so what a layer
 costs is a matter of the host: one coefficient per kind of machine, and one more for layers that are split, in both
-times. An encoder-decoder is sized as its decoder; its encoder counts in memory and is taken to cost a prompt as much as
-the decoder would.
+times. Servers with paged attention read KV as fast as its kernels do, bounded by their timings; those without copy it
+in every step, a coefficient of its own. An encoder-decoder is sized as its decoder; its encoder counts in memory and is
+taken to cost a prompt as much as the decoder would.
 
 They admit a request only while its longest possible length still fits in memory, and hold the others back: the batch
 is at most KV capacity / tokens reserved per sequence. How many tokens that is (a setting of the servers that the data
@@ -43,10 +44,11 @@ from measurements import DATA
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
+from sizing.calibration.global_fit import STEP_TERMS, builtin_learned, features
+from sizing.calibration.measurement import step_terms
 from sizing.catalog import Catalog, GpuSpec, ModelSpec
-from sizing.memory import fit, resolve
-from sizing.model import Deployment, Workload
-from sizing.observed import step_terms
+from sizing.replica.memory import fit, resolve
+from sizing.types import Deployment, Workload
 
 USERS, NTTFT_MS, ITL_MS = 200, 100.0, 50.0
 RIVALS = ("LLM-Pilot", "PARIS", "Morphling", "Selecta", "RF", "PerfNet", "PerfNetV2")
@@ -173,6 +175,11 @@ def score(predicted: Loads, truth: Loads, prices: Mapping[str, float]) -> tuple[
 RESERVES = tuple(itertools.product((1000.0, 2000.0, 4000.0, 8000.0), (250.0, 500.0, 1000.0, 2000.0)))
 
 
+#: Paged attention reads KV in 1.29 to 2.16 times the ideal time, in ms per s: 10 % and 90 % points of vLLM's timings on
+#: the A100, KV of at least 0.2 GB (ai-dynamo/aiconfigurator 095f58a51c). What else grows with the batch is the host's.
+PAGED_KV = (1290.0, 2160.0)
+
+
 class Terms:
     """Physics of every row: the terms of ITL and of TTFT per input token, ms per unit of each coefficient."""
 
@@ -205,6 +212,9 @@ class Terms:
         kinds = sorted({row["gpu_type"] for row in rows})
         self.hosts = np.array([[float(row["gpu_type"] == kind) for kind in kinds] for row in rows])
         self.split = np.array([float(row["n_gpus"] != "1") for row in rows])
+        learned = builtin_learned().step
+        kv = STEP_TERMS.index("kv")
+        self.kv_factors = np.array([learned.factors(features(resolved))[kv] for resolved in self.resolved])
         alone = replace(self.workload, output_tokens=1.0)
         self.prompt = np.array([step_terms(resolved, alone, 1.0)[4] for resolved in self.resolved])
 
@@ -221,7 +231,9 @@ class Terms:
         )
         padding = np.where(self.flash, 0.0, batch)
         launches = np.column_stack([parts[:, :1] * self.hosts, parts[:, 0] * self.split])
-        step = np.column_stack([launches, parts[:, 1:], padding, self.crossed])
+        kv = parts[:, 3] / self.kv_factors
+        paged, copied = np.where(self.flash, kv, 0.0), np.where(self.flash, 0.0, kv)
+        step = np.column_stack([paged, copied, launches, parts[:, 1:3], parts[:, 4:], padding, self.crossed])
         ones = np.ones(len(batch))
         first = np.column_stack([ones, launches, parts[:, 1:3], self.prompt, batch * self.prompt, batch, padding])
         return step, first / self.typical
@@ -233,7 +245,7 @@ class Terms:
         best: tuple[float, NDArray[np.float64], NDArray[np.float64], tuple[float, float]] | None = None
         for reserve in RESERVES:
             step, first = self.columns(reserve)
-            itl = step @ self.fitted(step[known], self.itl[known], weights[0])
+            itl = step @ self.fitted(step[known], self.itl[known], weights[0], PAGED_KV)
             stay = self.workload.output_tokens * itl / self.typical
             held = np.column_stack([first, (self.users / self.batch(reserve) - 1.0) * stay])
             nttft = held @ self.fitted(held[known], self.nttft[known], weights[1])
@@ -248,16 +260,26 @@ class Terms:
 
     @staticmethod
     def fitted(
-        terms: NDArray[np.float64], times: NDArray[np.float64], weights: NDArray[np.float64]
+        terms: NDArray[np.float64],
+        times: NDArray[np.float64],
+        weights: NDArray[np.float64],
+        first: tuple[float, float] | None = None,
     ) -> NDArray[np.float64]:
-        """Return positive coefficients by robust least squares on log errors, all terms alike to begin with."""
+        """Return positive coefficients by robust least squares on log errors, all terms alike to begin with.
+
+        ``first`` bounds the first coefficient.
+        """
         scale = np.median(times) / terms.shape[1] / np.maximum(np.abs(terms).mean(axis=0), 1e-12)
         root = np.sqrt(weights / weights.mean())
 
         def residuals(logs: NDArray[np.float64]) -> NDArray[np.float64]:
             return np.asarray(root * (np.log(terms @ (scale * np.exp(logs))) - np.log(times)))
 
-        found = least_squares(residuals, np.zeros(terms.shape[1]), bounds=(-12.0, 4.0), loss="soft_l1", f_scale=0.2)
+        low, high = np.full(terms.shape[1], -12.0), np.full(terms.shape[1], 4.0)
+        if first is not None:
+            low[0], high[0] = np.log(np.array(first) / scale[0])
+        start = np.clip(np.zeros(terms.shape[1]), low, high)
+        found = least_squares(residuals, start, bounds=(low, high), loss="soft_l1", f_scale=0.2)
         return np.asarray(scale * np.exp(found.x))
 
 

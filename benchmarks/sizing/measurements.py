@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sizing.memory import resolve
-from sizing.model import Deployment, Workload
-from sizing.observed import ObservedPoint
+from sizing.calibration.measurement import ObservedPoint
+from sizing.replica.memory import resolve
+from sizing.types import Deployment, Workload
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data" / "sizing"
 PRECISIONS = {"fp8": "fp8", "fp4": "nvfp4", "int4": "int4", "bf16": "bf16", "": "bf16"}
@@ -39,6 +39,7 @@ class Row:
     model: str
     served: str  # the name it was measured under
     backend: str
+    version: str  # of the backend; empty: not told
     deployment: Deployment
     input_tokens: float
     output_tokens: float
@@ -151,6 +152,7 @@ def silicon(folder: Path = DATA, *, corrected: bool = True) -> tuple[list[Row], 
             model=named,
             served=raw["model_path"],
             backend=raw["backend"],
+            version=raw["backend_version"],
             deployment=deployment,
             input_tokens=float(raw["isl"]),
             output_tokens=float(raw["osl"]),

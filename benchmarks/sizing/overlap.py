@@ -1,4 +1,5 @@
-"""How far reading weights and computing overlap in one matrix product: the order of the norm in ``sizing.steptime``.
+"""How far reading weights and computing overlap in one matrix product: the order of the norm in
+``sizing.replica.step_time``.
 
     python benchmarks/sizing/overlap.py [--data FOLDER]
 

@@ -20,14 +20,14 @@ import numpy as np
 from measurements import DATA, guidellm, uniform_lengths
 from numpy.typing import NDArray
 
-from sizing.calibrate import Calibrator
+from sizing.calibration.calibrator import Calibrator
+from sizing.calibration.measurement import ObservedPoint
 from sizing.catalog import Catalog, Link
-from sizing.memory import resolve
-from sizing.model import Deployment, Workload
-from sizing.observed import ObservedPoint
-from sizing.replica import ReplicaModel
+from sizing.replica.memory import resolve
+from sizing.replica.replica_model import ReplicaModel
+from sizing.replica.step_time import StepCoefficients
 from sizing.simulate import Frontend, Requests, generate, simulate
-from sizing.steptime import StepCoefficients
+from sizing.types import Deployment, Workload
 
 H100 = resolve(Deployment("llama-3.1-8b", "h100-sxm"))
 

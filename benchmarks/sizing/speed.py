@@ -18,12 +18,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from sizing.calibrate import calibrated
+from sizing.calibration.calibrator import calibrated
+from sizing.calibration.measurement import ObservedPoint
 from sizing.compare import Option, compare, configurations, rank
-from sizing.memory import resolve
-from sizing.model import Demand, Deployment, PolicyConfig, Slo, Workload
-from sizing.observed import ObservedPoint
-from sizing.plan import plan
+from sizing.planning.plan import plan
+from sizing.replica.memory import resolve
+from sizing.types import Demand, Deployment, PolicyConfig, Slo, Workload
 
 
 def speed() -> list[str]:
@@ -69,7 +69,7 @@ def speed() -> list[str]:
     ]
     fitting = sum(outcome.fits for outcome in compare(options))
     ranking = cpu(lambda: rank(compare(options)), 3) / len(options) * 10_000
-    modules = "sizing.known, sizing.plan, sizing.points, sizing.report"
+    modules = "sizing.planning.known_point, sizing.planning.plan, sizing.calibration.table, sizing.report"
     code = f"import time; b = time.process_time(); import {modules}; print(time.process_time() - b)"
     importing = min(
         float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)

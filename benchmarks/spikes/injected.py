@@ -10,9 +10,9 @@ import duckdb
 import numpy as np
 from rivals import FIXED_RULES, Floats
 
-from pipeline.advise.spikes import SpikeDetector
-from pipeline.forecast.model import Forecast, SeriesKey
+from pipeline.alerts.spikes.detector import SpikeDetector
 from pipeline.forecast.series import SeriesForecaster
+from pipeline.forecast.types import Forecast, SeriesKey
 
 FACTORS = (2.0, 3.0, 5.0, 10.0, 50.0)
 RAMPS_MINUTES = (1, 5, 10, 30)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rivals import FIXED_RULES, RIVALS, Floats
 
-from pipeline.advise.spikes import Direction, Kind, SpikeDetector
+from pipeline.alerts.spikes.detector import Direction, Kind, SpikeDetector
 
 #: Alerts that are this many windows or less apart are one alert.
 MERGE_WINDOWS = 30

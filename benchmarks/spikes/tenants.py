@@ -21,11 +21,11 @@ from pathlib import Path
 import duckdb
 import numpy as np
 
-from pipeline.advise.spike_parts import UsualParts
-from pipeline.forecast.model import Signal
+from pipeline.alerts.spikes.attribution import UsualParts
+from pipeline.forecast.types import Signal
 from pipeline.testing import closed_window
-from pipeline.windows.model import ClosedWindow
-from pipeline.windows.parts import breakdown
+from pipeline.windows.breakdown import breakdown
+from pipeline.windows.types import ClosedWindow
 
 GRAIN = 600
 HALF_LIFE = 1800.0

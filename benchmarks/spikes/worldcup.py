@@ -10,10 +10,10 @@ import duckdb
 import numpy as np
 from rivals import Floats
 
-from pipeline.advise.spike_forecast import EVENT_PROBABILITY, SPIKE_RATIO, ForecastWatch
-from pipeline.forecast.calendar import CalendarRecord
-from pipeline.forecast.model import SeriesKey
+from pipeline.alerts.spikes.early_warning import EVENT_PROBABILITY, SPIKE_RATIO, ForecastWatch
+from pipeline.forecast.calendar.effects import CalendarRecord
 from pipeline.forecast.series import SeriesForecaster
+from pipeline.forecast.types import SeriesKey
 
 GRAIN = 300
 #: The trace from the first midnight on; onsets are counted from the first match day.

@@ -21,10 +21,10 @@ from pathlib import Path
 import duckdb
 import numpy as np
 
-from pipeline.advise.model import StepOutput
-from pipeline.settings import StoreSettings, WindowSettings
+from pipeline.config.settings import StoreSettings, WindowSettings
+from pipeline.engine.types import StepOutput
 from pipeline.store.store import Store
-from pipeline.windows.model import BASE_SECONDS, MEASURES, DeltaRows, HistogramRows, WindowKey
+from pipeline.windows.types import BASE_SECONDS, MEASURES, DeltaRows, HistogramRows, WindowKey
 
 START = 1_760_486_400
 CASES = ((1, 20), (100, 20), (1_000, 20), (1, 100_000))

@@ -6,10 +6,10 @@ import json
 
 import numpy as np
 
-from pipeline.events.check import EventLimits
+from pipeline.events.validation import EventLimits
 from pipeline.testing import request_event
-from pipeline.windows.aggregate import PartitionAggregator
 from pipeline.windows.delta import encode
+from pipeline.windows.partition_folder import PartitionAggregator
 
 __all__ = ["make_deltas"]
 

@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pipeline.settings import StoreSettings
+from pipeline.config.settings import StoreSettings
 from pipeline.store.rollups import GRAINS_SECONDS, roll_up, table
 from pipeline.store.store import Store
-from pipeline.windows.model import MEASURES
 from pipeline.windows.rollup import CLOSED_MEASURES
+from pipeline.windows.types import MEASURES
 
 __all__ = ["DAYS", "END", "POOLS", "Month"]
 

@@ -28,7 +28,7 @@ from merging import make_deltas
 from month import DAYS, END, POOLS, Month
 from scrape import thousand_pools
 
-from pipeline.settings import StoreSettings
+from pipeline.config.settings import StoreSettings
 from pipeline.store.store import Store
 from pipeline.windows.delta import decode
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from pipeline.advise.engine import Advisor
-from pipeline.advise.model import StepInput
 from pipeline.clock import ManualClock
+from pipeline.config.settings import PoolSettings, Settings
+from pipeline.engine.advisor import Advisor
+from pipeline.engine.types import StepInput
 from pipeline.publish.exporter import Exporter
 from pipeline.publish.state import LiveState
-from pipeline.settings import PoolSettings, Settings
 from pipeline.testing import closed_window
-from pipeline.windows.model import ClosedWindow
+from pipeline.windows.types import ClosedWindow
 
 __all__ = ["thousand_pools"]
 

@@ -24,7 +24,7 @@ from benchmarks.stream.machine import describe
 from benchmarks.stream.pipelined import PROBE, feeding, get, pipeline_settings, stage
 from benchmarks.stream.report import load_results, save_results
 from benchmarks.stream.servers import BROKERS, broker
-from pipeline.settings import Settings
+from pipeline.config.settings import Settings
 
 BAR_SECONDS = 2.0
 PROBES_PER_SECOND = 10

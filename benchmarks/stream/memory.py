@@ -12,103 +12,34 @@ from __future__ import annotations
 
 import argparse
 import ctypes
-import math
 import sys
 import tempfile
 import time
 import tracemalloc
 from pathlib import Path
 
-import numpy as np
-
+from benchmarks.control.traffic import DAY, HOUR, MINUTE, START, Traffic
 from benchmarks.stream.machine import describe
 from benchmarks.stream.report import load_results, save_results
-from pipeline.advise.engine import Advisor
 from pipeline.clock import ManualClock
+from pipeline.config.settings import PoolSettings, load
+from pipeline.engine.advisor import Advisor
+from pipeline.fleet.kafka_reports import ReplicaBook, ReplicaStatus
 from pipeline.publish.exporter import Exporter
 from pipeline.publish.state import LiveState
-from pipeline.settings import PoolSettings, Settings, load
 from pipeline.store.store import Store
-from pipeline.stream.closing import WindowCloser
-from pipeline.stream.heap import trim_heap
-from pipeline.stream.replicas import ReplicaBook, ReplicaStatus
-from pipeline.stream.tuning import tune_process
-from pipeline.windows.model import BASE_SECONDS, HISTOGRAMS, MEASURES, Delta, DeltaRows, HistogramRows, WindowKey
+from pipeline.stream.controller.window_closer import WindowCloser
+from pipeline.stream.process.memory import trim_heap
+from pipeline.stream.process.tuning import tune_process
 
-START = 1_760_486_400  # a midnight
-MINUTE, HOUR, DAY = 60, 3_600, 86_400
-#: Histogram cells of a base window, and reports of replicas a minute.
-CELLS, REPORTS = 30, 4
+#: Reports of replicas a minute.
+REPORTS = 4
 #: Shorter than an operator would choose, so that all that is kept for a time is full on the third day.
 RETENTION = {
     "retention_base_seconds": DAY,
     "retention_closed_seconds": 2 * DAY,
     "retention_forecasts_seconds": 2 * DAY,
 }
-
-
-class Traffic:
-    """Deltas of a fleet whose pools have a day's course of their own, and a burst of one minute every ten hours."""
-
-    def __init__(self, settings: Settings) -> None:
-        count = len(settings.pools)
-        self._topic = settings.kafka.requests_topic
-        self._keys = [WindowKey(pool.model, pool.pool, "") for pool in settings.pools]
-        self._random = np.random.default_rng(3)
-        self._phase = self._random.uniform(0.0, 2.0 * math.pi, count)
-        self._size = self._random.lognormal(3.0, 0.7, count)
-        self._offset = 0
-
-    def delta(self, start: int) -> Delta:
-        """Everything of the minute that begins at ``start``."""
-        pools, parts = len(self._keys), MINUTE // BASE_SECONDS
-        rows = pools * parts
-        course = 1.0 + 0.5 * np.sin(2.0 * math.pi * (start % DAY) / DAY + self._phase)
-        burst = np.where(self._random.random(pools) < 1.0 / 600.0, 3.0, 1.0)
-        requests = self._random.poisson(np.tile(self._size * course * burst, parts)) + 1
-        window = start + BASE_SECONDS * np.repeat(np.arange(parts), pools)
-        per_request = {
-            "requests": 1,
-            "ok": 1,
-            "input_tokens": 900,
-            "output_tokens": 200,
-            "input_tokens_squared": 900 * 1_000,
-            "output_tokens_squared": 200 * 250,
-            "input_output_product": 900 * 200,
-            "kv_token_milliseconds": 1_000 * 4_000,
-            "inflight_milliseconds": 4_000,
-        }
-        cells = rows * CELLS
-        count, begin = int(requests.sum()), self._offset
-        self._offset += count
-        return Delta(
-            topic=self._topic,
-            partition=0,
-            from_offset=begin,
-            through_offset=begin + count - 1,
-            base_delta_offset=(start - START) // MINUTE - 1,
-            producer_id="memory",
-            records=count,
-            events=count,
-            duplicates=0,
-            lost=0,
-            max_event_at=float(start + MINUTE - 1),
-            idle=False,
-            dead_letters=[],
-            keys=self._keys,
-            rows=DeltaRows(
-                window=window.tolist(),
-                key=np.tile(np.arange(pools), parts).tolist(),
-                measures=[(requests * per_request.get(name, 0)).tolist() for name in MEASURES],
-                max_completed_ms=((window + BASE_SECONDS) * 1_000).tolist(),
-            ),
-            histograms=HistogramRows(
-                row=np.repeat(np.arange(rows), CELLS).tolist(),
-                metric=(np.arange(cells) % len(HISTOGRAMS)).tolist(),
-                bucket=self._random.integers(100, 400, cells).tolist(),
-                n=[1] * cells,
-            ),
-        )
 
 
 class _Heap(ctypes.Structure):

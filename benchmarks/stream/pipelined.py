@@ -13,9 +13,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipeline.settings import PoolSettings, Settings, load, to_environment
-from pipeline.stream.broker import free_port
-from pipeline.stream.topics import ensure_topics
+from pipeline.config.settings import PoolSettings, Settings, load, to_environment
+from pipeline.kafka.embedded_broker import free_port
+from pipeline.kafka.topics import ensure_topics
 
 __all__ = ["PROBE", "feeding", "get", "lives", "pipeline_settings", "rss_bytes", "stage", "supervised"]
 

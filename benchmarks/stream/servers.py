@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from pipeline.stream.broker import EmbeddedBroker
+from pipeline.kafka.embedded_broker import EmbeddedBroker
 from tests.kafka_servers import KAFKA_VERSION, ApacheKafka
 
 __all__ = ["BROKERS", "broker"]

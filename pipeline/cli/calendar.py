@@ -13,13 +13,14 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline.announce.times import iso, parse_moment, zone
+from pipeline.alerts.feedback import is_feedback
+from pipeline.calendar_import.times import iso, parse_moment, zone
 from pipeline.cli.common import ConfigOption, Output, OutputOption, clean_errors, emit, notice, settings_from
 from pipeline.cli.durations import parse_duration
+from pipeline.config.settings import Settings
 from pipeline.errors import InputError
-from pipeline.forecast.calendar import CalendarRecord, Scope, parse_record, to_fields
-from pipeline.forecast.known_calendar import CalendarChange
-from pipeline.settings import Settings
+from pipeline.forecast.calendar.effects import CalendarRecord, Scope, parse_record, to_fields
+from pipeline.forecast.calendar.known import CalendarChange
 
 __all__ = ["app"]
 
@@ -58,10 +59,10 @@ def _print(output: Output, records: Sequence[CalendarRecord]) -> None:
 
 
 def _send(settings: Settings, changes: Sequence[CalendarChange]) -> None:
-    from pipeline.stream.calendar import announce
-    from pipeline.stream.topics import ensure_topics
+    from pipeline.kafka.topics import ensure_topics
+    from pipeline.stream.controller.calendar_topic import announce
 
-    ensure_topics(settings.kafka)
+    ensure_topics(settings.kafka, only=[settings.kafka.calendar_topic])
     sent = asyncio.run(announce(settings, changes))
     notice(f"{sent} record{'s' if sent != 1 else ''} written to {settings.kafka.calendar_topic}")
 
@@ -88,7 +89,7 @@ def add(
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Announce one event. Example: tokentide calendar add --kind launch --starts 2026-12-01T09:00 --duration 2h"""
-    from pipeline.announce.files import identity
+    from pipeline.calendar_import.files import identity
 
     if (ends is None) == (duration is None):
         raise InputError("give either --ends or --duration")
@@ -127,16 +128,16 @@ def list_events(
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Print the announced events. Example: tokentide calendar list --kind launch"""
-    from pipeline.stream.calendar import read_calendar
-    from pipeline.stream.topics import ensure_topics
+    from pipeline.kafka.topics import ensure_topics
+    from pipeline.stream.controller.calendar_topic import read_calendar
 
     settings = settings_from(config, kafka={"bootstrap": bootstrap})
-    ensure_topics(settings.kafka)
+    ensure_topics(settings.kafka, only=[settings.kafka.calendar_topic])
     book = asyncio.run(read_calendar(settings))
     if book.rejected:
         notice(f"{book.rejected} records of {settings.kafka.calendar_topic} are no calendar records; they are ignored")
     now = time.time()
-    records = book.records().values()
+    records = [record for record in book.records().values() if not is_feedback(record)]
     _print(output, [r for r in records if (past or r.ends_at > now) and kind in (None, r.kind)])
 
 
@@ -148,11 +149,11 @@ def remove(
     bootstrap: BootstrapOption = None,
 ) -> None:
     """Take events back. Example: tokentide calendar remove launch-1"""
-    from pipeline.stream.calendar import read_calendar
-    from pipeline.stream.topics import ensure_topics
+    from pipeline.kafka.topics import ensure_topics
+    from pipeline.stream.controller.calendar_topic import read_calendar
 
     settings = settings_from(config, kafka={"bootstrap": bootstrap})
-    ensure_topics(settings.kafka)
+    ensure_topics(settings.kafka, only=[settings.kafka.calendar_topic])
     known = asyncio.run(read_calendar(settings)).records()
     unknown = sorted(set(ids) - known.keys())
     if unknown:
@@ -181,8 +182,8 @@ def import_events(
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Announce the events of a file or the holidays of a country. Example: tokentide calendar import team.ics"""
-    from pipeline.announce.files import Defaults, read_records
-    from pipeline.announce.public_holidays import public_holidays
+    from pipeline.calendar_import.files import Defaults, read_records
+    from pipeline.calendar_import.public_holidays import public_holidays
 
     if (file is None) == (holidays is None):
         raise InputError("give either a file or --holidays")
@@ -215,7 +216,7 @@ def read_announcement(
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Let a language model find the events of a text. Example: tokentide calendar read news.txt --dry-run"""
-    from pipeline.announce.reader import EventReader
+    from pipeline.calendar_import.announcement_llm import EventReader
 
     settings = settings_from(config, kafka={"bootstrap": bootstrap})
     reader = EventReader(settings.reader)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from pipeline.cli.common import Output, OutputOption, clean_errors, emit, notice, say
-from pipeline.cli.files import read_csv_rows, read_json, write_csv_rows
+from pipeline.cli.files import read_csv_rows, write_csv_rows
 from pipeline.cli.sizing_options import (
     CatalogOption,
     DpOption,
@@ -21,16 +23,19 @@ from pipeline.cli.sizing_options import (
     catalog_from,
     learned_from,
 )
+from pipeline.config.user_files import read_text
 from pipeline.errors import InputError
-from sizing import loadtest
+from sizing.calibration.csv_rows import OBSERVATION_COLUMNS, observation_row, review
+from sizing.calibration.loadtests import LoadKind, LoadTest, read_report
+from sizing.calibration.loadtests.subject import differences
+from sizing.calibration.loadtests.text import parse_report
 from sizing.errors import SizingError
 from sizing.explain.text import columns_text
-from sizing.memory import resolve
-from sizing.model import Deployment
-from sizing.observations import OBSERVATION_COLUMNS, observation_row, review
-from sizing.steptime import StepCoefficients
+from sizing.replica.memory import resolve
+from sizing.replica.step_time import StepCoefficients
+from sizing.types import CHECKPOINT_PRECISION, Deployment
 
-__all__ = ["app"]
+__all__ = ["app", "read_loadtest"]
 
 app = typer.Typer(no_args_is_help=True, help="Learn from load tests.")
 
@@ -41,45 +46,70 @@ class Tool(StrEnum):
     AUTO = "auto"
     GUIDELLM = "guidellm"
     AIPERF = "aiperf"
+    GENAI_PERF = "genai-perf"
     INFERENCE_PERF = "inference-perf"
     VLLM = "vllm"
+    SGLANG = "sglang"
+    LLMPERF = "llmperf"
+    INFERENCEX = "inferencex"
+    LLMD = "llm-d"
 
 
-_READERS = {
-    Tool.AUTO: loadtest.load_test_points,
-    Tool.GUIDELLM: loadtest.guidellm_points,
-    Tool.AIPERF: loadtest.aiperf_points,
-    Tool.INFERENCE_PERF: loadtest.inference_perf_points,
-    Tool.VLLM: loadtest.vllm_bench_points,
-}
+class Load(StrEnum):
+    """Who set the pace of a load test."""
+
+    AUTO = "auto"
+    OPEN = "open"
+    CLOSED = "closed"
 
 
 @app.command("import-loadtest")
 @clean_errors
 def import_loadtest(
-    files: Annotated[list[Path], typer.Argument(help="Reports of one deployment, JSON.")],
+    files: Annotated[
+        list[Path], typer.Argument(help="Reports of one deployment: JSON, JSON lines, YAML or CSV, also as .gz.")
+    ],
     model: Annotated[str, typer.Option(help="Catalogue name, or the path of a Hugging Face config.json.")],
     gpu: Annotated[str, typer.Option(help="GPU by name.")],
     tool: Annotated[
-        Tool, typer.Option("--engine", "--tool", help="The load-test tool that wrote the reports.")
+        Tool, typer.Option("--tool", help="The load-test tool that wrote the reports; recognised without it.")
     ] = Tool.AUTO,
-    serving_engine: Annotated[str, typer.Option(help="What was tested: vllm, sglang, tensorrt-llm.")] = "vllm",
+    serving_engine: Annotated[
+        str | None,
+        typer.Option(help="What was tested: vllm, sglang, tensorrt-llm. Default: as the report says, else vllm."),
+    ] = None,
+    engine: Annotated[Tool | None, typer.Option("--engine", hidden=True, help="Deprecated name of --tool.")] = None,
     tensor_parallel: TpOption = 1,
     pipeline_parallel: PpOption = 1,
     expert_parallel: EpOption = 1,
     data_parallel: DpOption = 1,
-    precision: PrecisionOption = "bf16",
+    precision: PrecisionOption = CHECKPOINT_PRECISION,
     kv_precision: KvPrecisionOption = None,
     replicas: Annotated[int, typer.Option(min=1, max=100_000, help="Replicas that shared the load.")] = 1,
+    cached_share: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Share of input tokens that came from the prefix cache during the tests."),
+    ] = None,
+    load: Annotated[
+        Load,
+        typer.Option(help="Clients sent at a rate (open) or waited for answers (closed); default: as the report says."),
+    ] = Load.AUTO,
     out: Annotated[Path, typer.Option(help="CSV of measured points to write.")] = Path("observed.csv"),
     append: Annotated[bool, typer.Option("--append", help="Keep the rows that the file already has.")] = False,
     catalog_file: CatalogOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Read load-test reports.
+    """Read load-test reports into a table of measured points.
 
-    Example: tokentide calibrate import-loadtest run.json --engine guidellm --model llama-3.1-8b --gpu H100-SXM
+    Example: tokentide calibrate import-loadtest run.json --tool guidellm --model llama-3.1-8b --gpu H100-SXM
     """
+    if engine is not None:
+        notice(
+            "--engine is deprecated here and will be removed; use --tool for the load-test tool, "
+            "--serving-engine for the server"
+        )
+        tool = engine if tool is Tool.AUTO else tool
+    catalog = catalog_from([model], catalog_file)
     deployment = Deployment(
         model=model,
         gpu=gpu,
@@ -89,19 +119,24 @@ def import_loadtest(
         data_parallel=data_parallel,
         precision=precision,
         kv_precision=kv_precision,
-        engine=serving_engine,
+        engine=serving_engine or "vllm",
     )
-    resolve(deployment, catalog_from([model], catalog_file))
+    tested = replace(deployment, precision=resolve(deployment, catalog).precision)
+    tests = [
+        (path, read_loadtest(path, tool.value, load.value, replicas=replicas, cached_share=cached_share))
+        for path in files
+    ]
+    if serving_engine is None:
+        deployment = replace(deployment, engine=_engine_named(tests) or deployment.engine)
     rows: list[dict[str, Any]] = []
-    for path in files:
-        content = read_json(path)
-        try:
-            points = _READERS[tool](content, replicas=replicas)
-        except SizingError as error:
-            raise InputError(f"{path}: {error}") from error
+    for path, test in tests:
+        named = replace(tested, engine=deployment.engine)
+        for text in (*differences(test.subject, named, catalog), *test.notes):
+            notice(f"{path.name}: {text}")
+        stem = path.name.removesuffix(".gz").rpartition(".")[0] or path.name
         rows += [
-            observation_row(deployment, point, f"{path.stem}-{number}", f"{path.name} ({tool.value})")
-            for number, point in enumerate(points, 1)
+            observation_row(deployment, point, f"{stem}-{number}", f"{path.name} ({test.tool})")
+            for number, point in enumerate(test.points, 1)
         ]
     kept: list[dict[str, Any]] = []
     if append and out.exists():
@@ -117,9 +152,50 @@ def import_loadtest(
         say("\n".join(columns_text(shown, [tuple(row[name] for name in shown) for row in rows])))
 
 
+def read_loadtest(
+    path: Path, tool: str = "auto", load: str = "auto", *, replicas: int = 1, cached_share: float | None = None
+) -> LoadTest:
+    """Read one load-test report.
+
+    Raises:
+        InputError: the file cannot be read, or is no report with a usable measurement.
+    """
+    text = read_text(path)
+    try:
+        return read_report(
+            parse_report(text, path.name),
+            tool=None if tool == "auto" else tool,
+            replicas=replicas,
+            kind=None if load == "auto" else LoadKind(load),
+            cached_share=cached_share,
+        )
+    except SizingError as error:
+        beside = ""
+        if "stage_<n>" in str(error):
+            stages = sorted(path.parent.glob("stage_*_lifecycle_metrics.json"))
+            names = ", ".join(stage.name for stage in stages[:12])
+            beside = f" (beside it: {names})" if stages else ""
+        raise InputError(f"{path}: {error}{beside}") from error
+
+
+def _engine_named(tests: Sequence[tuple[Path, LoadTest]]) -> str | None:
+    """Return the serving engine that the reports name; None where they name none.
+
+    Raises:
+        InputError: they name several.
+    """
+    named = {test.subject.engine: path for path, test in tests if test.subject.engine is not None}
+    if len(named) > 1:
+        raise InputError(
+            f"the reports are of different serving engines ({', '.join(sorted(named))}); import each engine's by itself"
+        )
+    return next(iter(named), None)
+
+
 def _kept(path: Path) -> list[dict[str, Any]]:
     rows = read_csv_rows(path)
-    if rows and set(rows[0]) != set(OBSERVATION_COLUMNS):
+    optional = {"cached_share"}  # newer than the others
+    if rows and not set(OBSERVATION_COLUMNS) - optional <= set(rows[0]) <= set(OBSERVATION_COLUMNS):
         raise InputError(f"{path} has other columns than a file of measured points; write to another file")
     return [dict(row) for row in rows]
 

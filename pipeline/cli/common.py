@@ -24,8 +24,8 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.cli.visible import visible
+from pipeline.config.settings import Settings, load
 from pipeline.errors import ConfigError, InputError, ServerUnavailable, TokentideError
-from pipeline.settings import Settings, load
 from sizing.errors import SizingError
 
 __all__ = [

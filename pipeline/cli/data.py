@@ -1,14 +1,11 @@
-"""``tokentide simulate``, ``replay`` and ``backtest``: demand from a scenario or a file."""
+"""``tokentide simulate`` and ``replay``: demand from a scenario or a file, to Kafka."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import math
 import signal
-import sys
 import time
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -16,15 +13,12 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.common import ConfigOption, Output, OutputOption, clean_errors, emit, notice, settings_from
-from pipeline.cli.durations import parse_duration, parse_durations
+from pipeline.cli.durations import parse_duration
 from pipeline.errors import InputError
 
-__all__ = ["backtest", "replay", "simulate"]
+__all__ = ["replay", "simulate"]
 
 BootstrapOption = Annotated[str | None, typer.Option(help="Kafka to connect to, host:port.")]
-
-#: More lines of one sort than this are not read.
-_MOST_NOTICES = 20
 
 
 def _stop_event() -> asyncio.Event:
@@ -43,7 +37,12 @@ def _moment(epoch: float) -> str:
 @clean_errors
 def simulate(
     scenario: Annotated[str, typer.Option(help="Which built-in fleet.")] = "demo",
-    speed: Annotated[float, typer.Option(min=0.01, max=600, help="Simulated seconds per second.")] = 1.0,
+    speed: Annotated[
+        float,
+        typer.Option(
+            min=0.01, max=600, help="Simulated seconds per second; above 1, at most what a pipeline keeps up with."
+        ),
+    ] = 1.0,
     duration: Annotated[
         str | None, typer.Option(help="Simulated time to run, such as 2h; without it until Ctrl-C.")
     ] = None,
@@ -54,29 +53,38 @@ def simulate(
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Send a simulated fleet's request events to Kafka. Example: tokentide simulate --speed 10 --duration 1h"""
-    from pipeline.clock import ScaledClock
+    from pipeline.clock import Clock, ScaledClock, simulated_speed
     from pipeline.demo.actuator import FleetActuator
     from pipeline.demo.emit import EmitTotals
     from pipeline.demo.emit import emit as emit_events
     from pipeline.demo.scenario import scenario as build
-    from pipeline.stream.topics import ensure_topics
+    from pipeline.kafka.topics import ensure_topics
+    from pipeline.pacing import PaceLimits, Pacemaker
 
     settings = settings_from(config, kafka={"bootstrap": bootstrap})
     seconds = float(parse_duration(duration)) if duration else math.inf
     # A fleet that runs faster than the wall must start in the past, or its events come from the future.
     start = time.time() - (0.0 if speed <= 1 else min(seconds, 86_400.0 * 7))
     fleet = build(scenario, start, seed)
-    ensure_topics(settings.kafka)
-    notice(f"simulated time starts at {_moment(start)} UTC and runs {speed:g} times as fast; Ctrl-C stops")
+    kafka = settings.kafka
+    ensure_topics(kafka, only=[kafka.requests_topic, kafka.replicas_topic])
+    notice(f"simulated time starts at {_moment(start)} UTC and runs {speed:g} times as fast at most; Ctrl-C stops")
 
     async def main() -> EmitTotals:
+        clock: Clock = ScaledClock(start, time.time(), speed)
+        if speed > 1:
+            # Real time is what real servers would go on at, whatever becomes of the pipeline.
+            clock = Pacemaker(start, speed, PaceLimits.of(settings), floor=1.0)
+
         def progress(totals: EmitTotals) -> None:
-            notice(f"{_moment(totals.event_time)}  {totals.events:,} events")
+            running = simulated_speed(clock)
+            shown = "" if running is None else f"  {running.actual:.3g}× real time"
+            notice(f"{_moment(totals.event_time)}  {totals.events:,} events{shown}")
 
         return await emit_events(
             settings.kafka,
             fleet,
-            ScaledClock(start, time.time(), speed),
+            clock,
             FleetActuator(fleet),
             end=start + seconds,
             follow=follow,
@@ -100,7 +108,12 @@ def replay(
     model: Annotated[str, typer.Option(help="Model that the events name.")],
     pool: Annotated[str, typer.Option(help="Pool that the events name.")] = "default",
     lengths: Annotated[Path | None, typer.Option(help="Per-request trace to draw token lengths from.")] = None,
-    speed: Annotated[float, typer.Option(min=0, help="Event seconds per second; 0: as fast as possible.")] = 0.0,
+    speed: Annotated[
+        str,
+        typer.Option(
+            help="Event seconds per second; max: as fast as a pipeline keeps up; 0: as fast as Kafka takes events."
+        ),
+    ] = "max",
     start_at: Annotated[
         str | None,
         typer.Option(help="Move the trace to begin then: ISO 8601 time, or 'now'; without it its own dates."),
@@ -128,8 +141,8 @@ def replay(
         output_column=output_column,
         count_column=count_column,
     )
-    begin = _start(start_at)
-    if start_at == "now" and (speed == 0 or speed > 1):
+    begin, pace = _start(start_at), _speed(speed)
+    if start_at == "now" and (pace is None or pace == 0 or pace > 1):
         raise InputError("--start-at now needs --speed between 0 and 1, or the events would come from the future")
 
     async def main() -> ReplayTotals:
@@ -142,7 +155,7 @@ def replay(
             opened,
             model,
             pool,
-            speed=speed,
+            speed=pace,
             start_at=begin,
             seed=seed,
             limit=limit,
@@ -162,94 +175,17 @@ def replay(
     emit(output, data, ("what", "value"), data.items())
 
 
-@clean_errors
-def backtest(
-    source: Annotated[Path, typer.Argument(help="Parquet or CSV.")],
-    step: Annotated[str, typer.Option(help="Width of a window.")] = "5m",
-    horizons: Annotated[str, typer.Option(help="How far ahead, comma-separated.")] = "5m,15m,1h",
-    time_column: Annotated[str, typer.Option(help="Column of times.")] = "timestamp",
-    value_column: Annotated[
-        str | None, typer.Option(help="Column of counts; without it each row is a request.")
-    ] = None,
-    group_column: Annotated[str | None, typer.Option(help="Column that tells series apart.")] = None,
-    zeros_are_gaps: Annotated[bool, typer.Option(help="Take windows that sum to zero as missing telemetry.")] = False,
-    season: Annotated[str, typer.Option(help="Cycle to learn.")] = "1d",
-    warmup: Annotated[str | None, typer.Option(help="Left out of the scores; default two seasons.")] = None,
-    calendar: Annotated[
-        Path | None, typer.Option(help="Announced events: .csv, .json, .jsonl or .ics; their announced_at counts.")
-    ] = None,
-    policies: Annotated[bool, typer.Option(help="Compare scaling by forecast with simple rules.")] = False,
-    capacity_per_replica: Annotated[
-        float | None, typer.Option(min=1e-9, help="Demand per window that one replica takes, for --policies.")
-    ] = None,
-    forecasts_out: Annotated[Path | None, typer.Option(help="Write every forecast to this Parquet file.")] = None,
-    json_out: Annotated[
-        Path | None, typer.Option("--json", help="Write scores and settings to this JSON file.")
-    ] = None,
-    report: Annotated[Path | None, typer.Option(help="Write an HTML report with charts.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the forecasters.")] = 7,
-    output: OutputOption = Output.TABLE,
-) -> None:
-    """Forecast a recorded series as it would have been live. Example: tokentide backtest t.parquet --step 5m"""
-    from pipeline.announce.files import Defaults, read_records
-    from pipeline.replay.backtest import run_backtest, write_forecasts
-    from pipeline.replay.policies import evaluate_policies
-    from pipeline.replay.report import POLICY_COLUMNS, SCORE_COLUMNS, policy_rows, score_rows, write_report
-    from pipeline.replay.sources import read_demand
-    from pipeline.replay.unscored import unscored
-
-    series = read_demand(
-        source,
-        step_seconds=parse_duration(step),
-        time_column=time_column,
-        value_column=value_column,
-        group_column=group_column,
-        zeros_are_gaps=zeros_are_gaps,
-    )
-    told = 0.0
-
-    def progress(name: str, share: float) -> None:
-        nonlocal told
-        if sys.stderr.isatty() and time.monotonic() - told > 1.0:
-            told = time.monotonic()
-            notice(f"{name}: {share:.0%}")
-
-    events = []
-    if calendar is not None:
-        found = read_records(calendar, Defaults(), max(float(item.ends()[-1]) for item in series) + 86_400.0 * 90)
-        events = found.records
-        for reason in found.skipped:
-            notice(f"skipped: {reason}")
-        notice(f"{len(events)} announced events from {calendar.name}")
-    result = run_backtest(
-        series,
-        calendar=events,
-        horizons_seconds=parse_durations(horizons),
-        warmup_seconds=float(parse_duration(warmup)) if warmup else None,
-        season_seconds=parse_duration(season),
-        seed=seed,
-        progress=progress,
-    )
-    missing = unscored(result)
-    for reason in missing[:_MOST_NOTICES]:
-        notice(reason)
-    if len(missing) > _MOST_NOTICES:
-        notice(f"… and {len(missing) - _MOST_NOTICES:,} more like these")
-    outcomes = evaluate_policies(result, capacity_per_replica) if policies else ()
-    if forecasts_out is not None:
-        notice(f"{write_forecasts(result, forecasts_out):,} forecasts written to {forecasts_out}")
-    data = result.to_dict() | {"policies": [asdict(outcome) for outcome in outcomes]}
-    if json_out is not None:
-        try:
-            json_out.write_text(json.dumps(data, indent=2, allow_nan=False, default=str) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise InputError(f"cannot write {json_out}: {error.strerror or error}") from error
-    if report is not None:
-        write_report(result, report, outcomes, title=f"Backtest of {source.name}")
-        notice(f"report written to {report}")
-    emit(output, data, SCORE_COLUMNS, score_rows(result.scores))
-    if outcomes and output is Output.TABLE:
-        emit(output, None, POLICY_COLUMNS, policy_rows(outcomes))
+def _speed(text: str) -> float | None:
+    """The number of ``--speed``; None for "max"."""
+    if text == "max":
+        return None
+    try:
+        speed = float(text)
+    except ValueError:
+        speed = math.nan
+    if not (math.isfinite(speed) and speed >= 0):
+        raise InputError(f"--speed must be max, 0 or a positive number, got {text!r}")
+    return speed
 
 
 def _start(text: str | None) -> float | None:

@@ -12,9 +12,9 @@ import typer
 
 import pipeline
 from pipeline.cli.common import EXIT_FINDINGS, ConfigOption, Output, OutputOption, clean_errors, emit, settings_from
-from pipeline.cli.config import check_pools
-from pipeline.errors import ServerUnavailable, StoreLocked, TokentideError
-from pipeline.settings import Settings
+from pipeline.cli.config import check_pools, folded_names
+from pipeline.config.settings import Settings
+from pipeline.errors import StoreLocked, TokentideError
 
 __all__ = ["doctor"]
 
@@ -35,6 +35,7 @@ def doctor(config: ConfigOption = None, output: OutputOption = Output.TABLE) -> 
     checks: tuple[tuple[str, Callable[[Settings], str]], ...] = (
         ("installation", _installation),
         ("pools", _pools),
+        ("compression", _compression),
         ("kafka", _kafka),
         ("store", _store),
         ("port", _port),
@@ -54,7 +55,7 @@ def doctor(config: ConfigOption = None, output: OutputOption = Output.TABLE) -> 
 def _installation(settings: Settings) -> str:  # noqa: ARG001
     """Another distribution may have put its own ``pipeline`` package in front of ours."""
     where = Path(pipeline.__file__ or "")
-    if not (where.parent / "events" / "model.py").exists():
+    if not (where.parent / "events" / "request_event.py").exists():
         raise TokentideError(
             f"the package `pipeline` at {where.parent} is not Tokentide's; install into an own environment"
         )
@@ -65,43 +66,54 @@ def _pools(settings: Settings) -> str:
     if not settings.pools:
         raise TokentideError("no pools are configured: demand will be forecast, but nothing sized")
     check_pools(settings)
-    return f"{len(settings.pools)} pools, each can be planned for"
+    return "; ".join([f"{len(settings.pools)} pools, each can be planned for", *folded_names(settings)])
+
+
+def _compression(settings: Settings) -> str:  # noqa: ARG001
+    from pipeline.kafka.compression import HOW_TO_INSTALL, codec_problems
+
+    problems = codec_problems()
+    if problems:
+        named = "; ".join(f"{name}: {reason}" for name, reason in problems.items())
+        raise TokentideError(f"batches of some codecs would become dead letters ({named}); {HOW_TO_INSTALL}")
+    return "gzip, lz4, snappy and zstd can be read"
 
 
 def _kafka(settings: Settings) -> str:
-    from kafka import KafkaAdminClient
-    from kafka.errors import KafkaError
+    from pipeline.kafka.acls import denied_operations
+    from pipeline.kafka.security import admin_client
+    from pipeline.kafka.topics import check_delta_limits, described, mismatch, needed_topics, topic_specs
 
-    from pipeline.stream.topics import check_delta_limits, partition_counts
-
-    kafka = settings.kafka
+    kafka, sources, inputs = settings.kafka, settings.source_topics(), settings.forecast.exogenous_topics()
+    security = kafka.security
     started = time.monotonic()
-    try:
-        admin = KafkaAdminClient(
-            bootstrap_servers=kafka.bootstrap, request_timeout_ms=10_000, client_id="tokentide-doctor"
-        )
-        try:
-            partitions = partition_counts(admin)
-            notes = check_delta_limits(admin, [topic for topic in kafka.deltas_topics() if topic in partitions])
-        finally:
-            admin.close()
-    except (KafkaError, OSError, ValueError) as error:
-        raise ServerUnavailable(
-            f"no Kafka broker answers on {kafka.bootstrap}: {error or type(error).__name__}"
-        ) from error
-    took = time.monotonic() - started
-    missing = [t for t in (kafka.requests_topic, *kafka.deltas_topics()) if t not in partitions]
+    with admin_client(kafka, "doctor", 10.0) as admin:
+        counts = described(admin, kafka, needed_topics(kafka, sources, inputs))
+        took = time.monotonic() - started
+        deltas = [topic for topic in kafka.deltas_topics() if topic in counts]
+        notes = check_delta_limits(admin, deltas)
+        denied = denied_operations(admin, kafka, sources, inputs)
+    if denied:
+        raise TokentideError(f"an ACL denies {', '.join(denied)} (docs/kafka.md lists what is needed)")
+    missing = [topic for topic in needed_topics(kafka, sources, inputs) if topic not in counts]
     if missing and not kafka.create_topics:
         raise TokentideError(f"{kafka.bootstrap} answers, but has no topic {', '.join(missing)}")
-    for topic in kafka.deltas_topics():
-        if not missing and partitions[kafka.requests_topic] != partitions[topic]:
-            raise TokentideError(
-                f"{kafka.requests_topic} has {partitions[kafka.requests_topic]} partitions and {topic} "
-                f"{partitions[topic]}: they must have as many"
-            )
+    requests = max((counts[topic] for topic in sources if topic in counts), default=kafka.partitions)
+    for topic in deltas:
+        problem = mismatch(kafka, topic, counts[topic], requests)
+        if problem:
+            raise TokentideError(problem)
+        if counts[topic] < requests:
+            notes.append(f"{topic} will get {requests} partitions, as the topic of events has")
     if missing:
-        notes.append(f"{', '.join(missing)} will be created")
-    return "; ".join([f"{kafka.bootstrap} answers in {took * 1000:.0f} ms", *notes])
+        sizes = {spec.name: spec.partitions for spec in topic_specs(kafka, sources, inputs)} | dict.fromkeys(
+            kafka.deltas_topics(), requests
+        )
+        notes.append(f"will be created: {', '.join(f'{topic} ({sizes[topic]} partitions)' for topic in missing)}")
+    if security.mechanism == "PLAIN" and not security.uses_tls:
+        notes.append("the password crosses the network in clear: use kafka.security.protocol SASL_SSL")
+    how = security.protocol if security.mechanism is None else f"{security.protocol}, {security.mechanism}"
+    return "; ".join([f"{kafka.bootstrap} answers in {took * 1000:.0f} ms ({how})", *notes])
 
 
 def _store(settings: Settings) -> str:

@@ -1,73 +1,17 @@
-"""Files that users hand to the sizing commands: JSON, catalogues, tables; every one is untrusted."""
+"""Tables and texts of the sizing commands; what reads a user's file is in ``pipeline.config.user_files``."""
 
 from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from pipeline.config.user_files import read_text
 from pipeline.errors import InputError
 
-__all__ = ["read_csv_rows", "read_json", "read_mapping", "write_csv_rows", "write_text"]
-
-#: Larger files are refused: a GuideLLM report with every request of a long sweep has some 100 MB.
-MAX_BYTES = 512 * 2**20
-
-
-def _text(path: Path) -> str:
-    try:
-        size = path.stat().st_size
-        if not path.is_file():
-            raise InputError(f"{path} is not a file")
-        if size > MAX_BYTES:
-            raise InputError(
-                f"{path} has {size / 2**20:,.0f} MiB, more than the {MAX_BYTES / 2**20:,.0f} that are read"
-            )
-        return path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 text: {error.reason} at byte {error.start}") from error
-
-
-def read_json(path: Path) -> Any:
-    """Return the content of a JSON file.
-
-    Raises:
-        InputError: it cannot be read, is too large or is not JSON.
-    """
-    text = _text(path)
-    try:
-        return json.loads(text)
-    except RecursionError as error:
-        raise InputError(f"{path} is nested too deeply") from error
-    except ValueError as error:
-        raise InputError(f"{path} is not JSON: {error}") from error
-
-
-def read_mapping(path: Path) -> Mapping[str, Any]:
-    """Return the content of a YAML or JSON file that holds a mapping.
-
-    Raises:
-        InputError: it cannot be read or holds something else.
-    """
-    if path.suffix == ".json":
-        content = read_json(path)
-    else:
-        try:
-            content = yaml.safe_load(_text(path))
-        except RecursionError as error:
-            raise InputError(f"{path} is nested too deeply") from error
-        except yaml.YAMLError as error:
-            raise InputError(f"{path} is not YAML: {' '.join(str(error).split())[:200]}") from error
-    if not isinstance(content, Mapping):
-        raise InputError(f"{path} must hold a mapping, not {type(content).__name__}")
-    return content
+__all__ = ["read_csv_rows", "write_csv_rows", "write_text"]
 
 
 def read_csv_rows(path: Path) -> list[dict[str, str]]:
@@ -77,7 +21,7 @@ def read_csv_rows(path: Path) -> list[dict[str, str]]:
         InputError: it cannot be read, has no header, or a row has more cells than the header.
     """
     try:
-        reader = csv.DictReader(io.StringIO(_text(path)), strict=True)
+        reader = csv.DictReader(io.StringIO(read_text(path)), strict=True)
         rows = []
         for row in reader:
             if None in row:

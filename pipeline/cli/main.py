@@ -7,12 +7,27 @@ import sys
 import typer
 
 import pipeline
-from pipeline.cli import calendar, calibrate, config, show, spikes
+from pipeline.cli import (
+    alerts,
+    bridge,
+    calendar,
+    calibrate_hardware,
+    config,
+    dashboards,
+    demand,
+    events,
+    fleet,
+    show,
+    spikes,
+)
+from pipeline.cli.backtest import backtest
 from pipeline.cli.common import Output, OutputOption, clean_errors, emit
-from pipeline.cli.data import backtest, replay, simulate
+from pipeline.cli.data import replay, simulate
 from pipeline.cli.demo import demo
 from pipeline.cli.doctor import doctor
+from pipeline.cli.evaluate import evaluate
 from pipeline.cli.export import export
+from pipeline.cli.money import money
 from pipeline.cli.run import run
 from pipeline.cli.size import size
 from pipeline.cli.whatif import whatif
@@ -30,14 +45,22 @@ app.command()(run)
 app.command()(simulate)
 app.command()(replay)
 app.command()(backtest)
+app.command()(evaluate)
 app.command()(export)
+app.add_typer(events.app, name="events")
+app.add_typer(bridge.app, name="bridge")
 app.add_typer(show.forecast, name="forecast")
 app.add_typer(show.recommend, name="recommend")
 app.add_typer(calendar.app, name="calendar")
 app.add_typer(spikes.app, name="spikes")
+app.add_typer(alerts.app, name="alerts")
+app.add_typer(dashboards.app, name="dashboards")
 app.command()(size)
 app.command()(whatif)
-app.add_typer(calibrate.app, name="calibrate")
+app.add_typer(fleet.app, name="fleet")
+app.command()(money)
+app.add_typer(demand.app, name="demand")
+app.add_typer(calibrate_hardware.app, name="calibrate")
 app.add_typer(config.app, name="config")
 app.command()(doctor)
 

@@ -37,7 +37,8 @@ def run(
     port: Annotated[int | None, typer.Option(help="Port of the API and the board.", min=0, max=65535)] = None,
 ) -> None:
     """Run the pipeline until SIGTERM or Ctrl-C. Example: tokentide run -c tokentide.toml --stage control"""
-    from pipeline.stream.run import run_all, run_stage
+    from pipeline.stream.exogenous.topics import exogenous_book
+    from pipeline.stream.process.supervisor import run_all, run_stage
 
     number = None
     if shard is not None:
@@ -49,6 +50,7 @@ def run(
         shards = told
     settings = settings_from(config, kafka={"bootstrap": bootstrap, "shards": shards}, publish={"port": port})
     check_pools(settings)
+    exogenous_book(settings)  # files that cannot be read are named before anything starts
     if stage is Stage.ALL:
         raise typer.Exit(run_all(settings))
     if number is not None:

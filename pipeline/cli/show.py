@@ -25,7 +25,7 @@ from pipeline.cli.common import (
 from pipeline.cli.durations import parse_duration
 from pipeline.errors import InputError
 from pipeline.forecast.outlook import Grain
-from sizing.need import OBSERVED_REQUESTS, whole
+from sizing.planning.demand_needs import OBSERVED_REQUESTS, whole
 
 __all__ = ["forecast", "recommend"]
 
@@ -120,6 +120,26 @@ def recommend_show(url: UrlOption = DEFAULT_URL, output: OutputOption = Output.T
     emit(output, data, ("model", "pool", "desired", "interval", "current", "state", "reason", "expires (UTC)"), rows)
 
 
+@recommend.command("score")
+@clean_errors
+def recommend_score(url: UrlOption = DEFAULT_URL, output: OutputOption = Output.TABLE) -> None:
+    """Print how good past advice was, once its time had come. Example: tokentide recommend score"""
+    data = call(url, "/v1/scorecards")
+    names = ("too_low_ratio", "too_high_ratio", "interval_coverage_ratio")
+    hours = ("under_replica_hours", "over_replica_hours", "unserved_requests")
+    rows = [
+        (
+            *(str(card[name]) for name in ("model", "pool", "span", "scored")),
+            *(_percent(card[name]) for name in names),
+            *(_number(card[name]) for name in hours),
+            _percent(card["lead_time_met_ratio"]),
+        )
+        for card in data["scorecards"]
+    ]
+    columns = ("model", "pool", "span", "scored", "too low %", "too high %", "in interval %")
+    emit(output, data, (*columns, "replica-h under", "over", "requests unserved", "in time %"), rows)
+
+
 @recommend.command("explain")
 @clean_errors
 def recommend_explain(
@@ -138,6 +158,8 @@ def recommend_explain(
     decided_by = _decided_by(evidence)
     if decided_by is not None:
         rows += [("decided_by", decided_by)]
+    for change in data.get("counterfactuals", ()):
+        rows.append(("what_if", change["text"] + (f" ({change['caveat']})" if change["caveat"] else "")))
     rows += [(k, _number(v)) for k, v in sorted(evidence.items())]
     emit(output, data, ("what", "value"), rows)
 

@@ -14,6 +14,7 @@ from pipeline.cli.sizing_options import (
     CachedOption,
     CatalogOption,
     DpOption,
+    EngineVersionOption,
     EpOption,
     GpuOption,
     InputOption,
@@ -34,13 +35,13 @@ from pipeline.cli.sizing_options import (
     price_from,
 )
 from pipeline.errors import InputError
+from sizing.calibration.table import Calibrations
 from sizing.catalog import Catalog
 from sizing.catalog.engines import engine_defaults
 from sizing.economics import ApiPrice
 from sizing.errors import SizingError
-from sizing.memory import resolve
-from sizing.model import Demand, Deployment, PolicyConfig, Slo, Workload
-from sizing.points import Calibrations
+from sizing.replica.memory import resolve
+from sizing.types import CHECKPOINT_PRECISION, Demand, Deployment, PolicyConfig, Slo, Workload
 
 __all__ = ["size"]
 
@@ -72,7 +73,7 @@ def size(
     pipeline_parallel: PpOption = 1,
     expert_parallel: EpOption = 1,
     data_parallel: DpOption = 1,
-    precision: PrecisionOption = "bf16",
+    precision: PrecisionOption = CHECKPOINT_PRECISION,
     kv_precision: KvPrecisionOption = None,
     max_num_seqs: Annotated[
         int | None,
@@ -84,10 +85,15 @@ def size(
     memory_utilisation: Annotated[
         float | None, typer.Option(min=0.01, max=1, help="Share of GPU memory for the engine; else its default.")
     ] = None,
+    max_model_len: Annotated[
+        int | None, typer.Option(min=1, help="Longest sequence the engine is started for; else what the model allows.")
+    ] = None,
     kv_tokens: Annotated[
-        int | None, typer.Option(min=1, help="KV capacity of a replica that the engine printed; wins over the formula.")
+        int | None,
+        typer.Option(min=1, help='"GPU KV cache size" that the engine printed, in tokens; wins over the formula.'),
     ] = None,
     engine: Annotated[str, typer.Option(help="Inference engine: vllm, sglang, tensorrt-llm.")] = "vllm",
+    engine_version: EngineVersionOption = None,
     ttft: TtftOption = 1.0,
     tpot: TpotOption = 0.05,
     percentile: PercentileOption = 0.95,
@@ -121,7 +127,7 @@ def size(
     if model is None or gpu is None:
         raise InputError("--model and --gpu are needed (or --points with --out, or --list)")
     catalog = catalog_from([model], catalog_file)
-    unset = engine_defaults(engine, catalog.gpu(gpu))
+    unset = engine_defaults(engine, catalog.gpu(gpu), engine_version)
     deployment = Deployment(
         model=model,
         gpu=gpu,
@@ -136,6 +142,8 @@ def size(
         memory_utilisation=memory_utilisation or unset.memory_utilisation,
         observed_kv_tokens=kv_tokens,
         engine=engine,
+        engine_version=engine_version,
+        max_model_len=max_model_len,
     )
     workload = Workload(
         input_tokens,
@@ -234,7 +242,7 @@ def _answer_table(points: Path, out: Path, learned: Calibrations, catalog_file: 
     """Answer each row of a CSV; a row that cannot be answered says why in its ``error`` column."""
     import pandas as pd
 
-    from sizing.points import OUTPUT_COLUMNS, predict_point
+    from sizing.calibration.table import OUTPUT_COLUMNS, predict_point
 
     try:
         table = pd.read_csv(points, dtype=object, keep_default_na=True)

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from pipeline.cli.files import read_csv_rows, read_json, read_mapping
+from pipeline.cli.common import notice
+from pipeline.cli.files import read_csv_rows
+from pipeline.config.catalog import catalog_from
 from pipeline.errors import InputError
-from sizing.calibrate import Calibration
-from sizing.catalog import Catalog, Price
-from sizing.catalog.user import catalog_from_mapping
+from sizing.calibration.calibrator import Calibration
+from sizing.calibration.csv_rows import calibration_for
+from sizing.calibration.table import Calibrations, calibrations
+from sizing.catalog import Price
 from sizing.errors import SizingError
-from sizing.memory import Resolved
-from sizing.observations import calibration_for
-from sizing.points import Calibrations, calibrations
+from sizing.replica.memory import Resolved
 
 __all__ = [
     "CachedOption",
     "CatalogOption",
     "DpOption",
+    "EngineVersionOption",
     "EpOption",
     "GpuOption",
     "InputOption",
@@ -51,8 +52,15 @@ TpOption = Annotated[int, typer.Option("--tp", min=1, help="Tensor parallelism."
 PpOption = Annotated[int, typer.Option("--pp", min=1, help="Pipeline parallelism.")]
 EpOption = Annotated[int, typer.Option("--ep", min=1, help="Expert parallelism.")]
 DpOption = Annotated[int, typer.Option("--dp", min=1, help="Attention data parallelism.")]
-PrecisionOption = Annotated[str, typer.Option(help="Weights: bf16, fp8, int8, int4, nvfp4, mxfp4.")]
-KvPrecisionOption = Annotated[str | None, typer.Option(help="KV cache; default as the engine does.")]
+PrecisionOption = Annotated[
+    str, typer.Option(help="Weights: bf16, fp8, int8, int4, nvfp4, mxfp4; auto: as the checkpoint has them.")
+]
+KvPrecisionOption = Annotated[
+    str | None, typer.Option(help="KV cache: bf16, fp8, int8; else as the checkpoint asks, or bf16.")
+]
+EngineVersionOption = Annotated[
+    str | None, typer.Option(help="Release of the engine, such as 0.18.0; else the newest that is known.")
+]
 TtftOption = Annotated[float, typer.Option(min=0.001, help="TTFT objective, seconds.")]
 TpotOption = Annotated[float, typer.Option(min=0.0001, help="TPOT objective, seconds.")]
 PercentileOption = Annotated[float, typer.Option(min=0.5, max=0.999, help="Percentile of both objectives.")]
@@ -68,24 +76,6 @@ ObservedOption = Annotated[
 ]
 
 
-def catalog_from(models: Iterable[str | None], path: Path | None = None) -> Catalog:
-    """Return the catalogue with the user's file, and every model that is the path of a ``config.json``.
-
-    Raises:
-        InputError, SizingError: a file cannot be read or understood.
-    """
-    configs: dict[str, Mapping[str, Any]] = {}
-    for name in models:
-        if name is None or not name.lower().endswith(".json"):
-            continue
-        content = read_json(Path(name))
-        if not isinstance(content, Mapping):
-            raise InputError(f"{name} is not a model configuration: it holds a {type(content).__name__}")
-        configs[name] = content
-    content = read_mapping(path) if path is not None else {}
-    return catalog_from_mapping(content, configs)
-
-
 def learned_from(path: Path | None, catalog_path: Path | None = None) -> Calibrations:
     """Return what a table of measured points teaches, by deployment; nothing without a file.
 
@@ -99,9 +89,13 @@ def learned_from(path: Path | None, catalog_path: Path | None = None) -> Calibra
         raise InputError(f"{path} has no rows")
     catalog = catalog_from({row.get("model") for row in rows}, catalog_path)
     try:
-        return calibrations(rows, catalog=catalog)
+        learned = calibrations(rows, catalog=catalog)
     except SizingError as error:
         raise InputError(f"{path}: {error}") from error
+    for calibration in learned.values():
+        if calibration.entry_warning is not None:
+            notice(f"{calibration.entry_warning}; fit an entry of your own: tokentide calibrate hardware {path}")
+    return learned
 
 
 def measured(resolved: Resolved, learned: Calibrations, path: Path | None) -> Calibration | None:

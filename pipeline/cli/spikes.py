@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import itertools
 import math
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,18 +16,33 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from pipeline.advise.spikes import Direction, Kind, SpikeDetector
-from pipeline.cli.common import Output, OutputOption, UrlOption, call, clean_errors, emit, notice
+from pipeline.alerts.feedback import Verdict, feedback_record
+from pipeline.alerts.spikes.detector import Direction, Kind, SpikeDetector
+from pipeline.alerts.types import AlertKind
+from pipeline.cli.common import (
+    ConfigOption,
+    Output,
+    OutputOption,
+    UrlOption,
+    call,
+    clean_errors,
+    emit,
+    notice,
+    settings_from,
+)
 from pipeline.cli.durations import parse_duration
 from pipeline.cli.judged import JudgedRows
+from pipeline.cli.series_options import DatesOption, DecimalOption, EncodingOption
 from pipeline.errors import InputError
+from pipeline.forecast.calendar.effects import to_fields
+from pipeline.replay.formats import CsvFormat, DateOrder, Decimal, SeriesKind
 
 __all__ = ["app"]
 
 app = typer.Typer(no_args_is_help=True, help="Spikes of demand: those of a running instance, or of a file.")
 
 DEFAULT_URL = "http://127.0.0.1:8321"
-_SPIKES = ("spike_observed", "spike_forecast")
+_SPIKES = tuple(kind for kind in AlertKind if kind.startswith("spike_"))
 
 
 #: The end of the year 9999: later times are none.
@@ -58,6 +75,37 @@ def show(
         for a in data["alerts"]
     ]
     emit(output, data, ("raised (UTC)", "onset", "ended", "severity", "kind", "pool", "ratio", "message"), rows)
+
+
+@app.command()
+@clean_errors
+def feedback(
+    alert_id: Annotated[str, typer.Argument(help="Of an observed spike, as `spikes show --output json` has it.")],
+    verdict: Annotated[Verdict, typer.Option(help="What the alert was.")],
+    config: ConfigOption = None,
+    bootstrap: Annotated[str | None, typer.Option(help="Kafka to connect to, host:port.")] = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Mark an alert: false raises the threshold of its pool, useful lowers it to where it was before.
+
+    Example: tokentide spikes feedback 'spike_observed|m|chat|1764547200' --verdict false. A later mark replaces it.
+    """
+    from pipeline.kafka.topics import ensure_topics
+    from pipeline.stream.controller.calendar_topic import announce_one
+
+    settings = settings_from(config, kafka={"bootstrap": bootstrap})
+    try:
+        record = feedback_record(alert_id, verdict, time.time())
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    ensure_topics(settings.kafka, only=[settings.kafka.calendar_topic])
+    asyncio.run(announce_one(settings, record))
+    emit(
+        output,
+        to_fields(record),
+        ("alert", "verdict", "marked (UTC)"),
+        [(alert_id, verdict, _moment(record.starts_at))],
+    )
 
 
 @app.command()
@@ -99,6 +147,13 @@ def detect(
     time_column: Annotated[str, typer.Option(help="Column of times.")] = "timestamp",
     value_column: Annotated[str, typer.Option(help="Column of values.")] = "value",
     series_column: Annotated[str, typer.Option(help="Column of series names; may be absent.")] = "series",
+    values_are: Annotated[
+        SeriesKind,
+        typer.Option(help="What values are: counts or gauge (judged as they are), counter (its increase is judged)."),
+    ] = SeriesKind.AUTO,
+    encoding: EncodingOption = None,
+    decimal: DecimalOption = Decimal.POINT,
+    dates: DatesOption = DateOrder.ISO,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Run the detector over a file, as if it came live. Example: tokentide spikes detect --input s.csv --out a.csv
@@ -111,10 +166,13 @@ def detect(
     """
     if out is not None and out.suffix.lower() not in (".csv", ".parquet"):
         raise InputError(f"{out.name}: --out must end in .csv or .parquet")
+    if values_are is SeriesKind.EVENTS:
+        raise InputError("--values-are events: rows are judged one by one; count them per window first")
+    csv = CsvFormat(encoding, decimal, dates)
     season_seconds = None if season is None else float(parse_duration(season))
     summary = []
     with contextlib.nullcontext() if out is None else JudgedRows(out) as rows:
-        for name, at, values in _series(source, time_column, value_column, series_column):
+        for name, at, values in _series(source, time_column, value_column, series_column, values_are, csv):
             grain = _grain(at)
             detector = SpikeDetector(false_alerts_per_day, grain, min_ratio, direction, season_seconds, kind)
             scores: list[float | None] = []
@@ -145,13 +203,21 @@ def _alerts(url: str, since: str) -> dict[str, Any]:
 
 
 def _series(
-    source: Path, time_column: str, value_column: str, series_column: str
+    source: Path,
+    time_column: str,
+    value_column: str,
+    series_column: str,
+    kind: SeriesKind,
+    csv: CsvFormat,
 ) -> Iterator[tuple[str, list[float], list[float | None]]]:
     """Yield name, times in epoch seconds and values (None: missing), series by series, in order of time."""
+    from pipeline.replay.kinds import guess_kind, odd_rows
     from pipeline.replay.table import Table, quoted
 
-    with Table(source) as table:
+    with Table(source, csv) as table:
         table.require([time_column, value_column])
+        for text in table.notes:
+            notice(f"{table.name}: {text}")
         at, value = table.seconds(time_column), table.number(value_column)
         name = f"{quoted(series_column)}::VARCHAR" if series_column in table.types else "''"
         table.refuse_finer_times(time_column)
@@ -159,12 +225,28 @@ def _series(
         table.refuse_bad(
             value_column, f"{value} IS NULL AND {quoted(value_column)} IS NOT NULL", "something that is no number"
         )
+        for text in odd_rows(table, time_column, at, name, adds_up=False):
+            notice(f"{table.name}: {text}")
+        if kind is SeriesKind.AUTO:
+            kind, why = guess_kind(table, at, value_column, name)
+            if kind is SeriesKind.COUNTER:
+                notice(f"{table.name}: {value_column} is read as {kind} ({why}); --values-are says otherwise")
         # In one order with the place in the file, so that rows of one instant keep theirs.
         query = (
             f"SELECT coalesce({name}, '') AS name, {at} AS seconds, coalesce({value}, 'nan'::DOUBLE) AS value, "
             "row_number() OVER () AS place FROM source ORDER BY name, seconds, place"
         )
-        yield from _grouped(table.chunks(query))
+        for found, times, values in _grouped(table.chunks(query)):
+            yield found, times, _increases(values) if kind is SeriesKind.COUNTER else values
+
+
+def _increases(totals: list[float | None]) -> list[float | None]:
+    """Return by how much a counter rose to each value; None where it or the one before is missing."""
+    rises: list[float | None] = [None] * len(totals)
+    for i, (before, after) in enumerate(itertools.pairwise(totals), 1):
+        if before is not None and after is not None:
+            rises[i] = after - before if after >= before else after  # it began anew
+    return rises
 
 
 def _grouped(

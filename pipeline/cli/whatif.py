@@ -12,6 +12,7 @@ from pipeline.cli.sizing_options import (
     CachedOption,
     CatalogOption,
     DpOption,
+    EngineVersionOption,
     EpOption,
     InputOption,
     KvPrecisionOption,
@@ -35,8 +36,8 @@ from sizing.catalog.engines import engine_defaults
 from sizing.compare import RANKINGS, Option, Outcome, compare, configurations, rank
 from sizing.explain.model import Value
 from sizing.explain.text import columns_text
-from sizing.memory import resolve
-from sizing.model import Deployment, PolicyConfig, Slo, Workload
+from sizing.replica.memory import resolve
+from sizing.types import CHECKPOINT_PRECISION, Deployment, PolicyConfig, Slo, Workload
 
 __all__ = ["whatif"]
 
@@ -57,9 +58,10 @@ def whatif(
     pipeline_parallel: PpOption = 1,
     expert_parallel: EpOption = 1,
     data_parallel: DpOption = 1,
-    precision: PrecisionOption = "bf16",
+    precision: PrecisionOption = CHECKPOINT_PRECISION,
     kv_precision: KvPrecisionOption = None,
     engine: Annotated[str, typer.Option(help="Inference engine: vllm, sglang, tensorrt-llm.")] = "vllm",
+    engine_version: EngineVersionOption = None,
     ttft: TtftOption = 1.0,
     tpot: TpotOption = 0.05,
     percentile: PercentileOption = 0.95,
@@ -87,7 +89,7 @@ def whatif(
     Example: tokentide whatif --model llama-3.3-70b --gpu h100 --tp 4 --rate 30 --demand 2 --gpus h200 --precisions fp8
     """
     catalog = catalog_from([model], catalog_file)
-    unset = engine_defaults(engine, catalog.gpu(gpu))
+    unset = engine_defaults(engine, catalog.gpu(gpu), engine_version)
     deployment = Deployment(
         model=model,
         gpu=gpu,
@@ -101,9 +103,10 @@ def whatif(
         max_batched_tokens=unset.max_batched_tokens,
         memory_utilisation=unset.memory_utilisation,
         engine=engine,
+        engine_version=engine_version,
     )
     resolved = resolve(deployment, catalog)
-    deployment = replace(deployment, gpu=resolved.gpu.name)
+    deployment = replace(deployment, gpu=resolved.gpu.name, precision=resolved.precision)
     base = Option(
         name="now",
         deployment=deployment,

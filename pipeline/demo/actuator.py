@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.demo.scenario import Scenario
-from pipeline.windows.model import PoolKey
+from pipeline.windows.types import PoolKey
 
 __all__ = ["REPLICA_STATUS_SCHEMA", "FleetActuator"]
 

@@ -6,35 +6,41 @@ import asyncio
 import contextlib
 import json
 import math
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
-from aiokafka import AIOKafkaConsumer
-from aiokafka.errors import KafkaError
 
 from pipeline.clock import Clock
+from pipeline.config.settings import KafkaSettings
 from pipeline.demo.actuator import FleetActuator
 from pipeline.demo.fleet import events
 from pipeline.demo.scenario import Scenario
 from pipeline.demo.service import BLOCK_SECONDS
-from pipeline.errors import ServerUnavailable
-from pipeline.events.model import RequestEvent
+from pipeline.events.request_event import RequestEvent
+from pipeline.kafka.topics import ensure_topics
+from pipeline.pacing import Pacemaker
+from pipeline.replay.follow import ClosedWindows, TopicFollower
 from pipeline.replay.producer import BatchProducer
-from pipeline.settings import KafkaSettings
-from pipeline.stream.topics import ensure_topics
 
 __all__ = ["EmitTotals", "apply_recommendation", "emit"]
 
 _TICK_SECONDS = 0.05
+#: Between two adjustments of the pace; several fit into ``pipeline.pacing.LEASE_SECONDS``.
+_PACE_SECONDS = 0.1
 
 _encode = msgspec.json.Encoder().encode
 
 
 @dataclass
 class EmitTotals:
-    """What was emitted so far, by pool (``model|pool``): the oracle for what the pipeline must count."""
+    """What was emitted so far, by pool (``model|pool``): the oracle for what the pipeline must count.
+
+    ``event_time`` is the start of the current event-minute; the broker has every event completed up to ``sent_until``.
+    Both are epoch seconds.
+    """
 
     events: int = 0
     input_tokens: int = 0
@@ -43,12 +49,13 @@ class EmitTotals:
     recommendations_applied: int = 0
     recommendations_refused: int = 0
     event_time: float = 0.0
+    sent_until: float = 0.0
 
     def count(self, event: RequestEvent) -> None:
-        """Add one event."""
+        """Add one event; the simulated fleet knows the tokens of all its requests."""
         self.events += 1
-        self.input_tokens += event.input_tokens
-        self.output_tokens += event.output_tokens
+        self.input_tokens += event.input_tokens or 0
+        self.output_tokens += event.output_tokens or 0
         pool = f"{event.model}|{event.pool}"
         self.requests_by_pool[pool] = self.requests_by_pool.get(pool, 0) + 1
 
@@ -61,6 +68,7 @@ async def emit(
     *,
     end: float = math.inf,
     follow: bool = True,
+    closed: ClosedWindows | None = None,
     stop: asyncio.Event | None = None,
     progress: Callable[[EmitTotals], None] | None = None,
 ) -> EmitTotals:
@@ -72,26 +80,58 @@ async def emit(
     ``progress`` is called once per event-minute. When the clock is ahead, events are sent as fast as the broker takes
     them.
 
+    A ``Pacemaker`` as ``clock`` is slowed down to what the pipeline keeps up with, by the windows topic; ``closed`` is
+    what is known of the pipeline before (None: not even that there is one).
+
     Raises:
         ServerUnavailable: Kafka cannot be reached or lost a batch.
         ConfigError: a topic is missing, or the topics of the cluster do not fit.
     """
     if kafka.create_topics:
-        await asyncio.to_thread(ensure_topics, kafka)
+        await asyncio.to_thread(ensure_topics, kafka, only=[kafka.requests_topic, kafka.replicas_topic])
     stop = stop if stop is not None else asyncio.Event()
-    totals = EmitTotals(event_time=scenario.live_start)
-    follower: asyncio.Task[None] | None = None
-    try:
-        async with BatchProducer(kafka.bootstrap) as producer:
-            if follow:
-                follower = asyncio.create_task(_follow(kafka, clock, actuator, totals))
-            await _emit_blocks(kafka, scenario, clock, actuator, end, stop, producer, totals, progress, follower)
-    finally:
-        if follower is not None:
-            follower.cancel()
-            with contextlib.suppress(asyncio.CancelledError, ServerUnavailable):
-                await follower
+    totals = EmitTotals(event_time=scenario.live_start, sent_until=scenario.live_start)
+    closed = closed if closed is not None else ClosedWindows([p.key for p in scenario.pools], scenario.live_start)
+
+    def advised(value: bytes | None) -> None:
+        if apply_recommendation(value, actuator, clock.now()):
+            totals.recommendations_applied += 1
+        else:
+            totals.recommendations_refused += 1
+
+    async with contextlib.AsyncExitStack() as stack:
+        producer = await stack.enter_async_context(BatchProducer(kafka))
+        follower = None
+        if follow:
+            follower = await stack.enter_async_context(TopicFollower(kafka, kafka.recommendations_topic, advised))
+        if isinstance(clock, Pacemaker):
+            await stack.enter_async_context(TopicFollower(kafka, kafka.windows_topic, closed.take))
+            pacing = asyncio.create_task(_pace(clock, closed, totals))
+            stack.callback(pacing.cancel)
+        await _emit_blocks(kafka, scenario, clock, actuator, end, stop, producer, totals, progress, follower)
     return totals
+
+
+class _Acknowledged:
+    """Moves ``totals.sent_until`` on as the broker acknowledges what was sent."""
+
+    def __init__(self, producer: BatchProducer, totals: EmitTotals) -> None:
+        self._producer = producer
+        self._totals = totals
+        self._waiting: deque[tuple[int, float]] = deque()  # batches submitted when all up to a time had been sent
+
+    def up_to(self, time: float) -> None:
+        """Everything up to ``time`` has been handed to the producer."""
+        self._waiting.append((self._producer.submitted_batches, time))
+        acknowledged = self._producer.acknowledged_batches()
+        while self._waiting and self._waiting[0][0] <= acknowledged:
+            self._totals.sent_until = max(self._totals.sent_until, self._waiting.popleft()[1])
+
+
+async def _pace(pacemaker: Pacemaker, closed: ClosedWindows, totals: EmitTotals) -> None:
+    while True:
+        pacemaker.adjust(closed.as_of, totals.sent_until)
+        await asyncio.sleep(_PACE_SECONDS)
 
 
 async def _emit_blocks(
@@ -104,20 +144,23 @@ async def _emit_blocks(
     producer: BatchProducer,
     totals: EmitTotals,
     progress: Callable[[EmitTotals], None] | None,
-    follower: asyncio.Task[None] | None,
+    follower: TopicFollower | None,
 ) -> None:
     block_start = scenario.live_start
+    sent = _Acknowledged(producer, totals)
     await _send_status(kafka, actuator, block_start, producer)
     # 4e9 is 2096: an end of the world for the generator, which needs a whole number of blocks.
     for chunk in events(scenario, scenario.live_start, min(end, 4e9), actuator):
-        await _send_chunk(kafka, clock, stop, producer, chunk, totals)
+        await _send_chunk(kafka, clock, stop, producer, chunk, totals, sent)
         block_start += BLOCK_SECONDS
         totals.event_time = block_start
         # The next block is drawn only when its time has come, with the replicas that are ready then.
-        while clock.now() < block_start and not stop.is_set() and block_start < end:
+        while (now := clock.now()) < block_start and not stop.is_set() and block_start < end:
+            sent.up_to(now)
             await asyncio.sleep(_TICK_SECONDS)
-        if follower is not None and follower.done():
-            follower.result()  # raises what ended it
+        sent.up_to(block_start)
+        if follower is not None:
+            follower.check()
         if stop.is_set():
             return
         await _send_status(kafka, actuator, block_start, producer)
@@ -139,6 +182,7 @@ async def _send_chunk(
     producer: BatchProducer,
     chunk: Sequence[tuple[float, RequestEvent]],
     totals: EmitTotals,
+    sent: _Acknowledged,
 ) -> None:
     position = 0
     while position < len(chunk) and not stop.is_set():
@@ -150,26 +194,9 @@ async def _send_chunk(
             totals.count(event)
             position += 1
         await producer.push()
+        sent.up_to(now if position < len(chunk) else min(now, chunk[-1][0]))
         if position < len(chunk):
             await asyncio.sleep(_TICK_SECONDS)
-
-
-async def _follow(kafka: KafkaSettings, clock: Clock, actuator: FleetActuator, totals: EmitTotals) -> None:
-    """Apply every fresh recommendation to the fleet."""
-    consumer = AIOKafkaConsumer(
-        kafka.recommendations_topic, bootstrap_servers=kafka.bootstrap, auto_offset_reset="latest", group_id=None
-    )
-    try:
-        await consumer.start()
-        async for record in consumer:
-            if apply_recommendation(record.value, actuator, clock.now()):
-                totals.recommendations_applied += 1
-            else:
-                totals.recommendations_refused += 1
-    except KafkaError as error:
-        raise ServerUnavailable(f"recommendations cannot be read from {kafka.bootstrap}: {error}") from error
-    finally:
-        await consumer.stop()
 
 
 def apply_recommendation(value: bytes | None, actuator: FleetActuator, now: float) -> bool:

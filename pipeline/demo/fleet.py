@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.advise.model import StepInput
 from pipeline.demo.scenario import Scenario
 from pipeline.demo.service import (
     BLOCK_SECONDS,
@@ -21,20 +20,21 @@ from pipeline.demo.service import (
     ReadyReplicas,
     ServedRequests,
 )
+from pipeline.engine.types import StepInput
 from pipeline.errors import InputError
 from pipeline.events.columns import EventColumns, EventKey
-from pipeline.events.model import STATUSES, RequestEvent
-from pipeline.windows.fold import fold
+from pipeline.events.request_event import STATUSES, RequestEvent
+from pipeline.windows.fold import fold_to_columns
 from pipeline.windows.latencies import latency_counts, with_latencies
-from pipeline.windows.model import DeltaRows, HistogramRows, PoolKey, WindowKey
 from pipeline.windows.rollup import CLOSED_MEASURES, closed_window, rollup
+from pipeline.windows.types import DeltaRows, HistogramColumns, PoolKey, WindowKey
 
 __all__ = ["HistoryChunk", "events", "history", "request_events", "to_columns"]
 
 
 @dataclass(frozen=True, slots=True)
 class HistoryChunk:
-    """Base rows of the arrivals in [start, end) (epoch seconds), as ``pipeline.windows.fold.fold`` returns them.
+    """Base rows of the arrivals in [start, end) (epoch seconds), as ``fold_to_columns`` returns them.
 
     ``replicas`` holds, per pool, the replicas that served each block of ``BLOCK_SECONDS``. Nobody kept who sent what.
     """
@@ -43,7 +43,7 @@ class HistoryChunk:
     end: int
     keys: list[WindowKey]
     rows: DeltaRows
-    histograms: HistogramRows
+    histograms: HistogramColumns
     replicas: dict[PoolKey, tuple[int, ...]]
 
     def steps(self, grain_seconds: int) -> list[StepInput]:
@@ -86,8 +86,7 @@ def history(scenario: Scenario, start: float, end: float, chunk_seconds: int = 3
     while at < stop:
         chunk_end = min(at - at % chunk_seconds + chunk_seconds, stop)
         blocks = range(at // BLOCK_SECONDS, chunk_end // BLOCK_SECONDS)
-        served = [pool for block in blocks for pool in simulator.serve_block(block)]
-        keys, rows, histograms = fold(to_columns(scenario, served))
+        keys, rows, histograms = fold_to_columns(to_columns(scenario, simulator.serve_blocks(blocks)))
         replicas = {
             spec.key: tuple(planned.ready(number, float(block * BLOCK_SECONDS)) for block in blocks)
             for number, spec in enumerate(scenario.pools)
@@ -115,9 +114,12 @@ def to_columns(scenario: Scenario, served: Sequence[ServedRequests]) -> EventCol
         reasoning_output_tokens=np.full(n, -1, dtype=np.int64),
         preemptions=np.concatenate([s.preemptions for s in served]),
         status=status,
+        attempt=np.full(n, -1, dtype=np.int64),
+        server=np.full(n, -1, dtype=np.int64),
         key=np.concatenate([np.full(len(s.status), s.pool, dtype=np.int64) for s in served]),
         index=np.arange(n, dtype=np.int64),
         ids=np.zeros((n, 2), dtype=np.uint64),
+        server_name=np.full(n, -1, dtype=np.int64),
         keys=[EventKey(spec.key.model, spec.key.pool, "") for spec in scenario.pools],
     )
 

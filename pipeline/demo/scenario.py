@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.config.settings import PoolSettings
 from pipeline.errors import InputError
-from pipeline.settings import PoolSettings
-from pipeline.windows.model import PoolKey
+from pipeline.windows.types import PoolKey
 
 __all__ = ["SCENARIOS", "DailySpike", "FlashSpike", "Lengths", "PoolScenario", "Scenario", "scenario"]
 
@@ -189,11 +190,14 @@ class Scenario:
 
 def _pulse(into: NDArray[np.float64], duration: float, onset: float, decay: float) -> NDArray[np.float64]:
     """0 outside [0, duration), 1 inside, with straight flanks."""
+    if not np.any((into > 0.0) & (into < duration)):  # nearly always; the flanks cost more than this look
+        return np.zeros_like(into)
     up = np.clip(into / onset, 0.0, 1.0)
     down = np.clip((duration - into) / decay, 0.0, 1.0)
     return np.minimum(up, down)
 
 
+@lru_cache(maxsize=4_096)
 def _unit(*parts: int) -> float:
     """A fixed number in [0, 1) for these integers."""
     return float(np.random.default_rng(list(parts)).random())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from itertools import count, repeat
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -13,11 +13,20 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.events.check import parse_time
-from pipeline.events.model import STATUSES, RequestEvent
-from pipeline.events.texts import hashes_of
+from pipeline.events.byte_columns import hashes_of
+from pipeline.events.request_event import STATUSES, RequestEvent
+from pipeline.events.validation import parse_time
 
-__all__ = ["STATUS_CODES", "EventColumns", "EventKey", "complete", "dimension_text", "from_events", "merged"]
+__all__ = [
+    "STATUS_CODES",
+    "EventColumns",
+    "EventKey",
+    "complete",
+    "dimension_text",
+    "from_events",
+    "merged",
+    "server_hashes",
+]
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -39,9 +48,12 @@ class EventColumns:
     """Accepted events as columns of equal length.
 
     Times are epoch seconds, latencies seconds (NaN: unknown), tokens whole numbers (−1: unknown). ``status`` indexes
-    ``STATUSES``, ``key`` indexes ``keys``, ``index`` is the record's position in the batch that was decoded. ``ids``
-    are hashes of the event ids, shape (n, 2) (``texts.hash_texts``). ``tpot`` is derived as (e2e − ttft) / (output − 1)
-    where the emitter left it out and the request was served to the end.
+    ``STATUSES``, ``key`` indexes ``keys``, ``index`` is the record's position in the batch that was decoded: ascending,
+    and more than once where a record holds several events. ``ids`` are hashes of the event ids, shape (n, 2)
+    (``texts.hash_texts``). ``attempt`` is the router's count of tries, ``server`` a hash of the server's id, 63 bits
+    (−1: unknown). ``tpot`` is derived as (e2e − ttft) / (output − 1) where the emitter left it out and the request was
+    served to the end. ``server_name`` indexes ``servers``; −1: not told, or not looked at
+    (``pipeline.events.servers``).
     """
 
     arrived_at: Floats
@@ -55,11 +67,15 @@ class EventColumns:
     output_tokens: Ints
     reasoning_output_tokens: Ints
     preemptions: Ints
+    attempt: Ints
+    server: Ints
     status: Ints
     key: Ints
     index: Ints
     ids: NDArray[np.uint64]
+    server_name: Ints
     keys: list[EventKey]
+    servers: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.index)
@@ -99,15 +115,18 @@ def from_events(events: Sequence[RequestEvent], dimensions: Sequence[str] = ()) 
             queue=_floats([e.queue_seconds for e in events]),
             ttft=_floats([e.ttft_seconds for e in events]),
             tpot=_floats([e.tpot_seconds for e in events]),
-            input_tokens=np.array([e.input_tokens for e in events], np.int64),
+            input_tokens=_optional_ints([e.input_tokens for e in events]),
             cached_input_tokens=_optional_ints([e.cached_input_tokens for e in events]),
-            output_tokens=np.array([e.output_tokens for e in events], np.int64),
+            output_tokens=_optional_ints([e.output_tokens for e in events]),
             reasoning_output_tokens=_optional_ints([e.reasoning_output_tokens for e in events]),
             preemptions=_optional_ints([e.preemptions for e in events]),
+            attempt=_optional_ints([e.attempt for e in events]),
+            server=_servers([e.server_id for e in events]),
             status=status,
             key=np.array(list(map(codes.__getitem__, named)), np.int64),
             index=np.arange(n, dtype=np.int64),
             ids=hashes_of([e.event_id for e in events]),
+            server_name=np.full(n, -1, np.int64),
             keys=[EventKey(*key) for key in codes],
         )
     )
@@ -130,13 +149,14 @@ def merged(parts: Sequence[EventColumns]) -> EventColumns:
     """Return several columns as one, in record order."""
     codes: defaultdict[EventKey, int] = defaultdict(count().__next__)
     key = [np.array([codes[name] for name in part.keys], np.int64)[part.key] for part in parts if len(part)]
-    order = np.argsort(np.concatenate([part.index for part in parts]))
+    order = np.argsort(np.concatenate([part.index for part in parts]), kind="stable")
     values: dict[str, Any] = {
         f.name: np.concatenate([getattr(part, f.name) for part in parts])[order]
         for f in fields(EventColumns)
-        if f.name not in ("key", "keys")
+        if f.name not in ("key", "keys", "servers")
     }
-    return EventColumns(**values, key=np.concatenate(key)[order], keys=list(codes))
+    whole_key = np.concatenate(key)[order] if key else np.zeros(0, np.int64)
+    return EventColumns(**values, key=whole_key, keys=list(codes))
 
 
 def dimension_text(event: RequestEvent | SimpleNamespace, dimensions: Sequence[str]) -> str:
@@ -166,6 +186,19 @@ def _seconds(value: float | str | None) -> float | None:
         return parse_time(value)
     except (ValueError, OverflowError):
         return np.inf
+
+
+def server_hashes(hashes: NDArray[np.uint64]) -> Ints:
+    """Return the column of servers from hashes of their ids, shape (n, 2)."""
+    return (hashes[:, 0] >> np.uint64(1)).astype(np.int64)
+
+
+def _servers(ids: list[str | None]) -> Ints:
+    known = [name for name in dict.fromkeys(ids) if name is not None]
+    if not known:
+        return np.full(len(ids), -1, np.int64)
+    codes: dict[str | None, int] = dict(zip(known, server_hashes(hashes_of(known)).tolist(), strict=True))
+    return np.array([codes.get(name, -1) for name in ids], np.int64)
 
 
 def _floats(values: list[float | None]) -> Floats:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.forecast.profile import SeasonalProfile
+from pipeline.forecast.season_profile import SeasonalProfile
 from pipeline.forecast.week_memory import WeekMemory
 
 __all__ = ["TINY", "Floats", "Ints", "SeriesContext"]
@@ -23,7 +23,8 @@ Ints = NDArray[np.int64]
 #: Below this nothing is told apart from zero; keeps divisions finite.
 TINY = 1e-12
 
-_SLACK = 256
+#: Windows between two moves of the history to the front of its buffer; short, as every series has one.
+_SLACK = 64
 _LEVEL_DECAY = 0.98
 _MEANS = np.array([3, 6, 12, 30])
 
@@ -35,12 +36,13 @@ class SeriesContext:
         steps: forecast horizons in windows, ascending, distinct.
         season_steps: windows per season; no fewer than the longest horizon.
         grain_seconds: width of a window.
+        signal_count: number of signals from outside that experts may use.
 
     Raises:
         ValueError: the horizons or the season cannot work.
     """
 
-    def __init__(self, steps: tuple[int, ...], season_steps: int, grain_seconds: float) -> None:
+    def __init__(self, steps: tuple[int, ...], season_steps: int, grain_seconds: float, signal_count: int = 0) -> None:
         if not steps or steps[0] < 1 or any(b <= a for a, b in pairwise(steps)):
             raise ValueError(f"horizons must be positive, distinct and ascending, not {steps} windows")
         if season_steps < steps[-1] or season_steps < 3:
@@ -48,6 +50,10 @@ class SeriesContext:
         self.steps: Ints = np.array(steps, dtype=np.int64)
         self.season_steps = season_steps
         self.grain_seconds = grain_seconds
+        self.signal_count = signal_count
+        #: What ``pipeline.forecast.exogenous.known.Exogenous`` holds for the newest window; the owner sets it.
+        self.external: Floats | None = None
+        self.signals: Floats | None = None
         half = int(min(30, max(2, 1800 // grain_seconds), season_steps // 8))
         self._keep = season_steps + 2 * half + 64
         self._values: NDArray[np.float32] = np.zeros(self._keep + _SLACK, dtype=np.float32)
@@ -56,6 +62,8 @@ class SeriesContext:
         self.profile = SeasonalProfile(season_steps, half)
         self.week = WeekMemory(season_steps, self.steps)
         self.index = 0
+        #: The value of the newest window; None where it is a gap.
+        self.newest: float | None = None
         self.seen = 0
         self.age = 0
         self.level = 0.0
@@ -103,6 +111,13 @@ class SeriesContext:
         """The largest forecast that anything in the last season justifies: twice the (decaying) maximum."""
         return 2.0 * self.recent_max
 
+    @property
+    def signal_features(self) -> Floats:
+        """The signals of the newest window, ``(signal_count, 1 + horizons)``; zeros where nothing is known."""
+        if self.signals is None:
+            return np.zeros((self.signal_count, 1 + self.steps.size))
+        return self.signals
+
     def flat(self, value: float) -> Floats:
         """``value`` at every horizon."""
         return self._ones * value
@@ -110,6 +125,16 @@ class SeriesContext:
     def recent(self, count: int) -> NDArray[np.float32]:
         """The newest ``count`` values, oldest first; fewer when fewer are known. A view: do not change it."""
         return self._values[max(0, self._used - count) : self._used]
+
+    def season_before(self, ahead: int, around: int) -> NDArray[np.float32]:
+        """The values one season before the window ``ahead`` of the newest one, with ``around`` on each side of it.
+
+        Empty where they are not all known. A view: do not change it.
+        """
+        middle = self._used - 1 + ahead - self.season_steps
+        if middle < around or middle + around >= self._used:
+            return self._values[:0]
+        return self._values[middle - around : middle + around + 1]
 
     def origins(self) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """The values from which the newest window was the target, per horizon, and whether each was observed."""
@@ -128,7 +153,7 @@ class SeriesContext:
 
     def push(self, index: int, value: float | None) -> None:
         """Take the window number ``index`` (epoch seconds / grain); None is a gap."""
-        self.index = index
+        self.index, self.newest = index, value
         if value is None:
             self.age += 1
             filled = self._fill()

@@ -34,7 +34,7 @@ class DelayRing:
     shares of the largest of them: store what is near the anchor as its distance from the anchor.
 
     Args:
-        steps: horizons in windows, shape ``(horizons,)``.
+        steps: horizons in windows, shape ``(horizons,)``; of several series one below another.
         width: numbers per row, at least two.
     """
 
@@ -57,6 +57,15 @@ class DelayRing:
         self.__dict__.update(state)
         self._base = _bases(self._steps)
 
+    def keep(self, rows: slice) -> None:
+        """Forget all but these consecutive horizons."""
+        steps = self._steps[rows]
+        first = int(self._base[rows.start])
+        held = slice(first, first + int(steps.sum()))
+        self._heads, self._rows = self._heads[held].copy(), self._rows[held].copy()
+        self._issued = self._issued[held].copy()
+        self._steps, self._base = steps, _bases(steps)
+
     def take(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """The rows issued for window ``index``, shape ``(horizons, width)``, and whether each exists."""
         at = index % self._steps
@@ -67,13 +76,21 @@ class DelayRing:
         np.multiply(self._rows.take(at, axis=0), heads[:, 1:], out=rows[:, 1:])
         return rows, self._issued.take(at) == (index - self._steps & 0x7FFFFFFF)
 
-    def put(self, index: int, anchor: NDArray[np.floating], rows: NDArray[np.floating]) -> None:
+    def put(
+        self,
+        index: int,
+        anchor: NDArray[np.floating],
+        rows: NDArray[np.floating],
+        kept: NDArray[np.bool_] | None = None,
+    ) -> None:
         """Keep ``anchor`` ``(horizons,)`` and ``rows`` ``(horizons, width - 1)`` issued at window ``index``.
 
-        Call after ``take(index)``.
+        Call after ``take(index)``. With ``kept`` ``(horizons,)`` only those horizons.
         """
         at = index % self._steps
         at += self._base
+        if kept is not None:
+            at, anchor, rows = at[kept], anchor[kept], rows[kept]
         heads = np.empty((at.size, 2), dtype=np.float32)
         heads[:, 0] = anchor
         heads[:, 1] = np.maximum(np.maximum.reduce(np.abs(rows), axis=1), _TINY)
@@ -84,4 +101,5 @@ class DelayRing:
 
 def which(matured: NDArray[np.bool_]) -> slice | NDArray[np.intp]:
     """An index for the rows that matured; a slice, which costs nothing, where all of them did."""
-    return slice(None) if matured.all() else np.flatnonzero(matured)
+    # Of a few flags, their bytes answer sooner than a reduction.
+    return slice(None) if 0 not in matured.tobytes() else np.flatnonzero(matured)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from pipeline.forecast.model import Signal
-from pipeline.windows.model import ClosedWindow
+from pipeline.forecast.types import Signal
+from pipeline.windows.types import ClosedWindow
 
 __all__ = ["counted_seconds", "signal_rates"]
 

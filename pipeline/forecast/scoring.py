@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.forecast.delay import which
-from pipeline.forecast.model import LEVELS, Score, SeriesKey
+from pipeline.forecast.types import LEVELS, Score, SeriesKey
 
 __all__ = ["RunningScores"]
 
@@ -23,7 +23,7 @@ class RunningScores:
     """WAPE, coverage and pinball loss per horizon, exponentially forgotten.
 
     Args:
-        horizons: number of horizons.
+        horizons: number of horizons, those of all series together.
         memory_steps: windows after which a forecast weighs 1/e.
     """
 
@@ -35,16 +35,16 @@ class RunningScores:
 
     def learn(
         self,
-        y: float,
+        y: float | NDArray[np.float64],
         above: NDArray[np.floating],
         matured: NDArray[np.bool_],
-        busy: bool = False,
-        after_spike: bool = False,
+        busy: bool | NDArray[np.bool_] = False,
+        after_spike: bool | NDArray[np.bool_] = False,
     ) -> None:
         """Score what was issued for a window whose value is ``y``.
 
         Args:
-            y: the value.
+            y: the value; of several series, one per matured horizon, as ``busy`` and ``after_spike`` then are.
             above: it minus the quantiles of the matured horizons, ``(matured, levels)``.
             matured: which horizons these are, ``(horizons,)``.
             busy: the window is one of the top decile of demand.
@@ -59,22 +59,28 @@ class RunningScores:
         np.logical_and(below, above[_Q05] >= 0.0, out=new[3], casting="unsafe")
         new[4] = below
         np.multiply(high, 0.95 - below, out=new[5])
-        new[6:] = 0.0
-        if busy:
-            new[6], new[7] = 1.0, below
-        if after_spike:
-            new[8], new[9] = 1.0, below
+        new[6], new[8] = busy, after_spike
+        np.logical_and(below, busy, out=new[7], casting="unsafe")
+        np.logical_and(below, after_spike, out=new[9], casting="unsafe")
         at = which(matured)
         new += self._keep * self._sums[:, at]
         self._sums[:, at] = new
         self._matured += matured
 
+    def keep(self, rows: slice) -> None:
+        """Forget all but these horizons."""
+        self._sums, self._matured = self._sums[:, rows].copy(), self._matured[rows].copy()
+
     def report(
-        self, series: SeriesKey, horizons_seconds: tuple[int, ...], regret: Sequence[float | None]
+        self,
+        series: Sequence[SeriesKey],
+        horizons_seconds: tuple[int, ...],
+        regret: Sequence[float | None],
     ) -> tuple[Score, ...]:
-        """The scores of every horizon; ``regret`` per horizon is the pool's."""
-        rows = zip(horizons_seconds, self._matured, self._sums.T.tolist(), regret, strict=True)
-        return tuple(_score(series, horizon, int(count), sums, lost) for horizon, count, sums, lost in rows)
+        """The scores of every horizon of all series, one after another; ``regret`` per horizon is the pool's."""
+        about = [(key, horizon) for key in series for horizon in horizons_seconds]
+        told = zip(about, self._matured.tolist(), self._sums.T.tolist(), regret, strict=True)
+        return tuple([_score(*key, *row) for key, *row in told])
 
 
 def _score(series: SeriesKey, horizon: int, matured: int, sums: list[float], regret: float | None) -> Score:
@@ -82,14 +88,14 @@ def _score(series: SeriesKey, horizon: int, matured: int, sums: list[float], reg
     if matured == 0:
         return Score(series, horizon, 0, None, None, None, None)
     return Score(
-        series=series,
-        horizon_seconds=horizon,
-        matured=matured,
-        wape=error / demand if demand > 0.0 else None,
-        coverage_90=inside / weight,
-        coverage_95=below / weight,
-        pinball_95=pinball / demand if demand > 0.0 else None,
-        coverage_95_busy=below_busy / busy if busy > _FEW else None,
-        coverage_95_after_spike=below_after / after if after > _FEW else None,
-        regret=regret,
+        series,
+        horizon,
+        matured,
+        error / demand if demand > 0.0 else None,
+        inside / weight,
+        below / weight,
+        pinball / demand if demand > 0.0 else None,
+        below_busy / busy if busy > _FEW else None,
+        below_after / after if after > _FEW else None,
+        regret,
     )

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from pipeline.forecast.context import Floats, SeriesContext
-from pipeline.forecast.model import LEVELS
+from pipeline.forecast.types import LEVELS
 
 __all__ = ["SilenceGuard"]
 

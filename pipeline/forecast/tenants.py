@@ -6,19 +6,21 @@ the demand of a model). At most ``limit`` tenants have a series; who they are is
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
-from pipeline.forecast.calendar import CalendarRecord
+from pipeline.forecast.calendar.effects import CalendarRecord
+from pipeline.forecast.context import SeriesContext
+from pipeline.forecast.exogenous.known import NOTHING, Exogenous
+from pipeline.forecast.experts import Expert, default_experts
 from pipeline.forecast.heavy import HeavyHitters
-from pipeline.forecast.model import LEVELS, Forecast, Score, SeriesKey
 from pipeline.forecast.scoring import RunningScores
-from pipeline.forecast.series import SeriesForecaster
-from pipeline.windows.model import REST
+from pipeline.forecast.series import GroupMember, SeriesForecaster
+from pipeline.forecast.types import LEVELS, Forecast, Score, SeriesKey
+from pipeline.windows.types import REST
 
 __all__ = ["TenantForecaster", "TenantForecasts"]
 
@@ -60,7 +62,9 @@ class TenantForecaster:
         grain_seconds: as for ``SeriesForecaster``.
         limit: most tenants with a series.
         season_seconds: as for ``SeriesForecaster``.
-        seed: as for ``SeriesForecaster``.
+        experts: as for ``SeriesForecaster``.
+        signal_count: as for ``SeriesForecaster``.
+        total: the forecaster of the total, where it is stepped together with others; its step is part of this one's.
 
     Raises:
         ValueError: horizons, grain and season do not fit.
@@ -73,16 +77,19 @@ class TenantForecaster:
         grain_seconds: float,
         limit: int = 8,
         season_seconds: float = 86_400,
-        seed: int = 0,
+        experts: Callable[[SeriesContext], Sequence[Expert]] = default_experts,
+        signal_count: int = 0,
+        total: GroupMember | None = None,
     ) -> None:
         self.series = series
         self._horizons = tuple(horizons_seconds)
         self._grain = grain_seconds
         self._limit = limit
         self._season = season_seconds
-        self._seed = seed
+        self._experts = experts
+        self._signal_count = signal_count
         self._heavy = HeavyHitters(_COUNTERS, 86_400.0 / grain_seconds)
-        self._total = self._make()
+        self._total: SeriesForecaster | GroupMember = total or self._make()
         self._parts: dict[str, SeriesForecaster] = {}
         self._rest: SeriesForecaster | None = None  # only while somebody else has a series
         # Mean absolute errors of the total's own forecast and of the sum, per horizon, over how many labels, and what
@@ -103,6 +110,7 @@ class TenantForecaster:
         total: float | None,
         named: Mapping[str, float] | None,
         calendar: Sequence[CalendarRecord] = (),
+        exogenous: Exogenous = NOTHING,
     ) -> TenantForecasts:
         """Learn the window that ended at ``end`` and forecast.
 
@@ -112,6 +120,7 @@ class TenantForecaster:
             named: rates of the heaviest tenants of the window; whoever is not named is in the rest, and counts as 0.
                 None: it is not known who sent what.
             calendar: as for ``SeriesForecaster.step``.
+            exogenous: as for ``SeriesForecaster.step``; an external forecast is of the total, the parts have none.
 
         Raises:
             ValueError: ``end`` is not after the previous one.
@@ -122,29 +131,35 @@ class TenantForecaster:
             known = {name: rate for name, rate in named.items() if name != REST and 0.0 <= rate <= _MAX_RATE}
             self._heavy.learn(known, total - sum(known[name] for name in sorted(known)))
             self._choose()
-        own = self._total.step(end, total, calendar)
+        own = self._total.step(end, total, calendar, exogenous)
         if not own:
             return TenantForecasts({}, ())
+        of_parts = exogenous._replace(external=None)
         said: dict[str, tuple[Forecast, ...]] = {}
         rest = total if usable else None
         for name, model in self._parts.items():
             rate = None if known is None else known.get(name, 0.0)
-            said[name] = model.step(end, rate, calendar)
+            said[name] = model.step(end, rate, calendar, of_parts)
             rest = None if rest is None or rate is None else max(0.0, rest - rate)
-        said[REST] = own if self._rest is None else self._rest.step(end, rest, calendar)
+        said[REST] = own if self._rest is None else self._rest.step(end, rest, calendar, of_parts)
         if usable and total is not None:
             self._judge(end, total)
         return self._reconcile(end, own, said, scored=usable)
 
     def scores(self) -> tuple[Score, ...]:
         """How good the matured forecasts of the total have been, per horizon; not told apart by circumstances."""
-        regret = [score.regret for score in self._total.scores()]
-        return self._scores.report(self.series, self._horizons, regret)
+        return self._scores.report((self.series,), self._horizons, self._total.regret())
 
     def _make(self) -> SeriesForecaster:
         # Whether telemetry is missing is judged by the pool: a tenant that sends nothing has stopped.
         return SeriesForecaster(
-            self.series, self._horizons, self._grain, self._season, self._seed, suspect_silence=False
+            self.series,
+            self._horizons,
+            self._grain,
+            self._season,
+            self._experts,
+            suspect_silence=False,
+            signal_count=self._signal_count,
         )
 
     def _choose(self) -> None:
@@ -162,7 +177,7 @@ class TenantForecaster:
         elif self._rest is None:
             taken = sum(shares[name] for name in self._parts)
             # Where little is taken away, what is left goes on as it was.
-            self._rest = copy.deepcopy(self._total) if taken < _LITTLE else self._make()
+            self._rest = self._total.apart() if taken < _LITTLE else self._make()
             self._errors = [[0.0, 0.0] for _ in self._horizons]
             self._tried = [0] * len(self._horizons)
 

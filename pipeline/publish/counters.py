@@ -7,9 +7,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.advise.model import Alert
-from pipeline.windows.model import REST, ClosedWindow, PoolKey
-from sizing.model import Recommendation
+from pipeline.alerts.types import Alert
+from pipeline.windows.types import REST, ClosedWindow, PoolKey
+from sizing.types import Recommendation
 
 __all__ = ["Counters", "Totals"]
 
@@ -24,7 +24,6 @@ class Counters:
     alerts: Mapping[tuple[str, str, str], int]
     unnamed_values: Mapping[tuple[str, str, str], int]
     steps: int
-    step_errors: int
 
 
 class Totals:
@@ -37,12 +36,10 @@ class Totals:
         self._alerts: Counter[tuple[str, str, str]] = Counter()
         self._unnamed_values: Counter[tuple[str, str, str]] = Counter()
         self._steps = 0
-        self._step_errors = 0
 
-    def step(self, errors: int) -> None:
-        """Count one step, and what went wrong in it."""
+    def step(self) -> None:
+        """Count one step."""
         self._steps += 1
-        self._step_errors += errors
 
     def take_window(self, window: ClosedWindow) -> None:
         """Count what a window holds; a gap holds nothing."""
@@ -93,5 +90,4 @@ class Totals:
             dict(self._alerts),
             dict(self._unnamed_values),
             self._steps,
-            self._step_errors,
         )

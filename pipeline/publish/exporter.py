@@ -1,4 +1,4 @@
-"""``/metrics``: the live state as Prometheus text, built anew at every scrape.
+"""``/metrics``: the live state as Prometheus text, written at every step and served from memory.
 
 The text is written from the state directly rather than from gauge objects: what has expired is simply not there, and an
 absent series is safe (autoscalers hold), while a frozen gauge is not; and a thousand pools are over a hundred thousand
@@ -7,20 +7,33 @@ series, for which the objects of prometheus_client take seconds. Histories live 
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 import pipeline
-from pipeline.advise.model import Alert, AlertKind
-from pipeline.forecast.model import LEVELS, Forecast, Score, Signal
+from pipeline.alerts.rule import AlertRule, SpikeLabels
+from pipeline.alerts.rule_registry import alert_rules, builtin_rules, engine_kinds
+from pipeline.alerts.types import Alert, AlertKind
+from pipeline.events.convert import TOKENS
+from pipeline.events.request_event import RejectReason
 from pipeline.forecast.rates import counted_seconds, signal_rates
-from pipeline.publish.catalogue import BANDS, CATALOGUE, Metric
+from pipeline.forecast.types import LEVELS, Signal
+from pipeline.publish.autoscaler import autoscaler_samples, current_replicas
 from pipeline.publish.counters import Counters
-from pipeline.publish.state import LiveState, PipelineHealth, PoolView, Snapshot
-from pipeline.windows.model import ClosedWindow
-from sizing.model import Constraint, Reason, Recommendation, RecommendationState
+from pipeline.publish.exposition import INTRODUCTIONS, Group, Sample, Writer
+from pipeline.publish.health import PipelineHealth
+from pipeline.publish.kept_views import KeptViews
+from pipeline.publish.metric_catalogue import BANDS
+from pipeline.publish.money import money_samples
+from pipeline.publish.service_metrics import evidence_samples, score_samples, service_samples
+from pipeline.publish.state import LiveState
+from pipeline.publish.status import bridged_pools
+from pipeline.publish.views import PoolView
+from pipeline.windows.types import ClosedWindow
+from sizing.types import Constraint, Reason, Recommendation, RecommendationState
 
 __all__ = ["CAPACITY_EVIDENCE", "CONTENT_TYPE", "Exporter"]
 
@@ -37,115 +50,137 @@ _CAPACITIES = (
     ("capacity_kv_tokens", (), "capacity_kv_tokens_per_replica"),
 )
 
-#: One sample: metric name without the prefix, label values in catalogue order, value (None and non-finite: left out).
-Sample = tuple[str, tuple[str, ...], float | None]
-
-#: The name and label values of a sample.
-Series = tuple[str, tuple[str, ...]]
-
-#: Line heads kept per sample of a scrape, before all are made anew.
-_KEPT_PER_SAMPLE = 2
-
 _BAND_INDEX = {band: LEVELS.index(level) for band, level in BANDS.items()}
-_SPIKES = {AlertKind.SPIKE_OBSERVED: "observed", AlertKind.SPIKE_FORECAST: "forecast"}
-#: ... and of severity ``info``.
-_HELD = {AlertKind.SPIKE_OBSERVED: "foreseen", AlertKind.SPIKE_FORECAST: "rise"}
+#: Counters whose totals are kept in the store, and outlive the process.
+_OF_THE_STORE = {
+    *("events_consumed_total", "events_accepted_total", "events_rejected_total", "events_duplicate_total"),
+    *("events_ignored_total", "event_parts_ignored_total", "event_parts_rejected_total", "event_ids_reused_total"),
+    *("unknown_fields_total", "records_by_codec_total", "events_late_total", "events_lost_total", "deltas_total"),
+}
 _TOKEN_SIGNALS = {Signal.PREFILL_TOKENS: "uncached_input", Signal.DECODE_TOKENS: "output"}
 
 
 class Exporter:
-    """Writes the metrics of a LiveState."""
+    """Writes the metrics of a LiveState; any thread may call it.
 
-    def __init__(self, live: LiveState) -> None:
+    The lines of each pool are kept, and written anew when a step has changed it or something of it has expired: a
+    scrape joins what is there. ``prepare`` does all but the joining ahead of the next scrape.
+    """
+
+    def __init__(self, live: LiveState, rules: Sequence[AlertRule] | None = None) -> None:
         self._live = live
-        # What comes before the value, by series: from scrape to scrape only the value differs.
-        self._heads: dict[Series, str] = {}
+        #: The alert rules in force; None: the built-in ones.
+        self.rules = tuple(alert_rules() if rules is None else rules)
+        self._no_rule_errors = {rule.name: 0 for rule in engine_kinds(self.rules)}
+        self._lock = threading.Lock()
+        self._writer = Writer()
+        self._pools = KeptViews(live, self._lines)  # families and their lines
+        # Most pools have the same families: one tuple in place of a table each.
+        self._known_families: dict[tuple[int, ...], tuple[int, ...]] = {}
+        # Of all pools, by family: the lines that the pools hold, not a copy of them.
+        self._sorted: dict[int, list[bytes]] | None = None
+
+    def refresh(self) -> None:
+        """Write anew what has changed since the last time."""
+        with self._lock:
+            self._refresh()
+
+    def prepare(self) -> None:
+        """Write anew what has changed, and sort the lines of all pools by family."""
+        with self._lock:
+            self._refresh()
+            self._families()
 
     def render(self) -> bytes:
         """Return the exposition (text format 0.0.4, UTF-8): every family that has a sample, in catalogue order."""
-        lines: dict[str, list[str]] = {short: [] for short in _HEADS}
-        isfinite = math.isfinite
-        heads = self._heads
-        count = 0
-        for short, labels, value in _samples(self._live.snapshot()):
-            if value is not None and isfinite(value):
-                series = short, labels
-                head = heads.get(series)
-                if head is None:
-                    head = heads[series] = _head(short, labels)
-                lines[short].append(f"{head}{float(value)!r}")
-                count += 1
-        if len(heads) > _KEPT_PER_SAMPLE * count:  # those of tenants and pools that went away
-            self._heads = {}
-        text = [line for short, found in lines.items() if found for line in (_INTRODUCTIONS[short], *found)]
-        return "\n".join([*text, ""]).encode()
+        with self._lock:
+            self._refresh()
+            pools = self._families()
+            rest = self._writer.blocks(_process(self._live, len(self._pools.made), self._no_rule_errors))
+        parts: list[bytes] = []
+        for family, introduction in enumerate(INTRODUCTIONS):
+            lines = pools.get(family) or ([rest[family]] if family in rest else [])
+            if lines:
+                # The introduction ends its own line.
+                parts += (introduction + lines[0], *lines[1:])
+        return b"\n".join((*parts, b""))
+
+    def _refresh(self) -> None:
+        if self._pools.refresh():
+            self._sorted = None
+            if len(self._known_families) > len(self._pools.made):
+                self._known_families = {}
+
+    def _lines(self, view: PoolView) -> tuple[tuple[int, ...], tuple[bytes, ...]]:
+        blocks = self._writer.blocks(_pool(view), view.key, _groups(view), _members)
+        families = tuple(blocks)
+        return self._known_families.setdefault(families, families), tuple(blocks.values())
+
+    def _families(self) -> dict[int, list[bytes]]:
+        if self._sorted is None:
+            found: dict[int, list[bytes]] = {}
+            for key in sorted(self._pools.made):
+                families, blocks = self._pools.made[key]
+                for family, lines in zip(families, blocks, strict=True):
+                    found.setdefault(family, []).append(lines)
+            totals = self._writer.blocks(_totals(self._live.counters()))
+            self._sorted = found | {family: [lines] for family, lines in totals.items()}
+            remembered, written = len(self._writer), self._sorted.values()
+            # Blocks are counted sooner than lines, and there are fewer of them.
+            if remembered > sum(map(len, written)) and remembered > sum(
+                lines.count(b"\n") + 1 for of_family in written for lines in of_family
+            ):
+                self._writer.forget()
+        return self._sorted
 
 
-def _head(short: str, labels: tuple[str, ...]) -> str:
-    """What comes before the value in a line."""
-    return _HEADS[short] % tuple(map(_escape, labels))
-
-
-def _escape(label: str) -> str:
-    """A label value between quotes, whatever a producer wrote as a model name: valid UTF-8, escaped."""
-    text = label.encode("utf-8", "replace").decode("utf-8")
-    return text.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
-
-
-def _template(metric: Metric) -> str:
-    """A line up to its value, with %s for every label's value."""
-    labels = ",".join(f'{label}="%s"' for label in metric.labels)
-    return f"{metric.name}{{{labels}}} " if labels else f"{metric.name} "
-
-
-_HEADS = {metric.name.removeprefix("tokentide_"): _template(metric) for metric in CATALOGUE}
-_INTRODUCTIONS = {
-    metric.name.removeprefix("tokentide_"): f"# HELP {metric.name} {metric.help}\n# TYPE {metric.name} {metric.kind}"
-    for metric in CATALOGUE
-}
-
-
-def _samples(snapshot: Snapshot) -> Iterator[Sample]:
-    for view in snapshot.pools:
-        yield from _pool(view)
-    yield from _totals(snapshot.counters)
-    yield from _health(snapshot.health)
-    yield "clock_timestamp_seconds", (), snapshot.now
-    if snapshot.health.watermark is not None:
-        yield "watermark_lag_seconds", (), max(0.0, snapshot.now - snapshot.health.watermark)
-    yield "pools", (), len(snapshot.pools)
+def _process(live: LiveState, pools: int, no_rule_errors: dict[str, int]) -> Iterator[Sample]:
+    health, now = live.health(), live.now()
+    # A 0 before the totals that the store keeps would look like an increase by all that was ever counted.
+    yield from (sample for sample in _health(health) if health.ledger_known or sample[0] not in _OF_THE_STORE)
+    for rule, count in sorted((no_rule_errors | dict(health.alert_rule_errors)).items()):
+        yield "alert_rule_errors_total", (rule,), count
+    yield "clock_timestamp_seconds", (), now
+    if health.watermark is not None:
+        yield "watermark_lag_seconds", (), max(0.0, now - health.watermark)
+    yield "pools", (), pools
     yield "build_info", (pipeline.__version__,), 1
-    yield "config_info", (snapshot.config_hash,), 1
+    yield "config_info", (live.config_hash,), 1
 
 
 def _pool(view: PoolView) -> Iterator[Sample]:
-    key = tuple(view.key)
     if view.settings is not None:
-        yield "pool_info", (*key, view.settings.accelerator, view.settings.profile), 1
+        yield "pool_info", (view.settings.accelerator, view.settings.profile), 1
     if view.window is not None:
-        yield from _window(key, view.window)
-        missing = any(alert.kind == AlertKind.TELEMETRY_GAP for alert in view.alerts)
-        yield "telemetry_gap", key, int(missing or view.window.gap)
+        yield from _window(view.window)
+        if view.settings is not None:
+            missing = any(alert.kind == AlertKind.TELEMETRY_GAP for alert in view.alerts)
+            yield "telemetry_gap", (), int(missing or view.window.gap)
         for told in view.window.breakdown:
-            yield "dimension_values", (*key, told.dimension), told.values
+            yield "dimension_values", (told.dimension,), told.values
     for tenant in view.tenants:
-        yield "tenant_demand_ratio", (*key, tenant.tenant), tenant.share
-    for forecast in view.forecasts:
-        yield from _forecast(key, forecast)
-    yield "forecast_issued_timestamp_seconds", key, max((f.issued_at for f in view.forecasts), default=None)
-    for score in view.scores:
-        yield from _score(key, score)
+        yield "tenant_demand_ratio", (tenant.tenant,), tenant.share
+    yield "forecast_issued_timestamp_seconds", (), max((f.issued_at for f in view.forecasts), default=None)
     if view.recommendation is not None:
-        yield from _recommendation(key, view.recommendation)
-    current = view.window.current_replicas if view.window is not None else None
-    if current is None and view.recommendation is not None:
-        current = view.recommendation.current
-    yield "current_replicas", key, current
+        yield from _recommendation(view.recommendation)
+    yield from score_samples(view.scorecards)
+    yield from money_samples(view)
+    yield "current_replicas", (), current_replicas(view)
+    yield from autoscaler_samples(view)
     if view.window is not None or view.alerts:
         for label, alerts in _spikes(view.alerts).items():
             ratios = [alert.ratio for alert in alerts]
-            yield "spike_active", (*key, label), int(bool(ratios))
-            yield "spike_ratio", (*key, label), max((r for r in ratios if r is not None), default=None)
+            yield "spike_active", (label,), int(bool(ratios))
+            yield "spike_ratio", (label,), max((r for r in ratios if r is not None), default=None)
+    for kind in sorted({str(alert.kind) for alert in view.alerts}):
+        yield "alert_active", (kind,), 1
+
+
+@cache
+def _spike_labels() -> dict[str, SpikeLabels]:
+    """The labels of spikes in their metrics, by kind of alert."""
+    rules = engine_kinds(tuple(builtin_rules().values()))
+    return {rule.name: rule.engine.spike for rule in rules if rule.engine is not None and rule.engine.spike is not None}
 
 
 def _spikes(alerts: Iterable[Alert]) -> dict[str, list[Alert]]:
@@ -153,85 +188,103 @@ def _spikes(alerts: Iterable[Alert]) -> dict[str, list[Alert]]:
 
     It is ``foreseen`` when it was warned of and is there, ``rise`` when it is forecast.
     """
-    found: dict[str, list[Alert]] = {label: [] for label in (*_SPIKES.values(), *_HELD.values())}
+    kinds = _spike_labels()
+    labels = [*(kind.spike for kind in kinds.values()), *(kind.held for kind in kinds.values())]
+    found: dict[str, list[Alert]] = {label: [] for label in labels}
     for alert in alerts:
-        label = (_HELD if alert.severity == "info" else _SPIKES).get(alert.kind)
-        if label is not None:
-            found[label].append(alert)
+        kind = kinds.get(alert.kind)
+        if kind is not None:
+            found[kind.held if alert.severity == "info" else kind.spike].append(alert)
     return found
 
 
-def _window(key: tuple[str, ...], window: ClosedWindow) -> Iterator[Sample]:
-    yield "window_end_timestamp_seconds", key, window.end
+def _window(window: ClosedWindow) -> Iterator[Sample]:
+    yield "window_end_timestamp_seconds", (), window.end
     rates = signal_rates(window)
     requests = rates[Signal.REQUESTS.value]
     if requests is None:
         return
     seconds = counted_seconds(window)
-    yield "demand_requests_per_second", key, requests
-    yield "demand_tokens_per_second", (*key, "uncached_input"), rates[Signal.PREFILL_TOKENS.value]
-    yield "demand_tokens_per_second", (*key, "cached_input"), window.cached_input_tokens / seconds
-    yield "demand_tokens_per_second", (*key, "output"), rates[Signal.DECODE_TOKENS.value]
-    yield "demand_kv_tokens", key, rates[Signal.KV_TOKENS.value]
-    yield "demand_concurrency", key, window.inflight_milliseconds / 1000 / seconds
-    yield "demand_completeness_ratio", key, window.completeness
+    yield "demand_requests_per_second", (), requests
+    yield "demand_tokens_per_second", ("uncached_input",), rates[Signal.PREFILL_TOKENS.value]
+    yield "demand_tokens_per_second", ("cached_input",), window.cached_input_tokens / seconds
+    yield "demand_tokens_per_second", ("output",), rates[Signal.DECODE_TOKENS.value]
+    yield "demand_kv_tokens", (), rates[Signal.KV_TOKENS.value]
+    yield "demand_concurrency", (), window.inflight_milliseconds / 1000 / seconds
+    yield "demand_completeness_ratio", (), window.completeness
+    yield from service_samples(window, seconds)
 
 
-def _forecast(key: tuple[str, ...], forecast: Forecast) -> Iterator[Sample]:
-    horizon = str(forecast.horizon_seconds)
-    signal = Signal(forecast.series.signal)
-    for band, index in _BAND_INDEX.items():
-        value = forecast.quantiles[index]
-        if signal is Signal.REQUESTS:
-            yield "forecast_requests_per_second", (*key, horizon, band), value
-        elif signal is Signal.KV_TOKENS:
-            yield "forecast_kv_tokens", (*key, horizon, band), value
+def _groups(view: PoolView) -> Iterator[Group]:
+    """Forecasts and scores: most of a pool's samples, so that they are written without a tuple for each."""
+    for forecast in view.forecasts:
+        quantiles = forecast.quantiles
+        name = ("forecast", forecast.series.signal, str(forecast.horizon_seconds))
+        yield name, [quantiles[index] for index in _BAND_INDEX.values()]
+    for score in view.scores:
+        values = (
+            score.wape,
+            score.coverage_90,
+            score.coverage_95,
+            score.coverage_95_busy,
+            score.coverage_95_after_spike,
+            score.regret,
+        )
+        yield ("score", score.series.signal, str(score.horizon_seconds)), values
+
+
+def _members(group: tuple[str, ...]) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Names and labels of a group's samples, in the order of its values."""
+    kind, signal, horizon = group
+    if kind == "score":
+        at = (str(signal), horizon)
+        yield "forecast_error_ratio", at
+        for interval in ("p05_p95", "p95", "p95_busy", "p95_after_spike"):
+            yield "forecast_coverage_ratio", (*at, interval)
+        yield "forecast_regret_ratio", at
+        return
+    for band in _BAND_INDEX:
+        if signal == Signal.REQUESTS:
+            yield "forecast_requests_per_second", (horizon, band)
+        elif signal == Signal.KV_TOKENS:
+            yield "forecast_kv_tokens", (horizon, band)
         else:
-            yield "forecast_tokens_per_second", (*key, horizon, band, _TOKEN_SIGNALS[signal]), value
+            yield "forecast_tokens_per_second", (horizon, band, _TOKEN_SIGNALS[Signal(signal)])
 
 
-def _score(key: tuple[str, ...], score: Score) -> Iterator[Sample]:
-    at = (*key, str(score.series.signal), str(score.horizon_seconds))
-    yield "forecast_error_ratio", at, score.wape
-    yield "forecast_coverage_ratio", (*at, "p05_p95"), score.coverage_90
-    yield "forecast_coverage_ratio", (*at, "p95"), score.coverage_95
-    yield "forecast_coverage_ratio", (*at, "p95_busy"), score.coverage_95_busy
-    yield "forecast_coverage_ratio", (*at, "p95_after_spike"), score.coverage_95_after_spike
-    yield "forecast_regret_ratio", at, score.regret
-
-
-def _recommendation(key: tuple[str, ...], advice: Recommendation) -> Iterator[Sample]:
-    yield "recommended_replicas", key, advice.desired
-    yield "recommended_replicas_lower", key, advice.lower
-    yield "recommended_replicas_upper", key, advice.upper
-    yield "recommended_replicas_min", key, advice.min_replicas
-    yield "recommended_replicas_max", key, advice.max_replicas
+def _recommendation(advice: Recommendation) -> Iterator[Sample]:
+    yield "recommended_replicas", (), advice.desired
+    yield "recommended_replicas_lower", (), advice.lower
+    yield "recommended_replicas_upper", (), advice.upper
+    yield "recommended_replicas_min", (), advice.min_replicas
+    yield "recommended_replicas_max", (), advice.max_replicas
     accelerators = advice.desired * advice.accelerators_per_replica
-    yield "recommended_accelerators", (*key, advice.accelerator), accelerators
-    yield "recommendation_timestamp_seconds", key, advice.issued_at
-    yield "recommendation_expiry_timestamp_seconds", key, advice.expires_at
-    yield "recommendation_horizon_seconds", key, advice.horizon_seconds
-    yield "recommendation_generation", key, advice.generation
-    yield "recommendation_confidence_ratio", key, advice.confidence_ratio
+    yield "recommended_accelerators", (advice.accelerator,), accelerators
+    yield "recommendation_timestamp_seconds", (), advice.issued_at
+    yield "recommendation_expiry_timestamp_seconds", (), advice.expires_at
+    yield "recommendation_horizon_seconds", (), advice.horizon_seconds
+    yield "recommendation_generation", (), advice.generation
+    yield "recommendation_confidence_ratio", (), advice.confidence_ratio
     for state in RecommendationState:
-        yield "recommendation_state", (*key, state.value), int(advice.state == state)
-    yield "recommendation_reason", (*key, str(advice.reason)), 1
+        yield "recommendation_state", (state.value,), int(advice.state == state)
+    yield "recommendation_reason", (str(advice.reason),), 1
     if advice.constraint is not None:
-        yield "recommendation_constraint", (*key, str(advice.constraint)), 1
+        yield "recommendation_constraint", (str(advice.constraint),), 1
     for limit in dict.fromkeys(advice.clamped_by):
-        yield "recommendation_clamped", (*key, limit), 1
+        yield "recommendation_clamped", (limit,), 1
     yield (
         "slo_infeasible",
-        key,
+        (),
         int(advice.constraint == Constraint.SLO_INFEASIBLE or advice.reason == Reason.SLO_INFEASIBLE),
     )
+    yield from evidence_samples(advice.evidence)
     per_replica = advice.evidence.get(CAPACITY_EVIDENCE)
     if per_replica is not None:
-        yield "recommended_capacity_requests_per_second", key, advice.desired * per_replica
+        yield "recommended_capacity_requests_per_second", (), advice.desired * per_replica
     if advice.current is not None:
         for name, labels, evidence in _CAPACITIES:
             if evidence in advice.evidence:
-                yield name, (*key, *labels), advice.current * advice.evidence[evidence]
+                yield name, labels, advice.current * advice.evidence[evidence]
 
 
 def _totals(counters: Counters) -> Iterator[Sample]:
@@ -243,27 +296,58 @@ def _totals(counters: Counters) -> Iterator[Sample]:
         yield "dimension_values_unnamed_total", dimension, count
     for change, count in sorted(counters.recommendation_changes.items()):
         yield "recommendation_changes_total", change, count
+    spikes = _spike_labels()
     for (model, pool, kind), count in sorted(counters.alerts.items()):
-        if AlertKind(kind) in _SPIKES:
-            yield "spikes_total", (model, pool, _SPIKES[AlertKind(kind)]), count
+        yield "alerts_total", (model, pool, kind), count
+        if kind in spikes:
+            yield "spikes_total", (model, pool, spikes[kind].spike), count
     yield "steps_total", (), counters.steps
-    yield "step_errors_total", (), counters.step_errors
+
+
+def _notes(health: PipelineHealth) -> Iterator[Sample]:
+    """What records held besides their events; counters of a known set of labels begin at 0."""
+    notes = health.event_notes
+    yield "events_ignored_total", (), health.ignored
+    yield "event_parts_ignored_total", (), notes.get("ignored_part", {}).get("", 0)
+    for reason in RejectReason:
+        yield "event_parts_rejected_total", (reason.value,), notes.get("refused_part", {}).get(reason.value, 0)
+    yield "event_ids_reused_total", (), notes.get("reused_id", {}).get("", 0)
+    for name, count in sorted((dict.fromkeys(TOKENS, 0) | dict(notes.get("unknown", {}))).items()):
+        yield "unknown_fields_total", (name,), count
+    for codec, count in sorted(notes.get("codec", {}).items()):
+        yield "records_by_codec_total", (codec,), count
+    for told in bridged_pools(notes):
+        yield "bridge_requests", (told.model, told.pool, "counted"), told.counted
+        yield "bridge_requests", (told.model, told.pool, "ignored"), told.ignored
 
 
 def _health(health: PipelineHealth) -> Iterator[Sample]:
     yield "ready", (), int(health.ready)
     yield "events_consumed_total", (), health.records
     yield "events_accepted_total", (), health.events
-    for reason, count in sorted(health.dead_letters.items()):
+    rejected = dict.fromkeys(map(str, RejectReason), 0) | dict(health.dead_letters)
+    for reason, count in sorted(rejected.items()):  # from 0, so that rates see the first ones
         yield "events_rejected_total", (reason,), count
     yield "events_duplicate_total", (), health.duplicates
+    yield from _notes(health)
     yield "events_late_total", (), health.late
     yield "events_lost_total", (), health.lost
     yield "events_unknown_model_total", (), health.unknown_model_events
+    for outcome, count in sorted(health.exogenous_rows.items()):
+        yield "exogenous_rows_total", (outcome,), count
+    if health.unknown_models is not None:
+        yield "unknown_model_requests_ratio", (), health.unknown_models.requests_ratio
+        for found in health.unknown_models.models:
+            labels = (found.model, found.pool, *(found.similar or ("", "")))
+            yield "unknown_model_similar_pool_ratio", labels, found.requests_ratio
+    yield "sink_dropped_total", (), health.sink_dropped
+    yield "fleet_reports_rejected_total", (), health.fleet_reports_rejected
     yield "deltas_total", ("applied",), health.deltas_applied
     yield "deltas_total", ("dropped",), health.deltas_dropped
     yield "delta_gaps_total", (), health.delta_gaps
     yield "watermark_timestamp_seconds", (), health.watermark
+    for server, offset in sorted(health.server_clock_offsets.items()):
+        yield "server_clock_offset_seconds", (server,), offset
     for (topic, partition), records in sorted(health.lag_records.items()):
         yield "consumer_lag_records", (topic, str(partition)), records
     yield "store_write_duration_seconds", (), health.store_write_seconds

@@ -1,6 +1,7 @@
 """Pushes dashboards and spike annotations into a Grafana server through grafana-client (the ``grafana`` extra).
 
-The client is imported only here and only when needed: its HTTP library replaces the environment's urllib3.
+The client is imported only here and only when needed. Works with grafana-client 3.x, which the extra installs, and with
+4.x and 5.x, whose HTTP library replaces the environment's urllib3.
 """
 
 from __future__ import annotations
@@ -64,9 +65,10 @@ def annotate(url: str, token: str, alerts: Iterable[Mapping[str, Any]], timeout:
     """
     wanted = [_annotation(alert) for alert in alerts]
     api, call, failure = _connect(url, token, timeout)
+    find = getattr(api.annotations, "find_annotations", None) or api.annotations.get_annotation  # its name before 5.0
     try:
         for identity, note in wanted:
-            found = call(lambda tag=identity: api.annotations.find_annotations(tags=[ANNOTATION_TAG, tag]))  # type: ignore[misc]
+            found = call(lambda tag=identity: find(tags=[ANNOTATION_TAG, tag]))  # type: ignore[misc]
             if found:
                 call(lambda old=found[0]["id"], new=note: api.annotations.update_annotation(old, **new))  # type: ignore[misc]
             else:

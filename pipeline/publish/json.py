@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields, is_dataclass
 from enum import Enum
 from typing import Any
 
-from pipeline.advise.model import Alert, StepOutput
+import msgspec
+
+from pipeline.alerts.types import Alert
+from pipeline.engine.types import StepOutput
 from pipeline.forecast.day_model import Growth
-from pipeline.forecast.model import LEVELS, Forecast, Score
 from pipeline.forecast.rates import signal_rates
-from pipeline.windows.model import ClosedWindow
+from pipeline.forecast.types import LEVELS, Forecast, Score
+from pipeline.windows.types import ClosedWindow
+from sizing.types import Recommendation
 
 __all__ = ["QUANTILE_NAMES", "to_data", "to_json"]
 
@@ -34,9 +38,13 @@ def to_json(obj: Any) -> bytes:
     Raises:
         TypeError: something in ``obj`` has no JSON shape.
     """
-    return json.dumps(to_data(obj), separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode(
-        "utf-8", "replace"
-    )
+    try:
+        return _ENCODER.encode(_shaped(obj))
+    except (UnicodeEncodeError, OverflowError, TypeError):
+        # Lone surrogates, integers beyond 64 bits, numpy's own types: rare, and plain data can say them all.
+        return json.dumps(to_data(obj), separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode(
+            "utf-8", "replace"
+        )
 
 
 def to_data(obj: Any) -> Any:
@@ -54,6 +62,8 @@ def to_data(obj: Any) -> Any:
     noun = _NOUNS.get(type(obj))
     if noun is not None:
         return to_data(noun(obj))
+    if isinstance(obj, msgspec.Struct):
+        return {name: to_data(getattr(obj, name)) for name in obj.__struct_fields__}
     if is_dataclass(obj) and not isinstance(obj, type):
         return {name.name: to_data(getattr(obj, name.name)) for name in fields(obj)}
     if isinstance(obj, (list, tuple, set, frozenset)):
@@ -63,17 +73,47 @@ def to_data(obj: Any) -> Any:
     raise TypeError(f"{type(obj).__name__} has no JSON shape")
 
 
-def _forecast(forecast: Forecast) -> dict[str, Any]:
-    return {
-        "schema": "tokentide.forecast.v1",
-        "model": forecast.series.model,
-        "pool": forecast.series.pool,
-        "signal": forecast.series.signal,
-        "issued_at": forecast.issued_at,
-        "horizon_seconds": forecast.horizon_seconds,
-        "target_at": forecast.target_at,
-        "quantiles": dict(zip(QUANTILE_NAMES, forecast.quantiles, strict=True)),
-    }
+def _shaped(obj: Any) -> Any:
+    """``obj`` with its nouns as what msgspec encodes in their shape; what holds no noun is left as it is."""
+    kind = type(obj)
+    if kind in _PLAIN:
+        return obj
+    if kind is dict:
+        return {key: _shaped(value) for key, value in obj.items()}
+    if kind is list or kind is tuple:
+        return [_shaped(item) for item in obj]
+    noun = _NOUNS.get(kind)
+    return to_data(obj) if noun is None else _shaped(noun(obj))
+
+
+_Quantiles: Callable[..., Any] = msgspec.defstruct("_Quantiles", [(name, float) for name in QUANTILE_NAMES])
+
+
+class _Forecast(msgspec.Struct):
+    """The shape of a Forecast: there are more of them than of everything else."""
+
+    schema: str
+    model: str
+    pool: str
+    signal: str
+    issued_at: float
+    horizon_seconds: int
+    target_at: float
+    quantiles: Any
+
+
+def _forecast(forecast: Forecast) -> _Forecast:
+    series = forecast.series
+    return _Forecast(
+        "tokentide.forecast.v1",
+        series.model,
+        series.pool,
+        series.signal,
+        forecast.issued_at,
+        forecast.horizon_seconds,
+        forecast.target_at,
+        _Quantiles(*forecast.quantiles),
+    )
 
 
 def _alert(alert: Alert) -> dict[str, Any]:
@@ -99,9 +139,21 @@ def _growth(growth: Growth) -> dict[str, Any]:
     return {"name": growth.name, "per_day": growth.per_day, "medians": growth.medians}
 
 
+#: Fields of a window that have a shape of their own.
+_SHAPED = ("breakdown", "fleet", "service")
+_WINDOW_FIELDS = tuple(field.name for field in fields(ClosedWindow) if field.name not in _SHAPED)
+
+_FLEET_FIELDS = ("reported_at", "queued_requests", "running_requests")
+
+
 def _window(window: ClosedWindow) -> dict[str, Any]:
-    values = asdict(window)
-    del values["breakdown"]
+    values: dict[str, Any] = {name: getattr(window, name) for name in _WINDOW_FIELDS}
+    fleet = window.fleet
+    values["fleet"] = None if fleet is None else {name: getattr(fleet, name) for name in _FLEET_FIELDS}
+    told = window.service
+    values["service"] = (
+        None if told is None else {n: None if v is None else v._asdict() for n, v in told._asdict().items()}
+    )
     if window.breakdown:
         values["breakdown"] = {
             told.dimension: {"values": told.values, "parts": [part._asdict() for part in told.parts]}
@@ -118,7 +170,6 @@ def _step(output: StepOutput) -> dict[str, Any]:
         "scores": output.scores,
         "recommendations": output.recommendations,
         "alerts": output.alerts,
-        "errors": output.errors,
     }
 
 
@@ -130,3 +181,7 @@ _NOUNS: dict[type, Any] = {
     Growth: _growth,
     StepOutput: _step,
 }
+
+#: Encoded as they are: scalars (a number that is not finite becomes null), and dataclasses that hold no other noun.
+_PLAIN = frozenset({type(None), bool, int, float, str, Recommendation, _Forecast})
+_ENCODER = msgspec.json.Encoder()

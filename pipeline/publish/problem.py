@@ -1,26 +1,19 @@
-"""HTTP errors as RFC 9457 problem documents, access control, and the headers that every answer carries."""
+"""HTTP errors as RFC 9457 problem documents, and the headers that every answer carries."""
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hmac
 import logging
 from http import HTTPStatus
 
 from aiohttp import web
-from aiohttp.typedefs import Handler, Middleware
+from aiohttp.typedefs import Handler
 
 from pipeline.errors import InputError, TokentideError
 from pipeline.publish.json import to_json
 
-__all__ = ["ProblemError", "problem_response", "require_token", "secure"]
+__all__ = ["ProblemError", "problem_response", "secure"]
 
 log = logging.getLogger(__name__)
-
-
-#: Answered without a token, so that probes need no secret.
-OPEN_PATHS = frozenset({"/healthz", "/readyz"})
 
 #: Plotly writes inline styles; scripts come from this server only.
 SECURITY_HEADERS = {
@@ -36,13 +29,14 @@ SECURITY_HEADERS = {
 
 
 class ProblemError(Exception):
-    """An HTTP error with a text for the caller."""
+    """An HTTP error with a text for the caller; ``retry_after`` seconds is when it may help to ask again."""
 
-    def __init__(self, status: int, detail: str, kind: str = "about:blank") -> None:
+    def __init__(self, status: int, detail: str, kind: str = "about:blank", *, retry_after: int | None = None) -> None:
         super().__init__(detail)
         self.status = status
         self.detail = detail
         self.kind = kind
+        self.retry_after = retry_after
 
 
 def problem_response(status: int, detail: str, kind: str = "about:blank") -> web.Response:
@@ -60,6 +54,8 @@ async def secure(request: web.Request, handler: Handler) -> web.StreamResponse:
         response = await handler(request)
     except ProblemError as error:
         response = problem_response(error.status, error.detail, error.kind)
+        if error.retry_after is not None:
+            response.headers["Retry-After"] = str(error.retry_after)
     except InputError as error:
         response = problem_response(400, str(error))
     except web.HTTPException as error:
@@ -75,34 +71,3 @@ async def secure(request: web.Request, handler: Handler) -> web.StreamResponse:
     for name, value in SECURITY_HEADERS.items():
         response.headers.setdefault(name, value)
     return response
-
-
-def require_token(token: str) -> Middleware:
-    """Return a middleware that asks for ``token``: as a bearer token, or as a Basic password (browsers can send that).
-
-    ``/healthz`` and ``/readyz`` stay open.
-    """
-    expected = token.encode()
-
-    @web.middleware
-    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if request.path in OPEN_PATHS or hmac.compare_digest(_presented(request), expected):
-            return await handler(request)
-        response = problem_response(401, "a bearer token is needed")
-        response.headers.add("WWW-Authenticate", 'Bearer realm="tokentide"')
-        response.headers.add("WWW-Authenticate", 'Basic realm="tokentide", charset="UTF-8"')
-        return response
-
-    return middleware
-
-
-def _presented(request: web.Request) -> bytes:
-    scheme, _, value = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() == "bearer":
-        return value.strip().encode("utf-8", "surrogateescape")
-    if scheme.lower() == "basic":
-        try:
-            return base64.b64decode(value, validate=True).partition(b":")[2]
-        except (binascii.Error, ValueError):
-            return b""
-    return b""

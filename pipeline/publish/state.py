@@ -6,113 +6,59 @@ the clock on every read: advice that has run out is not shown, however long noth
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
+from typing import TYPE_CHECKING
 
-from pipeline.advise.model import Alert, StepOutput, TenantDemand
-from pipeline.clock import Clock
-from pipeline.forecast.model import Forecast, Score
+from pipeline.alerts.feedback import is_feedback
+from pipeline.alerts.types import Alert
+from pipeline.clock import Clock, simulated_speed
+from pipeline.config.prices import PoolPrice
+from pipeline.config.settings import PoolSettings
+from pipeline.engine.types import ReplicaUse, Scorecard, StepOutput, TenantDemand
+from pipeline.forecast.calendar.effects import CalendarRecord
 from pipeline.forecast.outlook import Outlook
+from pipeline.forecast.rates import signal_rates
+from pipeline.forecast.types import Forecast, Score, Signal
 from pipeline.publish.counters import Counters, Totals
-from pipeline.settings import PoolSettings
-from pipeline.windows.model import REST, ClosedWindow, PoolKey
-from sizing.model import Recommendation
+from pipeline.publish.health import PipelineHealth
+from pipeline.publish.recent_demand import RecentDemand, RecentRates
+from pipeline.publish.views import Changes, PoolView, Progress, Snapshot
+from pipeline.windows.types import REST, ClosedWindow, PoolKey
+from sizing.types import Recommendation
 
-__all__ = ["LiveState", "PipelineHealth", "PoolView", "Snapshot"]
+if TYPE_CHECKING:
+    from pipeline.publish.fleet_planner import FleetPlanner
 
-#: Ended alerts kept in memory; older ones are in the store.
-RECENT_ALERTS = 200
-#: Active alerts kept in memory; far above any sane number of episodes.
-MAX_ACTIVE_ALERTS = 10_000
-#: How long forecasts and windows of a pool without settings stay visible, seconds after they were made.
-DEFAULT_TTL_SECONDS = 300.0
+__all__ = ["LiveState"]
+
+RECENT_ALERTS = 200  # ended ones, in memory; older ones are in the store
+MAX_ACTIVE_ALERTS = 10_000  # in memory; far above any sane number of episodes
+DEFAULT_TTL_SECONDS = 300.0  # that forecasts and windows of a pool without settings stay visible
 #: A pool without settings that no step has named for so long, in seconds of event time, is forgotten with its counters.
 FORGET_SECONDS = 86_400
 
 
-@dataclass(frozen=True, slots=True)
-class PipelineHealth:
-    """How the pipeline does: readiness, event-time progress, the ledger of records, lag. Written by the controller.
-
-    ``watermark`` and ``last_success`` are epoch seconds. The ledger balances:
-    ``records == events + duplicates + sum(dead_letters.values())``. ``lag_records`` is keyed by (topic, partition).
-    ``store_write_seconds`` is how long the newest transaction took. ``unknown_model_events`` counts events of models
-    for which no pool is configured. ``detail`` says why the pipeline is not ready.
-    """
-
-    ready: bool = False
-    detail: str = ""
-    watermark: float | None = None
-    records: int = 0
-    events: int = 0
-    duplicates: int = 0
-    dead_letters: Mapping[str, int] = field(default_factory=dict)
-    late: int = 0
-    lost: int = 0
-    deltas_applied: int = 0
-    deltas_dropped: int = 0
-    delta_gaps: int = 0
-    lag_records: Mapping[tuple[str, int], int] = field(default_factory=dict)
-    last_success: Mapping[str, float] = field(default_factory=dict)
-    store_write_seconds: float | None = None
-    unknown_model_events: int = 0
-
-    @property
-    def dead_letters_total(self) -> int:
-        """Dead letters of all reasons."""
-        return sum(self.dead_letters.values())
-
-
-@dataclass(frozen=True, slots=True)
-class PoolView:
-    """One pool as it looks at one instant; whatever has expired is left out.
-
-    ``forecasts`` is ordered by signal and horizon, ``outlooks`` by signal and grain, ``tenants`` by who sends most.
-    ``expired`` is advice that has run out: never to be followed, only
-    to tell "expired" from "unknown".
-    """
-
-    key: PoolKey
-    settings: PoolSettings | None
-    window: ClosedWindow | None
-    forecasts: tuple[Forecast, ...]
-    scores: tuple[Score, ...]
-    recommendation: Recommendation | None
-    expired: Recommendation | None
-    alerts: tuple[Alert, ...]
-    outlooks: tuple[Outlook, ...] = ()
-    tenants: tuple[TenantDemand, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """Everything at one instant (``now``, epoch seconds). ``as_of`` is the end of the newest closed window."""
-
-    now: float
-    as_of: int | None
-    config_hash: str
-    health: PipelineHealth
-    pools: tuple[PoolView, ...]
-    alerts: tuple[Alert, ...]
-    counters: Counters
-
-
+@dataclass(slots=True)
 class _Pool:
-    """Mutable state of one pool; guarded by the lock of its LiveState."""
+    """Mutable state of one pool; guarded by the lock of its LiveState. Outlooks and tenants: with their step's end."""
 
-    __slots__ = ("forecasts", "outlooks", "recommendation", "scores", "settings", "tenants", "window")
-
-    def __init__(self, settings: PoolSettings | None) -> None:
-        self.settings = settings
-        self.window: ClosedWindow | None = None
-        self.forecasts: dict[tuple[str, int], Forecast] = {}
-        self.scores: dict[tuple[str, int], Score] = {}
-        self.outlooks: dict[tuple[str, str], tuple[float, Outlook]] = {}  # with the end of the step that said it
-        self.tenants: tuple[float, tuple[TenantDemand, ...]] = (0.0, ())  # with the end of the step that said it
-        self.recommendation: Recommendation | None = None
+    settings: PoolSettings | None
+    version: int = 0
+    window: ClosedWindow | None = None
+    forecasts: dict[tuple[str, int], Forecast] = field(default_factory=dict)
+    scores: dict[tuple[str, int], Score] = field(default_factory=dict)
+    outlooks: dict[tuple[str, str], tuple[float, Outlook]] = field(default_factory=dict)
+    tenants: tuple[float, tuple[TenantDemand, ...]] = (0.0, ())
+    recommendation: Recommendation | None = None
+    scorecards: dict[str, Scorecard] = field(default_factory=dict)
+    recent: RecentDemand = field(default_factory=RecentDemand)
+    uses: dict[str, ReplicaUse] = field(default_factory=dict)
+    price: PoolPrice | None = None
 
     @property
     def ttl_seconds(self) -> float:
@@ -128,16 +74,66 @@ class LiveState:
         self._lock = threading.Lock()
         self._pools: dict[PoolKey, _Pool] = {PoolKey(p.model, p.pool): _Pool(p) for p in pools}
         self._as_of: int | None = None
-        self._health = PipelineHealth()
+        self._health = PipelineHealth(ledger_known=False)
+        self._progress: Progress | None = None
+        self._calendar: tuple[CalendarRecord, ...] = ()
         self._active: dict[str, Alert] = {}
         self._ended: deque[Alert] = deque(maxlen=RECENT_ALERTS)
         self._totals = Totals()
+        self._version = 0
+        self._keys: frozenset[PoolKey] | None = None  # of ``_pools``
+        self.fleet: FleetPlanner | None = None  #: Splits the advice over ``fleet.stock``; None: there is none.
 
-    def update(self, output: StepOutput) -> None:
-        """Take in one step. An older step than the newest seen never replaces newer results."""
+    @property
+    def config_hash(self) -> str:
+        """The hash of the settings that shape advice."""
+        return self._config_hash
+
+    def keys(self) -> frozenset[PoolKey]:
+        """Return the names of all pools."""
         with self._lock:
-            self._totals.step(len(output.errors))
-            self._as_of = output.as_of if self._as_of is None else max(self._as_of, output.as_of)
+            return self._all_keys()
+
+    def now(self) -> float:
+        """Return the time of the clock by which things expire, epoch seconds."""
+        return self._clock.now()
+
+    def counters(self) -> Counters:
+        """Return the totals since the process started."""
+        with self._lock:
+            return self._totals.read()
+
+    def changes(self, since: int) -> Changes:
+        """Return what has changed since ``since``, the version of an earlier call (-1: everything)."""
+        now = self._clock.now()
+        with self._lock:
+            keys = self._all_keys()
+            active = self._alerts_by_pool()
+            views = tuple(
+                self._view(key, pool, now, active.get(key, []))
+                for key, pool in self._pools.items()
+                if pool.version > since
+            )
+            return Changes(self._version, now, views, keys)
+
+    def views(self, keys: Iterable[PoolKey]) -> list[PoolView]:
+        """Return pools as they look now, as far as they are known."""
+        now = self._clock.now()
+        with self._lock:
+            active = self._alerts_by_pool()
+            known = ((key, self._pools.get(key)) for key in keys)
+            return [self._view(key, pool, now, active.get(key, [])) for key, pool in known if pool is not None]
+
+    def update(self, output: StepOutput, *, finished: bool = True) -> None:
+        """Take in one step, or a part of one (the last part is ``finished``).
+
+        An older step than the newest seen never replaces newer results.
+        """
+        with self._lock:
+            self._version += 1
+            if finished:
+                self._totals.step()
+                self._as_of = output.as_of if self._as_of is None else max(self._as_of, output.as_of)
             for window in output.windows:
                 self._take_window(window)
             for forecast in output.forecasts:
@@ -154,16 +150,50 @@ class LiveState:
             for score in output.scores:
                 pool = self._pool(PoolKey(score.series.model, score.series.pool))
                 pool.scores[str(score.series.signal), score.horizon_seconds] = score
+            for card in output.scorecards:
+                self._pool(PoolKey(card.model, card.pool)).scorecards[card.span] = card
+            for use in output.uses:
+                self._pool(PoolKey(use.model, use.pool)).uses[use.span] = use
             for advice in output.recommendations:
                 self._take_recommendation(advice)
             for alert in output.alerts:
                 self._take_alert(alert)
-            self._forget_gone(self._as_of)
+            if finished and self._as_of is not None:
+                self._forget_gone(self._as_of)
+
+    def restore(self, output: StepOutput) -> None:
+        """Show a stored step again, before anything else, as far as it has not expired; nothing of it is counted."""
+        self.update(output)
+        self._totals = Totals()
+
+    def set_prices(self, prices: Mapping[PoolKey, PoolPrice]) -> None:
+        """Say what the GPUs of configured pools cost; without it no money is told."""
+        with self._lock:
+            self._version += 1
+            for key in prices.keys() & self._pools.keys():
+                self._pool(key).price = prices[key]
 
     def set_health(self, health: PipelineHealth) -> None:
         """Replace the pipeline's health."""
         with self._lock:
             self._health = health
+
+    def set_progress(self, progress: Progress | None) -> None:
+        """Say how far what comes before live operation has got; None: it is over."""
+        with self._lock:
+            self._progress = progress
+
+    def set_calendar(self, announced: Iterable[CalendarRecord]) -> None:
+        """Replace the announced events; marks of alerts, which travel with them, are left out."""
+        records = tuple(record for record in announced if not is_feedback(record))
+        with self._lock:
+            self._calendar = records
+
+    def calendar(self, model: str, pool: str) -> list[CalendarRecord]:
+        """Return the announced events that concern a pool, by start."""
+        with self._lock:
+            records = self._calendar
+        return sorted((r for r in records if r.scope.includes(model, pool)), key=lambda r: (r.starts_at, r.id))
 
     def health(self) -> PipelineHealth:
         """Return the health that was set last (never set: not ready)."""
@@ -175,6 +205,23 @@ class LiveState:
         with self._lock:
             return self._as_of
 
+    def recall_demand(self, rates: Iterable[tuple[str, str, int, float | None]]) -> None:
+        """Take request rates of the past that the store kept: (model, pool, start, rate), oldest first.
+
+        Before the first step; pools that are not known yet are left out until a window names them.
+        """
+        with self._lock:
+            for model, pool, start, rate in rates:
+                known = self._pools.get(PoolKey(model, pool))
+                if known is not None:
+                    known.recent.learn(start, rate)
+
+    def recent_demand(self, span: str) -> dict[PoolKey, RecentRates]:
+        """Return the request rates of all pools over a span of ``recent_demand.SPANS`` up to the newest window."""
+        with self._lock:
+            end = float(self._as_of) if self._as_of is not None else self._clock.now()
+            return {key: pool.recent.rates(span, end) for key, pool in self._pools.items()}
+
     def pool(self, model: str, pool: str) -> PoolView | None:
         """Return one pool as it looks now; None when neither settings nor events ever named it."""
         now = self._clock.now()
@@ -183,27 +230,52 @@ class LiveState:
             state = self._pools.get(key)
             return self._view(key, state, now, self._alerts_by_pool().get(key, [])) if state is not None else None
 
-    def snapshot(self) -> Snapshot:
-        """Return everything as it looks now; pools are sorted by name, alerts newest first."""
+    def alerts(self) -> list[Alert]:
+        """Return the alerts that last, and the last ones that ended; newest first."""
+        with self._lock:
+            return self._alerts()
+
+    def snapshot(self, *, with_pools: bool = True) -> Snapshot:
+        """Return everything as it looks now; pools are sorted by name, alerts newest first.
+
+        Views of many pools take a while: without ``with_pools`` there is only their number.
+        """
         now = self._clock.now()
         with self._lock:
-            alerts = [*self._active.values(), *self._ended]
-            alerts.sort(key=lambda alert: (alert.raised_at, alert.alert_id), reverse=True)
+            alerts = self._alerts()
             active = self._alerts_by_pool()
+            keys = sorted(self._pools) if with_pools else ()
             return Snapshot(
                 now=now,
                 as_of=self._as_of,
                 config_hash=self._config_hash,
                 health=self._health,
-                pools=tuple(self._view(key, self._pools[key], now, active.get(key, [])) for key in sorted(self._pools)),
+                pools=tuple(self._view(key, self._pools[key], now, active.get(key, [])) for key in keys),
+                pool_count=len(self._pools),
                 alerts=tuple(alerts),
                 counters=self._totals.read(),
+                speed=simulated_speed(self._clock),
+                progress=self._progress,
             )
 
     def _pool(self, key: PoolKey) -> _Pool:
-        if key not in self._pools:
-            self._pools[key] = _Pool(None)
-        return self._pools[key]
+        """A pool that is about to change."""
+        pool = self._pools.get(key)
+        if pool is None:
+            pool = self._pools[key] = _Pool(None)
+            self._keys = None
+        pool.version = self._version
+        return pool
+
+    def _all_keys(self) -> frozenset[PoolKey]:
+        if self._keys is None:
+            self._keys = frozenset(self._pools)
+        return self._keys
+
+    def _alerts(self) -> list[Alert]:
+        alerts = [*self._active.values(), *self._ended]
+        alerts.sort(key=lambda alert: (alert.raised_at, alert.alert_id), reverse=True)
+        return alerts
 
     def _alerts_by_pool(self) -> dict[PoolKey, list[Alert]]:
         grouped: dict[PoolKey, list[Alert]] = {}
@@ -216,6 +288,12 @@ class LiveState:
         advice = state.recommendation
         valid = advice is not None and advice.expires_at > now
         forecasts = [f for _, f in sorted(state.forecasts.items()) if f.issued_at > oldest]
+        made_at = [f.issued_at for f in forecasts] + [at for at, _ in state.outlooks.values()] + [state.tenants[0]]
+        if state.window is not None:
+            made_at.append(float(state.window.end))
+        expiries = [at + state.ttl_seconds for at in made_at if at > oldest]
+        if advice is not None and valid:
+            expiries.append(advice.expires_at)
         return PoolView(
             key=key,
             settings=state.settings,
@@ -227,6 +305,10 @@ class LiveState:
             alerts=tuple(alerts),
             outlooks=tuple(outlook for _, (at, outlook) in sorted(state.outlooks.items()) if at > oldest),
             tenants=_heaviest_first(state.tenants[1]) if state.tenants[0] > oldest else (),
+            scorecards=tuple(state.scorecards.values()),
+            uses=tuple(state.uses.values()),
+            price=state.price,
+            valid_until=min(expiries, default=math.inf),
         )
 
     def _take_tenants(self, output: StepOutput) -> None:
@@ -239,6 +321,7 @@ class LiveState:
         pool = self._pool(window.key)
         if pool.window is None or window.end >= pool.window.end:
             pool.window = window
+        pool.recent.learn(window.start, signal_rates(window)[Signal.REQUESTS])
         self._totals.take_window(window)
 
     def _take_recommendation(self, advice: Recommendation) -> None:
@@ -251,6 +334,9 @@ class LiveState:
         pool.recommendation = advice
 
     def _take_alert(self, alert: Alert) -> None:
+        pool = self._pools.get(PoolKey(alert.model, alert.pool))
+        if pool is not None:
+            pool.version = self._version
         known = alert.alert_id in self._active or any(a.alert_id == alert.alert_id for a in self._ended)
         if not known:
             self._totals.take_alert(alert)
@@ -271,6 +357,7 @@ class LiveState:
         for key in gone:
             del self._pools[key]
         if gone:
+            self._keys = None
             self._totals.forget(gone)
             self._active = {name: a for name, a in self._active.items() if PoolKey(a.model, a.pool) not in gone}
 

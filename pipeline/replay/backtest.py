@@ -18,10 +18,15 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline.errors import InputError
-from pipeline.forecast.calendar import CalendarRecord, Scope
-from pipeline.forecast.known_calendar import KnownCalendar
-from pipeline.forecast.model import LEVELS, SeriesKey, Signal
+from pipeline.forecast.calendar.effects import CalendarRecord, Scope
+from pipeline.forecast.calendar.known import KnownCalendar
+from pipeline.forecast.exogenous.known import NOTHING
+from pipeline.forecast.exogenous.rows import ExogenousRow
+from pipeline.forecast.experts.registry import expert_factory
 from pipeline.forecast.series import SeriesForecaster
+from pipeline.forecast.types import LEVELS, SeriesKey, Signal
+from pipeline.replay.exogenous import exogenous_at, rows_of_series, signal_names
+from pipeline.replay.experts import DEFAULT, ExpertForecasts, ExpertScore, expert_scores
 from pipeline.replay.scoring import HorizonScore, score_horizon
 from pipeline.replay.sources import DemandSeries
 
@@ -38,6 +43,9 @@ Floats = NDArray[np.float64]
 
 #: More forecast rows than this do not fit into memory beside everything else (about 2 GB).
 MAX_ROWS = 20_000_000
+
+#: Keeping every expert's forecasts takes about so many times the memory.
+_EXPERT_COST = 4
 
 #: A cycle of fewer windows is none.
 _LEAST_SEASON_WINDOWS = 4
@@ -57,6 +65,7 @@ class SeriesBacktest:
     horizons_seconds: tuple[int, ...]
     warmup_windows: int
     quantiles: Floats
+    experts: ExpertForecasts | None = None
 
     def matured(self, horizon: int, *, after_warmup: bool) -> tuple[NDArray[np.int64], Floats]:
         """Return the origins (window numbers) whose target at horizon number ``horizon`` is known, and the targets."""
@@ -80,6 +89,7 @@ class BacktestResult:
     season_seconds: int
     series: tuple[SeriesBacktest, ...]
     scores: tuple[HorizonScore, ...]
+    experts: tuple[ExpertScore, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return what ``--json`` prints: settings, the series read, the scores."""
@@ -100,6 +110,7 @@ class BacktestResult:
                 for item in self.series
             ],
             "scores": [dataclasses.asdict(score) for score in self.scores],
+            "experts": [dataclasses.asdict(score) for score in self.experts],
         }
 
 
@@ -114,8 +125,9 @@ def run_backtest(
     horizons_seconds: Sequence[int],
     warmup_seconds: float | None = None,
     season_seconds: int = 86_400,
-    seed: int = 7,
     calendar: Sequence[CalendarRecord] = (),
+    experts: Sequence[str] = ("default",),
+    exogenous: Sequence[ExogenousRow] = (),
     progress: Callable[[str, float], None] | None = None,
 ) -> BacktestResult:
     """Run every series through a forecaster of its own.
@@ -126,9 +138,12 @@ def run_backtest(
             with several seasons as its cycle.
         warmup_seconds: left out of the scores (not of the forecasts); None: ``default_warmup_seconds``.
         season_seconds: the cycle to learn.
-        seed: passed to the forecaster.
         calendar: announced events, each known from its ``announced_at`` on. Where there are several series, an event
             that names a model concerns the series of that name; pools are not told apart.
+        experts: names of the experts of the pool, as the setting ``forecast.experts``. Other than the default ones,
+            each expert's own WAPE is found as well.
+        exogenous: external forecasts, for the expert ``external``, as rates per second, and values of signals; each
+            counts from the time at which it became known.
         progress: called with a series' name and the share of it that is done, now and then.
 
     Raises:
@@ -148,8 +163,12 @@ def run_backtest(
             f"the season of {season_seconds} s is not at least {_LEAST_SEASON_WINDOWS} whole steps of {step} s"
         )
     rows = sum(len(item.values) for item in series) * len(horizons)
+    if tuple(experts) != DEFAULT:
+        rows *= _EXPERT_COST
     if rows > MAX_ROWS:
         raise InputError(f"{rows} forecasts are more than {MAX_ROWS}; use a wider step, fewer horizons or fewer series")
+    given = rows_of_series(exogenous, [item.name for item in series])
+    signals = signal_names(exogenous)
     done = []
     for item in series:
         if item.step_seconds != step:
@@ -158,40 +177,54 @@ def run_backtest(
         warmup = default_warmup_seconds(span, season_seconds) if warmup_seconds is None else warmup_seconds
         events = calendar if len(series) == 1 else [r for r in calendar if r.scope.model in (None, item.name)]
         everywhere = {record.id: replace(record, scope=Scope()) for record in events}
-        quantiles = _forecast(item, horizons, season_seconds, seed, everywhere, progress)
-        done.append(SeriesBacktest(item, horizons, round(warmup / step), quantiles))
+        rows_given = given[item.name]
+        quantiles, own = _forecast(item, horizons, season_seconds, everywhere, experts, rows_given, signals, progress)
+        done.append(SeriesBacktest(item, horizons, round(warmup / step), quantiles, own))
     scores = [_score([item], h, season_seconds, item.series.name) for item in done for h in range(len(horizons))]
     if len(done) > 1:
         scores.extend(_score(done, h, season_seconds, "all") for h in range(len(horizons)))
-    return BacktestResult(step, horizons, season_seconds, tuple(done), tuple(scores))
+    judged = tuple(score for item in done for score in expert_scores(item))
+    return BacktestResult(step, horizons, season_seconds, tuple(done), tuple(scores), judged)
 
 
 def _forecast(
     item: DemandSeries,
     horizons: tuple[int, ...],
     season_seconds: int,
-    seed: int,
     calendar: Mapping[str, CalendarRecord],
+    experts: Sequence[str],
+    exogenous: Sequence[ExogenousRow],
+    signals: Sequence[str],
     progress: Callable[[str, float], None] | None,
-) -> Floats:
+) -> tuple[Floats, ExpertForecasts | None]:
     key = SeriesKey(item.name, "", Signal.REQUESTS)
     quantiles = np.full((len(item.values), len(horizons), len(LEVELS)), np.nan)
     ends, values = item.ends().tolist(), item.values.tolist()
     groups = seasons_of(horizons, season_seconds)
+    make = expert_factory(experts)
+    own = None if tuple(experts) == DEFAULT else ExpertForecasts.none(len(item.values), len(horizons))
     for number, (season, members) in enumerate(groups.items()):
-        forecaster = SeriesForecaster(key, [horizons[h] for h in members], item.step_seconds, season, seed)
-        known, reach = KnownCalendar(), float(max(horizons[h] for h in members))
+        ahead = [horizons[h] for h in members]
+        forecaster = SeriesForecaster(key, ahead, item.step_seconds, season, make, signal_count=len(signals))
+        known_at = exogenous_at(item.name, exogenous, ahead, item.step_seconds, signals) if exogenous else None
+        if own is not None:
+            own.begin(forecaster.pool.names)
+        known, reach = KnownCalendar(), float(max(ahead))
         for i, (end, value) in enumerate(zip(ends, values, strict=True)):
             if calendar:  # as the engine does live
                 known.apply(known.changes(calendar, end, complete=True), end)
             # Rates per second go in, as live, so that the same windows give the same forecasts to the last bit. Only
             # silence is judged otherwise: live by the gap guard, here by the forecaster.
             rate = None if np.isnan(value) else value / item.step_seconds
-            for h, forecast in zip(members, forecaster.step(end, rate, known.near(end, reach)), strict=False):
+            outside = NOTHING if known_at is None else known_at(end)
+            issued = forecaster.step(end, rate, known.near(end, reach), outside)
+            for h, forecast in zip(members, issued, strict=False):
                 quantiles[i, h] = np.array(forecast.quantiles) * item.step_seconds
+            if own is not None and rate is not None:
+                own.take(i, members, forecaster.pool.experts, item.step_seconds)
             if progress is not None and not i % 1_000:
                 progress(item.name, (number + i / len(values)) / len(groups))
-    return quantiles
+    return quantiles, own
 
 
 def seasons_of(horizons: Sequence[int], season_seconds: int) -> dict[int, list[int]]:

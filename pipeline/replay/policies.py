@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import InputError
-from pipeline.forecast.model import LEVELS
+from pipeline.forecast.types import LEVELS
 from pipeline.replay.backtest import BacktestResult, SeriesBacktest
 
 __all__ = ["PolicyOutcome", "evaluate_policies"]

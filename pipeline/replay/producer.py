@@ -15,7 +15,9 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from aiokafka.partitioner import murmur2
 
+from pipeline.config.settings import KafkaSettings
 from pipeline.errors import ServerUnavailable
+from pipeline.kafka.security import aiokafka_options, explain
 
 __all__ = ["BatchProducer"]
 
@@ -31,15 +33,20 @@ class BatchProducer:
     does (murmur2 of the key), so other producers of the same keys agree.
     """
 
-    def __init__(self, bootstrap: str) -> None:
-        self._bootstrap = bootstrap
+    def __init__(self, kafka: KafkaSettings) -> None:
+        self._kafka = kafka
         self._producer = AIOKafkaProducer(
-            bootstrap_servers=bootstrap, acks="all", max_batch_size=_BATCH_BYTES, linger_ms=0, request_timeout_ms=30_000
+            **aiokafka_options(kafka),
+            acks="all",
+            max_batch_size=_BATCH_BYTES,
+            linger_ms=0,
+            request_timeout_ms=30_000,
         )
         self._builders: dict[tuple[str, int], Any] = {}
         self._partition_of: dict[tuple[str, bytes], int] = {}
         self._in_flight: list[asyncio.Future[Any]] = []
         self.sent_records = 0
+        self.submitted_batches = 0
 
     async def __aenter__(self) -> BatchProducer:
         try:
@@ -47,7 +54,7 @@ class BatchProducer:
         except (KafkaError, OSError) as error:
             # A producer that did not start still holds sockets and tasks.
             await self._producer.stop()
-            raise ServerUnavailable(f"no Kafka at {self._bootstrap}: {error}") from error
+            raise ServerUnavailable(f"no Kafka at {self._kafka.bootstrap}: {explain(error, self._kafka)}") from error
         return self
 
     async def __aexit__(
@@ -80,6 +87,21 @@ class BatchProducer:
         for slot, builder in builders.items():
             await self._submit(slot, builder)
 
+    def acknowledged_batches(self) -> int:
+        """How many of ``submitted_batches`` the broker has acknowledged, in the order in which they were submitted.
+
+        Raises:
+            ServerUnavailable: the broker lost one.
+        """
+        while self._in_flight and self._in_flight[0].done():
+            try:
+                self._in_flight.pop(0).result()
+            except KafkaError as error:
+                raise ServerUnavailable(
+                    f"Kafka at {self._kafka.bootstrap} lost a batch: {explain(error, self._kafka)}"
+                ) from error
+        return self.submitted_batches - len(self._in_flight)
+
     async def flush(self) -> None:
         """Send what is queued and wait until the broker has acknowledged everything.
 
@@ -95,7 +117,9 @@ class BatchProducer:
             try:
                 count = len(await self._producer.partitions_for(topic))
             except KafkaError as error:
-                raise ServerUnavailable(f"topic {topic} cannot be had at {self._bootstrap}: {error}") from error
+                raise ServerUnavailable(
+                    f"topic {topic} is unavailable at {self._kafka.bootstrap}: {explain(error, self._kafka)}"
+                ) from error
             found = (murmur2(key) & 0x7FFFFFFF) % count
             if len(self._partition_of) < 100_000:  # keys are few; a hostile trace must not grow this for ever
                 self._partition_of[topic, key] = found
@@ -107,7 +131,10 @@ class BatchProducer:
         try:
             self._in_flight.append(await self._producer.send_batch(builder, topic, partition=partition))
         except KafkaError as error:
-            raise ServerUnavailable(f"Kafka at {self._bootstrap} took no batch: {error}") from error
+            raise ServerUnavailable(
+                f"Kafka at {self._kafka.bootstrap} took no batch: {explain(error, self._kafka)}"
+            ) from error
+        self.submitted_batches += 1
         if len(self._in_flight) >= _MAX_IN_FLIGHT:
             await self._settle(_MAX_IN_FLIGHT // 2)
 
@@ -117,4 +144,6 @@ class BatchProducer:
             try:
                 await self._in_flight.pop(0)
             except KafkaError as error:
-                raise ServerUnavailable(f"Kafka at {self._bootstrap} lost a batch: {error}") from error
+                raise ServerUnavailable(
+                    f"Kafka at {self._kafka.bootstrap} lost a batch: {explain(error, self._kafka)}"
+                ) from error

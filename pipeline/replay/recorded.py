@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import StoreError
-from pipeline.forecast.model import Signal
 from pipeline.forecast.rates import signal_rates
+from pipeline.forecast.types import Signal
 from pipeline.replay.scoring import HorizonScore, score_horizon
 from pipeline.store.migrations import connect_read_only
 from pipeline.store.steps import QUANTILE_COLUMNS, closed_since

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.errors import InputError
-from pipeline.forecast.model import LEVELS
+from pipeline.forecast.types import LEVELS
 from pipeline.replay.backtest import BacktestResult, SeriesBacktest
 from pipeline.replay.policies import PolicyOutcome
 from pipeline.replay.scoring import HorizonScore

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.forecast.model import LEVELS
+from pipeline.forecast.types import LEVELS
 
 __all__ = ["HorizonScore", "score_horizon"]
 

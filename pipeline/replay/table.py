@@ -1,7 +1,8 @@
-"""One Parquet or CSV file, read through DuckDB, with the checks that turn its faults into one-line errors."""
+"""One table (Parquet, CSV, a Prometheus answer), read through DuckDB; its faults become one-line errors."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import InputError
+from pipeline.replay.formats import ENCODINGS, CsvFormat, DateOrder, Decimal, Rows
 
 __all__ = ["Table", "quoted"]
 
@@ -21,11 +23,21 @@ _FINER = ("milliseconds", "microseconds", "nanoseconds")
 
 
 class Table:
-    """A file as a DuckDB view. Use as a context manager; DuckDB keeps what does not fit into memory on disk."""
+    """A table as a DuckDB view. Use as a context manager; DuckDB keeps what does not fit into memory on disk.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    ``notes`` say what was assumed about the file, one sentence each.
+
+    Raises:
+        InputError: on entering, if the file is missing, empty or no table.
+    """
+
+    def __init__(self, source: Path | Rows, csv: CsvFormat | None = None) -> None:
         self.types: dict[str, str] = {}
+        self.notes: list[str] = []
+        self._csv = csv or CsvFormat()
+        self._source = _rows_of(source) if isinstance(source, Path) and source.suffix.lower() == ".json" else source
+        self.name = self._source.name
+        self.series_column = self._source.series_column if isinstance(self._source, Rows) else None
         self._connection = duckdb.connect(":memory:")
         self._numbers_as_text: dict[str, bool] = {}
 
@@ -47,28 +59,65 @@ class Table:
         return self.is_number(column) or self._numbers_as_text.get(column, False)
 
     def __enter__(self) -> Table:
-        path = self.path
-        if not path.is_file():
-            raise InputError(f"{path} is not a file")
-        if not path.stat().st_size:
-            raise InputError(f"{path.name} is empty")
-        suffixes = [s.lower() for s in path.suffixes]
-        reader = "read_parquet" if suffixes[-1:] == [".parquet"] else "read_csv"
-        if reader == "read_csv" and not {".csv", ".tsv", ".txt"} & set(suffixes):
-            raise InputError(f"{path.name}: expected a .parquet, .csv, .csv.gz or .tsv file")
-        # Without it, a file that holds nothing but its header reads as one row of data.
-        options = ", header = true" if reader == "read_csv" else ""
         try:
             # Timestamps without a zone are UTC wherever this runs.
             self._connection.execute("SET TimeZone = 'UTC'")
             self._connection.execute("SET threads = 2")
-            name = str(path).replace("'", "''")
-            self._connection.execute(f"CREATE VIEW source AS SELECT * FROM {reader}('{name}'{options})")
+            if isinstance(self._source, Rows):
+                self.notes.extend(self._source.notes)
+                self._connection.register("rows", self._source.frame)
+                self._connection.execute("CREATE VIEW source AS SELECT * FROM rows")
+            else:
+                self._connection.execute(f"CREATE VIEW source AS SELECT * FROM {self._reader(self._source)}")
             rows = self._connection.execute("DESCRIBE source").fetchall()
         except (duckdb.Error, UnicodeDecodeError) as error:
-            raise InputError(f"{path.name} cannot be read: {_first_line(error)}") from error
+            raise InputError(f"{self.name} cannot be read: {_first_line(error)}{self._encoding_hint(error)}") from error
         self.types = {str(row[0]): str(row[1]).upper() for row in rows}
         return self
+
+    def _reader(self, path: Path) -> str:
+        """SQL that reads a file."""
+        if not path.is_file():
+            raise InputError(f"{path} is not a file")
+        if not path.stat().st_size:
+            raise InputError(f"{path.name} is empty")
+        name = str(path).replace("'", "''")
+        suffixes = [s.lower() for s in path.suffixes]
+        if suffixes[-1:] == [".parquet"]:
+            return f"read_parquet('{name}')"
+        if not {".csv", ".tsv", ".txt"} & set(suffixes):
+            raise InputError(
+                f"{path.name}: expected a .parquet, .csv, .csv.gz or .tsv file, or a Prometheus answer as .json"
+            )
+        # Without it, a file that holds nothing but its header reads as one row of data.
+        options = ", header = true"
+        encoding = None if self._csv.encoding is None else ENCODINGS[self._csv.encoding.lower()]
+        if encoding is None and _is_utf16(path):
+            encoding = "utf-16"
+            self.notes.append("is UTF-16 text, read as such")
+        if encoding not in (None, "utf-8"):
+            options += f", encoding = '{encoding}'"
+        if self._csv.decimal is Decimal.COMMA or self._csv.dates is not DateOrder.ISO:
+            return f"read_csv('{name}'{options}, all_varchar = true)"
+        if self._sniffs_other_dates(name, options):
+            # DuckDB takes 01/02/2026 for a date, and decides by later rows which number is the month.
+            options += ", auto_type_candidates = ['BIGINT', 'DOUBLE', 'VARCHAR']"
+        return f"read_csv('{name}'{options})"
+
+    def _sniffs_other_dates(self, name: str, options: str) -> bool:
+        """Whether DuckDB would read dates that do not begin with the year."""
+        try:
+            found = self._connection.execute(
+                f"SELECT DateFormat, TimestampFormat FROM sniff_csv('{name}'{options})"
+            ).fetchone()
+        except (duckdb.Error, UnicodeDecodeError):  # what cannot be sniffed is reported when it is read
+            return False
+        return found is not None and any(text and not str(text).startswith("%Y") for text in found)
+
+    def _encoding_hint(self, error: Exception) -> str:
+        if "not utf-8" in str(error).lower() or "invalid unicode" in str(error).lower():
+            return " (not UTF-8 text: name its encoding, such as --encoding latin-1)"
+        return ""
 
     def __exit__(self, *_: object) -> None:
         self._connection.close()
@@ -79,12 +128,20 @@ class Table:
         # DuckDB's name for the column that a file without a single word has; each blank line is a row.
         nameless = list(self.types) == ["column0"] and "column0" not in columns
         if nameless and self.one("SELECT 1 FROM source WHERE column0 IS NOT NULL LIMIT 1") is None:
-            raise InputError(f"{self.path.name} is empty")
+            raise InputError(f"{self.name} is empty")
         for column in columns:
             if column not in self.types:
-                raise InputError(f"{self.path.name} has no column {column!r}; it has: {', '.join(self.types)}")
+                raise InputError(f"{self.name} has no column {column!r}; it has: {', '.join(self.types)}")
         if empty:
-            raise InputError(f"{self.path.name} is empty: it has no row below its header")
+            raise InputError(f"{self.name} is empty: it has no row below its header")
+
+    def drop_duplicates(self) -> None:
+        """Leave out rows that repeat another one exactly."""
+        try:
+            self._connection.execute("CREATE TABLE kept AS SELECT DISTINCT * FROM source")
+            self._connection.execute("CREATE OR REPLACE VIEW source AS SELECT * FROM kept")
+        except duckdb.Error as error:
+            raise InputError(f"{self.name} cannot be read: {_first_line(error)}") from error
 
     def seconds(self, column: str) -> str:
         """SQL for a column of times as epoch seconds, NULL where a time cannot be read."""
@@ -97,13 +154,24 @@ class Table:
         if self.is_epoch(column):
             # DuckDB moves a bare cast into its reader of CSV, which fails where try_cast gives NULL.
             return f"(try_cast(trim({name}) AS DOUBLE))"
+        if kind.startswith("VARCHAR") and self._csv.dates is not DateOrder.ISO:
+            text, order = f"trim({name})", self._csv.dates
+            # Apart, since %Y reads two digits as a year of the first century.
+            long = f"regexp_matches({text}, '^\\d{{1,2}}[./-]\\d{{1,2}}[./-]\\d{{4}}')"
+            of_four, of_two = (f"try_strptime({text}, {_formats(order, year)})" for year in "Yy")
+            return f"(epoch_us(if({long}, {of_four}, {of_two})::TIMESTAMPTZ) / 1e6)"
         if kind.startswith("VARCHAR"):
             return f"(epoch_us(try_cast({name} AS TIMESTAMPTZ)) / 1e6)"
-        raise InputError(f"{self.path.name}: column {column!r} is of type {kind}, which is no time")
+        raise InputError(f"{self.name}: column {column!r} is of type {kind}, which is no time")
 
     def number(self, column: str) -> str:
         """SQL for a column of numbers, NULL where a value is none."""
-        return f"(try_cast({quoted(column)} AS DOUBLE))"
+        name = quoted(column)
+        if self._csv.decimal is Decimal.COMMA and self.types[column].startswith("VARCHAR"):
+            text = f"trim({name})"
+            plain = f"regexp_full_match({text}, '[+-]?(\\d{{1,3}}(\\.\\d{{3}})+|\\d+)(,\\d+)?')"
+            return f"(CASE WHEN {plain} THEN try_cast(replace(replace({text}, '.', ''), ',', '.') AS DOUBLE) END)"
+        return f"(try_cast({name} AS DOUBLE))"
 
     def refuse_finer_times(self, column: str) -> None:
         """Raise when a column of times holds numbers that are milli-, micro- or nanoseconds since 1970, by their size.
@@ -121,7 +189,7 @@ class Table:
             )
             if found is not None and found[0]:
                 raise InputError(
-                    f"{self.path.name}: the times in column {column!r} look like {unit} since 1970; seconds are read: "
+                    f"{self.name}: the times in column {column!r} look like {unit} since 1970; seconds are read: "
                     f"divide them by {10 ** (3 * power + 3)}, or write them as ISO 8601"
                 )
 
@@ -131,14 +199,23 @@ class Table:
         if found is not None and found[0]:
             example = "nothing" if found[1] is None else repr(str(found[1])[:60])
             rows = "1 row has" if found[0] == 1 else f"{found[0]} rows have"
-            raise InputError(f"{self.path.name}: {rows} {what} in column {column!r}, such as {example}")
+            hint = self._format_hint(str(found[1] or ""))
+            raise InputError(f"{self.name}: {rows} {what} in column {column!r}, such as {example}{hint}")
+
+    def _format_hint(self, text: str) -> str:
+        """Return which option reads a value like ``text``, "" where none is known to."""
+        if self._csv.dates is DateOrder.ISO and re.match(r"\s*\d{1,2}[./-]\d{1,2}[./-]\d{2,4}\b", text):
+            return "; --dates day-first or --dates month-first says how dates are written"
+        if self._csv.decimal is Decimal.POINT and re.fullmatch(r"\s*[+-]?[\d.]*,\d+\s*", text):
+            return "; --decimal comma reads decimal commas"
+        return ""
 
     def numpy(self, query: str) -> dict[str, NDArray[np.generic]]:
         """Run a query and return its columns."""
         try:
             found: dict[str, NDArray[np.generic]] = self._connection.execute(query).fetchnumpy()
         except duckdb.Error as error:
-            raise InputError(f"{self.path.name} cannot be read: {_first_line(error)}") from error
+            raise InputError(f"{self.name} cannot be read: {_first_line(error)}") from error
         return found
 
     def chunks(self, query: str) -> Iterator[dict[str, NDArray[np.generic]]]:
@@ -151,15 +228,33 @@ class Table:
                     return
                 yield {str(name): frame[name].to_numpy() for name in frame.columns}
         except duckdb.Error as error:
-            raise InputError(f"{self.path.name} cannot be read: {_first_line(error)}") from error
+            raise InputError(f"{self.name} cannot be read: {_first_line(error)}") from error
 
     def one(self, query: str) -> tuple[int | str | float | None, ...] | None:
         """Run a query and return its first row."""
         try:
             row: tuple[int | str | float | None, ...] | None = self._connection.execute(query).fetchone()
         except duckdb.Error as error:
-            raise InputError(f"{self.path.name} cannot be read: {_first_line(error)}") from error
+            raise InputError(f"{self.name} cannot be read: {_first_line(error)}") from error
         return row
+
+
+def _formats(order: DateOrder, year: str) -> str:
+    """SQL list of the formats that dates of an order are written in; ``year`` Y: four digits, y: two."""
+    date = "%d{0}%m{0}%" if order is DateOrder.DAY_FIRST else "%m{0}%d{0}%"
+    times = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S.%f", " %I:%M %p", " %I:%M:%S %p", ", %H:%M", ", %H:%M:%S")
+    return "[" + ", ".join(f"'{date.format(mark)}{year}{time}'" for mark in "./-" for time in times) + "]"
+
+
+def _is_utf16(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(2) in (b"\xff\xfe", b"\xfe\xff")
+
+
+def _rows_of(path: Path) -> Rows:
+    from pipeline.replay.prometheus import read_range_file
+
+    return read_range_file(path)
 
 
 def quoted(column: str) -> str:

@@ -20,8 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import InputError
-from pipeline.events.model import RequestEvent
-from pipeline.replay.sources import own_step, read_columns
+from pipeline.events.request_event import RequestEvent
+from pipeline.replay.kinds import own_step
+from pipeline.replay.sources import read_columns
 from pipeline.replay.table import Table
 
 __all__ = ["CompletedRecord", "Trace", "completed_records"]
@@ -99,7 +100,7 @@ class Trace:
     def open(
         path: Path,
         *,
-        lengths: Path | None = None,
+        lengths: Path | tuple[Ints, Ints] | None = None,
         time_column: str | None = None,
         input_column: str | None = None,
         output_column: str | None = None,
@@ -109,7 +110,7 @@ class Trace:
 
         Args:
             path: Parquet or CSV.
-            lengths: a per-request trace that a count trace draws its token lengths from.
+            lengths: a per-request trace that a count trace draws its token lengths from, or columns of lengths.
             time_column: times; a column whose name ends in ``_ms`` holds milliseconds.
             input_column: input tokens per request.
             output_column: output tokens per request.
@@ -148,6 +149,8 @@ class Trace:
             )
         if width is None:
             raise InputError(f"{path.name} holds a single instant; the width of its bins cannot be told")
+        if isinstance(lengths, tuple):
+            return Trace(path, time, None, None, count, unit, first_at, width, lengths)
         source = Trace.open(lengths)
         if source.input_column is None or source.output_column is None:
             raise InputError(f"{lengths.name} holds no token lengths per request")
@@ -291,5 +294,5 @@ def _bisect(records: list[CompletedRecord], time: float) -> int:
 def _first_of(table: Table, names: tuple[str, ...], what: str) -> str:
     found = next((name for name in names if name in table.types), None)
     if found is None:
-        raise InputError(f"{table.path.name} has no {what} column (looked for {', '.join(names)})")
+        raise InputError(f"{table.name} has no {what} column (looked for {', '.join(names)})")
     return found

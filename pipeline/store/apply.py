@@ -6,6 +6,7 @@ neither, and a record that is delivered again finds its position taken.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -14,10 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import OffsetGap
-from pipeline.store.rollups import late_insert
+from pipeline.store.bridged import BridgedRows
+from pipeline.store.frontier import Frontier, Touched
+from pipeline.store.rollups import LATE_INSERT
 from pipeline.store.sql import run, texts, transaction
+from pipeline.store.window_latencies import note_statuses
 from pipeline.windows.delta import applies
-from pipeline.windows.model import MEASURES, Delta, DeltaRows, HistogramRows, WindowKey
+from pipeline.windows.types import MEASURES, Delta, DeltaRows, Histograms, PoolKey, WindowKey
 
 __all__ = ["OTHER", "ApplyResult", "DeltaApplier", "KeyTable", "SourcePosition", "merge_rows"]
 
@@ -28,11 +32,12 @@ OTHER = "__other__"
 #: Extra dimension values are kept apart up to this many keys per allowed pool.
 _KEYS_PER_POOL = 100
 
-_LEDGER = ("records", "events", "duplicates", "dead_letters", "late", "lost")
+_LEDGER = ("records", "events", "duplicates", "dead_letters", "late", "lost", "ignored", "event_records")
+_LATE = _LEDGER.index("late")
 
 
 class SourcePosition(NamedTuple):
-    """How far one source partition has been folded: next offset wanted, newest completion (epoch seconds), idle."""
+    """How far one source partition has been folded: next offset wanted, its event time (epoch seconds), idle."""
 
     next_offset: int
     max_event_at: float | None
@@ -46,7 +51,7 @@ class ApplyResult:
     ``repeated`` records lay below the stored position of their delta partition, ``dropped`` ones repeated offsets of
     their source partition. ``gaps`` were not applied and their delta position was not moved past them; ``blocked`` are
     the delta partitions in which they lie. ``events`` were added to windows; ``late_events`` of them to windows that
-    had closed. ``positions`` holds the source partitions that moved.
+    had closed. ``positions`` holds the source partitions that moved, ``clock_offsets`` those of ``Delta``.
     """
 
     applied: int = 0
@@ -59,6 +64,7 @@ class ApplyResult:
     blocked: set[int] = field(default_factory=set)
     positions: dict[Source, SourcePosition] = field(default_factory=dict)
     delta_positions: dict[int, int] = field(default_factory=dict)
+    clock_offsets: dict[str, float] = field(default_factory=dict)
 
 
 class KeyTable:
@@ -80,6 +86,11 @@ class KeyTable:
     def ids(self, keys: Sequence[WindowKey]) -> NDArray[np.int64]:
         """Return the ids of keys, new ones included; ``write`` makes these durable."""
         return np.array([self._id(key) for key in keys], np.int64)
+
+    def pools(self, keys: Sequence[WindowKey]) -> list[PoolKey]:
+        """Return the pools in which keys are counted, once ``ids`` has been asked for them."""
+        pools = [PoolKey(key.model, key.pool) for key in keys]
+        return [pool if pool in self._pools else PoolKey(OTHER, OTHER) for pool in pools]
 
     def write(self) -> None:
         """Insert the new keys; call inside the transaction that uses them."""
@@ -113,9 +124,11 @@ class KeyTable:
 class DeltaApplier:
     """Applies delta records; owns the in-memory copy of the positions. One per file, used by one thread at a time."""
 
-    def __init__(self, connection: Any, keys: KeyTable) -> None:
+    def __init__(self, connection: Any, keys: KeyTable, touched: Touched) -> None:
         self._connection = connection
         self._keys = keys
+        self._touched = touched
+        self._bridged = BridgedRows(connection)
         self.reload()
 
     def reload(self) -> None:
@@ -127,27 +140,33 @@ class DeltaApplier:
         ).fetchall()
         self.source_positions = {(topic, p): SourcePosition(*rest) for topic, p, *rest in rows}
 
-    def apply(self, records: Sequence[tuple[int, int, Delta | None]], last_closed: int | None) -> ApplyResult:
+    def apply(self, records: Sequence[tuple[int, int, Delta | None]], closed: Frontier) -> ApplyResult:
         """Apply records (delta partition, delta offset, delta or None) in order; see ``Store.apply``."""
-        plan = _Plan(self.delta_positions, self.source_positions, last_closed)
+        plan = _Plan(self.delta_positions, self.source_positions)
         for delta_partition, delta_offset, delta in records:
             plan.add(delta_partition, delta_offset, delta)
         if not plan.moved:
             return plan.result
         try:
             with transaction(self._connection):
-                self._write(plan)
+                self._write(plan, closed)
         except BaseException:
             self._keys.reload()
+            self._bridged.reload()
             raise
         self.delta_positions.update(plan.result.delta_positions)
         self.source_positions.update(plan.result.positions)
         return plan.result
 
-    def _write(self, plan: _Plan) -> None:
-        parts = [(d.keys, d.rows, d.histograms) for d in plan.deltas]
-        merge_rows(self._connection, self._keys, parts, plan.last_closed)
+    def _write(self, plan: _Plan, closed: Frontier) -> None:
+        parts, bridge_notes = self._bridged.stored(plan.deltas, closed, self._touched)
+        lates = merge_rows(self._connection, self._keys, parts, closed, self._touched)
+        for delta, late in zip(plan.deltas, lates, strict=True):
+            plan.ledger[delta.topic, delta.partition][_LATE] += late
+            plan.result.late_events += late
         self._write_dead_letters(plan.deltas)
+        self._write_notes(plan.deltas, bridge_notes)
+        note_statuses(self._connection, plan.deltas)
         ledger = {source: entry for source, entry in plan.ledger.items() if any(entry)}  # heartbeats add nothing
         _merge(
             self._connection,
@@ -190,6 +209,24 @@ class DeltaApplier:
             add=("applied", "dropped", "undecodable"),
         )
 
+    def _write_notes(self, deltas: Sequence[Delta], notes: Counter[tuple[str, str]]) -> None:
+        """Add what records hold besides their events, and ``notes``; most deltas have nothing of it."""
+        for delta in deltas:
+            for kind, count in (("ignored_part", delta.ignored_parts), ("reused_id", delta.reused_ids)):
+                if count:
+                    notes[kind, ""] += count
+            by_name = (("refused_part", delta.refused_parts), ("unknown", delta.unknown), ("codec", delta.codecs))
+            for kind, counts in by_name:
+                for name, count in counts.items():
+                    notes[kind, name] += count
+        if notes:
+            batch = {
+                "kind": texts([kind for kind, _ in notes]),
+                "name": texts([name for _, name in notes]),
+                "n": _ints(notes.values()),
+            }
+            _merge(self._connection, "event_notes", ("kind", "name"), batch, add=("n",))
+
     def _write_dead_letters(self, deltas: Sequence[Delta]) -> None:
         dead = [(delta, letter) for delta in deltas for letter in delta.dead_letters]
         if dead:
@@ -210,15 +247,9 @@ class DeltaApplier:
 class _Plan:
     """Decides, without the database, what a sequence of records comes to."""
 
-    def __init__(
-        self,
-        delta_positions: dict[int, int],
-        source_positions: dict[Source, SourcePosition],
-        last_closed: int | None,
-    ) -> None:
+    def __init__(self, delta_positions: dict[int, int], source_positions: dict[Source, SourcePosition]) -> None:
         self._delta_positions = delta_positions
         self._source_positions = source_positions
-        self.last_closed = last_closed
         self.result = ApplyResult()
         self.deltas: list[Delta] = []
         self.ledger: dict[Source, list[int]] = {}
@@ -260,14 +291,13 @@ class _Plan:
         self.result.positions[source] = SourcePosition(
             delta.through_offset + 1, max(times) if times else None, delta.idle
         )
-        late = 0
-        if self.last_closed is not None:
-            requests = delta.rows.measures[0]
-            late = sum(n for w, n in zip(delta.rows.window, requests, strict=True) if w < self.last_closed)
         self.result.events += delta.events
-        self.result.late_events += late
+        self.result.clock_offsets.update(delta.clock_offsets)
         entry = self.ledger.setdefault(source, [0] * len(_LEDGER))
-        adds = (delta.records, delta.events, delta.duplicates, len(delta.dead_letters), late, delta.lost)
+        adds = (
+            *(delta.records, delta.events, delta.duplicates, len(delta.dead_letters), 0, delta.lost),
+            *(delta.ignored, delta.event_records),
+        )
         for i, n in enumerate(adds):
             entry[i] += n
         self.deltas.append(delta)
@@ -276,32 +306,43 @@ class _Plan:
 def merge_rows(
     connection: Any,
     keys: KeyTable,
-    parts: Sequence[tuple[Sequence[WindowKey], DeltaRows, HistogramRows]],
-    last_closed: int | None,
-) -> None:
+    parts: Sequence[tuple[Sequence[WindowKey], DeltaRows, Histograms]],
+    closed: Frontier,
+    touched: Touched,
+) -> list[int]:
     """Add window rows and histogram counts to the file; call inside a transaction.
 
-    Rows of windows before ``last_closed`` (epoch seconds) are noted as late, too.
+    Rows of windows that have ``closed`` are noted as late, too; returns how many requests those of each part hold.
+    ``touched`` is told of all rows.
     """
-    windows, key_ids, measures, completed = [], [], [], []
+    windows, key_ids, measures, completed, lates = [], [], [], [], []
     cells: list[NDArray[np.int64]] = []
+    late_requests = []
     for part_keys, rows, histograms in parts:
         if not rows.window:
+            late_requests.append(0)
             continue
         window = np.array(rows.window, np.int64)
-        key_id = keys.ids(part_keys)[np.array(rows.key, np.int64)]
+        key = np.array(rows.key, np.int64)
+        key_id = keys.ids(part_keys)[key]
+        sums = np.array(rows.measures, np.int64)
+        pools = keys.pools(part_keys)
+        late = closed.late(window, pools, key)
+        touched.note(window, pools, key)
+        late_requests.append(int(sums[0][late].sum()))
         windows.append(window)
         key_ids.append(key_id)
-        measures.append(np.array(rows.measures, np.int64))
+        measures.append(sums)
+        lates.append(late)
         completed.append(np.array(rows.max_completed_ms, np.int64))
-        row = np.array(histograms.row, np.int64)
+        row = _ints(histograms.row)
         cells.append(
             np.stack(
                 [window[row], key_id[row], _ints(histograms.metric), _ints(histograms.bucket), _ints(histograms.n)]
             )
         )
     if not windows:
-        return
+        return late_requests
     keys.write()
     batch = {
         "window_start": np.concatenate(windows),
@@ -310,10 +351,13 @@ def merge_rows(
         "max_completed_ms": np.concatenate(completed),
     }
     run(connection, _MERGE_WINDOWS, batch)
-    if last_closed is not None and batch["window_start"].min() < last_closed:
-        run(connection, late_insert(last_closed), batch)
+    is_late = np.concatenate(lates)
+    if is_late.any():
+        run(connection, LATE_INSERT, {name: column[is_late] for name, column in batch.items()})
     names = ("window_start", "key_id", "metric", "bucket", "n")
-    run(connection, _INSERT_HISTOGRAMS, dict(zip(names, np.concatenate(cells, axis=1), strict=True)))
+    insert = _INSERT_HISTOGRAMS if len(cells) == 1 else _ADD_HISTOGRAMS  # one part holds every cell once
+    run(connection, insert, dict(zip(names, np.concatenate(cells, axis=1), strict=True)))
+    return late_requests
 
 
 _SUMS = ", ".join(f"sum({name}) AS {name}" for name in MEASURES)
@@ -326,9 +370,8 @@ WHEN MATCHED THEN UPDATE SET {", ".join(f"{name} = t.{name} + s.{name}" for name
 WHEN NOT MATCHED THEN INSERT (window_start, key_id, {", ".join(MEASURES)}, max_completed_ms)
     VALUES (s.window_start, s.key_id, {", ".join(f"s.{name}" for name in MEASURES)}, s.max_completed_ms)
 """
-_INSERT_HISTOGRAMS = """
-INSERT INTO histograms SELECT window_start, key_id, metric, bucket, sum(n) AS n FROM batch GROUP BY ALL
-"""
+_INSERT_HISTOGRAMS = "INSERT INTO histograms SELECT window_start, key_id, metric, bucket, n FROM batch"
+_ADD_HISTOGRAMS = _INSERT_HISTOGRAMS.replace(" n ", " sum(n) ") + " GROUP BY ALL"
 
 
 def _merge(
@@ -354,4 +397,4 @@ def _merge(
 
 
 def _ints(values: Any) -> NDArray[np.int64]:
-    return np.array(list(values), np.int64)
+    return np.asarray(values if isinstance(values, list | np.ndarray) else list(values), np.int64)

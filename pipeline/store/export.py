@@ -15,12 +15,12 @@ from typing import Any
 
 import duckdb
 
+from pipeline.config.settings import StoreSettings
 from pipeline.errors import InputError, StoreError
-from pipeline.settings import StoreSettings
 from pipeline.store.migrations import connect_read_only
-from pipeline.windows.model import HISTOGRAMS, MEASURES
-from pipeline.windows.parts import PART_MEASURES
+from pipeline.windows.breakdown import PART_MEASURES
 from pipeline.windows.rollup import CLOSED_MEASURES
+from pipeline.windows.types import HISTOGRAMS, MEASURES
 
 __all__ = ["TABLES", "Exported", "export_file", "export_parquet"]
 

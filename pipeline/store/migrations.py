@@ -14,12 +14,8 @@ from typing import Any, NamedTuple
 import duckdb
 
 from pipeline.errors import InputError, StoreError, StoreLocked, StoreTooNew
-from pipeline.store import parts, rollups
-from pipeline.windows.latencies import LATENCIES
-from pipeline.windows.model import MEASURES
-from pipeline.windows.rollup import CLOSED_MEASURES
 
-__all__ = ["MIGRATIONS", "Migration", "connect", "connect_read_only"]
+__all__ = ["MIGRATIONS", "Migration", "connect", "connect_read_only", "read_migration"]
 
 
 #: What a DuckDB file begins with, after a checksum of its header.
@@ -34,65 +30,20 @@ class Migration(NamedTuple):
     statements: tuple[str, ...]
 
 
-#: HUGEINT, since sums of squares over a busy window can pass 64 bits.
-_MEASURE_COLUMNS = ", ".join(f"{name} HUGEINT NOT NULL" for name in MEASURES)
-_CLOSED_COLUMNS = ", ".join(f"{name} HUGEINT NOT NULL" for name in CLOSED_MEASURES)
+def read_migration(path: Path) -> Migration:
+    """Return the migration in a file named ``<version>_<name>.sql``: statements that end with ``;``, ``--`` comments.
 
-MIGRATIONS: tuple[Migration, ...] = (
-    Migration(
-        1,
-        "first",
-        (
-            "CREATE TABLE keys (key_id INTEGER NOT NULL, model VARCHAR NOT NULL, pool VARCHAR NOT NULL, "
-            "dims VARCHAR NOT NULL)",
-            f"CREATE TABLE windows (window_start BIGINT NOT NULL, key_id INTEGER NOT NULL, {_MEASURE_COLUMNS}, "
-            "max_completed_ms BIGINT NOT NULL)",
-            # Append-only; merged by sum(n).
-            "CREATE TABLE histograms (window_start BIGINT NOT NULL, key_id INTEGER NOT NULL, metric SMALLINT NOT NULL, "
-            "bucket SMALLINT NOT NULL, n BIGINT NOT NULL)",
-            "CREATE TABLE delta_positions (delta_partition INTEGER NOT NULL, next_offset BIGINT NOT NULL, "
-            "applied BIGINT NOT NULL, dropped BIGINT NOT NULL, undecodable BIGINT NOT NULL)",
-            "CREATE TABLE source_positions (topic VARCHAR NOT NULL, source_partition INTEGER NOT NULL, "
-            "next_offset BIGINT NOT NULL, max_event_at DOUBLE, idle BOOLEAN NOT NULL)",
-            "CREATE TABLE ledger (topic VARCHAR NOT NULL, source_partition INTEGER NOT NULL, records BIGINT NOT NULL, "
-            "events BIGINT NOT NULL, duplicates BIGINT NOT NULL, dead_letters BIGINT NOT NULL, late BIGINT NOT NULL, "
-            "lost BIGINT NOT NULL)",
-            "CREATE TABLE dead_letters (topic VARCHAR NOT NULL, source_partition INTEGER NOT NULL, "
-            "source_offset BIGINT NOT NULL, reason VARCHAR NOT NULL, detail VARCHAR NOT NULL)",
-            # What retention took out, so that totals stay totals.
-            "CREATE TABLE retired_dead_letters (reason VARCHAR NOT NULL, n BIGINT NOT NULL)",
-            "CREATE TABLE retired_totals (requests HUGEINT NOT NULL, input_tokens HUGEINT NOT NULL, "
-            "output_tokens HUGEINT NOT NULL)",
-            "CREATE TABLE steps (as_of BIGINT NOT NULL)",
-            "CREATE TABLE closed_windows (as_of BIGINT NOT NULL, seq INTEGER NOT NULL, window_start BIGINT NOT NULL, "
-            f"grain_seconds INTEGER NOT NULL, model VARCHAR NOT NULL, pool VARCHAR NOT NULL, {_CLOSED_COLUMNS}, "
-            "completeness DOUBLE NOT NULL, gap BOOLEAN NOT NULL, current_replicas BIGINT, ready_replicas BIGINT)",
-            "CREATE TABLE forecasts (model VARCHAR NOT NULL, pool VARCHAR NOT NULL, signal VARCHAR NOT NULL, "
-            "issued_at DOUBLE NOT NULL, horizon_seconds INTEGER NOT NULL, q05 DOUBLE, q10 DOUBLE, q25 DOUBLE, "
-            "q50 DOUBLE, q75 DOUBLE, q90 DOUBLE, q95 DOUBLE, q99 DOUBLE)",
-            "CREATE TABLE recommendations (model VARCHAR NOT NULL, pool VARCHAR NOT NULL, issued_at DOUBLE NOT NULL, "
-            "generation BIGINT NOT NULL, body VARCHAR NOT NULL)",
-            "CREATE TABLE alerts (alert_id VARCHAR NOT NULL, model VARCHAR NOT NULL, pool VARCHAR NOT NULL, "
-            "raised_at DOUBLE NOT NULL, changed_at DOUBLE NOT NULL, body VARCHAR NOT NULL)",
-            "CREATE TABLE snapshots (as_of BIGINT NOT NULL, body BLOB NOT NULL)",
-        ),
-    ),
-    Migration(
-        2,
-        "calendar",
-        (
-            # Which announced events the engine was told of, and when: what makes a restart exact.
-            "CREATE TABLE calendar_changes (as_of BIGINT NOT NULL, seq INTEGER NOT NULL, removed BOOLEAN NOT NULL, "
-            "ends_at DOUBLE NOT NULL, body VARCHAR NOT NULL)",
-        ),
-    ),
-    Migration(3, "rollups", rollups.schema()),
-    Migration(4, "parts", (parts.schema(),)),
-    Migration(
-        5,
-        "latencies",
-        tuple(f"ALTER TABLE closed_windows ADD COLUMN IF NOT EXISTS {name} DOUBLE" for name in LATENCIES),
-    ),
+    The statements hold no semicolon, and no ``--`` but that of a comment on a line of its own.
+    """
+    version, _, name = path.stem.partition("_")
+    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if not line.startswith("--")]
+    statements = (statement.strip() for statement in "\n".join(lines).split(";"))
+    return Migration(int(version), name, tuple(statement for statement in statements if statement))
+
+
+#: Literal SQL, never edited once released: a file made today and one that was brought up to date have one schema.
+MIGRATIONS: tuple[Migration, ...] = tuple(
+    read_migration(path) for path in sorted((Path(__file__).parent / "schema").glob("*.sql"))
 )
 
 

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import msgspec
 
-from pipeline.store import rollups
-from pipeline.store.sql import dict_rows
+from pipeline.store import rollups, series
+from pipeline.store.sql import dict_rows, keys_of
 from pipeline.store.steps import QUANTILE_COLUMNS
+from pipeline.store.window_latencies import PERCENTILES, window_latencies
 from pipeline.windows import histogram
-from pipeline.windows.latencies import LATENCIES
-from pipeline.windows.model import HISTOGRAMS
+from pipeline.windows.latencies import TOLD
 from pipeline.windows.rollup import CLOSED_MEASURES
+from pipeline.windows.servers import SERVERS
+from pipeline.windows.service import SERVICE
+from pipeline.windows.types import HISTOGRAMS
 
 __all__ = ["StoreReaders"]
-
-_LATENCY_QUANTILES = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99}
-
 
 _OF_POOL = "model = $model AND pool = $pool AND window_start"
 
@@ -26,7 +27,7 @@ _OF_POOL = "model = $model AND pool = $pool AND window_start"
 def _history(grain_seconds: int, closed: int) -> str:
     """History in whole closed windows: rolled up as far as a grain allows, then as closed, late, and still open.
 
-    ``closed`` is the end of the last closed window, epoch seconds.
+    ``closed`` is the end of the last step, epoch seconds; windows of a step that is being closed count as open.
     """
     names = ", ".join(CLOSED_MEASURES)
     sums = ", ".join(f"sum({name}) AS {name}" for name in CLOSED_MEASURES)
@@ -42,9 +43,9 @@ def _history(grain_seconds: int, closed: int) -> str:
         )
     parts += [
         f"SELECT window_start, {names}, 1 AS closed, {told} FROM closed_windows "
-        f"WHERE {_OF_POOL} >= greatest({rolled}, $start) AND window_start < $end",
+        f"WHERE {_OF_POOL} >= greatest({rolled}, $start) AND window_start < least({closed}, $end)",
         f"SELECT window_start, {names}, 0, NULL, NULL, NULL, NULL FROM late_windows JOIN keys USING (key_id) "
-        f"WHERE {_OF_POOL} >= $start AND window_start < $end",
+        f"WHERE {_OF_POOL} >= $start AND window_start < least({closed}, $end)",
         f"SELECT window_start, {names}, 0, NULL, NULL, NULL, NULL FROM windows JOIN keys USING (key_id) "
         f"WHERE {_OF_POOL} >= greatest({closed}, $start) AND window_start < $end",
     ]
@@ -78,6 +79,17 @@ def _fine_history() -> str:
     """
 
 
+def _whole_windows(model: str, pool: str, start: float, end: float, grain_seconds: int) -> dict[str, Any]:
+    """Parameters for the windows of a pool that begin in [start, end)."""
+    return {
+        "model": model,
+        "pool": pool,
+        "start": int(-(-start // grain_seconds) * grain_seconds),
+        "end": int(-(-end // grain_seconds) * grain_seconds),
+        "grain": int(grain_seconds),
+    }
+
+
 class StoreReaders:
     """Queries over one store. Every thread reads through a cursor of its own and sees committed data only."""
 
@@ -103,13 +115,7 @@ class StoreReaders:
         """
         if grain_seconds <= 0:
             raise ValueError(f"grain_seconds must be positive, not {grain_seconds}")
-        where = {
-            "model": model,
-            "pool": pool,
-            "start": int(-(-start // grain_seconds) * grain_seconds),
-            "end": int(-(-end // grain_seconds) * grain_seconds),
-            "grain": int(grain_seconds),
-        }
+        where = _whole_windows(model, pool, start, end, grain_seconds)
         cursor = self.cursor()
         cursor.execute("BEGIN")  # how far windows have closed and what they hold must be of one instant
         try:
@@ -118,6 +124,12 @@ class StoreReaders:
             return dict_rows(cursor.execute(query, where))
         finally:
             cursor.execute("ROLLBACK")  # nothing was changed
+
+    def latencies(
+        self, model: str, pool: str, start: float, end: float, grain_seconds: int
+    ) -> dict[int, dict[str, Any]]:
+        """Return {window start: TTFT and TPOT} of the windows of ``history``; see ``window_latencies``."""
+        return window_latencies(self.cursor(), _whole_windows(model, pool, start, end, grain_seconds))
 
     def forecasts(self, model: str, pool: str, signal: str, issued_at: float | None = None) -> list[dict[str, Any]]:
         """Return the forecasts of one series issued at ``issued_at`` (None: the newest), by horizon.
@@ -147,12 +159,51 @@ class StoreReaders:
             for at, horizon, *quantiles in rows
         ]
 
-    def recommendations(self, model: str, pool: str, limit: int = 100) -> list[dict[str, Any]]:
-        """Return the newest recommendations of a pool, newest first, as dicts of ``Recommendation``'s fields."""
+    def forecasts_at(
+        self, model: str, pool: str, signal: str, horizon_seconds: int, start: float, end: float
+    ) -> list[dict[str, Any]]:
+        """Return what was forecast ``horizon_seconds`` ahead for times in [start, end] (epoch seconds), oldest first.
+
+        A row has ``target_at``, ``q05``, ``q50`` and ``q95``.
+        """
+        return dict_rows(
+            self.cursor().execute(
+                "SELECT issued_at + horizon_seconds AS target_at, q05, q50, q95 FROM forecasts "
+                "WHERE issued_at BETWEEN ? AND ? AND model = ? AND pool = ? AND signal = ? AND horizon_seconds = ? "
+                "ORDER BY issued_at",
+                [start - horizon_seconds, end - horizon_seconds, model, pool, str(signal), horizon_seconds],
+            )
+        )
+
+    def recent_rates(self, seconds: float, step_seconds: int) -> list[tuple[str, str, int, float]]:
+        """Return (model, pool, start, requests per second) of steps of the newest ``seconds`` of closed windows.
+
+        Oldest first. Counts are divided by the completeness estimate; gaps are left out, and steps that hold only gaps.
+        """
+        return (  # type: ignore[no-any-return]
+            self.cursor()
+            .execute(
+                "SELECT model, pool, (window_start // $step * $step)::BIGINT AS start, "
+                "avg(requests / (coalesce(completeness, 1) * grain_seconds)) FROM closed_windows "
+                "WHERE window_start >= (SELECT max(as_of) FROM steps) - $seconds AND NOT gap "
+                "GROUP BY ALL ORDER BY start, model, pool",
+                {"step": step_seconds, "seconds": int(seconds)},
+            )
+            .fetchall()
+        )
+
+    def recommendations(
+        self, model: str, pool: str, limit: int = 100, before: tuple[float, int] | None = None
+    ) -> list[dict[str, Any]]:
+        """Return the newest recommendations of a pool, newest first, as dicts of ``Recommendation``'s fields.
+
+        ``before`` is an (issued_at, generation): only what comes after it in that order.
+        """
+        earlier = "" if before is None else "AND (issued_at, generation) < (?, ?) "
         return self._bodies(
-            "SELECT body FROM recommendations WHERE model = ? AND pool = ? ORDER BY issued_at DESC, generation DESC "
-            "LIMIT ?",
-            [model, pool, max(limit, 0)],
+            f"SELECT body FROM recommendations WHERE model = ? AND pool = ? {earlier}"
+            "ORDER BY issued_at DESC, generation DESC LIMIT ?",
+            [model, pool, *(before or ()), max(limit, 0)],
         )
 
     def alerts(self, since: float) -> list[dict[str, Any]]:
@@ -162,15 +213,27 @@ class StoreReaders:
     def ledger(self) -> list[dict[str, Any]]:
         """Return one row per source partition: what became of its records.
 
-        ``records`` = ``events`` + ``duplicates`` + ``dead_letters``; ``late`` of the events came after their window had
-        closed; ``lost`` offsets had left the broker before they were read.
+        ``records`` = ``ignored`` + ``dead_letters`` + ``event_records``, and ``events`` + ``duplicates`` are the events
+        that those gave; ``late`` of the events came after their window had closed; ``lost`` offsets had left the broker
+        before they were read.
         """
         return dict_rows(
             self.cursor().execute(
-                "SELECT topic, source_partition AS partition, records, events, duplicates, dead_letters, late, lost "
-                "FROM ledger ORDER BY ALL"
+                "SELECT topic, source_partition AS partition, records, events, duplicates, dead_letters, late, lost, "
+                "ignored, event_records FROM ledger ORDER BY ALL"
             )
         )
+
+    def event_notes(self) -> dict[str, dict[str, int]]:
+        """Return what records held besides their events, by kind and name.
+
+        ``unknown`` by field, ``refused_part`` by reason, ``codec`` by name of what read the records; ``ignored_part``
+        and ``reused_id`` have one count under an empty name.
+        """
+        found: dict[str, dict[str, int]] = {}
+        for kind, name, n in self.cursor().execute("SELECT kind, name, n FROM event_notes ORDER BY ALL").fetchall():
+            found.setdefault(kind, {})[name] = n
+        return found
 
     def delta_ledger(self) -> list[dict[str, Any]]:
         """Return one row per delta partition: next offset, and how many deltas were applied, dropped, undecodable."""
@@ -191,7 +254,10 @@ class StoreReaders:
         return {name: int(value) for name, value in zip(names, row, strict=True)}
 
     def histograms(self, model: str, pool: str, start: float, end: float) -> dict[str, dict[int, int]]:
-        """Return {histogram name: {bucket: n}} of a pool, merged over the base windows that begin in [start, end)."""
+        """Return {histogram name: {bucket: n}} of a pool, merged over the base windows that begin in [start, end).
+
+        Histograms of values only, so not those of servers and outcomes.
+        """
         rows = (
             self.cursor()
             .execute(
@@ -204,6 +270,7 @@ class StoreReaders:
         merged: dict[str, dict[int, int]] = {name: {} for name in HISTOGRAMS}
         for metric, bucket, n in rows:
             merged[HISTOGRAMS[metric]][bucket] = n
+        del merged[SERVERS], merged[SERVICE]
         return merged
 
     def latency_quantiles(self, model: str, pool: str, start: float, end: float) -> dict[str, dict[str, float | None]]:
@@ -212,7 +279,7 @@ class StoreReaders:
         Values are within 1 % of an observed one; names and units are those of ``HISTOGRAMS``.
         """
         return {
-            name: {label: histogram.quantile(counts, q) for label, q in _LATENCY_QUANTILES.items()}
+            name: {label: histogram.quantile(counts, q) for label, q in PERCENTILES.items()}
             for name, counts in self.histograms(model, pool, start, end).items()
         }
 
@@ -232,22 +299,29 @@ class StoreReaders:
             merged.setdefault((model, pool), {})[bucket] = n
         return merged
 
-    def latency_counts(self, start: int, end: int) -> dict[tuple[str, str], dict[str, dict[int, int]]]:
-        """Return {(model, pool): {latency: {bucket: n}}} of ``LATENCIES`` over the base windows in [start, end)."""
-        metrics = {HISTOGRAMS.index(name): name for name in LATENCIES}
+    def latency_counts(
+        self, start: int, end: int, pools: Collection[tuple[str, str]] | None = None
+    ) -> dict[tuple[str, str], dict[str, dict[int, int]]]:
+        """Return {(model, pool): {latency: {bucket: n}}} of ``TOLD`` over the base windows in [start, end).
+
+        ``pools`` are the (model, pool) to read; None: all.
+        """
+        metrics = {HISTOGRAMS.index(name): name for name in TOLD}
+        keys, names = keys_of(pools)
         rows = (
             self.cursor()
             .execute(
-                "SELECT model, pool, metric, bucket, sum(n)::BIGINT FROM histograms JOIN keys USING (key_id) "
-                f"WHERE metric IN ({', '.join(map(str, metrics))}) AND window_start >= ? AND window_start < ? "
-                "GROUP BY ALL",
-                [start, end],
+                "SELECT model, pool, metric, list(bucket), list(n) FROM (SELECT model, pool, metric, bucket, "
+                f"sum(n)::BIGINT AS n FROM histograms JOIN {keys} USING (key_id) "
+                f"WHERE metric IN ({', '.join(map(str, metrics))}) AND window_start >= $start AND window_start < $end "
+                "GROUP BY ALL) GROUP BY ALL",
+                {"start": start, "end": end, **names},
             )
             .fetchall()
         )
         merged: dict[tuple[str, str], dict[str, dict[int, int]]] = {}
-        for model, pool, metric, bucket, n in rows:
-            merged.setdefault((model, pool), {}).setdefault(metrics[metric], {})[bucket] = n
+        for model, pool, metric, buckets, n in rows:
+            merged.setdefault((model, pool), {})[metrics[metric]] = dict(zip(buckets, n, strict=True))
         return merged
 
     def dead_letters(self, limit: int = 100) -> list[dict[str, Any]]:
@@ -271,6 +345,27 @@ class StoreReaders:
     def pools(self) -> list[tuple[str, str]]:
         """Return every (model, pool) that has been seen, sorted."""
         return self.cursor().execute("SELECT DISTINCT model, pool FROM keys ORDER BY ALL").fetchall()  # type: ignore[no-any-return]
+
+    def samples(
+        self,
+        source: str,
+        measure: str,
+        pools: Collection[tuple[str, str]],
+        grid: series.Grid,
+        more: tuple[Sequence[int], str] | None = None,
+    ) -> dict[tuple[str, str, int], series.Samples]:
+        """Return samples of many pools for the times of a grid; see ``series.samples``."""
+        return series.samples(self.cursor(), source, measure, pools, grid, more)
+
+    def forecast_paths(
+        self, signal: str, pools: Collection[tuple[str, str]], as_of: float
+    ) -> dict[tuple[str, str], list[tuple[float, list[float]]]]:
+        """Return what was the newest forecast of pools at a time; see ``series.forecast_paths``."""
+        return series.forecast_paths(self.cursor(), signal, pools, as_of)
+
+    def full_matches(self, pattern: str, values: Collection[str]) -> set[str]:
+        """Return the values that a regular expression matches; see ``series.full_matches``."""
+        return series.full_matches(self.cursor(), pattern, values)
 
     def silent_pools(self, since: int) -> set[tuple[str, str]]:
         """Return the (model, pool) of which no request was counted in windows from ``since`` (epoch seconds) on."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from pipeline.settings import StoreSettings
+from pipeline.config.settings import StoreSettings
 from pipeline.store.rollups import delete_rollups
 from pipeline.store.sql import run, texts
 
@@ -60,6 +60,7 @@ def delete_expired(
     connection.execute("DELETE FROM alerts WHERE changed_at < ?", closed)
     # A change outlives its step until the event itself is old: the steps that are left must be able to hear of it.
     connection.execute("DELETE FROM calendar_changes WHERE as_of < $1 AND ends_at < $1", closed)
+    connection.execute("DELETE FROM exogenous_rows WHERE as_of < $1 AND about < $1", closed)
     connection.execute("DELETE FROM forecasts WHERE issued_at < ?", forecasts)
     connection.execute("DELETE FROM recommendations WHERE issued_at < ?", forecasts)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import StoreError
 
-__all__ = ["Columns", "dict_rows", "run", "texts", "transaction"]
+__all__ = ["Columns", "dict_rows", "keys_of", "run", "texts", "transaction"]
 
 Columns = Mapping[str, NDArray[Any]]
 
@@ -45,11 +45,20 @@ def run(connection: Any, statement: str, batch: Columns) -> None:
     connection.execute(statement)
 
 
-def texts(values: Sequence[str]) -> NDArray[np.object_]:
-    """Return a column of text."""
+def texts(values: Sequence[str] | Sequence[bytes]) -> NDArray[np.object_]:
+    """Return a column of text, or of bytes."""
     column = np.empty(len(values), np.object_)
     column[:] = values
     return column
+
+
+def keys_of(pools: Collection[tuple[str, str]] | None) -> tuple[str, dict[str, Any]]:
+    """Return the window keys of some (model, pool) as a table expression and its parameters; None: all keys."""
+    if pools is None:
+        return "keys", {}
+    wanted = "SELECT unnest($models) AS model, unnest($pools) AS pool"
+    names = {"models": [model for model, _ in pools], "pools": [pool for _, pool in pools]}
+    return f"(SELECT key_id, model, pool, dims FROM keys JOIN ({wanted}) USING (model, pool))", names
 
 
 def dict_rows(cursor: Any) -> list[dict[str, Any]]:

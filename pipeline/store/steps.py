@@ -1,35 +1,37 @@
-"""What each step of the engine leaves behind: closed windows, forecasts, recommendations, alerts, snapshots."""
+"""What each step of the engine leaves behind: closed windows, forecasts, recommendations, alerts."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from itertools import groupby
+from operator import attrgetter
 from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
 
-from pipeline.advise.model import Alert, StepInput, StepOutput
-from pipeline.forecast.calendar import parse_record, to_fields
-from pipeline.forecast.known_calendar import CalendarChange
-from pipeline.forecast.model import Forecast, SeriesKey, Signal
-from pipeline.store.parts import StoredParts, write_parts
+from pipeline.alerts.types import Alert
+from pipeline.engine.types import StepInput, StepOutput
+from pipeline.forecast.calendar.effects import parse_record, to_fields
+from pipeline.forecast.calendar.known import CalendarChange
+from pipeline.forecast.types import Forecast, SeriesKey, Signal
+from pipeline.store.breakdowns import StoredParts, write_parts
+from pipeline.store.exogenous import exogenous_since, write_exogenous
 from pipeline.store.sql import run, texts
+from pipeline.windows.fleet import FleetReport
 from pipeline.windows.latencies import LATENCIES
-from pipeline.windows.model import ClosedWindow
 from pipeline.windows.rollup import CLOSED_MEASURES
-from sizing.model import Recommendation
+from pipeline.windows.service import Service
+from pipeline.windows.types import ClosedWindow
+from sizing.types import Recommendation
 
-__all__ = ["closed_since", "latest_snapshot", "read_output", "write_snapshot", "write_steps"]
+__all__ = ["closed_since", "read_closing", "read_output", "write_calendar", "write_steps", "write_windows"]
 
 T = TypeVar("T")
 
 QUANTILE_COLUMNS = ("q05", "q10", "q25", "q50", "q75", "q90", "q95", "q99")
-
-#: Snapshots kept: the newest, and one before it in case the newest cannot be read.
-_SNAPSHOTS = 2
 
 _NAN = "'NaN'::DOUBLE"
 
@@ -44,32 +46,41 @@ _CLOSED_FIELDS = (
     "current_replicas",
     "ready_replicas",
     *LATENCIES,
+    "closed_after_seconds",
+    "servers",
+    "fleet",
+    "service",
 )
+#: The columns that hold NULL for an unknown number.
+_NUMBERS = (*LATENCIES, "closed_after_seconds")
+_FLEET = msgspec.json.Decoder(FleetReport | None)
+_SERVICE = msgspec.json.Decoder(Service | None)
 
 
-def write_steps(connection: Any, outputs: Sequence[StepOutput], snapshot: bytes | None) -> None:
-    """Write everything that steps say, the snapshot as of the last one; call inside a transaction."""
+def write_steps(connection: Any, outputs: Sequence[StepOutput], closed: Collection[tuple[str, str]] = ()) -> None:
+    """Write everything that steps say; call inside a transaction.
+
+    ``closed`` are the pools of which the first step's windows are written already, with its calendar and its rows from
+    outside.
+    """
     batch: dict[str, Any] = {"as_of": np.array([o.as_of for o in outputs], np.int64)}
     run(connection, "INSERT INTO steps SELECT as_of FROM batch", batch)
-    numbered = [(o.as_of, i, w) for o in outputs for i, w in enumerate(o.windows)]
-    _write_windows(connection, numbered)
-    write_parts(connection, numbered)
+    first, *others = outputs
+    left = (w for w in first.windows if w.key not in closed)
+    numbered = [(first.as_of, i, w) for i, w in enumerate(left, len(closed))]
+    write_windows(connection, numbered + [(o.as_of, i, w) for o in others for i, w in enumerate(o.windows)])
     _write_forecasts(connection, [f for o in outputs for f in o.forecasts])
     _write_recommendations(connection, [r for o in outputs for r in o.recommendations])
     _write_alerts(connection, [(o.as_of, a) for o in outputs for a in o.alerts])
-    _write_calendar(connection, [(o.as_of, i, c) for o in outputs for i, c in enumerate(o.calendar)])
-    if snapshot is not None:
-        write_snapshot(connection, outputs[-1].as_of, snapshot)
+    changed = others if closed else outputs
+    write_calendar(connection, [(o.as_of, i, c) for o in changed for i, c in enumerate(o.calendar)])
+    write_exogenous(connection, [(o.as_of, i, row) for o in changed for i, row in enumerate(o.exogenous)])
 
 
-def write_snapshot(connection: Any, as_of: int, snapshot: bytes) -> None:
-    """Keep a snapshot under the step that it was taken at, and drop the oldest ones; call inside a transaction."""
-    connection.execute("DELETE FROM snapshots WHERE as_of = ?", [as_of])
-    connection.execute("INSERT INTO snapshots VALUES (?, ?)", [as_of, snapshot])
-    connection.execute(
-        "DELETE FROM snapshots WHERE as_of NOT IN (SELECT as_of FROM snapshots ORDER BY as_of DESC LIMIT ?)",
-        [_SNAPSHOTS],
-    )
+def write_windows(connection: Any, numbered: Sequence[tuple[int, int, ClosedWindow]]) -> None:
+    """Write closed windows with their breakdowns, given as (as_of, seq, window); call inside a transaction."""
+    _write_windows(connection, numbered)
+    write_parts(connection, numbered)
 
 
 def read_output(cursor: Any, as_of: int) -> StepOutput:
@@ -110,18 +121,28 @@ def _decoded(bodies: Sequence[tuple[str]], kind: type[T]) -> Iterator[T]:
             yield msgspec.json.decode(body, type=kind)
 
 
-def latest_snapshot(cursor: Any) -> tuple[int, bytes] | None:
-    """Return (as_of, bytes) of the newest snapshot."""
-    row = cursor.execute("SELECT as_of, body FROM snapshots ORDER BY as_of DESC LIMIT 1").fetchone()
-    return None if row is None else (int(row[0]), bytes(row[1]))
+def read_closing(cursor: Any, last_closed: int | None) -> StepInput | None:
+    """Return what was written of a step after ``last_closed`` that was not finished; None: nothing."""
+    since = -1 if last_closed is None else last_closed
+    fields = ", ".join(_CLOSED_FIELDS)
+    rows = cursor.execute(
+        f"SELECT as_of, {fields} FROM closed_windows WHERE as_of > ? ORDER BY as_of, seq", [since]
+    ).fetchall()
+    if not rows:
+        return None
+    as_of = int(rows[0][0])
+    windows = StoredParts(cursor.cursor(), since, as_of).add(as_of, [_closed_window(row[1:]) for row in rows])
+    changes, given = _calendar_since(cursor, since), exogenous_since(cursor, since)
+    return StepInput(as_of, windows, tuple(change for _, change in changes), tuple(row for _, row in given))
 
 
 def closed_since(cursor: Any, as_of: int, chunk_rows: int = 10_000) -> Iterator[StepInput]:
     """Yield the steps after ``as_of`` in order, each with its windows in the order in which they were recorded.
 
-    Changes of the calendar come with the step that they were recorded with, or with the first one where that is gone.
+    Changes of the calendar and rows from outside come with the step that they were recorded with, or with the first one
+    where that is gone.
     """
-    changes = _calendar_since(cursor, as_of)
+    changes, given = _calendar_since(cursor, as_of), exogenous_since(cursor.cursor(), as_of)
     parts = StoredParts(cursor.cursor(), as_of)
     fields = ", ".join(f"w.{name}" for name in _CLOSED_FIELDS)
     cursor.execute(
@@ -132,10 +153,15 @@ def closed_since(cursor: Any, as_of: int, chunk_rows: int = 10_000) -> Iterator[
     rows = iter(lambda: cursor.fetchmany(chunk_rows), [])
     for step, group in groupby((row for chunk in rows for row in chunk), key=lambda row: row[0]):
         windows = parts.add(int(step), [_closed_window(row[1:]) for row in group if row[1] is not None])
-        due = []
-        while changes and changes[0][0] <= step:
-            due.append(changes.popleft()[1])
-        yield StepInput(as_of=int(step), windows=windows, calendar=tuple(due))
+        yield StepInput(int(step), windows, _due(changes, int(step)), _due(given, int(step)))
+
+
+def _due(waiting: deque[tuple[int, T]], step: int) -> tuple[T, ...]:
+    """Take what was recorded with steps until ``step``."""
+    due = []
+    while waiting and waiting[0][0] <= step:
+        due.append(waiting.popleft()[1])
+    return tuple(due)
 
 
 def _calendar_since(cursor: Any, as_of: int) -> deque[tuple[int, CalendarChange]]:
@@ -147,7 +173,8 @@ def _calendar_since(cursor: Any, as_of: int) -> deque[tuple[int, CalendarChange]
     )
 
 
-def _write_calendar(connection: Any, numbered: Sequence[tuple[int, int, CalendarChange]]) -> None:
+def write_calendar(connection: Any, numbered: Sequence[tuple[int, int, CalendarChange]]) -> None:
+    """Write changes of the calendar, given as (as_of, seq, change); call inside a transaction."""
     if not numbered:
         return
     changes = [change for _, _, change in numbered]
@@ -163,7 +190,9 @@ def _write_calendar(connection: Any, numbered: Sequence[tuple[int, int, Calendar
 
 def _closed_window(row: tuple[Any, ...]) -> ClosedWindow:
     values = dict(zip(_CLOSED_FIELDS, row, strict=True))
-    return ClosedWindow(start=values.pop("window_start"), **values)
+    fleet = _FLEET.decode(values.pop("fleet") or "null")
+    service = _SERVICE.decode(values.pop("service") or "null")
+    return ClosedWindow(start=values.pop("window_start"), fleet=fleet, service=service, **values)
 
 
 def _write_windows(connection: Any, numbered: Sequence[tuple[int, int, ClosedWindow]]) -> None:
@@ -183,19 +212,25 @@ def _write_windows(connection: Any, numbered: Sequence[tuple[int, int, ClosedWin
         "gap": np.array([w.gap for w in windows], np.bool_),
         **{
             name: np.array([-1 if getattr(w, name) is None else getattr(w, name) for w in windows], np.int64)
-            for name in ("current_replicas", "ready_replicas")
+            for name in ("current_replicas", "ready_replicas", "servers")
         },
         **{
             name: np.array([np.nan if getattr(w, name) is None else getattr(w, name) for w in windows], np.float64)
-            for name in LATENCIES
+            for name in _NUMBERS
+        },
+        **{
+            name: texts([msgspec.json.encode(told).decode() if told else "" for told in map(attrgetter(name), windows)])
+            for name in ("fleet", "service")
         },
     }
     sums = ", ".join(f"{name}::HUGEINT" for name in CLOSED_MEASURES)
     run(
         connection,
-        f"INSERT INTO closed_windows SELECT as_of, seq, window_start, grain_seconds, model, pool, "
+        f"INSERT INTO closed_windows (as_of, seq, {', '.join(_CLOSED_FIELDS)}) "
+        "SELECT as_of, seq, window_start, grain_seconds, model, pool, "
         f"{sums}, completeness, gap, nullif(current_replicas, -1), nullif(ready_replicas, -1), "
-        f"{', '.join(f'nullif({name}, {_NAN})' for name in LATENCIES)} FROM batch",
+        f"{', '.join(f'nullif({name}, {_NAN})' for name in _NUMBERS)}, nullif(servers, -1), "
+        "nullif(fleet, ''), nullif(service, '') FROM batch",
         batch,
     )
 

@@ -1,12 +1,13 @@
 """The window store: one DuckDB file, one owner, one writer.
 
-Calls that write (``apply``, ``record_step``, ``backfill``, ``retain``) must not overlap; the caller serialises them,
+Calls that write (``apply``, ``close_windows``, ``record_step``,
+``save_snapshots``, ``backfill``, ``retain``) must not overlap; the caller serialises them,
 usually in one writer thread. Everything else may be called from any thread at any time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, Self
@@ -14,20 +15,25 @@ from typing import Any, Self
 import duckdb
 import numpy as np
 
-from pipeline.advise.model import StepInput, StepOutput
+from pipeline.config.settings import StoreSettings, WindowSettings
+from pipeline.engine.types import StepInput, StepOutput
 from pipeline.errors import StoreError
-from pipeline.settings import StoreSettings, WindowSettings
+from pipeline.forecast.calendar.known import CalendarChange
+from pipeline.forecast.exogenous.rows import ExogenousRow
 from pipeline.store import retention, steps
 from pipeline.store.apply import ApplyResult, DeltaApplier, KeyTable, SourcePosition, merge_rows
+from pipeline.store.breakdowns import broken_down
+from pipeline.store.exogenous import write_exogenous
 from pipeline.store.export import Exported, export_parquet
+from pipeline.store.frontier import Frontier, Touched
 from pipeline.store.migrations import connect
-from pipeline.store.parts import broken_down
 from pipeline.store.readers import StoreReaders
 from pipeline.store.rollups import roll_up
-from pipeline.store.sql import transaction
+from pipeline.store.snapshots import Snapshots, read_snapshots, write_snapshots
+from pipeline.store.sql import keys_of, transaction
 from pipeline.windows.fold import take_rows
-from pipeline.windows.model import ClosedWindow, Delta, DeltaRows, HistogramRows, WindowKey
 from pipeline.windows.rollup import CLOSED_MEASURES, closed_window
+from pipeline.windows.types import ClosedWindow, Delta, DeltaRows, Histograms, PoolKey, WindowKey
 
 __all__ = ["BACKFILL_TOPIC", "Store"]
 
@@ -43,8 +49,12 @@ class Store(StoreReaders):
         self._settings = settings
         self._windows = windows
         self._keys = KeyTable(connection, windows.max_pools)
-        self._applier = DeltaApplier(connection, self._keys)
-        self._last_closed = self._read_last_closed()
+        #: Which pools got rows of the windows that are being closed; see ``Touched``.
+        self.touched = Touched()
+        self._applier = DeltaApplier(connection, self._keys, self.touched)
+        self._last_closed: int | None = None
+        self._frontier = Frontier()
+        self._read_frontier()
 
     @classmethod
     def open(cls, path: Path, settings: StoreSettings | None = None, windows: WindowSettings | None = None) -> Self:
@@ -77,7 +87,7 @@ class Store(StoreReaders):
         Raises:
             StoreError: DuckDB refused; nothing has changed.
         """
-        return self._applier.apply(records, self._last_closed)
+        return self._applier.apply(records, self._frontier)
 
     def delta_positions(self) -> dict[int, int]:
         """Return {delta partition: next offset to read}."""
@@ -104,31 +114,67 @@ class Store(StoreReaders):
         row = self.cursor().execute("SELECT min(window_start) FROM windows WHERE window_start >= ?", [start]).fetchone()
         return None if row is None or row[0] is None else int(row[0])
 
-    def window_sums(self, start: int, end: int) -> list[ClosedWindow]:
-        """Return the sums over [start, end) of every (model, pool) with data in it, sorted.
+    def window_sums(self, start: int, end: int, pools: Collection[tuple[str, str]] | None = None) -> list[ClosedWindow]:
+        """Return the sums over [start, end) of every (model, pool) with data in it, sorted; ``pools``: only of these.
 
         Dimensions are added up; what the heaviest of their values come to is in each window's ``breakdown``.
         """
         sums = ", ".join(f"sum({name})" for name in CLOSED_MEASURES)
         cursor = self.cursor()
+        keys, names = keys_of(pools)
         rows = cursor.execute(
-            f"SELECT model, pool, {sums} FROM windows JOIN keys USING (key_id) "
-            "WHERE window_start >= ? AND window_start < ? GROUP BY model, pool ORDER BY model, pool",
-            [start, end],
+            f"SELECT model, pool, {sums} FROM windows JOIN {keys} USING (key_id) "
+            "WHERE window_start >= $start AND window_start < $end GROUP BY model, pool ORDER BY model, pool",
+            {"start": start, "end": end, **names},
         ).fetchall()
         windows = [closed_window(start, end - start, model, pool, values) for model, pool, *values in rows]
         return broken_down(cursor, windows, self._windows.dimensions)
 
-    def record_step(self, output: StepOutput, snapshot: bytes | None = None) -> None:
-        """Write one step (closed windows, forecasts, recommendations, alerts, snapshot) in ONE transaction.
+    def close_windows(
+        self,
+        as_of: int,
+        windows: Sequence[ClosedWindow],
+        calendar: Sequence[CalendarChange],
+        exogenous: Sequence[ExogenousRow] = (),
+    ) -> None:
+        """Close windows of some pools, all ending at ``as_of``, in ONE transaction; from now on they do not change.
+
+        A step with many pools is closed in parts, so that the first of them need not wait for the last. The step is
+        complete once ``record_step`` has been called; after a crash before that ``closing`` returns what there is.
+        ``calendar`` and ``exogenous`` are what the step begins with, the same in each of its parts.
 
         Raises:
             StoreError: the step is not after the last one, or DuckDB refused; nothing has changed.
         """
-        self.record_steps([output], snapshot)
+        if self._last_closed is not None and as_of <= self._last_closed:
+            raise StoreError(f"step {as_of} is not after the last one, {self._last_closed}")
+        begun = len(self._frontier.pools)
+        with transaction(self._connection):
+            steps.write_windows(self._connection, [(as_of, i, w) for i, w in enumerate(windows, begun)])
+            if not begun:
+                steps.write_calendar(self._connection, [(as_of, i, c) for i, c in enumerate(calendar)])
+                write_exogenous(self._connection, [(as_of, i, row) for i, row in enumerate(exogenous)])
+        pools = self._frontier.pools.union(window.key for window in windows)
+        self._frontier = Frontier(as_of - self._windows.grain_seconds, as_of, pools)
+
+    def closing(self) -> StepInput | None:
+        """Return what ``close_windows`` has written of a step that is not recorded; None: there is no such step."""
+        if self._frontier.closing is None:
+            return None
+        return steps.read_closing(self.cursor(), self._last_closed)
+
+    def record_step(self, output: StepOutput) -> None:
+        """Write one step (forecasts, recommendations, alerts, windows not closed before) in ONE transaction.
+
+        Raises:
+            StoreError: the step is not after the last one, or DuckDB refused; nothing has changed.
+        """
+        self.record_steps([output])
 
     def record_steps(self, outputs: Sequence[StepOutput], snapshot: bytes | None = None) -> None:
-        """Write consecutive steps, and the snapshot as of the last one, in ONE transaction; cheaper than one by one.
+        """Write consecutive steps, and the whole engine's state after the last one, in ONE transaction.
+
+        Cheaper than one by one.
 
         Raises:
             StoreError: a step is not after the one before it, or DuckDB refused; nothing has changed.
@@ -140,23 +186,28 @@ class Store(StoreReaders):
             if last is not None and output.as_of <= last:
                 raise StoreError(f"step {output.as_of} is not after the last one, {last}")
             last = output.as_of
+        if self._frontier.closing not in (None, outputs[0].as_of):
+            raise StoreError(f"the step of {self._frontier.closing} is being closed, not that of {outputs[0].as_of}")
         with transaction(self._connection):
-            steps.write_steps(self._connection, outputs, snapshot)
+            steps.write_steps(self._connection, outputs, self._frontier.pools)
             roll_up(self._connection, self._last_closed, outputs[-1].as_of)
+            if snapshot is not None:
+                write_snapshots(self._connection, outputs[-1].as_of, snapshot, {}, outputs[-1].as_of)
         self._last_closed = last
+        self._frontier = Frontier(last)
 
-    def latest_snapshot(self) -> tuple[int, bytes] | None:
-        """Return (as_of, bytes) of the newest snapshot of the engine."""
-        return steps.latest_snapshot(self.cursor())
+    def snapshots(self) -> Snapshots | None:
+        """Return the engine's state as it was kept last; None: never."""
+        return read_snapshots(self.cursor())
 
-    def save_snapshot(self, as_of: int, snapshot: bytes) -> None:
-        """Keep the engine's state after the step of ``as_of``, so that a restart has nothing to step again.
+    def save_snapshots(self, as_of: int, shared: bytes, pools: Mapping[PoolKey, bytes], oldest: int) -> None:
+        """Keep the engine's state after the step of ``as_of``; see ``write_snapshots``.
 
         Raises:
             StoreError: DuckDB refused; nothing has changed.
         """
         with transaction(self._connection):
-            steps.write_snapshot(self._connection, as_of, snapshot)
+            write_snapshots(self._connection, as_of, shared, pools, oldest)
 
     def last_output(self) -> StepOutput | None:
         """Return what the newest step said as far as it is kept: all but scores and errors (None: no step yet).
@@ -166,10 +217,10 @@ class Store(StoreReaders):
         return None if self._last_closed is None else steps.read_output(self.cursor(), self._last_closed)
 
     def closed_since(self, as_of: int) -> Iterator[StepInput]:
-        """Yield the steps after ``as_of``, in order: what the engine has to see again after ``latest_snapshot``."""
+        """Yield the steps after ``as_of``, in order: what the engine has to see again after ``snapshots``."""
         return steps.closed_since(self._connection.cursor(), as_of)
 
-    def backfill(self, keys: Sequence[WindowKey], rows: DeltaRows, histograms: HistogramRows) -> int:
+    def backfill(self, keys: Sequence[WindowKey], rows: DeltaRows, histograms: Histograms) -> int:
         """Store whole base rows that did not come through Kafka; return how many events they added.
 
         A row whose (window, key) is stored already is left out, so a second call changes nothing. The ledger counts
@@ -211,7 +262,7 @@ class Store(StoreReaders):
         with closing(self._connection.cursor()) as cursor:
             return export_parquet(cursor, folder, self._settings, self._settings.path.stem, tables)
 
-    def _insert_missing(self, keys: Sequence[WindowKey], rows: DeltaRows, histograms: HistogramRows) -> int:
+    def _insert_missing(self, keys: Sequence[WindowKey], rows: DeltaRows, histograms: Histograms) -> int:
         key_ids = self._keys.ids(keys)[np.array(rows.key, np.int64)]
         first, last = min(rows.window), max(rows.window)
         stored = set(
@@ -221,18 +272,25 @@ class Store(StoreReaders):
         )
         missing = [i for i, cell in enumerate(zip(rows.window, key_ids.tolist(), strict=True)) if cell not in stored]
         part = take_rows(rows, histograms, missing)
-        merge_rows(self._connection, self._keys, [(keys, *part)], self._last_closed)
+        merge_rows(self._connection, self._keys, [(keys, *part)], self._frontier, self.touched)
         added = sum(part[0].measures[0])
         self._connection.execute(
-            "INSERT INTO ledger SELECT $topic, 0, 0, 0, 0, 0, 0, 0 WHERE NOT EXISTS (FROM ledger WHERE topic = $topic)",
+            "INSERT INTO ledger SELECT $topic, 0, 0, 0, 0, 0, 0, 0, 0, 0 "
+            "WHERE NOT EXISTS (FROM ledger WHERE topic = $topic)",
             {"topic": BACKFILL_TOPIC},
         )
         self._connection.execute(
-            "UPDATE ledger SET records = records + $n, events = events + $n WHERE topic = $topic",
+            "UPDATE ledger SET records = records + $n, events = events + $n, event_records = event_records + $n "
+            "WHERE topic = $topic",
             {"n": added, "topic": BACKFILL_TOPIC},
         )
         return added
 
-    def _read_last_closed(self) -> int | None:
+    def _read_frontier(self) -> None:
         (as_of,) = self._connection.execute("SELECT max(as_of) FROM steps").fetchone()
-        return None if as_of is None else int(as_of)
+        self._last_closed = None if as_of is None else int(as_of)
+        self._frontier = Frontier(self._last_closed)
+        begun = steps.read_closing(self._connection.cursor(), self._last_closed)
+        if begun is not None:
+            start = begun.as_of - self._windows.grain_seconds
+            self._frontier = Frontier(start, begun.as_of, frozenset(w.key for w in begun.windows))

@@ -3,9 +3,14 @@
 Nothing here is used by the pipeline itself.
 """
 
+from pipeline.testing.alert_rules import check_alert_rule, raised_alerts
+from pipeline.testing.codecs import check_codec
+from pipeline.testing.decision_rules import check_decision_rule
 from pipeline.testing.driver import MemoryLog, PipelineTestDriver, TestAggregator
+from pipeline.testing.fleets import RecordedReports, check_fleet
 from pipeline.testing.memory_store import MemoryStore
 from pipeline.testing.oracle import Contents, Oracle, added_after_closing, contents, request_event
+from pipeline.testing.sinks import check_sink
 from pipeline.testing.windows import closed_window
 
 __all__ = [
@@ -14,9 +19,16 @@ __all__ = [
     "MemoryStore",
     "Oracle",
     "PipelineTestDriver",
+    "RecordedReports",
     "TestAggregator",
     "added_after_closing",
+    "check_alert_rule",
+    "check_codec",
+    "check_decision_rule",
+    "check_fleet",
+    "check_sink",
     "closed_window",
     "contents",
+    "raised_alerts",
     "request_event",
 ]

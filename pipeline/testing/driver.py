@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from pipeline.errors import CodecError
-from pipeline.events.check import EventLimits
+from pipeline.events.validation import EventLimits
 from pipeline.store.apply import ApplyResult
-from pipeline.windows.aggregate import PartitionAggregator
 from pipeline.windows.delta import applies, covered_position, decode, encode, first_needed
-from pipeline.windows.model import Delta
+from pipeline.windows.partition_folder import PartitionAggregator
+from pipeline.windows.types import Delta
 
 __all__ = ["DeltaStore", "MemoryLog", "PipelineTestDriver", "TestAggregator"]
 
@@ -58,8 +58,8 @@ class MemoryLog:
 class TestAggregator:
     """One life of an aggregator on one partition, step by step, so that it can die or sleep between any two.
 
-    It follows the protocol of ``pipeline.stream.aggregator``: learn the covered position from the tail, refill the
-    dedupe memory, fold, append, settle.
+    It follows the protocol of ``pipeline.stream.aggregator.aggregator``: learn the covered position from the tail,
+    refill the dedupe memory, fold, append, settle.
     """
 
     __test__ = False  # no test class for pytest
@@ -98,6 +98,7 @@ class TestAggregator:
             stop,
             self._now,
             emit_from=self._position,
+            caught_up=stop == len(self._source),
         )
         self._read = stop
         if delta is None:

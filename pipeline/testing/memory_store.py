@@ -9,7 +9,7 @@ from pipeline.errors import OffsetGap
 from pipeline.store.apply import ApplyResult, SourcePosition
 from pipeline.testing.oracle import COMPARED, COMPARED_HISTOGRAMS, Contents
 from pipeline.windows.delta import applies
-from pipeline.windows.model import MEASURES, Delta
+from pipeline.windows.types import MEASURES, Delta
 
 __all__ = ["MemoryStore"]
 
@@ -100,7 +100,7 @@ class MemoryStore:
         for r, metric, bucket, n in zip(h.row, h.metric, h.bucket, h.n, strict=True):
             if metric in COMPARED_HISTOGRAMS:
                 self._cells[keys[r]][metric, bucket] += n
-        for name in ("records", "events", "duplicates", "lost"):
+        for name in ("records", "events", "duplicates", "lost", "ignored", "event_records"):
             self._ledger[name] += getattr(delta, name)
         self._ledger["dead_letters"] += len(delta.dead_letters)
         self._dead.update(letter.reason for letter in delta.dead_letters)

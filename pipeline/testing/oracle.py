@@ -11,7 +11,7 @@ from typing import Any
 
 from pipeline.store.store import Store
 from pipeline.windows.histogram import GAMMA, ZERO_BUCKET
-from pipeline.windows.model import BASE_SECONDS, HISTOGRAMS
+from pipeline.windows.types import BASE_SECONDS, HISTOGRAMS
 
 __all__ = ["Contents", "Oracle", "added_after_closing", "contents", "request_event"]
 
@@ -60,7 +60,7 @@ class Oracle:
 
     ``rows`` is {(window start, model, pool): Counter of the measures}, ``histograms`` the same with (metric, bucket).
     Ids are remembered for ever, over all partitions; ``from_log`` goes by the horizon of a partition as the pipeline
-    does. ``lost`` is how many offsets retention took away before they were read.
+    does. ``lost`` is how many offsets retention took away before they were read. Every record holds one event.
     """
 
     def __init__(self) -> None:
@@ -68,7 +68,7 @@ class Oracle:
         self.histograms: dict[tuple[int, str, str], Counter[tuple[int, int]]] = defaultdict(Counter)
         self.records = self.events = self.duplicates = self.lost = 0
         self.dead_letters: Counter[str] = Counter()
-        self._seen: set[str] = set()
+        self._seen: set[tuple[Any, ...]] = set()
 
     @classmethod
     def from_log(
@@ -86,22 +86,23 @@ class Oracle:
         """
         oracle = cls()
         for records in partitions.values():
-            newest: dict[str, int] = {}
+            newest: dict[tuple[Any, ...], int] = {}
             for offset, value in records:
                 if value in poison:
                     oracle.poison(value, poison[value])
                     continue
                 assert value is not None
                 event = json.loads(value)
-                name = event["event_id"]
+                name = _identity(event)
                 oracle._note(event, name in newest and newest[name] >= offset - horizon_records)
                 newest[name] = offset
         return oracle
 
     def event(self, event: dict[str, Any]) -> bytes:
         """Count one valid event (again: as a duplicate) and return it as JSON."""
-        self._note(event, event["event_id"] in self._seen)
-        self._seen.add(event["event_id"])
+        name = _identity(event)
+        self._note(event, name in self._seen)
+        self._seen.add(name)
         return json.dumps(event).encode()
 
     def poison(self, value: bytes | None, reason: str) -> bytes | None:
@@ -131,10 +132,9 @@ class Oracle:
         values = {
             "input_tokens": tokens_in,
             "e2e_seconds": event["e2e_seconds"],
-            "ttft_seconds": event.get("ttft_seconds"),
         }
         if event["status"] == "ok":
-            values["output_tokens"] = tokens_out
+            values |= {"output_tokens": tokens_out, "ttft_seconds": event.get("ttft_seconds")}
         for name, value in values.items():
             if value is not None:
                 self.histograms[key][HISTOGRAMS.index(name), _bucket(value)] += 1
@@ -163,6 +163,8 @@ class Oracle:
             "dead_letters": self.dead_letters.total(),
             "late": held.added_after_closing,
             "lost": self.lost,
+            "ignored": 0,
+            "event_records": self.events + self.duplicates,
         }
         found += [
             f"ledger: {name} {held.ledger.get(name, 0)}, must be {value}"
@@ -172,6 +174,11 @@ class Oracle:
         if held.dead_letters != dict(self.dead_letters):
             found.append(f"dead letters {held.dead_letters}, produced {dict(self.dead_letters)}")
         return found
+
+
+def _identity(event: dict[str, Any]) -> tuple[Any, ...]:
+    """What makes two records the same request."""
+    return tuple(event.get(name) for name in ("event_id", "attempt", "arrived_at", "input_tokens", "output_tokens"))
 
 
 @dataclass(slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.windows.model import ClosedWindow
+from pipeline.windows.types import ClosedWindow
 
 __all__ = ["closed_window"]
 

@@ -17,7 +17,11 @@ import numpy as np
 
 from pipeline.windows import histogram
 
-__all__ = ["MIN_COMPLETENESS", "completeness", "nowcast"]
+__all__ = ["LATENCY_REFRESH_SECONDS", "LATENCY_SPAN_SECONDS", "MIN_COMPLETENESS", "completeness"]
+
+#: Latencies are learned from the hour before a window, anew every ten minutes of event time.
+LATENCY_SPAN_SECONDS = 3600
+LATENCY_REFRESH_SECONDS = 600
 
 #: Below this the count says too little to be scaled up by its inverse.
 MIN_COMPLETENESS = 0.01
@@ -42,10 +46,3 @@ def completeness(e2e_counts: Mapping[int, int], start: float, seconds: float, wa
     # A request of latency v is in if it arrived by watermark − v: that share of the window.
     share = np.clip((watermark - latency - start) / seconds, 0.0, 1.0)
     return float(min(max(float(share @ n) / float(n.sum()), MIN_COMPLETENESS), 1.0))
-
-
-def nowcast(count: float, share: float) -> float:
-    """Return the expected final value of a sum of which ``share`` (in (0, 1]) has been reported."""
-    if not 0.0 < share <= 1.0:
-        raise ValueError(f"share must lie in (0, 1], not {share}")
-    return count / share

@@ -16,7 +16,8 @@ import msgspec
 
 from pipeline.errors import CodecError
 from pipeline.windows import histogram
-from pipeline.windows.model import BASE_SECONDS, HISTOGRAMS, MEASURES, Delta
+from pipeline.windows.bridged import is_bridged
+from pipeline.windows.types import BASE_SECONDS, HISTOGRAMS, MEASURES, Delta
 
 __all__ = [
     "SCHEMA",
@@ -30,27 +31,31 @@ __all__ = [
     "validate_outline",
 ]
 
-SCHEMA = "tokentide.window-delta.v1"
+SCHEMA = "tokentide.window-delta.v2"
+#: What aggregators before v2 wrote: the same, but without what v2 counts besides, and without the newest measures.
+SCHEMA_V1 = "tokentide.window-delta.v1"
+_MEASURES_V1 = 17
 
 Verdict = Literal["apply", "drop", "gap"]
 
 _ENCODER = msgspec.json.Encoder()
 _DECODER = msgspec.json.Decoder(Delta)
 _MAX_COUNT = (1 << 63) - 1
-_MAX_RECORDS = 100_000_000  # per delta; far above any batch
+_MAX_RECORDS = 100_000_000  # per delta; far above any batch, also of records with several events each
 _MAX_SECONDS = 1e11  # about the year 5138
 _MAX_TEXT = 4_096
+_MAX_NAMES = 1_024
 _MAX_KEY_TEXT = 65_536  # a dozen dimensions of 256 characters, each written as up to 8
 _COUNTER_LIMITS = (_MAX_RECORDS, _MAX_RECORDS, _MAX_RECORDS, _MAX_COUNT)
 
 
 def encode(delta: Delta) -> bytes:
-    """Return the delta as JSON (``schemas/window-delta.v1.schema.json``)."""
+    """Return the delta as JSON (``schemas/window-delta.v2.schema.json``)."""
     return _ENCODER.encode(delta)
 
 
 def decode(value: bytes | None) -> Delta:
-    """Return the delta in one record of the delta topic, validated in full.
+    """Return the delta in one record of the delta topic, of version 1 or 2, as version 2 and validated in full.
 
     Raises:
         CodecError: these bytes are no delta that can be applied safely.
@@ -61,8 +66,19 @@ def decode(value: bytes | None) -> Delta:
         delta = _DECODER.decode(value)
     except (ValueError, RecursionError) as error:
         raise CodecError(f"not a delta: {str(error)[:200]}") from error
+    if delta.schema == SCHEMA_V1:
+        _upgrade(delta)
     validate(delta)
     return delta
+
+
+def _upgrade(delta: Delta) -> None:
+    """Make version 2 of version 1, in which every record gave one event or a dead letter and all tokens were known."""
+    delta.schema = SCHEMA
+    delta.event_records = delta.events + delta.duplicates
+    delta.latency_statuses = "all"
+    if len(delta.rows.measures) == _MEASURES_V1:
+        delta.rows.measures += [[0] * len(delta.rows.window) for _ in MEASURES[_MEASURES_V1:]]
 
 
 def validate(delta: Delta) -> None:
@@ -96,6 +112,8 @@ def _require(delta: Delta, checks: _Checks) -> None:
 def _outline(delta: Delta) -> _Checks:
     rows = delta.rows
     counters = (delta.records, delta.events, delta.duplicates, delta.lost)
+    others = (delta.event_records, delta.ignored, delta.ignored_parts, delta.reused_ids)
+    named = (delta.refused_parts, delta.unknown, delta.codecs)
     return (
         (delta.schema == SCHEMA, f"schema {delta.schema[:64]!r}"),
         (delta.base_seconds == BASE_SECONDS, f"base windows of {delta.base_seconds} s"),
@@ -106,11 +124,25 @@ def _outline(delta: Delta) -> _Checks:
             all(0 <= count <= limit for count, limit in zip(counters, _COUNTER_LIMITS, strict=True)),
             "a counter is negative or too large",
         ),
-        (delta.records == delta.events + delta.duplicates + len(delta.dead_letters), "the counters do not balance"),
+        (all(0 <= count <= _MAX_RECORDS for count in others), "a counter is negative or too large"),
+        (
+            all(len(counts) <= _MAX_NAMES and all(_is_text(name) for name in counts) for counts in named)
+            and all(0 <= count <= _MAX_RECORDS for counts in named for count in counts.values()),
+            "a counter by name",
+        ),
+        (
+            delta.records == delta.ignored + len(delta.dead_letters) + delta.event_records,
+            "the counters do not balance",
+        ),
         (delta.records + delta.lost <= delta.through_offset + 1 - delta.from_offset, "more records than offsets"),
         (all(0 <= w <= _MAX_SECONDS and w % BASE_SECONDS == 0 for w in set(rows.window)), "a window off the grid"),
         (_within(rows.max_completed_ms, 0, int(_MAX_SECONDS * 1000)), "max_completed_ms"),
         (delta.max_event_at is None or 0.0 <= delta.max_event_at <= _MAX_SECONDS, "max_event_at"),
+        (
+            len(delta.clock_offsets) <= _MAX_NAMES
+            and all(_is_text(name) and abs(n) <= _MAX_SECONDS for name, n in delta.clock_offsets.items()),
+            "clock_offsets",
+        ),
         (all(_is_text(part, _MAX_KEY_TEXT) for key in delta.keys for part in key), "a key's text"),
         (all(_is_text(d.reason) and _is_text(d.detail) for d in delta.dead_letters), "a dead letter's text"),
         (
@@ -139,10 +171,15 @@ def _contents(delta: Delta) -> _Checks:
 
 
 def applies(position: int | None, delta: Delta) -> Verdict:
-    """Say what a delta does to a source partition at ``position`` (next offset wanted; None: nothing known yet)."""
+    """Say what a delta does to a source partition at ``position`` (next offset wanted; None: nothing known yet).
+
+    A bridge leaves no gaps: the numbers between two of its deltas were never used, and nothing could be read again.
+    """
     if position is None or delta.from_offset == position:
         return "apply"
-    return "drop" if delta.from_offset < position else "gap"
+    if delta.from_offset < position:
+        return "drop"
+    return "apply" if is_bridged(delta.topic) else "gap"
 
 
 def first_needed(tail: Sequence[tuple[int, Delta | None]]) -> int:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -40,6 +41,7 @@ def bucket(x: ArrayLike) -> NDArray[np.int64]:
     return np.where(positive, np.minimum(logs, MAX_BUCKET), ZERO_BUCKET).astype(np.int64)
 
 
+@lru_cache(maxsize=1 << 13)
 def value(b: int) -> float:
     """Return the number that bucket ``b`` stands for.
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from pipeline.windows.model import BASE_SECONDS, MEASURES, ClosedWindow, DeltaRows, WindowKey
-from pipeline.windows.parts import PART_MEASURES, breakdown, value_of
+from pipeline.windows.breakdown import PART_MEASURES, breakdown, value_of
+from pipeline.windows.types import BASE_SECONDS, MEASURES, ClosedWindow, DeltaRows, WindowKey
 
 __all__ = ["CLOSED_MEASURES", "closed_window", "rollup"]
 
@@ -24,6 +24,8 @@ CLOSED_MEASURES = (
     "kv_token_milliseconds",
     "inflight_milliseconds",
     "preemptions",
+    "input_tokens_unknown",
+    "output_tokens_unknown",
 )
 _COLUMNS = tuple(MEASURES.index(name) for name in CLOSED_MEASURES)
 _PART_COLUMNS = tuple(CLOSED_MEASURES.index(name) for name in PART_MEASURES)

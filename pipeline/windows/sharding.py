@@ -15,7 +15,7 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from pipeline.windows.model import Delta, DeltaRows, HistogramRows
+from pipeline.windows.types import Delta, DeltaRows, HistogramRows
 
 __all__ = ["Chain", "ShardChains", "keeper_of", "shard_of", "split"]
 
@@ -43,7 +43,9 @@ def split(delta: Delta, shards: int) -> list[Delta]:
     """Return one delta per shard, all of the same offsets; together they say what ``delta`` says.
 
     Each has the rows of its own pools and the event time of the whole; ``lost`` stands in every one, because every
-    shard misses those offsets. Duplicates and dead letters go to ``keeper_of(partition)``.
+    shard misses those offsets. What belongs to no pool (duplicates, dead letters, ignored records and the other
+    counters) goes to ``keeper_of(partition)``. A record goes with its event; where records have several events, which
+    may belong to several shards, all records go to the keeper.
     """
     if shards == 1:
         return [delta]
@@ -54,6 +56,7 @@ def split(delta: Delta, shards: int) -> list[Delta]:
     cells = np.array([histograms.row, histograms.metric, histograms.bucket, histograms.n], np.int64)
     owner_of_cell = owner_of_row[cells[0]] if cells.shape[1] else np.zeros(0, np.int64)
     keeper = keeper_of(delta.partition, shards)
+    one_each = delta.event_records == delta.events + delta.duplicates
     parts = []
     for shard in range(shards):
         mine = owner_of_row == shard
@@ -63,13 +66,24 @@ def split(delta: Delta, shards: int) -> list[Delta]:
         row, metric, bucket, n = cells[:, owner_of_cell == shard]
         events = sum(measures[0])
         kept = shard == keeper
+        event_records = events if one_each else 0
+        if kept:
+            event_records = events + delta.duplicates if one_each else delta.event_records
         parts.append(
             msgspec.structs.replace(
                 delta,
-                records=events + (delta.duplicates + len(delta.dead_letters) if kept else 0),
+                records=event_records + (delta.ignored + len(delta.dead_letters) if kept else 0),
                 events=events,
                 duplicates=delta.duplicates if kept else 0,
                 dead_letters=delta.dead_letters if kept else [],
+                event_records=event_records,
+                ignored=delta.ignored if kept else 0,
+                ignored_parts=delta.ignored_parts if kept else 0,
+                refused_parts=delta.refused_parts if kept else {},
+                unknown=delta.unknown if kept else {},
+                reused_ids=delta.reused_ids if kept else 0,
+                codecs=delta.codecs if kept else {},
+                clock_offsets=delta.clock_offsets if kept else {},
                 keys=[delta.keys[i] for i in keys.tolist()],
                 rows=DeltaRows(window, key.tolist(), measures, completed),
                 histograms=HistogramRows(new_row[row].tolist(), metric.tolist(), bucket.tolist(), n.tolist()),

@@ -1,30 +1,24 @@
 """Event time: how far the events of all partitions have come.
 
-Each partition's time is its newest completion; the watermark is the least of them. One clock over all partitions would
-run ahead with the partition that happens to be read first and make the others' events late.
+Each partition has its own time (``pipeline.windows.partition_clock``); the watermark is the least of them. One clock
+over all would run ahead with the partition that happens to be read first and make the others' events late.
 """
 
 from __future__ import annotations
-
-from collections.abc import Mapping
 
 __all__ = ["Watermark"]
 
 
 class Watermark:
-    """The event time that every partition has reached; idle ones (caught up, silent) do not hold it back.
+    """The event time that every partition has reached; idle ones (caught up, silent) do not hold it back."""
 
-    ``allowed_lateness_seconds`` is how long after the watermark passed a window's end the window stays open.
-    """
-
-    def __init__(self, allowed_lateness_seconds: float) -> None:
-        self.allowed_lateness_seconds = allowed_lateness_seconds
+    def __init__(self) -> None:
         self._newest: dict[int, float | None] = {}
         self._idle: dict[int, bool] = {}
         self._time: float | None = None
 
     def observe(self, partition: int, max_event_at: float | None, idle: bool) -> None:
-        """Note one delta's newest completion (epoch seconds; None: it held no event) and whether it said idle."""
+        """Note one delta's event time (epoch seconds; None: it held no event) and whether it said idle."""
         before = self._newest.get(partition)
         known = [t for t in (before, max_event_at) if t is not None]
         self._newest[partition] = max(known) if known else None
@@ -38,20 +32,3 @@ class Watermark:
         if now is not None and (self._time is None or now > self._time):
             self._time = now
         return self._time
-
-    def closed_until(self) -> float | None:
-        """Return the time up to which windows may be closed: the watermark less the allowed lateness."""
-        now = self.time()
-        return None if now is None else now - self.allowed_lateness_seconds
-
-    def snapshot(self) -> dict[int, tuple[float | None, bool]]:
-        """Return {partition: (newest completion, idle)}."""
-        return {p: (t, self._idle[p]) for p, t in self._newest.items()}
-
-    @classmethod
-    def restore(cls, allowed_lateness_seconds: float, partitions: Mapping[int, tuple[float | None, bool]]) -> Watermark:
-        """Return a watermark that continues from stored values (those of ``snapshot``, or of the store)."""
-        watermark = cls(allowed_lateness_seconds)
-        for partition, (newest, idle) in partitions.items():
-            watermark.observe(partition, newest, idle)
-        return watermark

@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
 from sizing.catalog.data import section
 from sizing.catalog.gpus import GpuSpec, Link, Price, gpu_from_mapping
 from sizing.catalog.models import ModelSpec, from_hf_config
+from sizing.catalog.precision import without_precision
+from sizing.catalog.quantization import Quantization, assumed_quantization
 from sizing.errors import UnknownGpu, UnknownModel
 
 __all__ = ["Catalog", "GpuSpec", "Link", "ModelSpec", "Price", "from_hf_config", "resolve_gpu", "resolve_model"]
@@ -24,10 +28,44 @@ _LISTED = 12
 
 @cache
 def _data(file: str, name: str) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return the entries of one data file and the canonical name of every alias (lower case)."""
+    """Return the entries of one data file and the canonical name of every alias, with and without owner."""
     entries = section(file, name)
     names = {alias.lower(): key for key, fields in entries.items() for alias in (key, *fields.get("aliases", ()))}
+    # Copies by other owners carry the title of the original.
+    names = {alias.rpartition("/")[2]: key for alias, key in names.items()} | names
+    if name == "models":
+        names = {without_precision(alias)[0]: key for alias, key in names.items()} | names
     return entries, names
+
+
+def _dashed_gpu(name: str) -> str:
+    """Return a GPU's name in lower case without maker and brand, its words joined by dashes."""
+    text = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    return re.sub(r"^(?:(?:nvidia|amd|intel|google|aws|geforce|tesla|quadro|instinct)-)+", "", text)
+
+
+def _plain_gpu(name: str) -> str:
+    """Return a GPU's name without separators either: "NVIDIA GeForce RTX 4090" and "rtx_4090" are one."""
+    return _dashed_gpu(name).replace("-", "")
+
+
+@cache
+def _gpu_names() -> dict[str, str]:
+    return {_plain_gpu(alias): key for alias, key in _data("gpus.yaml", "gpus")[1].items()}
+
+
+def _same_class(name: str, names: Iterable[str]) -> list[str]:
+    """Return the names that carry the same model number: another number is another GPU, however alike it is spelled."""
+    wanted = _model_number(name)
+    return [other for other in names if wanted is not None and _model_number(other) == wanted]
+
+
+def _model_number(name: str) -> str | None:
+    words = _dashed_gpu(name).split("-")
+    for before, word in zip(["", *words], words, strict=False):
+        if any(character.isdigit() for character in word):
+            return ("pro" if before == "pro" else "") + word.removeprefix("rtx")
+    return None
 
 
 @cache
@@ -38,7 +76,21 @@ def _builtin_gpu(name: str) -> GpuSpec:
 @cache
 def _builtin_model(name: str) -> ModelSpec:
     entry = _data("models.yaml", "models")[0][name]
-    return from_hf_config(entry["config"], name, entry["source"])
+    model = from_hf_config(entry["config"], name, entry["source"])
+    return replace(model, quantizations=tuple(_recipe(fields) for fields in entry.get("quantizations", ())))
+
+
+def _recipe(fields: Mapping[str, Any]) -> Quantization:
+    """Return how an owner's quantised checkpoint of a model is built (``quantizations`` in models.yaml)."""
+    kept = tuple(sorted(fields.get("kept", {}).items()))
+    return Quantization(
+        fields["precision"],
+        fields["scales"],
+        fields.get("group_size"),
+        kept,
+        fields.get("kv_precision"),
+        method=fields["source"],
+    )
 
 
 class Catalog:
@@ -84,12 +136,17 @@ class Catalog:
         wanted = str(name).strip().lower()
         if wanted in self._gpus:
             return self._gpus[wanted]
-        known = _data("gpus.yaml", "gpus")[1]
-        product = re.sub(r"[\s_]+", "-", wanted)
-        wanted = next((name for name in (wanted, product, f"nvidia-{product}") if name in known), wanted)
-        if wanted not in known:
-            raise UnknownGpu(f"unknown GPU {_shown(name)}{_nearest(wanted, [*known, *self._gpus], self.gpu_names())}")
-        return _builtin_gpu(known[wanted])
+        known = _gpu_names()
+        plain = _plain_gpu(wanted)
+        if plain in known:
+            return _builtin_gpu(known[plain])
+        for other, fields in section("gpus.yaml", "not_sized").items():
+            if plain in {_plain_gpu(alias) for alias in (other, *fields["aliases"])}:
+                raise UnknownGpu(
+                    f"{fields['maker']} {other} is known by name, but not sized: no measured figures of it were read"
+                )
+        listed = self.gpu_names()
+        raise UnknownGpu(f"unknown GPU {_shown(name)}{_nearest(wanted, _same_class(wanted, listed), listed)}")
 
     def model(self, model: str | ModelSpec | Mapping[str, Any]) -> ModelSpec:
         """Return a model by name or alias (any case), or from the content of a ``config.json``.
@@ -109,6 +166,40 @@ class Catalog:
             hint = _nearest(wanted, [*known, *self._models], self.model_names())
             raise UnknownModel(f"unknown model {_shown(model)}{hint}")
         return _builtin_model(known[wanted])
+
+    def checkpoint(self, model: str | ModelSpec | Mapping[str, Any]) -> ModelSpec:
+        """Return the model of a checkpoint, by the name of the model that it is named after.
+
+        Quantised checkpoints and copies by other owners ("RedHatAI/Llama-3.3-70B-Instruct-FP8-dynamic") have the
+        architecture of that model; ``quantization`` is then that of the precision at the end of the name.
+
+        Raises:
+            UnknownModel: with the nearest names.
+        """
+        if not isinstance(model, str):
+            return self.model(model)
+        name = model.strip()
+        base, precision = without_precision(name)
+        try:
+            found = self.model(name)
+        except UnknownModel:
+            for candidate in (base, name.rpartition("/")[2], base.rpartition("/")[2]):
+                with suppress(UnknownModel):
+                    found = self.model(candidate)
+                    break
+            else:
+                raise
+        if precision is None:
+            return found
+        return replace(found, quantization=_of_precision(found, precision, name))
+
+
+def _of_precision(model: ModelSpec, precision: str, name: str) -> Quantization | None:
+    named = model.quantization_in(precision)
+    if named is not None and "dynamic" not in name.lower():
+        return named
+    found = assumed_quantization(precision, experts=model.experts > 0, model_type=model.model_type, like=name)
+    return None if found is None else replace(found, method=f"the checkpoint's name, {name[:80]}")
 
 
 def resolve_gpu(name: str | GpuSpec) -> GpuSpec:

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 
 from sizing.catalog.data import section
 from sizing.catalog.gpus import GpuSpec
 from sizing.catalog.models import ModelSpec
+from sizing.errors import InvalidInput
 
-__all__ = ["EngineDefaults", "EngineSpec", "engine", "engine_defaults", "engine_warnings"]
+__all__ = [
+    "EngineDefaults",
+    "EngineMemory",
+    "EngineSpec",
+    "engine",
+    "engine_defaults",
+    "engine_memory",
+    "engine_release",
+    "engine_warnings",
+]
 
 #: What sizing takes where an engine's own default is not known: vLLM's, before 2026.
 _MAX_NUM_SEQS, _MAX_BATCHED_TOKENS, _MEMORY_SHARE = 256, 8192, 0.90
@@ -33,6 +45,32 @@ class EngineSpec:
     divides_heads: bool
     source: str
     as_of: str
+
+
+@dataclass(frozen=True, slots=True)
+class EngineMemory:
+    """What one release of an engine keeps free on a GPU; bytes, by vendor ("nvidia", "amd") where they differ.
+
+    ``logit_bytes`` per sequence and entry of the vocabulary in the sampling step; ``windows`` and ``chunks``: whether
+    such layers give back what has left the window; ``tokens_are_concurrency``: whether the KV cache size that it
+    prints is maximum concurrency times length, instead of an equal share of the blocks for every group of layers;
+    ``kv_from_checkpoint``: whether the KV cache is in what the checkpoint asks for when nothing is set.
+    """
+
+    logit_bytes: Mapping[str, float]
+    runtime_bytes: Mapping[str, float]
+    group_bytes: Mapping[str, float]
+    nvswitch_bytes: float
+    encoder_bytes: Mapping[str, float]
+    indexer_bytes: float
+    graph_bytes: Mapping[str, float]
+    expert_workspace_kept: bool
+    windows: bool
+    chunks: bool
+    tokens_are_concurrency: bool
+    kv_from_checkpoint: bool
+    memory_share: float
+    source: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +113,46 @@ def engine(name: str) -> EngineSpec | None:
     return _engines().get(name.strip().lower())
 
 
-def engine_defaults(name: str, gpu: GpuSpec) -> EngineDefaults:
+def engine_release(version: str | None) -> tuple[int, ...] | None:
+    """Return a release as numbers, without what follows them ("v0.18.0+rhaiv.7"); None: not given, the newest.
+
+    Raises:
+        InvalidInput: it does not begin with numbers.
+
+    >>> engine_release("v0.13.1.dev8+g2841a84ac"), engine_release("0.11.2rc1+rhai0.cuda"), engine_release(None)
+    ((0, 13, 1), (0, 11, 2), None)
+    """
+    if version is None or not version.strip():
+        return None
+    found = re.match(r"v?(\d{1,6}(?:\.\d{1,6}){0,3})", version.strip())
+    if found is None:
+        raise InvalidInput(f"engine_version must begin with numbers such as 0.18.0, not {version[:40]!r}")
+    return tuple(int(part) for part in found[1].split("."))
+
+
+@cache
+def engine_memory(name: str, version: str | None = None) -> EngineMemory | None:
+    """Return what a release of an engine keeps free; None for engines of which that is not known.
+
+    Raises:
+        InvalidInput: the version cannot be read.
+    """
+    release, spec = engine_release(version), engine(name)
+    rows = section("engines.yaml", "engines")[spec.name].get("memory") if spec is not None else None
+    if spec is None or not rows:
+        return None
+    fields: dict[str, object] = {}
+    first: str | None = None
+    for row in rows:
+        start = engine_release(row["from"])
+        if release is None or start is None or start <= release:
+            fields |= row
+            first = row["from"]
+    fields.pop("from")
+    return EngineMemory(**fields, source=f"{spec.name} from {first} on: catalog/engines.yaml ({spec.as_of})")  # type: ignore[arg-type]
+
+
+def engine_defaults(name: str, gpu: GpuSpec, version: str | None = None) -> EngineDefaults:
     """Return what a deployment gets on a GPU when nothing is set.
 
     >>> from sizing.catalog import resolve_gpu
@@ -89,6 +166,8 @@ def engine_defaults(name: str, gpu: GpuSpec) -> EngineDefaults:
     small = any(gpu.name.startswith(prefix) for prefix in spec.small_batch_gpus)
     row = next(row for row in spec.batch if small or row[0] is None or gpu.memory_bytes <= row[0])
     share = spec.memory_share if spec.memory_share_of == "gpu" else _MEMORY_SHARE
+    memory = engine_memory(name, version)
+    share = share if memory is None else memory.memory_share
     return EngineDefaults(
         max_num_seqs=row[1] or _MAX_NUM_SEQS,
         max_batched_tokens=row[2] or _MAX_BATCHED_TOKENS,

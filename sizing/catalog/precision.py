@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any
 
 from sizing.errors import InvalidInput
 
 __all__ = [
     "BYTES_PER_PARAMETER",
     "KV_BYTES_PER_ELEMENT",
-    "checkpoint_precision",
     "kv_precision",
     "weight_precision",
     "without_precision",
 ]
 
 _ALIASES = {
-    "bf16": "bf16", "bfloat16": "bf16", "fp16": "bf16", "float16": "bf16", "half": "bf16", "auto": "bf16",
-    "fp8": "fp8", "fp8_block": "fp8", "fp8_e4m3": "fp8", "fp8_e5m2": "fp8", "float8": "fp8",
+    "bf16": "bf16", "bfloat16": "bf16", "fp16": "bf16", "float16": "bf16", "half": "bf16",
+    "fp8": "fp8", "fp8_block": "fp8", "fp8_ds_mla": "fp8", "fp8_e4m3": "fp8", "fp8_e5m2": "fp8", "float8": "fp8",
     "int8": "int8", "w8a8": "int8",
     "int4": "int4", "awq": "int4", "gptq": "int4", "w4a16": "int4",
     "fp4": "nvfp4", "nvfp4": "nvfp4", "nvfp4-pack-quantized": "nvfp4", "mxfp4": "mxfp4",
@@ -78,23 +75,7 @@ def kv_precision(name: str | None) -> str:
     Raises:
         InvalidInput: it is not a precision that engines keep a KV cache in.
     """
-    canonical = "bf16" if name is None else weight_precision(name)
+    canonical = "bf16" if name is None or name.strip().lower() == "auto" else weight_precision(name)
     if canonical not in KV_BYTES_PER_ELEMENT:
         raise InvalidInput(f"KV cache in {name!r} is not supported; known: {', '.join(sorted(KV_BYTES_PER_ELEMENT))}")
     return canonical
-
-
-def checkpoint_precision(config: Mapping[str, Any]) -> str | None:
-    """Return the precision that a Hugging Face configuration says its weights are quantised to; None: it says nothing.
-
-    >>> checkpoint_precision({"quantization_config": {"quant_method": "awq", "bits": 4}})
-    'int4'
-    """
-    quantization = config.get("quantization_config")
-    if not isinstance(quantization, Mapping):
-        return None
-    for key in ("quant_algo", "quant_method", "fmt", "format"):
-        known = _ALIASES.get(str(quantization.get(key)).strip().lower())
-        if known is not None:
-            return "int8" if known == "int4" and quantization.get("bits") == 8 else known
-    return None

@@ -22,6 +22,9 @@ _GPU_FIELDS = {
     "memory_bytes",
     "memory_bandwidth_bytes_per_second",
     "flops_per_second",
+    "expert_efficiency",
+    "expert_moving_ratio",
+    "unpacked_weights_per_second",
     "compute_efficiency",
     "gpus_per_node",
     "topology",
@@ -32,6 +35,10 @@ _GPU_FIELDS = {
     "source",
     "as_of",
     "price",
+    "overheads",
+    "vendor",
+    "architecture",
+    "reported_memory_bytes",
 }
 _MODEL_FIELDS = {"config", "source"}
 
@@ -68,9 +75,11 @@ def catalog_from_mapping(
 def _gpu(name: str, fields: Mapping[str, Any], builtin: Catalog) -> dict[str, Any]:
     _known(f"GPU {name!r}", fields, _GPU_FIELDS)
     own = {key: value for key, value in fields.items() if key != "like"}
-    for key in ("flops_per_second", "compute_efficiency", "links", "comm_reserve_bytes"):
+    for key in ("flops_per_second", "compute_efficiency", "expert_efficiency", "links", "comm_reserve_bytes"):
         if key in own:
             _mapping(f"{key} of GPU {name!r}", own[key])
+    if own.get("overheads") is not None:
+        _mapping(f"overheads of GPU {name!r}", own["overheads"])
     if own.get("price") is not None:
         _mapping(f"price of GPU {name!r}", own["price"])
     if fields.get("like") is None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from sizing.economics import break_even_utilisation, fleet_cost
 from sizing.explain.model import GIVEN, Chart, Fact, Series, Step, Table, Value
 from sizing.explain.question import Worked
-from sizing.need import whole
-from sizing.plan import needs
+from sizing.planning.demand_needs import whole
+from sizing.planning.plan import needs
 
 __all__ = ["fleet", "watch"]
 
@@ -74,21 +74,23 @@ def fleet(w: Worked) -> Step:
 
 def watch(w: Worked) -> Step:
     """What to watch, when to calibrate again, and what it costs."""
-    point, ratio, price = w.point, w.known.error_ratio, w.price
+    point, price = w.point, w.price
+    fast, slow = w.known.support.step_ratios_80
+    most, least = w.known.capacity_ratios
     rows: list[tuple[Value, ...]] = [
         (
             "TPOT, p50",
             point.p50.tpot_seconds * 1e3,
             "ms",
-            point.p50.tpot_seconds * 1e3 / ratio,
-            point.p50.tpot_seconds * 1e3 * ratio,
+            point.p50.tpot_seconds * 1e3 * fast,
+            point.p50.tpot_seconds * 1e3 * slow,
         ),
         (
             "req/s per replica at the objective",
             point.requests_per_second,
             "req/s",
-            point.requests_per_second / ratio,
-            point.requests_per_second * ratio,
+            point.requests_per_second * least,
+            point.requests_per_second * most,
         ),
         ("KV cache in use", 100 * point.kv_tokens / max(point.kv_capacity_tokens, 1.0), "%", None, 100.0),
     ]

@@ -10,8 +10,8 @@ from sizing.explain.needs import series
 from sizing.explain.question import Worked
 from sizing.explain.speed import choices
 from sizing.explain.variants import apart, speculative
-from sizing.known import measured_load
-from sizing.replica import MAX_UTILISATION, ReplicaModel
+from sizing.planning.known_point import error_text, measured_load
+from sizing.replica.replica_model import MAX_UTILISATION, ReplicaModel
 
 __all__ = ["batching", "curve", "kv_optimisation"]
 
@@ -151,7 +151,7 @@ def curve(w: Worked) -> Step:
                 "%",
                 "margin of llm-inferno/queue-analysis",
             ),
-            Fact("error of step times", w.known.error_ratio, "× either way (10–90 %)", w.step_source),
+            Fact("error (10–90 %)", error_text(w.known), "", w.step_source),
             Fact("measured over predicted TTFT", w.known.ttft_ratio, "×", w.step_source),
         ),
         results=(

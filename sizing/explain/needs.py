@@ -6,12 +6,12 @@ import math
 
 from sizing.explain.model import GIVEN, Fact, Series, Step, Table
 from sizing.explain.question import Worked
-from sizing.tails import length_quantile, squared_variation
+from sizing.replica.distributions import length_quantile, squared_variation
 
 __all__ = ["objectives", "workload"]
 
 _IDLE = 1e-6
-_LOGNORMAL = "lognormal with the given mean and second moment (sizing.tails)"
+_LOGNORMAL = "lognormal with the given mean and second moment (sizing.replica.distributions)"
 
 
 def workload(w: Worked) -> Step:

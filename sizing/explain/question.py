@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 from sizing.catalog import Catalog, Price
 from sizing.compare import Option, Outcome, evaluate
 from sizing.economics import ApiPrice
-from sizing.known import Known, known_point
-from sizing.memory import Memory, Resolved, resolve
-from sizing.model import Demand, Deployment, PolicyConfig, Slo, Workload
-from sizing.need import demand_quantile
-from sizing.operating import OperatingPoint
-from sizing.plan import Plan, plan_at
-from sizing.replica import ReplicaModel
+from sizing.planning.demand_needs import demand_quantile
+from sizing.planning.known_point import Known, known_point
+from sizing.planning.operating_point import OperatingPoint
+from sizing.planning.plan import Plan, plan_at
+from sizing.replica.memory import Memory, Resolved, resolve
+from sizing.replica.replica_model import ReplicaModel
+from sizing.types import Demand, Deployment, PolicyConfig, Slo, Workload
 
 if TYPE_CHECKING:  # who passes a calibration has loaded it
-    from sizing.calibrate import Calibration
+    from sizing.calibration.calibrator import Calibration
 
 __all__ = ["Question", "Worked"]
 
@@ -68,7 +68,7 @@ class Worked:
             dispersion=question.demand.dispersion,
             coefficients=self.known.coefficients,
         )
-        self.plan: Plan = plan_at(self.point, question.demand, question.policy, error_ratio=self.known.error_ratio)
+        self.plan: Plan = plan_at(self.point, question.demand, question.policy, self.known)
         self.price: Price | None = question.price or self.resolved.gpu.price
 
     @property

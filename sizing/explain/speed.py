@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from sizing.calibration.measurement import COEFFICIENTS, step_terms
 from sizing.catalog.precision import BYTES_PER_PARAMETER
 from sizing.compare import Outcome
 from sizing.explain.model import GIVEN, Chart, Fact, Series, Step, Table, Value
 from sizing.explain.question import Worked
-from sizing.observed import COEFFICIENTS, step_terms
-from sizing.steptime import StepCoefficients
+from sizing.replica.step_time import StepCoefficients
 
 __all__ = ["parallel_shape", "quantization", "roofline"]
 

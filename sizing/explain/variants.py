@@ -5,8 +5,8 @@ from __future__ import annotations
 from sizing.errors import SizingError
 from sizing.explain.model import Table, Value
 from sizing.explain.question import Worked
-from sizing.replica import MAX_UTILISATION
-from sizing.variants import disaggregated, speculation
+from sizing.planning.disaggregation import disaggregated, speculation
+from sizing.replica.replica_model import MAX_UTILISATION
 
 __all__ = ["apart", "speculative"]
 
@@ -52,7 +52,7 @@ def apart(w: Worked) -> Table:
         "Prefill and decode apart",
         (*columns, "mean TTFT, s", "mean TPOT, ms"),
         tuple(rows),
-        f"sizing.variants (DistServe, OSDI '24); KV cache over {network / 1e9:.0f} GB/s; {w.gpu_source}",
+        f"sizing.planning.disaggregation (DistServe, OSDI '24); KV cache over {network / 1e9:.0f} GB/s; {w.gpu_source}",
         0,
     )
 
@@ -69,5 +69,5 @@ def speculative(w: Worked) -> Table:
         "Speculative decoding, as a sensitivity (prompts left out)",
         ("sequences in a batch", "TPOT without, ms", "TPOT with, ms", "with / without"),
         tuple(rows),
-        f"sizing.variants; assumed: {_DRAFT_TOKENS} draft tokens, {_ACCEPTANCE:.0%} accepted; {w.step_source}",
+        f"sizing.planning; assumed: {_DRAFT_TOKENS} draft tokens, {_ACCEPTANCE:.0%} accepted; {w.step_source}",
     )

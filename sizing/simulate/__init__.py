@@ -3,5 +3,6 @@
 from sizing.simulate.fleet import Fleet, Routing, simulate
 from sizing.simulate.outcome import Frontend, Outcome
 from sizing.simulate.requests import Requests, generate
+from sizing.simulate.world import World
 
-__all__ = ["Fleet", "Frontend", "Outcome", "Requests", "Routing", "generate", "simulate"]
+__all__ = ["Fleet", "Frontend", "Outcome", "Requests", "Routing", "World", "generate", "simulate"]

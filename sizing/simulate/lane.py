@@ -13,16 +13,28 @@ from __future__ import annotations
 import math
 from collections import deque
 from heapq import heappop, heappush
+from typing import NamedTuple
 
+from sizing.replica.step_time import StepModel
 from sizing.simulate.requests import LaneLimits, RequestTable
-from sizing.steptime import StepModel
 
-__all__ = ["BLOCK_TOKENS", "Lane"]
+__all__ = ["BLOCK_TOKENS", "Lane", "LaneLoad"]
 
 #: vLLM's default block of the paged KV cache. A power of two: the run below counts blocks by bits.
 BLOCK_TOKENS = 16
 _SHIFT = BLOCK_TOKENS.bit_length() - 1
 _MASK = BLOCK_TOKENS - 1
+
+
+class LaneLoad(NamedTuple):
+    """What a lane holds: sequences admitted and waiting, share of its KV blocks in use, tokens in KV of decoding
+    sequences, prompt tokens still to compute."""
+
+    running: int
+    waiting: int
+    kv_used_ratio: float
+    context_tokens: int
+    queued_prompt_tokens: int
 
 
 class Lane:
@@ -71,6 +83,28 @@ class Lane:
         held = len(self._queue) + len(self._running) + (self._partial >= 0)
         return held + (self._just_finished if self.clock_seconds > now_seconds else 0)
 
+    @property
+    def load(self) -> LaneLoad:
+        """What the lane holds now."""
+        table, emitted, queue = self._table, self._emitted, self._queue
+        queued_tokens = sum(table.computed[request] + emitted.get(request, 0) for request in queue)
+        if self._partial >= 0:
+            done = max(self._partial_done - table.prompt[self._partial] + table.computed[self._partial], 0)
+            queued_tokens += table.computed[self._partial] + emitted.get(self._partial, 0) - done
+        used = 1.0 - self._free / self._limits.kv_blocks if self._limits.kv_blocks else 1.0
+        running = len(self._running) + (self._partial >= 0)
+        return LaneLoad(running, len(queue), used, self._context, queued_tokens)
+
+    def abandon(self, now_seconds: float) -> None:
+        """Lose every request that the lane holds: its replica has failed. The lane must not be used any more."""
+        held = [*self._running, *self._queue, *((self._partial,) if self._partial >= 0 else ())]
+        self._running.clear()
+        self._queue.clear()
+        self._partial = -1
+        for request in held:
+            self._table.failed[request] = now_seconds
+        self._table.lost += len(held)
+
     def _decode_base(self, batch: int) -> float:
         """Return what a pure decode step of ``batch`` sequences takes before any context is read."""
         found = self._base.get(batch)
@@ -113,9 +147,11 @@ class Lane:
         tokens = table.prompt[request] + emitted
         if emitted == 0:
             table.first[request] = self.clock_seconds
+            table.begun.append(request)
         left = table.output[request] - emitted - 1
         if left == 0:
             table.finish[request] = self.clock_seconds
+            table.ended.append(request)
             self._just_finished += 1
             self._free += (tokens + _MASK) >> _SHIFT
             return
@@ -147,6 +183,7 @@ class Lane:
                 del self._running[request]
                 self._forget(request)
                 self._table.finish[request] = self.clock_seconds
+                self._table.ended.append(request)
                 self._just_finished += 1
 
     def _admit(self) -> tuple[list[int], int, float]:
@@ -180,7 +217,7 @@ class Lane:
             if chunk <= 0:
                 self._partial, self._partial_done = request, done
                 break
-            seconds += chunk * (step.prefill_seconds + step.attention_seconds * (done + chunk / 2))
+            seconds += chunk * step.prompt_token_seconds(done + chunk / 2)
             tokens += chunk
             budget -= chunk
             if chunk < left:

@@ -120,7 +120,9 @@ class RequestTable:
     """Requests and what became of them, shared by all lanes; one entry per request, times in seconds, NaN: not yet.
 
     ``computed`` are the prompt tokens to compute (the rest is in the prefix cache); ``output`` includes the first
-    token. ``admitted`` is when a prompt was first scheduled, ``first`` when its first token was there.
+    token. ``admitted`` is when a prompt was first scheduled, ``first`` when its first token was there. ``failed`` is
+    when a request was lost with its replica. ``lost`` counts those. ``begun`` and ``ended`` are the requests with a
+    first and a last token, in the order in which that was simulated.
     """
 
     arrival: list[float]
@@ -130,11 +132,16 @@ class RequestTable:
     admitted: list[float] = field(init=False)
     first: list[float] = field(init=False)
     finish: list[float] = field(init=False)
+    failed: list[float] = field(init=False)
+    lost: int = 0
     preemptions: list[int] = field(init=False)
+    begun: list[int] = field(default_factory=list)
+    ended: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         size = len(self.arrival)
         self.admitted = [math.nan] * size
         self.first = [math.nan] * size
         self.finish = [math.nan] * size
+        self.failed = [math.nan] * size
         self.preemptions = [0] * size

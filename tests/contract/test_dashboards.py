@@ -16,11 +16,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "dashboards"))
 
 import builder
 
-from pipeline.publish.catalogue import METRICS
+from pipeline.alerts.rule_registry import builtin_rules
+from pipeline.publish.metric_catalogue import METRICS
 
 ROOT = Path(__file__).resolve().parents[2]
 DASHBOARDS = ROOT / "dashboards"
 RULES = DASHBOARDS / "prometheus" / "tokentide.rules.yml"
+TESTS = sorted(RULES.parent.glob("*.rules.test.yml"))
 VARIABLES = {"$model": ".*", "$pool": ".*", "$__rate_interval": "5m"}
 
 
@@ -65,12 +67,41 @@ def test_unknown_metrics_and_labels_stop_the_generation():
 
 
 def test_every_expression_is_promql(boards):
-    assert boards
+    expressions = [expression for board in boards.values() for expression in _expressions(board)]
+    assert len(expressions) > 100
+    for expression in expressions:
+        _parsed(expression)
+
+
+def test_five_boards_are_joined_by_links_that_keep_time_and_variables(boards):
+    assert set(boards) == {f"tokentide-{name}.json" for name in ("overview", "pool", "audit", "slo", "health")}
     for board in boards.values():
-        expressions = _expressions(board)
-        assert len(expressions) > 30
-        for expression in expressions:
-            _parsed(expression)
+        (link,) = board["links"]
+        assert link["keepTime"]
+        assert link["includeVars"]
+        assert set(link["tags"]) <= set(board["tags"])
+        assert [v["name"] for v in board["templating"]["list"]] == ["datasource", "model", "pool"]
+
+
+def test_every_metric_is_on_a_panel_or_in_a_rule(boards, rules):
+    text = "\n".join(e for board in boards.values() for e in _expressions(board))
+    text += "\n".join(rule["expr"] for rule in rules)
+    used = set(re.findall(r"tokentide_[a-z0-9_]+", text))
+    assert set(METRICS) <= used
+
+
+def test_rates_follow_the_scrape_interval_and_no_zero_is_made_up(boards, rules):
+    losses = {rule.filled(rule.panel.expr) for rule in builtin_rules().values() if rule.panel is not None}
+    for board in boards.values():
+        for expression in set(_expressions(board)) - losses:
+            assert "vector(0)" not in expression  # a Tokentide that is down would look calm
+            for span in re.findall(r"(?:rate|increase|deriv)\([^\[]*\[([^\]]+)\]", expression):
+                assert span == "$__rate_interval", expression
+
+
+def test_only_the_board_of_one_pool_reaches_into_the_future(boards):
+    reach = {name: board["time"]["to"] for name, board in boards.items()}
+    assert {name for name, to in reach.items() if to != "now"} == {"tokentide-pool.json"}
 
 
 def test_panels_have_ids_titles_descriptions_and_do_not_overlap(boards):
@@ -91,7 +122,7 @@ def test_panels_have_ids_titles_descriptions_and_do_not_overlap(boards):
 
 
 def test_the_fan_chains_horizons_shortest_first_and_fills_between_its_own_legends(boards):
-    (panel,) = (p for p in boards["tokentide-overview.json"]["panels"] if p["title"] == "Requests: $pool")
+    (panel,) = (p for p in boards["tokentide-pool.json"]["panels"] if p["title"] == "Requests")
     legends = {t["legendFormat"]: t["expr"] for t in panel["targets"]}
     assert re.findall(r"offset (\d+)m", legends["forecast p90"]) == ["5", "15", "30", "60"]
     fills = {
@@ -122,14 +153,18 @@ def test_every_alert_has_a_severity_texts_and_a_runbook(rules):
         assert "{{" not in alert["annotations"]["summary"]
         runbook = ROOT / alert["annotations"]["runbook"]
         assert runbook.name == f"{alert['alert'].lower()}.md"
-        assert alert["expr"] in runbook.read_text(encoding="utf-8")
+        page = runbook.read_text(encoding="utf-8")
+        heading = (
+            f"{alert['annotations']['summary']} Severity: {alert['labels']['severity']}; fires after {alert['for']}."
+        )
+        assert page.startswith(f"# {alert['alert']}\n\n{heading}\n\n```promql\n{alert['expr']}\n```\n")
     pages = {p.stem for p in (ROOT / "docs" / "runbooks").glob("*.md")} - {"README"}
     assert pages == {alert["alert"].lower() for alert in alerts}
 
 
 def test_every_alert_is_tested(rules):
-    tests = yaml.safe_load((DASHBOARDS / "prometheus" / "tokentide.rules.test.yml").read_text(encoding="utf-8"))
-    cases = [case for test in tests["tests"] for case in test.get("alert_rule_test", [])]
+    tests = [t for path in TESTS for t in yaml.safe_load(path.read_text(encoding="utf-8"))["tests"]]
+    cases = [case for test in tests for case in test.get("alert_rule_test", [])]
     fired = {case["alertname"] for case in cases if case["exp_alerts"]}
     silent = {case["alertname"] for case in cases if not case["exp_alerts"]}
     alerts = {rule["alert"] for rule in rules if "alert" in rule}
@@ -138,7 +173,7 @@ def test_every_alert_is_tested(rules):
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
-@pytest.mark.parametrize("command", [["check", "rules", RULES.name], ["test", "rules", "tokentide.rules.test.yml"]])
+@pytest.mark.parametrize("command", [["check", "rules", RULES.name], ["test", "rules", *(path.name for path in TESTS)]])
 def test_promtool_agrees(command):
     done = subprocess.run(
         ["promtool", *command], cwd=RULES.parent, check=False, capture_output=True, text=True, timeout=60

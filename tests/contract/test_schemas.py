@@ -1,29 +1,37 @@
 """The JSON Schemas and the code say the same: fields, bounds, what is taken and what is not."""
 
 import json
+import re
 from dataclasses import asdict, fields
+from datetime import datetime
 
 import jsonschema
 import msgspec
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
-from pipeline import resources
+from pipeline.config import resources
 from pipeline.errors import CodecError, EventRejected
-from pipeline.events.batch import decode_batch
-from pipeline.events.check import EventLimits, check
+from pipeline.events.batch_decoder import decode_batch
 from pipeline.events.codecs import native
-from pipeline.events.model import STATUSES, RequestEvent
+from pipeline.events.request_event import STATUSES, RequestEvent
+from pipeline.events.validation import EventLimits, check
 from pipeline.publish.json import to_json
 from pipeline.windows import delta as delta_codec
-from pipeline.windows.aggregate import PartitionAggregator
-from pipeline.windows.model import HISTOGRAMS, MEASURES, ClosedWindow, Delta
+from pipeline.windows.partition_folder import PartitionAggregator
 from pipeline.windows.rollup import rollup
+from pipeline.windows.types import HISTOGRAMS, MEASURES, ClosedWindow, Delta
 
 NOW = 1_767_225_700.0
 
 
+VERSIONS = {"window-delta": 2}
+
+
 def schema(name):
-    loaded = json.loads(resources.find(f"schemas/{name}.v1.schema.json").read_text(encoding="utf-8"))
+    file = f"schemas/{name}.v{VERSIONS.get(name, 1)}.schema.json"
+    loaded = json.loads(resources.find(file).read_text(encoding="utf-8"))
     jsonschema.Draft202012Validator.check_schema(loaded)
     return loaded
 
@@ -40,10 +48,16 @@ MINIMAL = json.loads(resources.find("schemas/examples/request-minimal.json").rea
 def test_examples_are_taken_by_both(path):
     body = path.read_bytes()
     validator("request").validate(json.loads(body))
-    columns, rejections = decode_batch([body], [-1], NOW, EventLimits())
+    columns, rejections, _ = decode_batch([body], [-1], NOW, EventLimits())
     assert rejections == []
     assert len(columns) == 1
-    validator("request").validate(json.loads(native.encode(native.decode(body))))
+    validator("request").validate(json.loads(native.encode(native.decode(body).event)))
+
+
+def decided(body):
+    """The event that the code makes of a body, judged at the time of the examples."""
+    converted = native.decode(json.dumps(body).encode())
+    return check(converted.event, NOW, EventLimits())._replace(unknown=converted.unknown)
 
 
 @pytest.mark.parametrize(
@@ -54,20 +68,21 @@ def test_examples_are_taken_by_both(path):
         {"model": 5},
         {"model": "m" * 257},
         {"model": "a\nb"},
+        {"model": "a\u202eb"},
+        {"pool": "a\u2028b"},
         {"input_tokens": -1},
         {"input_tokens": 1.5},
         {"input_tokens": "7"},
+        {"input_tokens": True},
         {"input_tokens": 10_000_001},
-        {"output_tokens": None},
         {"status": "fine"},
+        {"status": None},
         {"schema": "tokentide.request.completed.v2"},
-        {"e2e_seconds": -0.1},
+        {"e2e_seconds": -0.6},
         {"e2e_seconds": 86_401},
-        {"ttft_seconds": "fast"},
-        {"http_status": -1},
-        {"stream": "yes"},
-        {"tenant": "t" * 257},
+        {"e2e_seconds": None},
         {"pool": ""},
+        {"pool": 7},
         {"completed_at": {}},
     ],
     ids=str,
@@ -76,15 +91,146 @@ def test_both_refuse(change):
     body = MINIMAL | change
     assert not validator("request").is_valid(body)
     with pytest.raises(EventRejected):
-        check(native.decode(json.dumps(body).encode()), NOW, EventLimits())
+        decided(body)
 
 
-@pytest.mark.parametrize("missing", ["event_id", "model", "input_tokens", "output_tokens", "status", "completed_at"])
+@pytest.mark.parametrize(
+    ("change", "unknown"),
+    [
+        ({"ttft_seconds": "fast"}, "ttft_seconds"),
+        ({"ttft_seconds": -0.003}, "ttft_seconds"),
+        ({"queue_seconds": 1e6}, "queue_seconds"),
+        ({"http_status": -1}, "http_status"),
+        ({"max_output_tokens": -1}, "max_output_tokens"),
+        ({"cached_input_tokens": "many"}, "cached_input_tokens"),
+        ({"stream": "yes"}, "stream"),
+        ({"tenant": {"id": 7}}, "tenant"),
+        ({"tenant": "t" * 257}, None),
+        ({"request_id": "r" * 400}, None),
+        ({"priority": 0}, None),
+        ({"http_status": "200"}, None),
+        ({"ttft_seconds": "0.25"}, None),
+        ({"stream": 1}, None),
+        ({"finish_reason": ["stop"]}, None),
+        ({"e2e_seconds": -0.002}, None),
+    ],
+    ids=str,
+)
+def test_the_schema_asks_for_more_than_the_code_needs(change, unknown):
+    body = MINIMAL | change
+    assert not validator("request").is_valid(body)
+    converted = decided(body)
+    assert converted.event.input_tokens == MINIMAL["input_tokens"]
+    assert converted.unknown == (() if unknown is None else (unknown,))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"input_tokens": None, "output_tokens": None},
+        {"output_tokens": 233.0},
+        {"pool": None},
+        {"schema": None},
+        {"event_id": 17},
+        {"model": "llama 3.1\u00a08b"},
+        {"model": "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645-7b"},
+        {"arrived_at": None},
+        {"completed_at": "2026-01-01T00:00:02.5Z"},
+    ],
+    ids=str,
+)
+def test_both_take(change):
+    body = MINIMAL | change
+    validator("request").validate(body)
+    assert decided(body).unknown == ()
+
+
+def test_a_whole_number_may_be_written_with_an_exponent():
+    body = json.dumps(MINIMAL | {"output_tokens": 7777}).replace("7777", "1e3").encode()
+    assert native.decode(body).event.output_tokens == 1_000
+
+
+@pytest.mark.parametrize("missing", ["event_id", "model", "status", "completed_at"])
 def test_both_miss(missing):
     body = {k: v for k, v in MINIMAL.items() if k != missing}
     assert not validator("request").is_valid(body)
     with pytest.raises(EventRejected, match="missing_field"):
-        check(native.decode(json.dumps(body).encode()), NOW, EventLimits())
+        decided(body)
+
+
+def from_schema(stated):
+    """Values that a property of the request schema allows; only what the schema says is used."""
+    if "enum" in stated:
+        return st.sampled_from(stated["enum"])
+    if "anyOf" in stated:
+        return st.one_of(*map(from_schema, stated["anyOf"]))
+    kinds = stated["type"] if isinstance(stated["type"], list) else [stated["type"]]
+    low, high = stated.get("minimum"), stated.get("maximum")
+    refused = [chr(c) for c in range(0x3000) if not re.search(stated.get("pattern", ""), chr(c))]
+    characters = st.characters(exclude_categories=["Cs"], exclude_characters=refused)
+    text = st.text(characters, min_size=stated.get("minLength", 0), max_size=min(stated.get("maxLength", 40), 40))
+    if stated.get("format") == "date-time":
+        text = st.datetimes(datetime(2025, 12, 30), datetime(2026, 1, 1)).map(lambda t: t.isoformat() + "Z")
+    whole = st.integers(low if low is not None else -(10**6), high if high is not None else 10**6)
+    strategies = {
+        "null": st.none(),
+        "boolean": st.booleans(),
+        "integer": whole | whole.map(float),
+        "number": st.floats(low if low is not None else NOW - 100_000, high if high is not None else NOW),
+        "string": text,
+    }
+    return st.one_of(*(strategies[kind] for kind in kinds))
+
+
+def known(stated):
+    """The same without null."""
+    if "anyOf" in stated:
+        return {"anyOf": [option for option in stated["anyOf"] if option["type"] != "null"]}
+    return stated | {"type": [kind for kind in stated["type"] if kind != "null"]}
+
+
+PROPERTIES = schema("request")["properties"]
+REQUIRED = schema("request")["required"]
+PLACED = st.sampled_from(schema("request")["anyOf"]).flatmap(
+    lambda branch: st.fixed_dictionaries({name: from_schema(known(PROPERTIES[name])) for name in branch["required"]})
+)
+GENERATED = st.builds(
+    dict.__or__,
+    st.fixed_dictionaries(
+        {name: from_schema(PROPERTIES[name]) for name in REQUIRED},
+        optional={n: from_schema(stated) for n, stated in PROPERTIES.items() if n not in REQUIRED},
+    ),
+    PLACED,
+)
+#: What no schema can say: how a field relates to another one, or to the clock.
+BEYOND_A_SCHEMA = {"inconsistent", "from_future", "too_old", "implausible"}
+
+
+def outcome(body):
+    """Why a body is refused (None: it is not), and its fields that are unusable."""
+    try:
+        return None, decided(body).unknown
+    except EventRejected as error:
+        return error.reason, ()
+
+
+@settings(max_examples=100, deadline=None)
+@given(GENERATED)
+def test_what_the_schema_allows_the_code_takes(body):
+    assume(validator("request").is_valid(body))
+    reason, unknown = outcome(body)
+    assert reason is None or reason in BEYOND_A_SCHEMA
+    assert unknown == ()
+
+
+@settings(max_examples=100, deadline=None)
+@given(GENERATED, st.sampled_from(sorted(PROPERTIES)), st.sampled_from([None, "", "x", -1, 1.5, True, [], {}, "7"]))
+def test_what_the_code_refuses_the_schema_refuses(body, name, value):
+    changed = body | {name: value}
+    try:
+        native.decode(json.dumps(changed).encode())
+    except EventRejected:
+        assert not validator("request").is_valid(changed)
 
 
 def test_fields_and_bounds_are_the_types():

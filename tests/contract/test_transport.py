@@ -12,13 +12,14 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaProducer
 from faust.types import TP
-from kafka_servers import produce, stream_settings, until
 
-from pipeline.settings import Settings
-from pipeline.stream.app import kafka_app
-from pipeline.stream.batch import RecordBatch, batch_topic
+from pipeline.config.settings import Settings
+from pipeline.stream.kafka.batch import RecordBatch, batch_topic
+from pipeline.stream.kafka.faust_app import kafka_app
+from tests.kafka_servers import produce, stream_settings
+from tests.waiting import eventually
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.integration
 
 RECORDS = 4_000
 PARTITIONS = 4
@@ -87,7 +88,7 @@ async def _continuous(broker: str, folder: Path, columns: bool) -> None:
     await produce(broker, settings.kafka.requests_topic, numbered(0, RECORDS))
     sink = Sink()
     async with worker(settings, sink.take, sink.positions, columns=columns):
-        await until(lambda: sink.records == RECORDS, 40, f"{RECORDS} records")
+        await eventually(lambda: sink.records == RECORDS, 40, f"{RECORDS} records")
     assert sink.holes == 0
     for partition in range(PARTITIONS):
         assert sink.values[partition] == [b"%d" % i for i in range(partition, RECORDS, PARTITIONS)]
@@ -108,7 +109,7 @@ def test_starts_where_the_position_source_says(any_broker: str, tmp_path: Path) 
         sink = Sink()
         sink.next = {0: 10, 1: 999, 2: 0, 3: 1000}
         async with worker(settings, sink.take, sink.positions):
-            await until(lambda: sink.records == 990 + 1 + 1000, 40, "the rest of each partition")
+            await eventually(lambda: sink.records == 990 + 1 + 1000, 40, "the rest of each partition")
         assert sink.holes == 0
         assert sink.values[1] == [b"%d" % (999 * PARTITIONS + 1)]
 
@@ -122,11 +123,11 @@ def test_rewind_reads_again_and_marks_what_was_read_ahead(any_broker: str, tmp_p
         tp = TP(settings.kafka.requests_topic, 0)
         seen: list[RecordBatch] = []
         async with worker(settings, seen.append, Sink().positions) as app:
-            await until(lambda: sum(map(len, seen)) == 2_000, 40, "the whole log")
+            await eventually(lambda: sum(map(len, seen)) == 2_000, 40, "the whole log")
             first_epoch = seen[-1].epoch
             count = len(seen)
             epoch = await app.consumer.rewind(tp, 1_500)
-            await until(lambda: seen[-1].next_offset == 2_000 and len(seen) > count, 20, "the rewound part")
+            await eventually(lambda: seen[-1].next_offset == 2_000 and len(seen) > count, 20, "the rewound part")
         again = [batch for batch in seen if batch.epoch == epoch]
         assert epoch > first_epoch
         assert again[0].first_offset == 1_500
@@ -158,14 +159,14 @@ def test_second_worker_joins_and_leaves_without_loss_or_repetition(any_broker: s
 
         feeder = asyncio.create_task(feed())
         async with worker(settings, take, instance="one") as one:
-            await until(lambda: len(one.consumer.assignment()) == PARTITIONS, 40, "the first assignment")
+            await eventually(lambda: len(one.consumer.assignment()) == PARTITIONS, 40, "the first assignment")
             async with worker(settings, take, instance="two") as two:
-                await until(lambda: len(two.consumer.assignment()) == PARTITIONS // 2, 60, "the shared assignment")
+                await eventually(lambda: len(two.consumer.assignment()) == PARTITIONS // 2, 60, "the shared assignment")
                 await asyncio.sleep(2.0)
             feeder.cancel()
             # A member that left in order keeps its static place until its session ends.
-            await until(lambda: len(one.consumer.assignment()) == PARTITIONS, 60, "the assignment back")
-            await until(lambda: sum(map(len, taken.values())) >= total, 30, "all records")
+            await eventually(lambda: len(one.consumer.assignment()) == PARTITIONS, 60, "the assignment back")
+            await eventually(lambda: sum(map(len, taken.values())) >= total, 30, "all records")
             await asyncio.sleep(0.5)
         for partition in range(PARTITIONS):
             offsets = [offset for offset, _ in taken[partition]]
@@ -182,7 +183,7 @@ def test_back_pressure_pauses_and_resumes(embedded_broker: str, tmp_path: Path) 
         await produce(embedded_broker, settings.kafka.requests_topic, numbered(0, RECORDS))
         sink = Sink()
         async with worker(settings, sink.take, sink.positions, slow_seconds=0.01):
-            await until(lambda: sink.records == RECORDS, 60, f"{RECORDS} records")
+            await eventually(lambda: sink.records == RECORDS, 60, f"{RECORDS} records")
         assert sink.holes == 0
 
     asyncio.run(run())
@@ -225,10 +226,10 @@ def test_compaction_and_transactions_leave_no_holes(apache_kafka: str, tmp_path:
         await producer.stop()
         sink = Sink()
         async with worker(settings, sink.take, sink.positions) as app:
-            # read_uncommitted, as Faust reads: aborted records are seen, markers are not.
-            await until(lambda: sink.next.get(0) == 10, 40, "the end of the log, markers included")
+            # read_committed: neither aborted records nor markers are seen.
+            await eventually(lambda: sink.next.get(0) == 10, 40, "the end of the log, markers included")
             assert app.consumer.highwater(TP(topic, 0)) == 10
         assert sink.holes == 0
-        assert sink.values[0] == [*(b"kept %d" % i for i in range(5)), b"aborted", b"last"]
+        assert sink.values[0] == [*(b"kept %d" % i for i in range(5)), b"last"]
 
     asyncio.run(run())

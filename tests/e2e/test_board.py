@@ -1,42 +1,24 @@
-"""The live board in a real browser, against the application fed with a synthetic fleet."""
+"""The live board in a real browser: the overview, the alerts, the pipeline, lost and stale data."""
 
 from __future__ import annotations
 
-import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from pipeline.config.settings import PoolSettings
+from pipeline.engine.types import StepOutput
+from pipeline.publish.views import Progress
+from tests.e2e.conftest import Tab
+from tests.publish_feed import POOLS, Feed
+from tests.publish_server import Server
 
-from publish_feed import POOLS, Feed, Server
-
-from pipeline.advise.model import StepOutput
-from pipeline.settings import PoolSettings
-
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-
-CHROMIUM = Path("/usr/bin/chromium")
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
 CHAT = "llama-3.1-8b-instruct|chat"
 LARGE = "meta-llama/Llama-3.3-70B-Instruct|chat"
 
-pytestmark = [
-    pytest.mark.e2e,
-    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"{CHROMIUM} is not installed"),
-]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as running:
-        browser = running.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
-        yield browser
-        browser.close()
+pytestmark = pytest.mark.e2e
 
 
 @pytest.fixture
@@ -47,233 +29,183 @@ def feed() -> Feed:
 
 
 @pytest.fixture
-def board(browser: Any, feed: Feed) -> Iterator[tuple[Any, Server]]:
+def board(tabs: Callable[..., Tab], feed: Feed) -> Iterator[tuple[Tab, Server]]:
     with Server(feed) as server:
-        page = browser.new_page(viewport={"width": 1440, "height": 900})
-        page.problems = []
-        page.on("pageerror", lambda error: page.problems.append(str(error)))
-        page.on(
-            "console",
-            lambda message: page.problems.append(message.text) if "Content Security Policy" in message.text else None,
-        )
-        page.goto(server.url)
-        _until(page, lambda: page.evaluate("window.tokentide?.connected && window.tokentide.polls >= 1"))
-        yield page, server
-        page.close()
+        tab = tabs(server.url)
+        tab.until_drawn()
+        yield tab, server
 
 
-def _until(page: Any, condition: Callable[[], Any], seconds: float = 20.0) -> Any:
-    """Poll from here: the page's policy forbids the evaluation that ``wait_for_function`` needs."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        value = condition()
-        if value:
-            return value
-        page.wait_for_timeout(100)
-    pytest.fail(f"the board did not get there within {seconds} s; problems: {page.problems}")
-
-
-def _card(page: Any, key: str) -> Any:
-    return page.locator(f'[data-testid="pool-card"][data-key="{key}"]')
-
-
-def _drawn(page: Any, key: str) -> dict[str, Any]:
-    return page.evaluate("key => window.tokentide.pools[key].drawn", key)  # type: ignore[no-any-return]
-
-
-def _text(page: Any, testid: str) -> str:
-    return str(page.locator(f'[data-testid="{testid}"]').inner_text())
-
-
-def test_a_card_says_what_the_recommendation_says(board, feed):
-    page, _ = board
+def test_a_row_says_what_the_recommendation_says(board: tuple[Tab, Server], feed: Feed) -> None:
+    tab, _ = board
     for pool in POOLS:
         advice = feed.live.pool(pool.model, pool.pool).recommendation
-        card = _card(page, f"{pool.model}|{pool.pool}")
-        assert card.get_attribute("data-desired") == str(advice.desired)
-        assert card.get_attribute("data-direction") == advice.direction
-        text = card.inner_text()
-        assert f"{advice.lower}–{advice.upper} replicas" in text
-        assert f"running {advice.current}" in text
-        assert advice.message in text
+        row = tab.row(f"{pool.model}|{pool.pool}")
+        assert row.get_attribute("data-desired") == str(advice.desired)
+        assert row.get_attribute("data-direction") == advice.direction
+        text = row.inner_text()
+        assert f"{advice.lower}–{advice.upper}" in text
+        assert f"{advice.current}→{advice.desired}" in text.replace(" ", "").replace("\n", "")
+        assert "97.0 %" in text, "SLO attainment"
         assert "fresh" in text
-        assert "expires in 4 min" in text
-        assert ("acme 25 %" in text and "bolt 10 %" in text) == (pool is POOLS[0])
-    assert page.problems == []
+        line = row.locator("svg.spark")
+        assert "requests/s" in line.get_attribute("aria-label")
+        lengths = {
+            part: len(line.locator(f".spark-{part}").get_attribute("d")) for part in ("demand", "median", "band")
+        }
+        assert min(lengths.values()) > 20, f"demand and forecast are drawn: {lengths}"
+    assert tab.problems == []
 
 
-def test_the_chart_draws_demand_fan_capacity_and_the_expected_spike(board, feed):
-    page, _ = board
-    drawn = _drawn(page, CHAT)
-    view = feed.live.pool(*CHAT.split("|"))
-    assert len(drawn["actual"]) >= 118
-    assert drawn["actual"][-1][0] == feed.as_of
-    fan = drawn["fan"][1:]
-    forecasts = [f for f in view.forecasts if f.series.signal == "requests_per_second"]
-    assert [f["at"] for f in fan] == [f.target_at for f in forecasts]
-    assert [f["q95"] for f in fan] == pytest.approx([f.quantiles[6] for f in forecasts])
-    assert drawn["capacity"][-2][1] == view.window.current_replicas * 3.0
-    assert drawn["recommended"][-1][1] == view.recommendation.desired * 3.0
-    (spike,) = drawn["spikes"]
-    assert (spike["kind"], spike["at"]) == ("forecast", feed.start + 3 * 3600 + 1500)
-    assert drawn["top"] > max(f["q95"] for f in fan)
-
-
-def test_what_was_computed_is_on_the_screen(board):
-    page, _ = board
-    for key, kinds in ((CHAT, "forecast"), (LARGE, "observed")):
-        chart = _card(page, key).locator('[data-testid="chart"]')
-        assert chart.get_attribute("data-spikes") == kinds
-        traces = page.evaluate("element => element.data.map((t) => [t.name, t.x.length])", chart.element_handle())
-        lengths = dict(traces)
-        assert lengths["demand"] >= 118
-        assert lengths["forecast median"] == lengths["5–95 %"] == 6
-        assert lengths["capacity now"] > 100
-        assert lengths["spikes"] == 1
-        assert chart.locator(".scatterlayer .trace").count() >= 6
-        assert chart.bounding_box()["height"] > 150
-
-
-def test_the_header_shows_health_and_the_summary_says_what_to_do(board, feed):
-    page, _ = board
-    health = feed.live.health()
-    assert page.locator('[data-testid="events"]').get_attribute("data-value") == str(health.events)
-    assert "9" in _text(page, "dead-letters")
-    assert "25" in _text(page, "duplicates")
-    assert "65 s" in _text(page, "watermark-lag")
-    assert _text(page, "ready") == "ready"
-    summary = _text(page, "summary")
+def test_the_summary_says_what_to_do_and_who_needs_it_comes_first(board: tuple[Tab, Server], feed: Feed) -> None:
+    tab, _ = board
+    summary = tab.text("summary")
     assert "1 spike observed" in summary
     assert "1 spike forecast" in summary
     advised = [feed.live.pool(p.model, p.pool).recommendation for p in POOLS]
     missing = sum(max(0, advice.desired - advice.current) for advice in advised)
     assert missing > 0
     assert f"add {missing} replica" in summary
+    assert tab.text("valid-advice").splitlines()[-1] == "3 of 3"
+    assert tab.drawn()["pools"][0] == LARGE, "its alert is critical"
+    assert tab.row(LARGE).get_attribute("data-level") == "critical"
+    assert "now" in tab.row(LARGE).inner_text(), "it has run out"
 
 
-def test_alerts_are_listed_newest_first(board):
-    page, _ = board
-    alerts = page.locator('[data-testid="alert"]')
-    kinds = [alerts.nth(i).get_attribute("data-kind") for i in range(alerts.count())]
-    assert kinds == ["spike_forecast", "spike_observed", "telemetry_gap"]
-    assert [alerts.nth(i).get_attribute("data-active") for i in range(3)] == ["true", "true", "false"]
+def test_new_windows_appear_without_a_reload(board: tuple[Tab, Server], feed: Feed) -> None:
+    tab, _ = board
+    before = tab.row(CHAT).locator(".spark-demand").get_attribute("d")
+    feed.step(9)
+    tab.until(lambda: tab.page.evaluate("window.tokentide.live.overview.as_of") == feed.as_of)
+    tab.until(lambda: tab.row(CHAT).locator(".spark-demand").get_attribute("d") != before)
+    assert tab.page.evaluate("window.tokentide.live.failures") == 0
+    assert tab.problems == []
 
 
-def test_new_windows_appear_without_a_reload(board, feed):
-    page, _ = board
-    before = _drawn(page, CHAT)
-    feed.step(3)
-    _until(page, lambda: page.evaluate("window.tokentide.status.as_of") == feed.as_of)
-    _until(page, lambda: _drawn(page, CHAT)["actual"][-1][0] == feed.as_of)
-    times = [at for at, _ in _drawn(page, CHAT)["actual"]]
-    assert times == sorted(set(times))
-    assert len(times) == pytest.approx(len(before["actual"]), abs=3)
-    assert page.problems == []
-
-
-@pytest.mark.parametrize(
-    ("button", "signal"),
-    [
-        ("signal-prefill", "prefill_tokens_per_second"),
-        ("signal-decode", "decode_tokens_per_second"),
-        ("signal-kv", "kv_tokens"),
-    ],
-)
-def test_another_signal_can_be_chosen(board, feed, button, signal):
-    page, _ = board
-    page.click(f'[data-testid="{button}"]')
-    _until(page, lambda: len(_drawn(page, CHAT)["fan"]) > 2 and _drawn(page, CHAT)["signal"] == signal)
-    drawn = _drawn(page, CHAT)
-    forecasts = [f for f in feed.live.pool(*CHAT.split("|")).forecasts if f.series.signal == signal]
-    assert [f["q50"] for f in drawn["fan"][1:]] == pytest.approx([f.quantiles[3] for f in forecasts])
-    per_replica = {"prefill_tokens_per_second": 2_100, "decode_tokens_per_second": 720, "kv_tokens": 60_000}[signal]
-    view = feed.live.pool(*CHAT.split("|"))
-    assert drawn["capacity"][-2][1] == pytest.approx(view.window.current_replicas * per_replica)
-    assert drawn["recommended"][-1][1] == pytest.approx(view.recommendation.desired * per_replica)
-
-
-def test_expired_advice_is_not_shown_as_advice(board, feed):
-    page, _ = board
+def test_expired_advice_is_not_shown_as_advice(board: tuple[Tab, Server], feed: Feed) -> None:
+    tab, _ = board
     feed.clock.advance(400)
-    card = _card(page, CHAT)
-    _until(page, lambda: card.get_attribute("data-state") == "none", 8.0)
-    assert card.get_attribute("data-desired") == ""
-    assert "hold" in card.inner_text()
-    assert "without valid advice" in _text(page, "summary")
+    row = tab.row(CHAT)
+    tab.until(lambda: row.get_attribute("data-state") == "expired")
+    assert row.get_attribute("data-desired") == ""
+    assert "hold" in row.inner_text()
+    tab.until(lambda: "without valid advice: hold" in tab.text("summary"))
+    tab.until(lambda: "behind" in tab.text("ready"), "the lag of the watermark is told")
 
 
-def test_a_lost_connection_is_told_and_healed(board, feed):
-    page, server = board
-    banner = page.locator('[data-testid="banner"]')
+def test_a_lost_connection_is_told_and_healed(board: tuple[Tab, Server], feed: Feed) -> None:
+    tab, server = board
+    banner = tab.get("banner")
     assert banner.is_hidden()
     server.stop()
-    _until(page, banner.is_visible)
+    tab.until(banner.is_visible)
     assert "Connection lost" in banner.inner_text()
+    assert "do not act" in banner.inner_text()
     feed.step()
     server.start_again()
-    _until(page, banner.is_hidden)
-    assert page.evaluate("window.tokentide.status.as_of") == feed.as_of
+    tab.until(banner.is_hidden)
+    tab.until(lambda: tab.page.evaluate("window.tokentide.live.overview.as_of") == feed.as_of)
 
 
-def test_a_store_that_fails_does_not_stop_the_board(board, feed):
-    page, _ = board
-    feed.fail = OSError("disk")
-    feed.step()
-    _until(page, page.locator('[data-testid="banner"]').is_visible)
-    feed.fail = None
-    _until(page, page.locator('[data-testid="banner"]').is_hidden)
-    _until(page, lambda: _drawn(page, CHAT)["actual"][-1][0] == feed.as_of)
-
-
-def test_hostile_names_are_only_text(browser):
-    name = "<img src=x onerror=window.hacked=1>/model"
-    feed = Feed((PoolSettings(model=name, pool='"><b>', profile="llama-3.1-8b", accelerator="L40S"),))
-    feed.step(30)
+def test_without_the_stream_the_status_is_asked_for(
+    tabs: Callable[..., Tab], feed: Feed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.publish.board.stream.MAX_LISTENERS", 0)
     with Server(feed) as server:
-        page = browser.new_page()
-        page.problems = []
-        page.goto(server.url)
-        _until(page, lambda: page.evaluate("Object.keys(window.tokentide?.pools ?? {}).length"))
-        assert page.evaluate("window.hacked") is None
-        assert page.locator(".card img").count() == 0
-        assert name in page.locator('[data-testid="pool-card"]').inner_text()
-        assert len(_drawn(page, f'{name}|"><b>')["actual"]) == 30
-        page.close()
+        tab = tabs(server.url)
+        tab.until_drawn()
+        feed.step()
+        tab.until(lambda: tab.page.evaluate("window.tokentide.live.overview.as_of") == feed.as_of)
+        assert tab.get("banner").is_hidden()
 
 
-def test_many_pools_are_cut_to_the_most_urgent_and_can_be_filtered(browser):
-    pools = tuple(_named(f"model-{n:02d}") for n in range(30))
-    feed = Feed(pools)
+def test_hostile_names_are_only_text(tabs: Callable[..., Tab]) -> None:
+    name, pool = "<img src=x onerror=window.hacked=1>/model", '"><b>?#&%2F'
+    feed = Feed((PoolSettings(model=name, pool=pool, profile="llama-3.1-8b", accelerator="L40S"),))
     feed.step(175)
-    model = "model-29"
-    advice = feed.live.pool(model, "chat").recommendation
-    alert = replace(next(iter(feed.episodes.values())), alert_id="z", model=model, ended_at=None, severity="critical")
-    feed.episodes["z"] = alert
-    feed.live.update(StepOutput(feed.as_of, recommendations=(advice,), alerts=(alert,)))
     with Server(feed) as server:
-        page = browser.new_page(viewport={"width": 1440, "height": 900})
-        page.problems = []
-        page.goto(server.url)
-        cards = page.locator('[data-testid="pool-card"]')
-        _until(page, lambda: cards.count() == 12)
-        assert _card(page, f"{model}|chat").count() == 1
-        page.fill('[data-testid="filter"]', "model-07")
-        _until(page, lambda: cards.count() == 1)
-        assert cards.first.get_attribute("data-model") == "model-07"
-        page.close()
+        tab = tabs(server.url)
+        tab.until_drawn()
+        assert name in tab.get("pool-row").inner_text()
+        tab.get("pool-link").click()
+        tab.until(lambda: len(tab.drawn().get("actual", [])) > 100, "its page is drawn")
+        assert name in tab.page.locator("h1").inner_text()
+        assert tab.drawn()["key"] == f"{name}|{pool}"
+        tab.go("/alerts?show=all")
+        tab.until(lambda: tab.get("alert").count() > 0)
+        assert name in tab.get("alert").first.inner_text()
+        assert tab.page.evaluate("window.hacked") is None
+        assert tab.page.locator("main img").count() == 0
+        assert tab.problems == []
 
 
-def _named(model: str) -> PoolSettings:
-    return PoolSettings(model=model, pool="chat", profile="llama-3.1-8b", accelerator="L40S")
+def test_alerts_read_at_a_glance_and_in_full_on_demand(board: tuple[Tab, Server], feed: Feed) -> None:
+    tab, _ = board
+    alert = next(a for a in feed.episodes.values() if a.kind == "spike_observed")
+    long = replace(alert, alert_id="long", message="demand rose. " * 30 + "the end")
+    feed.episodes["long"] = long
+    feed.live.update(StepOutput(feed.as_of, alerts=(long,)))
+    feed.step()
+    tab.go("/alerts?show=all")
+    alerts = tab.get("alert")
+    tab.until(lambda: alerts.count() == 4)
+    told = [(alerts.nth(i).get_attribute("data-kind"), alerts.nth(i).get_attribute("data-active")) for i in range(4)]
+    assert told[-1] == ("telemetry_gap", "false"), "ended ones come last"
+    assert {kind for kind, active in told if active == "true"} == {"spike_forecast", "spike_observed"}
+    assert "onset in" in tab.page.locator('[data-kind="spike_forecast"]').inner_text()
+    whole = tab.page.locator('[data-id="long"]')
+    assert not whole.locator("p", has_text="the end").is_visible()
+    whole.locator("summary").click()
+    assert whole.locator("p", has_text="the end").is_visible()
+    tab.page.fill('[data-testid="filter"]', "telemetry")
+    tab.until(lambda: alerts.count() == 1)
+    assert "q=telemetry" in tab.page.url
 
 
-def test_before_the_first_window_the_board_says_so(browser):
+def test_the_pipeline_page_shows_health(board: tuple[Tab, Server], feed: Feed) -> None:
+    tab, _ = board
+    tab.go("/pipeline")
+    tab.until_drawn()
+    health = feed.live.health()
+    assert f"{health.events:,}" in tab.text("ledger")
+    assert "malformed" in tab.page.locator("main").inner_text()
+    for figure, text in (("watermark-lag", "65 s"), ("duplicates", "25"), ("dead-letters", "9"), ("ready", "ready")):
+        assert tab.text(f"figure-{figure}").splitlines()[-1] == text
+
+
+def test_before_the_first_window_the_board_says_so(tabs: Callable[..., Tab]) -> None:
     with Server(Feed()) as server:
-        page = browser.new_page()
-        page.problems = []
-        page.goto(server.url)
-        _until(page, lambda: page.evaluate("window.tokentide?.connected"))
-        assert page.locator('[data-testid="pool-card"]').count() == 3
-        assert "no advice yet" in _card(page, CHAT).inner_text()
-        assert _text(page, "ready") == "not ready"
-        page.close()
+        tab = tabs(server.url)
+        tab.until_drawn()
+        assert tab.get("pool-row").count() == 3
+        assert "no advice yet" in tab.row(CHAT).inner_text()
+        assert tab.text("ready") == "not ready"
+        tab.go("/pool/nobody/knows")
+        tab.until(lambda: "no such pool" in tab.page.locator("main").inner_text())
+
+
+def test_learning_speed_and_validity_are_shown(board: tuple[Tab, Server], feed: Feed) -> None:
+    tab, _ = board
+    bar = tab.get("progress")
+    assert not bar.is_visible(), "nothing is being learned"
+    assert tab.text("speed") == "", "real time needs no speed"
+    feed.live.set_progress(Progress("learning 2 simulated days of history", 0.426, 37.4))
+    tab.until(bar.is_visible)
+    assert tab.text("progress-text").startswith("Learning 2 simulated days of history: 42 % · about 37 s left.")
+    assert bar.get_attribute("aria-valuenow") == "42"
+    assert tab.text("ready") == "learning"
+    feed.live.set_progress(None)
+    tab.until(lambda: not bar.is_visible())
+    assert tab.problems == []
+
+
+def test_the_theme_is_chosen_and_kept(board: tuple[Tab, Server]) -> None:
+    tab, _ = board
+    theme: Callable[[], Any] = lambda: tab.page.evaluate("document.documentElement.dataset.theme")  # noqa: E731
+    assert theme() == "dark", "the system's"
+    tab.get("theme").click()
+    tab.get("theme").click()
+    assert theme() == "light"
+    tab.page.reload()
+    tab.until_drawn()
+    assert theme() == "light"

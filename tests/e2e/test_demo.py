@@ -1,20 +1,26 @@
-"""The demo as a newcomer runs it: what its board must have shown within three minutes, and how it ends."""
+"""The demo as a newcomer runs it: what its board shows while it learns and live, and how it ends.
+
+How fast that goes is measured by ``benchmarks/demo``; here a wait lasts as long as something moves.
+"""
 
 from __future__ import annotations
 
+import json
+import os
 import queue
 import signal
 import subprocess
 import sys
 import threading
-import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pipeline.stream.broker import free_port
+from pipeline.kafka.embedded_broker import free_port
+from tests.waiting import wait_until
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
@@ -23,11 +29,20 @@ ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-backg
 SMALL, LARGE = "llama-3.1-8b-instruct|chat", "llama-3.3-70b-instruct|chat"
 #: Event seconds after live start (a full hour) at which the scenario's demand jumps.
 RECURRING_ONSET, FLASH_ONSET = 40 * 60, 80 * 60
-SHOWN_WITHIN_SECONDS = 180
+#: Quiet seconds without any progress after which a wait is given up.
+STILL_SECONDS = 30
+#: Event seconds after live start after which nothing more is waited for.
+WATCHED_SECONDS = 110 * 60
+
+#: What the overview shows.
+BOARD = """(() => {
+  const { live } = window.tokentide ?? {};
+  return { status: live?.status ?? null, rows: Object.fromEntries(live?.rows ?? []) };
+})()"""
 
 pytestmark = [
     pytest.mark.e2e,
-    pytest.mark.timeout(600),
+    pytest.mark.timeout(900),
     pytest.mark.skipif(not CHROMIUM.exists(), reason=f"{CHROMIUM} is not installed"),
 ]
 
@@ -48,18 +63,40 @@ class Demo:
         for line in self.process.stderr:
             self._lines.put(line)
 
-    def until(self, word: str, seconds: float) -> None:
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            try:
-                self.said.append(self._lines.get(timeout=0.5))
-            except queue.Empty:
-                if self.process.poll() is not None:
-                    break
-                continue
-            if word in self.said[-1]:
-                return
-        pytest.fail(f"the demo did not say {word!r} within {seconds} s: {''.join(self.said)}")
+    def until(self, word: str) -> None:
+        """Read lines until one holds ``word``, as long as the demo says or uses anything."""
+
+        def found() -> bool:
+            while not self._lines.empty():
+                self.said.append(self._lines.get())
+                if word in self.said[-1]:
+                    return True
+            assert self.process.poll() is None, f"the demo ended: {''.join(self.said)}"
+            return False
+
+        wait_until(found, STILL_SECONDS, f"the demo says {word!r}", lambda: len(self.said))
+
+    def get(self, path: str) -> Any:
+        """JSON from its API."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=120) as response:
+            return json.load(response)
+
+    def until_live(self) -> None:
+        """Wait until live windows are closed, as long as learning or event time moves."""
+        seen: dict[str, Any] = {}
+
+        def live() -> bool:
+            seen.update(self.get("/v1/status"))
+            return seen["progress"] is None and seen["ready"] and seen["as_of"] % 3600 != 0
+
+        moved = lambda: (seen.get("progress"), seen.get("now"), seen.get("as_of"))  # noqa: E731
+        wait_until(live, STILL_SECONDS, "the demo is live", moved, passing=(OSError,))
+
+    def end(self) -> int:
+        """Ctrl-C; returns the exit status."""
+        self.process.send_signal(signal.SIGINT)
+        wait_until(lambda: self.process.poll() is not None, STILL_SECONDS, "the demo ends")
+        return self.process.returncode
 
 
 @pytest.fixture(scope="module")
@@ -69,19 +106,25 @@ def demo() -> Iterator[Demo]:
         yield demo
     finally:
         if demo.process.poll() is None:
-            demo.process.send_signal(signal.SIGINT)
             try:
-                demo.process.wait(60)
-            except subprocess.TimeoutExpired:
+                demo.end()
+            finally:
                 demo.process.kill()
 
 
 def test_the_board_shows_what_the_product_promises(demo: Demo) -> None:
-    demo.until("learning", 120)  # it shows progress
-    demo.until("metrics", 240)
+    demo.until("board")
     seen = _watch(f"http://127.0.0.1:{demo.port}/")
-    live_start = seen["first_as_of"] // 3600 * 3600
+    live_start = seen["live_start"]
 
+    assert seen["shares"][0] < 0.5, "the board is there long before all is learned"
+    assert seen["shares"] == sorted(seen["shares"])
+    assert len(set(seen["shares"])) > 10, "progress is seen"
+    assert seen["progress_texts"], "in words"
+    assert all("Learning 1 simulated day of history" in text for text in seen["progress_texts"])
+    assert seen["without_advice"] == [], "advice was valid at every look"
+    assert max(seen["speeds"]) > 1.0, "simulated time runs, and its speed is shown"
+    assert all(text.endswith("× real time") for text in seen["speed_texts"])
     assert seen["actual_points"] > 100, "actual demand with a past"
     assert seen["fan_reaches_seconds"] >= 3600, "the fan into the future"
     warned = [
@@ -101,22 +144,44 @@ def test_the_board_shows_what_the_product_promises(demo: Demo) -> None:
     assert seen["problems"] == []
 
 
+def test_advice_stays_valid_beside_two_busy_loops_per_core(demo: Demo) -> None:
+    demo.until_live()
+    loops = [
+        subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2 * len(os.sched_getaffinity(0)))
+    ]
+    looks: list[tuple[float, int, int]] = []
+    try:
+
+        def ten_minutes_later() -> bool:
+            status, advice = demo.get("/v1/status"), demo.get("/v1/recommendations")
+            looks.append((advice["now"], len(advice["recommendations"]), status["pools"]))
+            return looks[-1][0] - looks[0][0] >= 600
+
+        wait_until(
+            ten_minutes_later, STILL_SECONDS, "ten simulated minutes pass", lambda: looks[-1][0], poll_seconds=0.5
+        )
+    finally:
+        for loop in loops:
+            loop.kill()
+            loop.wait()
+    assert len(looks) >= 10, "looked often"
+    assert [look for look in looks if look[1] != look[2]] == [], "every pool had valid advice at every look"
+
+
 def test_a_taken_port_is_named(demo: Demo) -> None:
     command = [sys.executable, "-m", "pipeline", "demo", "--port", str(demo.port)]
-    second = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    second = subprocess.run(command, capture_output=True, text=True, check=False)
     assert second.returncode == 1
-    assert f"port {demo.port} is taken" in second.stderr
+    assert f"port {demo.port} is already in use" in second.stderr
     assert "Traceback" not in second.stderr
 
 
 def test_it_stops_cleanly_on_ctrl_c_and_starts_again(demo: Demo) -> None:
-    demo.process.send_signal(signal.SIGINT)
-    assert demo.process.wait(60) == 0
+    assert demo.end() == 0
     again = Demo(demo.port)
     try:
-        again.until("learning", 120)
-        again.process.send_signal(signal.SIGINT)
-        assert again.process.wait(60) == 0
+        again.until("learning")
+        assert again.end() == 0
     finally:
         again.process.kill()
 
@@ -126,46 +191,78 @@ def _key(alert: dict[str, Any]) -> str:
 
 
 def _watch(url: str) -> dict[str, Any]:
-    """Look at the board every second until all has been seen or the three minutes are over."""
+    """Look at the board every second until all has been seen, as long as event time moves."""
     seen: dict[str, Any] = {"alerts": {}, "markers": set(), "desired": {SMALL: set(), LARGE: set()}, "messages": set()}
-    seen |= {"actual_points": 0, "fan_reaches_seconds": 0.0, "first_as_of": None, "problems": []}
+    seen |= {"actual_points": 0, "fan_reaches_seconds": 0.0, "live_start": None, "problems": []}
+    seen |= {"shares": [], "progress_texts": set(), "without_advice": [], "speeds": [], "speed_texts": set()}
     with playwright.sync_playwright() as running:
         browser = running.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
-        page = browser.new_page(viewport={"width": 1440, "height": 900})
-        page.on("pageerror", lambda error: seen["problems"].append(str(error)))
-        page.goto(url)
-        deadline = time.monotonic() + SHOWN_WITHIN_SECONDS
-        while time.monotonic() < deadline and not _complete(seen):
-            page.wait_for_timeout(1000)
-            board = page.evaluate("window.tokentide")
-            if not board["status"] or not board["pools"]:
-                continue
-            if seen["first_as_of"] is None:
-                seen["first_as_of"] = board["status"]["as_of"]
-            for key in (SMALL, LARGE):
-                _note(seen, page, key, board["pools"][key]["drawn"], board["status"]["as_of"])
-            for alert in board["alerts"]:
-                seen["alerts"].setdefault(alert["alert_id"], alert)
+        pages = {}
+        for key, address in (("", ""), *((key, f"#/pool/{key.replace('|', '/')}") for key in (SMALL, LARGE))):
+            page = pages[key] = browser.new_page(viewport={"width": 1440, "height": 900})
+            page.on("pageerror", lambda error: seen["problems"].append(str(error)))
+            page.goto(f"{url}{address}")
+        overview = pages[""]
+        board: dict[str, Any] = {"status": None}
+
+        def looked() -> bool:
+            board.update(overview.evaluate(BOARD))
+            if board["status"]:
+                _look(seen, pages, board)
+            return _complete(seen, board["status"])
+
+        def moved() -> Any:
+            status = board["status"]
+            return status and (status["progress"], status["now"], status["as_of"])
+
+        sleep = lambda seconds: page.wait_for_timeout(1_000 * seconds)  # noqa: E731 -- the browser's own sleep
+        wait_until(looked, STILL_SECONDS, "the board shows all", moved, poll_seconds=1.0, sleep=sleep)
         browser.close()
     seen["alerts"] = sorted(seen["alerts"].values(), key=lambda alert: alert["raised_at"])
     return seen
 
 
-def _note(seen: dict[str, Any], page: Any, key: str, drawn: dict[str, Any], as_of: float) -> None:
+def _look(seen: dict[str, Any], pages: dict[str, Any], board: dict[str, Any]) -> None:
+    """``pages``: the overview under "", the pages of two pools under their keys."""
+    status, page = board["status"], pages[""]
+    if status["progress"] is not None:
+        seen["shares"].append(status["progress"]["share"])
+        text = page.locator('[data-testid="progress-text"]').inner_text()
+        seen["progress_texts"] |= {text} if text else set()
+        return
+    if seen["live_start"] is None:
+        if status["as_of"] is None:
+            return
+        seen["live_start"] = status["as_of"] // 3600 * 3600
+    if status["now"] == seen["live_start"]:
+        return  # time does not run yet
+    seen["speeds"].append(status["speed"]["actual"])
+    seen["speed_texts"].add(page.locator('[data-testid="speed"]').inner_text())
+    seen["without_advice"] += [
+        (status["now"], key) for key, row in board["rows"].items() if row["configured"] and row["desired"] is None
+    ]
+    for key in (SMALL, LARGE):
+        _note(seen, pages[key], board["rows"][key], key)
+
+
+def _note(seen: dict[str, Any], page: Any, row: dict[str, Any], key: str) -> None:
+    seen["desired"][key].add(row["desired"])
+    seen["messages"].add(row["message"])
+    drawn = page.evaluate("window.tokentide.drawn")
+    if drawn.get("key") != key:
+        return  # nothing is drawn yet
     seen["actual_points"] = max(seen["actual_points"], len(drawn["actual"]))
     if drawn["fan"]:
-        seen["fan_reaches_seconds"] = max(seen["fan_reaches_seconds"], drawn["fan"][-1]["at"] - as_of)
+        seen["fan_reaches_seconds"] = max(seen["fan_reaches_seconds"], drawn["fan"][-1]["at"] - drawn["actual"][-1][0])
     seen["markers"] |= {spike["kind"] for spike in drawn["spikes"]}
-    card = page.locator(f'[data-testid="pool-card"][data-key="{key}"]')
-    seen["desired"][key].add(card.get_attribute("data-desired"))
-    seen["messages"].add(card.locator('[data-testid="message"]').inner_text())
+    for alert in drawn["alerts"]:
+        seen["alerts"].setdefault(alert["alert_id"], alert)
 
 
-def _complete(seen: dict[str, Any]) -> bool:
-    if seen["first_as_of"] is None:
+def _complete(seen: dict[str, Any], status: dict[str, Any] | None) -> bool:
+    if status is None or seen["live_start"] is None:
         return False
-    live_start = seen["first_as_of"] // 3600 * 3600
-    live = {(a["kind"], _key(a)) for a in seen["alerts"].values() if a["raised_at"] > live_start}
-    return {("spike_forecast", SMALL), ("spike_observed", LARGE)} <= live and {"forecast", "observed"} <= seen[
-        "markers"
-    ]
+    live = {(a["kind"], _key(a)) for a in seen["alerts"].values() if a["raised_at"] > seen["live_start"]}
+    wanted = {("spike_forecast", SMALL), ("spike_observed", LARGE)}
+    all_seen = wanted <= live and {"forecast", "observed"} <= seen["markers"]
+    return all_seen or status["now"] - seen["live_start"] > WATCHED_SECONDS

@@ -11,10 +11,8 @@ import itertools
 import json
 import multiprocessing
 import os
-import random
 import signal
 import sys
-import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -22,34 +20,20 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import ClientError, ClientSession, ClientTimeout
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
-from kafka_servers import consume, produce, stream_settings
 
-from pipeline.settings import Settings
+from pipeline.config.settings import Settings
+from pipeline.kafka.embedded_broker import free_port
+from pipeline.kafka.partition_reader import log_bounds, partition_reader
 from pipeline.store.store import Store
-from pipeline.stream.broker import free_port
-from pipeline.stream.reader import log_bounds, partition_reader
-from pipeline.testing import Oracle, request_event
-
-#: A service that was hurt must be ready, with everything stored, this many seconds after the hurt ends. On a machine
-#: that is busy with other things FAULT_PATIENCE=3 makes every such wait three times as long.
-READY_SECONDS = 60.0 * float(os.environ.get("FAULT_PATIENCE", "1"))
+from pipeline.testing import Oracle
+from tests.faults.feed import READY_SECONDS, Feed
+from tests.kafka_servers import consume, stream_settings
+from tests.waiting import eventually, scaled
 
 #: The first start of a service that nothing has hurt yet, with fresh interpreters that import everything.
 START_SECONDS = 3 * READY_SECONDS
-
-#: What can lie in the topic that is no event, and the reason with which it must become a dead letter.
-POISON: dict[bytes | None, str] = {
-    b'{"broken': "malformed",
-    b"\xff\xfe\x00": "malformed",
-    None: "empty",
-    b'{"event_id":"x","model":"m","status":"ok","input_tokens":-5,"output_tokens":1,"arrived_at":1,"e2e_seconds":1}': (
-        "negative"
-    ),
-}
-
-MODELS = 5
 
 #: Something to do to a member before it begins (``sabotage``).
 Sabotage = Callable[[], None]
@@ -61,7 +45,7 @@ def fault_settings(bootstrap: str, folder: Path, partitions: int = 4, **sections
         "stream": {
             "max_batch_records": 500,
             "dedupe_horizon_records": 2_000,
-            "shutdown_seconds": READY_SECONDS / 3,
+            "shutdown_seconds": scaled(READY_SECONDS / 3),
         },
         "store": {"snapshot_every_steps": 2},
         "windows": {"grain_seconds": 10, "allowed_lateness_seconds": 10.0},
@@ -70,87 +54,6 @@ def fault_settings(bootstrap: str, folder: Path, partitions: int = 4, **sections
     for name, values in defaults.items():
         sections[name] = values | sections.get(name, {})
     return stream_settings(bootstrap, folder, partitions, **sections)
-
-
-# ---- events ---------------------------------------------------------------------------------------------------------
-
-
-class Feed:
-    """Events by a seed: five models, every status, producer retries and poison among them.
-
-    ``delay_seconds`` is how long before "now" a request arrives (up to it, drawn evenly); retries come at once. Not
-    ``hostile``: no retries, no poison, and each model has a partition of its own, which is what a keyed table needs.
-    Arrival times follow the clock, so totals and contents are given by the seed, windows are not: the truth is read
-    from the topic.
-    """
-
-    def __init__(self, settings: Settings, seed: int, delay_seconds: float = 5.0, hostile: bool = True) -> None:
-        self.settings = settings
-        self._hostile = hostile
-        self._rng = random.Random(seed)
-        self._delay = delay_seconds
-        self.poison = dict(POISON)
-        self.made = 0
-        self.stopping = False
-
-    def event(self, at: float, **fields: Any) -> dict[str, Any]:
-        """The next event, arrived at ``at`` (epoch seconds)."""
-        i, rng = self.made, self._rng
-        self.made += 1
-        status = rng.choices(["ok", "error", "rejected", "cancelled", "timeout"], [90, 3, 3, 2, 2])[0]
-        values: dict[str, Any] = {
-            "model": f"m{i % MODELS}",
-            "status": status,
-            "input_tokens": rng.randrange(4_000),
-            "output_tokens": rng.randrange(800) if status == "ok" else 0,
-            "e2e_seconds": round(rng.uniform(0.1, 0.9), 3),
-            "ttft_seconds": round(rng.uniform(0.01, 0.1), 3),
-        }
-        return request_event(f"e{i}", at, **(values | fields))
-
-    def records(self, count: int, at: float | None = None) -> list[tuple[int, bytes | None]]:
-        """About ``count`` records as (partition, value), arrived just before ``at`` (epoch seconds; None: now)."""
-        partitions = self.settings.kafka.partitions
-        records: list[tuple[int, bytes | None]] = []
-        for _ in range(count):
-            i = self.made
-            arrived = (time.time() if at is None else at) - 1.0 - self._rng.random() * self._delay
-            value = json.dumps(self.event(arrived)).encode()
-            if not self._hostile:
-                records.append((i % MODELS % partitions, value))
-                continue
-            records.append((i % partitions, value))
-            if i % 1_009 == 0:
-                records.append((i % partitions, value))
-            if i % 4_001 == 0:
-                records.append((i % partitions, self._rng.choice(list(POISON))))
-        return records
-
-    async def send(self, count: int, at: float | None = None) -> None:
-        """Produce about ``count`` records and wait until the broker has them."""
-        await self.write(self.records(count, at))
-
-    async def write(self, records: Sequence[tuple[int, bytes | None]]) -> None:
-        """Produce these very records."""
-        await produce(self.settings.kafka.bootstrap, self.settings.kafka.requests_topic, records)
-
-    async def run(self, batch: int = 400, pause_seconds: float = 0.1, at_least: int = 0) -> None:
-        """Produce without end until ``stopping`` (and at least so many events)."""
-        producer = AIOKafkaProducer(bootstrap_servers=self.settings.kafka.bootstrap, linger_ms=5)
-        await producer.start()
-        try:
-            pending: list[Any] = []
-            while not (self.stopping and self.made >= at_least):
-                for partition, value in self.records(batch):
-                    key = b"k" if value is None else None
-                    pending.append(
-                        await producer.send(self.settings.kafka.requests_topic, value, key=key, partition=partition)
-                    )
-                pending = [future for future in pending if not future.done() or future.exception() is not None]
-                await asyncio.sleep(pause_seconds)
-            await asyncio.gather(*pending)
-        finally:
-            await producer.stop()
 
 
 async def topic_records(settings: Settings) -> dict[int, list[tuple[int, bytes | None]]]:
@@ -171,7 +74,7 @@ async def topic_ends(settings: Settings, topic: str) -> list[int]:
     """The end of every partition of a topic."""
     ends = []
     for partition in range(settings.kafka.partitions):
-        async with partition_reader(settings.kafka.bootstrap, topic, partition) as (reader, tp):
+        async with partition_reader(settings.kafka, topic, partition) as (reader, tp):
             ends.append((await log_bounds(reader, tp))[1])
     return ends
 
@@ -186,7 +89,7 @@ def _member(settings: Settings, stage: str, log: Path, sabotage: Sequence[Sabota
     os.dup2(output, 2)
     for act in sabotage:
         act()
-    from pipeline.stream.run import _stage_main, configure_logging, run_all
+    from pipeline.stream.process.supervisor import _stage_main, configure_logging, run_all
 
     if stage == "all":
         configure_logging()
@@ -207,7 +110,9 @@ class Fleet:
         self.kills = 0
         self.ended_by_themselves = 0
         self._forks = multiprocessing.get_context("forkserver")
-        self._forks.set_forkserver_preload(["harness", "pipeline.stream.aggregator", "pipeline.stream.control_app"])
+        self._forks.set_forkserver_preload(
+            ["tests.faults.harness", "pipeline.stream.aggregator.aggregator", "pipeline.stream.controller.app"]
+        )
         self.members: dict[str, Any] = {}
 
     def start(
@@ -289,7 +194,7 @@ class Fleet:
                 os.kill(child.pid, signal.SIGCONT)
                 child.terminate()
         for child in self.members.values():
-            child.join(READY_SECONDS / 2)
+            child.join(scaled(READY_SECONDS / 2))
             if child.exitcode is None:
                 child.kill()
                 child.join()
@@ -301,22 +206,11 @@ class Fleet:
 # ---- waiting and comparing ------------------------------------------------------------------------------------------
 
 
-async def eventually(condition: Callable[[], bool] | Callable[[], Awaitable[bool]], seconds: float, what: str) -> float:
-    """Wait for a condition, asynchronous or not; how long it took, in seconds."""
-    began = time.monotonic()
-    while True:
-        answer = condition()
-        if await answer if isinstance(answer, Awaitable) else answer:
-            return time.monotonic() - began
-        assert time.monotonic() - began < seconds, f"{what}: not within {seconds:g} s"
-        await asyncio.sleep(0.2)
-
-
 async def get(settings: Settings, path: str) -> tuple[int, Any]:
     """Status and body of the controller's API; (0, None) when it does not answer."""
     url = f"http://127.0.0.1:{settings.publish.port}{path}"
     try:
-        async with ClientSession(timeout=ClientTimeout(5)) as session, session.get(url) as answer:
+        async with ClientSession(timeout=ClientTimeout(30)) as session, session.get(url) as answer:
             return answer.status, json.loads(await answer.text())
     except (ClientError, OSError, ValueError, TimeoutError):
         return 0, None
@@ -353,7 +247,7 @@ async def all_stored(settings: Settings, seconds: float = READY_SECONDS) -> floa
     async def done() -> bool:
         return await stored(settings) + await stored(settings, "lost") >= wanted and await ready(settings)
 
-    return await eventually(done, seconds, "everything stored and ready")
+    return await eventually(done, seconds, f"{wanted} records stored and ready", progress=lambda: stored(settings))
 
 
 async def assert_exact(

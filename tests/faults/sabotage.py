@@ -46,11 +46,11 @@ POINTS = (
 
 def die_at(point: str, times: int = 2) -> None:
     """SIGKILL to oneself the ``times``-th time that ``point`` is reached."""
+    from pipeline.sinks.kafka import KafkaSink
     from pipeline.store.apply import DeltaApplier
     from pipeline.store.store import Store
-    from pipeline.stream import aggregator
-    from pipeline.stream.delta_log import DeltaLog
-    from pipeline.stream.results import ResultPublisher
+    from pipeline.stream.aggregator import aggregator
+    from pipeline.stream.kafka.delta_log import DeltaLog
 
     hit = _nth(times)
 
@@ -78,15 +78,15 @@ def die_at(point: str, times: int = 2) -> None:
         POINTS[3]: (DeltaApplier, "_write", False),
         POINTS[4]: (Store, "apply", False),
         POINTS[5]: (Store, "record_steps", False),
-        POINTS[6]: (ResultPublisher, "publish", True),
+        POINTS[6]: (KafkaSink, "publish", True),
     }
     after(*targets[point])
 
 
 def raise_in_agent(stage: str, times: int) -> None:
     """The agent of ``stage`` raises at its ``times``-th batch: a bug of ours."""
-    from pipeline.stream.aggregator import Aggregator
-    from pipeline.stream.controller import Controller
+    from pipeline.stream.aggregator.aggregator import Aggregator
+    from pipeline.stream.controller.controller import Controller
 
     owner: Any = {"aggregate": Aggregator, "control": Controller}[stage]
     original, hit = owner.take, _nth(times)
@@ -101,7 +101,7 @@ def raise_in_agent(stage: str, times: int) -> None:
 
 def slow_agent(seconds: float) -> None:
     """Every batch takes the aggregator so long."""
-    from pipeline.stream.aggregator import Aggregator
+    from pipeline.stream.aggregator.aggregator import Aggregator
 
     original = Aggregator.take
 
@@ -114,7 +114,7 @@ def slow_agent(seconds: float) -> None:
 
 def stuck_consumer(after_fetches: int) -> None:
     """The consumer stays in its group and answers, but never fetches again."""
-    from pipeline.stream.fetch import BatchConsumerThread, Fetched
+    from pipeline.stream.kafka.fetch import BatchConsumerThread, Fetched
 
     original = BatchConsumerThread._fetch_records
     count = 0
@@ -132,7 +132,8 @@ def stuck_consumer(after_fetches: int) -> None:
 
 def impatient_watchdog(stall_seconds: float) -> None:
     """The watchdog waits ``stall_seconds`` instead of a minute."""
-    from pipeline.stream import aggregator, control_app
+    from pipeline.stream.aggregator import aggregator
+    from pipeline.stream.controller import app as control_app
 
     for module in (aggregator, control_app):
         module.stall_seconds = lambda _settings: stall_seconds  # type: ignore[attr-defined]

@@ -10,24 +10,14 @@ from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from harness import (
-    READY_SECONDS,
-    Feed,
-    Fleet,
-    deltas_written,
-    eventually,
-    exact,
-    fault_settings,
-    feeding,
-    stored,
-    topic_ends,
-    truth,
-)
-from sabotage import POINTS, die_at, raise_in_agent
 
-from pipeline.settings import Settings
+from pipeline.config.settings import Settings
+from tests.faults.feed import READY_SECONDS, Feed
+from tests.faults.harness import Fleet, deltas_written, exact, fault_settings, feeding, stored, topic_ends, truth
+from tests.faults.sabotage import POINTS, die_at, raise_in_agent
+from tests.waiting import eventually
 
-pytestmark = [pytest.mark.faults, pytest.mark.integration, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.faults, pytest.mark.integration]
 
 KILLS = 20
 

@@ -8,22 +8,14 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from harness import (
-    POISON,
-    READY_SECONDS,
-    Feed,
-    Fleet,
-    all_stored,
-    eventually,
-    exact,
-    fault_settings,
-    get,
-)
-from sabotage import slow_agent
 
-from pipeline.settings import Settings
+from pipeline.config.settings import Settings
+from tests.faults.feed import POISON, READY_SECONDS, Feed
+from tests.faults.harness import Fleet, all_stored, exact, fault_settings, get
+from tests.faults.sabotage import slow_agent
+from tests.waiting import eventually
 
-pytestmark = [pytest.mark.faults, pytest.mark.integration, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.faults, pytest.mark.integration]
 
 MIB = 1024 * 1024
 #: What a process may grow by: prefetched answers, batches in hand, and freed memory that is kept for the next ones.

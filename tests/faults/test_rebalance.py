@@ -7,19 +7,12 @@ import random
 from pathlib import Path
 
 import pytest
-from harness import (
-    READY_SECONDS,
-    Feed,
-    Fleet,
-    eventually,
-    exact,
-    fault_settings,
-    feeding,
-    ready,
-    stored,
-)
 
-pytestmark = [pytest.mark.faults, pytest.mark.integration, pytest.mark.timeout(600)]
+from tests.faults.feed import READY_SECONDS, Feed
+from tests.faults.harness import Fleet, exact, fault_settings, feeding, ready, stored
+from tests.waiting import eventually
+
+pytestmark = [pytest.mark.faults, pytest.mark.integration]
 
 SESSION_SECONDS = 6.0  # that of the settings of the tests
 

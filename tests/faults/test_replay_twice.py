@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import READY_SECONDS, Feed, Fleet, all_stored, assert_exact, eventually, fault_settings, get, stored
 
-from pipeline.settings import PoolSettings, Settings
+from pipeline.config.settings import PoolSettings, Settings
+from pipeline.kafka.topics import ensure_topics
 from pipeline.store.store import Store
-from pipeline.stream.topics import ensure_topics
+from tests.faults.feed import READY_SECONDS, Feed
+from tests.faults.harness import Fleet, all_stored, assert_exact, fault_settings, get, stored
+from tests.waiting import eventually
 
-pytestmark = [pytest.mark.faults, pytest.mark.integration, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.faults, pytest.mark.integration]
 
 TABLES = {
     "windows": "SELECT w.* EXCLUDE (key_id), model, pool FROM windows w JOIN keys USING (key_id) ORDER BY ALL",

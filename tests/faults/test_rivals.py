@@ -8,24 +8,26 @@ import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
-from harness import READY_SECONDS
-from kafka_servers import consume, produce, stream_settings, until
 
-from pipeline.advise.engine import Advisor
 from pipeline.clock import WallClock
+from pipeline.config.settings import Settings
+from pipeline.engine.advisor import Advisor
 from pipeline.errors import CodecError
-from pipeline.events.check import EventLimits
+from pipeline.events.validation import EventLimits
 from pipeline.publish.state import LiveState
-from pipeline.settings import Settings
 from pipeline.store.store import Store
-from pipeline.stream.aggregator import aggregator_app
-from pipeline.stream.control_app import controller_app
+from pipeline.stream.aggregator.aggregator import aggregator_app
+from pipeline.stream.controller.app import controller_app
 from pipeline.testing import Oracle, request_event
-from pipeline.windows.aggregate import PartitionAggregator
 from pipeline.windows.delta import decode, encode
+from pipeline.windows.partition_folder import PartitionAggregator
+from tests.faults.feed import READY_SECONDS
+from tests.kafka_servers import consume, produce, stream_settings
+from tests.waiting import eventually
 
-pytestmark = [pytest.mark.faults, pytest.mark.integration, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.faults, pytest.mark.integration]
 
 PARTITIONS = 2
 
@@ -86,7 +88,7 @@ def test_two_owners_and_garbage_in_the_log_count_everything_once(any_broker: str
             )
 
         try:
-            await until(done, 2 * READY_SECONDS, "both at the end of the log")
+            await eventually(done, 2 * READY_SECONDS, "both at the end of the log")
         finally:
             for app in rivals:
                 await app.stop()
@@ -108,7 +110,7 @@ def test_a_gap_in_the_log_stops_its_partition_loudly(embedded_broker: str, tmp_p
             [(0, oracle.event(request_event(f"e{i}", time.time() - 30))) for i in range(100)],
         )
         aggregator = await start(aggregator_app(settings, WallClock()))
-        await until(lambda: aggregator.aggregator.stats.events == 100, 40, "the deltas")
+        await eventually(lambda: aggregator.aggregator.stats.events == 100, 40, "the deltas")
         await aggregator.stop()
         folder = PartitionAggregator(settings.kafka.requests_topic, 0, "stranger", EventLimits(), 0)
         beyond = encode(folder.heartbeat(150))
@@ -117,8 +119,8 @@ def test_a_gap_in_the_log_stops_its_partition_loudly(embedded_broker: str, tmp_p
             live = LiveState(WallClock(), (), "")
             control = await start(controller_app(settings, WallClock(), store, Advisor(settings), live, 1))
             try:
-                await until(lambda: live.health().delta_gaps == 1, 40, "the gap is counted")
-                await until(lambda: "gap" in live.health().detail, 10, "the gap is told")
+                await eventually(lambda: live.health().delta_gaps == 1, 40, "the gap is counted")
+                await eventually(lambda: "gap" in live.health().detail, 10, "the gap is told")
                 assert not live.health().ready
             finally:
                 await control.stop()
@@ -134,12 +136,17 @@ def test_a_recreated_topic_is_refused(embedded_broker: str, tmp_path: Path) -> N
         settings = stream_settings(embedded_broker, tmp_path, 1)
         await produce(embedded_broker, settings.kafka.requests_topic, [(0, b"{}")])
         aggregator = await start(aggregator_app(settings, WallClock()))
-        await until(lambda: aggregator.aggregator.stats.records == 1, 40, "one delta")
+        await eventually(lambda: aggregator.aggregator.stats.records == 1, 40, "one delta")
         await aggregator.stop()
-        empty = stream_settings(embedded_broker, tmp_path, 1)
-        moved = settings.kafka.model_copy(update={"requests_topic": empty.kafka.requests_topic})
+        # A topic that ends before what the deltas say of it, as after it was deleted and made again.
+        empty = stream_settings(embedded_broker, tmp_path, 1).kafka.requests_topic
+        deltas = [decode(r.value) for r in await consume(embedded_broker, settings.kafka.deltas_topic, [0])]
+        (covering,) = [delta for delta in deltas if delta.through_offset >= delta.from_offset]
+        of_it = encode(msgspec.structs.replace(covering, topic=empty))
+        await produce(embedded_broker, settings.kafka.deltas_topic, [(0, of_it)])
+        moved = settings.kafka.model_copy(update={"requests_topic": empty})
         refused = await start(aggregator_app(settings.model_copy(update={"kafka": moved}), WallClock()))
-        await until(lambda: bool(refused.crashed), 40, "the refusal")
+        await eventually(lambda: bool(refused.crashed), 40, "the refusal")
         assert "recreated" in str(refused.crash_reason)
         await refused.stop()
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from pipeline.settings import StoreSettings, WindowSettings
-from pipeline.store.migrations import MIGRATIONS, connect
+from pipeline.store.migrations import MIGRATIONS
 from pipeline.store.store import Store
 from pipeline.testing import Oracle, PipelineTestDriver, request_event
+from tests.old_stores import make_old_store
 
 pytestmark = pytest.mark.faults
 
@@ -48,11 +48,11 @@ def test_newer_and_older_events_count_like_those_of_today() -> None:
 def test_a_store_file_of_every_earlier_version_opens_and_goes_on_exactly(tmp_path: Path, version: int) -> None:
     path = tmp_path / "store.duckdb"
     oracle = Oracle()
-    old = Store(connect(path, "1GB", MIGRATIONS[:version]), StoreSettings(), WindowSettings())
-    driver = PipelineTestDriver(old)
-    driver.produce(0, events(oracle, driver, 0, 60))
-    driver.finish()
-    old.close()
+    with Store.open(tmp_path / "new.duckdb") as new:
+        driver = PipelineTestDriver(new)
+        driver.produce(0, events(oracle, driver, 0, 60))
+        driver.finish()
+    make_old_store(tmp_path / "new.duckdb", path, version)
     with Store.open(path) as store:
         driver.store = store
         driver.produce(0, events(oracle, driver, 60, 60))

@@ -14,28 +14,18 @@ from typing import Any
 
 import duckdb
 import pytest
-from harness import (
-    READY_SECONDS,
-    Feed,
-    Fleet,
-    all_stored,
-    eventually,
-    exact,
-    fault_settings,
-    feeding,
-    ready,
-    stored,
-    truth,
-)
-from kafka_servers import consume
-from sabotage import limit_file_bytes
 
+from pipeline.config.settings import Settings
 from pipeline.errors import StoreError
-from pipeline.settings import Settings
 from pipeline.store.store import Store
 from pipeline.windows.delta import decode
+from tests.faults.feed import READY_SECONDS, Feed
+from tests.faults.harness import Fleet, all_stored, exact, fault_settings, feeding, ready, stored, truth
+from tests.faults.sabotage import limit_file_bytes
+from tests.kafka_servers import consume
+from tests.waiting import eventually, scaled
 
-pytestmark = [pytest.mark.faults, pytest.mark.integration, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.faults, pytest.mark.integration]
 
 DISK_BYTES = 24 * 1024 * 1024
 
@@ -125,7 +115,7 @@ def test_a_file_owned_by_another_process_is_told_and_waited_for(embedded_broker:
         owned, release = context.Event(), context.Event()
         other = context.Process(target=_own, args=(settings.store.path, owned, release), daemon=True)
         other.start()
-        assert owned.wait(READY_SECONDS)
+        assert owned.wait(scaled(READY_SECONDS))
 
         async def hurt() -> None:
             fleet.start("all")
@@ -133,7 +123,7 @@ def test_a_file_owned_by_another_process_is_told_and_waited_for(embedded_broker:
                 lambda: fleet.log("all").count("owned by another process") >= 2, READY_SECONDS, "told and retried"
             )
             release.set()
-            other.join(30)
+            other.join(scaled(30))
             await eventually(lambda: ready(settings), READY_SECONDS, "ready")
 
         async with exact(fleet, feed, orderly=True):

@@ -10,25 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import (
-    READY_SECONDS,
-    Feed,
-    Fleet,
-    all_stored,
-    eventually,
-    exact,
-    fault_settings,
-    get,
-    ready,
-    stored,
-    truth,
-)
-from sabotage import wall_clock
 
-from pipeline.settings import Settings
+from pipeline.config.settings import Settings
 from pipeline.store.store import Store
+from tests.faults.feed import READY_SECONDS, Feed
+from tests.faults.harness import Fleet, all_stored, exact, fault_settings, get, ready, stored, truth
+from tests.faults.sabotage import wall_clock
+from tests.waiting import eventually
 
-pytestmark = [pytest.mark.faults, pytest.mark.integration, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.faults, pytest.mark.integration]
 
 HOUR = 3_600.0
 
@@ -80,7 +70,7 @@ async def closed(settings: Settings, until: float = 0.0) -> bool:
     return status == 200 and body["as_of"] is not None and body["as_of"] >= until
 
 
-def test_a_server_whose_clock_is_an_hour_off_does_not_move_the_watermark(embedded_broker: str, tmp_path: Path) -> None:
+def test_a_server_whose_clock_is_off_does_not_move_the_watermark(embedded_broker: str, tmp_path: Path) -> None:
     async def run() -> None:
         settings = fault_settings(embedded_broker, tmp_path, 2)
         fleet, feed = Fleet(settings, tmp_path), Feed(settings, 42)
@@ -99,6 +89,8 @@ def test_a_server_whose_clock_is_an_hour_off_does_not_move_the_watermark(embedde
                     feed.poison[ahead] = "from_future"
                     records.append((partition, ahead))
                     records.append((partition, json.dumps(feed.event(now - HOUR)).encode()))
+                    fast = [json.dumps(feed.event(now + 45.0, server_id="fast")).encode() for _ in range(8)]
+                    records += [(partition, value) for value in fast]
                     slow += 1
                 await feed.write(records)
                 await asyncio.sleep(0.8)
@@ -106,8 +98,11 @@ def test_a_server_whose_clock_is_an_hour_off_does_not_move_the_watermark(embedde
             status, body = await get(settings, "/v1/status")
             assert status == 200
             assert body["watermark"] <= time.time()
-            assert body["watermark"] > time.time() - READY_SECONDS
+            assert body["watermark"] > time.time() - HOUR / 2, "the slow server holds it back"
             assert await stored(settings, "late") == slow, "the hour-old ones and nothing else"
+            (off,) = body["server_clock_offsets"]
+            assert off["server"] == "fast"
+            assert 35.0 < off["offset_seconds"] <= 46.0
         oracle = await truth(settings, feed)
         assert oracle.dead_letters["from_future"] == slow
 
@@ -120,7 +115,9 @@ def test_a_wall_clock_that_jumps_closes_no_window_falsely_and_refuses_no_event(
     """``time.time`` of both processes jumps; the feed's clock is right all the time."""
 
     async def run() -> None:
-        settings = fault_settings(embedded_broker, tmp_path, 2)
+        # Lateness beyond what a busy machine delays an event; the jumps are beyond that by far.
+        windows = {"allowed_lateness_seconds": 60.0}
+        settings = fault_settings(embedded_broker, tmp_path, 2, windows=windows)
         fleet, feed = Fleet(settings, tmp_path), Feed(settings, 43, delay_seconds=2.0)
         shift = tmp_path / "shift"
         shift.write_text("0")
@@ -132,6 +129,9 @@ def test_a_wall_clock_that_jumps_closes_no_window_falsely_and_refuses_no_event(
             for jump in (HOUR, 0.0, -HOUR, 0.0):
                 shift.write_text(str(jump))
                 await asyncio.sleep(3.0)  # silence: now the clock alone could close windows
+                if jump == HOUR:
+                    noticed = lambda: "the clock was set forward" in fleet.log("control")  # noqa: E731
+                    await eventually(noticed, READY_SECONDS, "the jump is noticed")
                 for _ in range(10):
                     await feed.send(200)
                     await asyncio.sleep(0.3)
@@ -140,6 +140,5 @@ def test_a_wall_clock_that_jumps_closes_no_window_falsely_and_refuses_no_event(
             status, body = await get(settings, "/v1/status")
             assert status == 200
             assert "from_future" not in body["ledger"]["dead_letters"]
-            assert "the clock was set forward" in fleet.log("control")
 
     asyncio.run(run())

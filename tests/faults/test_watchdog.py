@@ -9,19 +9,13 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from harness import (
-    READY_SECONDS,
-    Feed,
-    Fleet,
-    eventually,
-    exact,
-    fault_settings,
-    feeding,
-    ready,
-)
-from sabotage import impatient_watchdog, stuck_consumer
 
-pytestmark = [pytest.mark.faults, pytest.mark.integration, pytest.mark.timeout(600)]
+from tests.faults.feed import READY_SECONDS, Feed
+from tests.faults.harness import Fleet, exact, fault_settings, feeding, ready
+from tests.faults.sabotage import impatient_watchdog, stuck_consumer
+from tests.waiting import eventually
+
+pytestmark = [pytest.mark.faults, pytest.mark.integration]
 
 STALL_SECONDS = 6.0
 

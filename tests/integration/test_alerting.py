@@ -12,11 +12,11 @@ import json
 import shutil
 import socket
 import subprocess
-import sys
 import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -25,16 +25,16 @@ import numpy as np
 import pytest
 import yaml
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from publish_feed import Feed, Server
-
-from pipeline.advise.engine import Advisor
-from pipeline.advise.model import StepInput
-from pipeline.publish.state import LiveState, PipelineHealth
-from pipeline.settings import PoolSettings, Settings, load
+from pipeline.config.settings import PoolSettings, Settings, load
+from pipeline.engine.advisor import Advisor
+from pipeline.engine.types import StepInput
+from pipeline.publish.health import PipelineHealth
+from pipeline.publish.state import LiveState
 from pipeline.testing import closed_window
-from pipeline.windows.model import ClosedWindow
+from pipeline.windows.types import ClosedWindow
+from tests.publish_feed import Feed
+from tests.publish_server import Server
+from tests.waiting import core_slowness, scaled, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 ALERTMANAGER = shutil.which("prometheus-alertmanager") or shutil.which("alertmanager")
@@ -47,8 +47,9 @@ POOLS = (
 START = 1_790_000_000 // 86_400 * 86_400
 DAY = 1440
 SPIKE_MINUTE, SPIKE_MINUTES = 120, 45
-#: Seconds of the clock for one window of a minute.
-PACE = 0.4
+#: Seconds of the clock for one window of a minute, at least; a scrape has to fit in.
+PACE = 0.4 * max(1.0, core_slowness() / 2.0)
+PACE_TEXT = f"{1000 * PACE:.0f}ms"
 
 pytestmark = [
     pytest.mark.integration,
@@ -141,22 +142,43 @@ class Webhook:
 class Stack:
     """The pipeline, Prometheus, Alertmanager and the webhook."""
 
-    def __init__(self, live: Live, hook: Webhook, alertmanager: str) -> None:
+    def __init__(self, live: Live, hook: Webhook, prometheus: str, alertmanager: str) -> None:
         self.live = live
         self.hook = hook
+        self.prometheus = prometheus
         self.alertmanager = alertmanager
 
     def play(self, until: Callable[[], bool], minutes: int) -> None:
-        """Let event time run until ``until`` holds, at most so many minutes of it."""
+        """Let event time run until ``until`` holds, at most so many minutes of it.
+
+        A window lasts ``PACE`` or until the rules have been evaluated on it, whatever is later: on a slow machine event
+        time does not run away from Prometheus.
+        """
         for _ in range(minutes):
             if until():
                 return
             began = time.monotonic()
             self.live.advance()
+            wait_until(self.scraped, 60, "a scrape of this window", poll_seconds=0.05, passing=(OSError,))
+            at = datetime.now(UTC)
+            wait_until(lambda: self.evaluated(at), 60, "the rules on it", poll_seconds=0.05, passing=(OSError,))  # noqa: B023
             time.sleep(max(0.0, PACE - (time.monotonic() - began)))
 
+    def scraped(self) -> bool:
+        """Whether Prometheus has the present window."""
+        samples = self._asked("query?query=tokentide_watermark_timestamp_seconds")["result"]
+        return [float(sample["value"][1]) for sample in samples] == [self.live.as_of]
+
+    def evaluated(self, since: datetime) -> bool:
+        """Whether every rule has been evaluated since then."""
+        return all(datetime.fromisoformat(g["lastEvaluation"]) > since for g in self._asked("rules")["groups"])
+
+    def _asked(self, question: str) -> Any:
+        with urllib.request.urlopen(f"{self.prometheus}/api/v1/{question}", timeout=scaled(10)) as response:
+            return json.load(response)["data"]
+
     def alerts(self) -> dict[str, dict[str, Any]]:
-        with urllib.request.urlopen(f"{self.alertmanager}/api/v2/alerts", timeout=10) as response:
+        with urllib.request.urlopen(f"{self.alertmanager}/api/v2/alerts", timeout=scaled(10)) as response:
             return {alert["labels"]["alertname"]: alert for alert in json.load(response)}
 
 
@@ -188,15 +210,7 @@ def _quick_routes(folder: Path, hook: str) -> Path:
 
 
 def _until(condition: Callable[[], Any], seconds: float, what: str) -> None:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        try:
-            if condition():
-                return
-        except OSError:
-            pass
-        time.sleep(0.2)
-    pytest.fail(f"{what} did not happen within {seconds} s")
+    wait_until(condition, seconds, what, poll_seconds=0.2, passing=(OSError,))
 
 
 @pytest.fixture(scope="module")
@@ -210,7 +224,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     processes: list[subprocess.Popen[bytes]] = []
     with Server(live) as server, (folder / "log").open("wb") as log:
         config = {
-            "global": {"scrape_interval": "400ms", "evaluation_interval": "400ms", "scrape_timeout": "400ms"},
+            "global": {"scrape_interval": PACE_TEXT, "evaluation_interval": PACE_TEXT, "scrape_timeout": PACE_TEXT},
             "rule_files": [str(_quick_rules(folder))],
             "alerting": {
                 "alertmanagers": [{"static_configs": [{"targets": [f"127.0.0.1:{alertmanager}"]}]}],
@@ -242,10 +256,10 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
             ]
             for port in (alertmanager, prometheus):
                 address = f"http://127.0.0.1:{port}/-/ready"
-                _until(lambda a=address: urllib.request.urlopen(a, timeout=2).status == 200, 60, address)
-            stack = Stack(live, hook, f"http://127.0.0.1:{alertmanager}")
+                _until(lambda a=address: urllib.request.urlopen(a, timeout=scaled(2)).status == 200, 60, address)
+            stack = Stack(live, hook, f"http://127.0.0.1:{prometheus}", f"http://127.0.0.1:{alertmanager}")
             up = f"http://127.0.0.1:{prometheus}/api/v1/query?query=up"
-            _until(lambda: b'"1"' in urllib.request.urlopen(up, timeout=2).read(), 30, "a scrape")
+            _until(lambda: b'"1"' in urllib.request.urlopen(up, timeout=scaled(2)).read(), 30, "a scrape")
             _until(lambda: "TokentideDown" not in stack.alerts(), 60, "the alert of before the first scrape over")
             yield stack
         finally:
@@ -253,7 +267,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
                 process.terminate()
             for process in processes:
                 try:
-                    process.wait(20)
+                    process.wait(scaled(20))
                 except subprocess.TimeoutExpired:
                     process.kill()
                     process.wait(10)

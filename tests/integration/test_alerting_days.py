@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from pipeline.advise.engine import Advisor
-from pipeline.advise.model import AlertKind, StepInput
-from pipeline.settings import PoolSettings, load
+from pipeline.alerts.types import AlertKind
+from pipeline.config.settings import PoolSettings, load
+from pipeline.engine.advisor import Advisor
+from pipeline.engine.types import StepInput
 from pipeline.testing import closed_window
 
 pytestmark = pytest.mark.integration

@@ -7,19 +7,20 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from kafka_servers import consume, stream_settings, until
 
-from pipeline.advise.engine import Advisor
-from pipeline.advise.model import StepOutput
-from pipeline.forecast.calendar import CalendarRecord, Scope
-from pipeline.forecast.known_calendar import CalendarChange
-from pipeline.settings import Settings
+from pipeline.config.settings import Settings
+from pipeline.engine.advisor import Advisor
+from pipeline.engine.types import StepOutput
+from pipeline.fleet.kafka_reports import ReplicaBook
+from pipeline.forecast.calendar.effects import CalendarRecord, Scope
+from pipeline.forecast.calendar.known import CalendarChange
+from pipeline.kafka.producer import new_producer
 from pipeline.store.store import Store
-from pipeline.stream.app import new_producer
-from pipeline.stream.calendar import CalendarBook, CalendarReader, announce, read_calendar
-from pipeline.stream.closing import WindowCloser
-from pipeline.stream.replicas import ReplicaBook
-from pipeline.windows.model import MEASURES, DeltaRows, HistogramRows, WindowKey
+from pipeline.stream.controller.calendar_topic import CalendarBook, CalendarReader, announce, read_calendar
+from pipeline.stream.controller.window_closer import WindowCloser
+from pipeline.windows.types import MEASURES, DeltaRows, HistogramRows, WindowKey
+from tests.kafka_servers import consume, stream_settings
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.integration
 
@@ -149,9 +150,9 @@ def test_what_comes_while_the_controller_runs_is_taken(embedded_broker: str, tmp
             assert book.complete
             assert book.records() == {}
             await announce(settings, [CalendarChange(launch())])
-            await until(lambda: "launch-1" in book.records(), 20, "the event is read")
+            await eventually(lambda: "launch-1" in book.records(), 20, "the event is read")
             await announce(settings, [CalendarChange(launch(), removed=True)])
-            await until(lambda: not book.records(), 20, "the withdrawal is read")
+            await eventually(lambda: not book.records(), 20, "the withdrawal is read")
             assert len(await consume(settings.kafka.bootstrap, settings.kafka.calendar_topic)) == 2
         finally:
             await reader.stop()

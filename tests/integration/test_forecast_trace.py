@@ -8,9 +8,9 @@ import duckdb
 import numpy as np
 import pytest
 
-from pipeline.forecast.calendar import CalendarRecord
-from pipeline.forecast.model import LEVELS, SeriesKey
+from pipeline.forecast.calendar.effects import CalendarRecord
 from pipeline.forecast.series import SeriesForecaster
+from pipeline.forecast.types import LEVELS, SeriesKey
 
 TRACE = Path(__file__).resolve().parents[2].parent / "shared/data/traces/azure_llm_2024/conv_10s_counts.parquet"
 HORIZONS = (300, 900, 3600)

@@ -6,17 +6,17 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.advise.engine import Advisor
-from pipeline.advise.model import StepOutput
+from pipeline.config.settings import Settings, load
 from pipeline.demo.fleet import history
 from pipeline.demo.scenario import scenario
-from pipeline.forecast.model import Signal
+from pipeline.engine.advisor import Advisor
+from pipeline.engine.types import StepOutput
+from pipeline.fleet.kafka_reports import ReplicaBook
+from pipeline.forecast.types import Signal
 from pipeline.replay.backtest import run_backtest
 from pipeline.replay.sources import DemandSeries
-from pipeline.settings import Settings, load
 from pipeline.store.store import Store
-from pipeline.stream.closing import WindowCloser
-from pipeline.stream.replicas import ReplicaBook
+from pipeline.stream.controller.window_closer import WindowCloser
 
 LIVE_START = 1_790_000_400 // 3600 * 3600
 HOURS = 3
@@ -55,7 +55,7 @@ def test_the_same_windows_give_the_same_forecasts(tmp_path: Path) -> None:
         counts = np.array([float(w.requests) for w in windows])
         series = DemandSeries("x", float(windows[0].start), 60, counts, len(counts))
         horizons = settings.forecast.horizons_seconds
-        result = run_backtest([series], horizons_seconds=horizons, seed=settings.forecast.seed)
+        result = run_backtest([series], horizons_seconds=horizons)
         for i, output in enumerate(outputs):
             said = [f for f in output.forecasts if (f.series.model, f.series.pool) == tuple(pool.key)]
             said = [f for f in said if f.series.signal == Signal.REQUESTS]

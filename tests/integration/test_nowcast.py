@@ -12,8 +12,8 @@ import pytest
 
 from pipeline.store.store import Store
 from pipeline.testing import PipelineTestDriver, request_event
-from pipeline.windows.completeness import completeness, nowcast
-from pipeline.windows.model import BASE_SECONDS
+from pipeline.windows.completeness import completeness
+from pipeline.windows.types import BASE_SECONDS
 
 START = 1_700_000_000
 SPIKE_AT, SPIKE_ENDS, ENDS = 1_500, 1_740, 1_800
@@ -68,7 +68,7 @@ def edge_errors(slower: float, seed: int) -> tuple[float, float]:
             for age in range(1, EDGE + 1):
                 at = START + now - age * BASE_SECONDS
                 raw = sum(window.requests for window in store.window_sums(at, at + BASE_SECONDS))
-                estimate = nowcast(raw, completeness(history, at, BASE_SECONDS, START + now))
+                estimate = raw / completeness(history, at, BASE_SECONDS, START + now)
                 true = truth[(at - START) // BASE_SECONDS]
                 raw_error += abs(raw - true)
                 nowcast_error += abs(estimate - true)

@@ -10,18 +10,19 @@ from typing import Any
 
 import pytest
 from aiohttp import ClientSession
-from kafka_servers import consume, produce, stream_settings, until
 
-from pipeline.advise.engine import Advisor
 from pipeline.clock import WallClock
+from pipeline.config.settings import PoolSettings, Settings
+from pipeline.engine.advisor import Advisor
 from pipeline.publish.state import LiveState
-from pipeline.settings import PoolSettings, Settings
 from pipeline.store.store import Store
-from pipeline.stream.aggregator import aggregator_app
-from pipeline.stream.control_app import controller_app
+from pipeline.stream.aggregator.aggregator import aggregator_app
+from pipeline.stream.controller.app import controller_app
 from pipeline.testing import Oracle, request_event
+from tests.kafka_servers import consume, produce, stream_settings
+from tests.waiting import eventually
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.integration
 
 PARTITIONS = 2
 EVENTS = 6_000
@@ -92,16 +93,22 @@ def test_poison_becomes_dead_letters_and_nothing_else_changes(any_broker: str, t
         control, aggregate, live = await both(settings, store)
         try:
             seen = lambda: live.health().records  # noqa: E731
-            await until(lambda: seen() == oracle.records, 60, f"{oracle.records} records in the ledger")
-            await until(lambda: live.health().ready, 20, "readiness")
-            await until(lambda: bool(store.last_closed()), 20, "a closed window")
+            await eventually(lambda: seen() == oracle.records, 60, f"{oracle.records} records in the ledger")
+            await eventually(lambda: live.health().ready, 20, "readiness")
+            await eventually(lambda: bool(store.last_closed()), 20, "a closed window")
             query = "SELECT sum(requests) FROM closed_windows WHERE model = 'unknown/model'"
             unknown = lambda: store.cursor().execute(query).fetchone()[0] or 0  # noqa: E731
             # Health is brought up to date every two seconds, and windows go on closing.
-            await until(lambda: live.health().unknown_model_events == unknown() > 0, 20, "unknown models in the health")
+            await eventually(
+                lambda: live.health().unknown_model_events == unknown() > 0, 20, "unknown models in the health"
+            )
             async with ClientSession() as session:
-                async with session.get(f"http://127.0.0.1:{control.http.port}/readyz") as answer:
-                    assert answer.status == 200
+
+                async def ready() -> bool:
+                    async with session.get(f"http://127.0.0.1:{control.http.port}/readyz") as answer:
+                        return answer.status == 200
+
+                await eventually(ready, 20, "readiness over HTTP")
                 async with session.get(f"http://127.0.0.1:{control.http.port}/metrics") as answer:
                     assert "tokentide_events_unknown_model_total" in await answer.text()
         finally:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from pipeline.advise.model import StepOutput
+from pipeline.engine.types import StepOutput
 from pipeline.errors import StoreError
 from pipeline.store.store import Store
 from pipeline.testing import Contents, MemoryStore, Oracle, PipelineTestDriver, TestAggregator, contents, request_event
@@ -185,7 +185,7 @@ class DuckDbStore:
         """A new life of the controller: everything that is in memory comes from the file."""
         self.store._keys.reload()
         self.store._applier.reload()
-        self.store._last_closed = self.store._read_last_closed()
+        self.store._read_frontier()
 
     def close_until(self, end: int) -> None:
         windows = self.store.window_sums(self.store.first_open_window() or 0, end)
@@ -196,8 +196,8 @@ class DuckDbStore:
         applier = self.store._applier
         write = applier._write
 
-        def die(plan: Any) -> None:
-            write(plan)
+        def die(*arguments: Any) -> None:
+            write(*arguments)
             raise StoreError("sabotage")
 
         applier._write = die  # type: ignore[method-assign]

@@ -6,9 +6,9 @@ import msgspec
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pipeline.events.check import EventLimits
-from pipeline.windows.aggregate import PartitionAggregator
+from pipeline.events.validation import EventLimits
 from pipeline.windows.delta import decode, encode
+from pipeline.windows.partition_folder import PartitionAggregator
 from pipeline.windows.sharding import split
 
 NOW = 1_767_225_600.0

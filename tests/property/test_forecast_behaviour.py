@@ -5,8 +5,8 @@ import pickle
 import numpy as np
 import pytest
 
-from pipeline.forecast.model import LEVELS, SeriesKey
 from pipeline.forecast.series import SeriesForecaster
+from pipeline.forecast.types import LEVELS, SeriesKey
 
 HORIZONS = (60, 300, 900, 1800, 3600)
 DAY = 1440
@@ -15,7 +15,7 @@ QUARTER = HORIZONS.index(900)
 
 
 def forecaster():
-    return SeriesForecaster(SeriesKey("llama", "chat", "requests_per_second"), HORIZONS, 60, 86_400, 7)
+    return SeriesForecaster(SeriesKey("llama", "chat", "requests_per_second"), HORIZONS, 60, 86_400)
 
 
 def course(days, spikes=(), level=20.0):

@@ -6,9 +6,9 @@ import pickle
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.advise.spikes import Direction, Kind, SpikeDetector, forecast_breach
-from pipeline.forecast.model import LEVELS, SeriesKey
+from pipeline.alerts.spikes.detector import Direction, Kind, SpikeDetector, forecast_breach
 from pipeline.forecast.series import MAX_VALUE, SeriesForecaster
+from pipeline.forecast.types import LEVELS, SeriesKey
 
 values = st.one_of(
     st.none(),

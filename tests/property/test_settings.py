@@ -7,11 +7,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from pipeline.advise.engine import Advisor
-from pipeline.advise.model import StepInput
-from pipeline.forecast.model import SeriesKey, Signal
+from pipeline.config.settings import Settings
+from pipeline.engine.advisor import Advisor
+from pipeline.engine.types import StepInput
 from pipeline.forecast.series import SeriesForecaster
-from pipeline.settings import Settings
+from pipeline.forecast.types import SeriesKey, Signal
 from pipeline.testing import closed_window
 
 START = 1_700_000_000

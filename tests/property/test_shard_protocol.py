@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.events.check import EventLimits
+from pipeline.events.validation import EventLimits
 from pipeline.testing import request_event
-from pipeline.windows.aggregate import PartitionAggregator
 from pipeline.windows.delta import applies, covered_position, decode, encode
+from pipeline.windows.partition_folder import PartitionAggregator
 from pipeline.windows.sharding import Chain, ShardChains, shard_of
 
 NOW = 1_700_000_000.0

@@ -9,14 +9,15 @@ from dataclasses import replace
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from sizing.calibration.table import OUTPUT_COLUMNS, predict_point
 from sizing.catalog import Catalog, resolve_gpu
 from sizing.errors import DoesNotFit, SizingError
-from sizing.memory import fit, resolve, weight_bytes
-from sizing.model import Demand, Deployment, PolicyConfig, RecommendationState, Slo, Workload
-from sizing.plan import Planner, operating_point
-from sizing.points import OUTPUT_COLUMNS, predict_point
-from sizing.policy import ReplicaController
-from sizing.replica import ReplicaModel
+from sizing.planning.plan import Planner, operating_point
+from sizing.replica.memory import fit, resolve, weight_bytes
+from sizing.replica.replica_model import ReplicaModel
+from sizing.scaling.controller import ReplicaController
+from sizing.scaling.situation import Situation
+from sizing.types import Demand, Deployment, PolicyConfig, RecommendationState, Slo, Workload
 
 MODELS = st.sampled_from(Catalog().model_names())
 GPUS = st.sampled_from(Catalog().gpu_names())
@@ -163,6 +164,8 @@ STEPS = st.lists(
         st.booleans(),  # gap
         st.booleans(),  # warm
         st.booleans(),  # no forecast
+        st.booleans(),  # inputs that cannot be believed
+        st.one_of(st.none(), st.integers(0, 20_000)),  # queued requests
         st.floats(1, 400),  # seconds since the last decision
     ),
     min_size=1,
@@ -174,20 +177,21 @@ CAPACITY = PLANNER.operating_point(Workload(1000, 200)).requests_per_second
 @settings(max_examples=150, deadline=None)
 @given(STEPS, st.integers(0, 3), st.integers(3, 30), st.integers(0, 24))
 def test_the_controller_is_safe_and_deterministic(
-    steps: list[tuple[float, int | None, bool, bool, bool, float]], low: int, high: int, restart: int
+    steps: list[tuple[float, int | None, bool, bool, bool, bool, int | None, float]], low: int, high: int, restart: int
 ) -> None:
     policy = PolicyConfig(min_replicas=low, max_replicas=high)
     who = ReplicaController("m", "p", Deployment("llama-3.1-8b", "h100"), Slo(), policy, "h")
     twin = pickle.loads(pickle.dumps(who))
     now, advised = 0.0, None
-    for index, (replicas, current, gap, warm, silent, waited) in enumerate(steps):
+    for index, (replicas, current, gap, warm, silent, doubtful, queued, waited) in enumerate(steps):
         now += waited
         rate = replicas * CAPACITY
         demand = None if silent else Demand((0.5, 0.9), (rate, rate), Workload(1000, 200), 60.0, None, None, None, rate)
         if index == restart:
             twin = pickle.loads(pickle.dumps(twin))
-        advice = who.decide(now, demand, current, gap=gap, warm=warm)
-        assert advice == twin.decide(now, demand, current, gap=gap, warm=warm)
+        situation = Situation(("doubtful",) if doubtful else (), queued_requests=queued)
+        advice = who.decide(now, demand, current, gap=gap, warm=warm, situation=situation)
+        assert advice == twin.decide(now, demand, current, gap=gap, warm=warm, situation=situation)
         running = [value for value in (current, advised) if value is not None]
         assert low <= advice.desired
         assert advice.lower <= advice.desired <= advice.upper
@@ -196,9 +200,9 @@ def test_the_controller_is_safe_and_deterministic(
         elif running:
             # Missing telemetry, a missing forecast or a cold start never take anything away.
             assert advice.desired >= max(running)
-        if gap or not warm or silent:
+        if gap or not warm or silent or doubtful:
             assert advice.state is not RecommendationState.FRESH
-        if gap:
+        if gap or doubtful:
             assert advice.direction != "down"
         advised = advice.desired
 

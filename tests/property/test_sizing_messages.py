@@ -8,11 +8,11 @@ import re
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sizing.model import Demand, Deployment, PolicyConfig, Slo, Workload
-from sizing.need import Need
-from sizing.plan import Planner
-from sizing.policy import ReplicaController
-from sizing.replica import MAX_UTILISATION
+from sizing.planning.demand_needs import Need
+from sizing.planning.plan import Planner
+from sizing.replica.replica_model import MAX_UTILISATION
+from sizing.scaling.controller import ReplicaController
+from sizing.types import Demand, Deployment, PolicyConfig, Slo, Workload
 
 CHAT = Workload(1000, 200)
 H100 = Deployment("llama-3.1-8b", "h100")

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sizing.memory import resolve
-from sizing.model import Deployment
+from sizing.replica.memory import resolve
+from sizing.replica.step_time import StepModel
 from sizing.simulate import Fleet, Frontend, Requests, Routing, simulate
 from sizing.simulate.lane import Lane
 from sizing.simulate.requests import LaneLimits, RequestTable
-from sizing.steptime import StepModel
+from sizing.types import Deployment
 
 DENSE = StepModel(
     fixed_seconds=1e-4,

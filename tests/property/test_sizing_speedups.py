@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sizing.errors import SizingError
-from sizing.memory import resolve
-from sizing.model import Deployment, Slo, Workload
-from sizing.need import demand_quantile
-from sizing.operating import operating_point
-from sizing.queueing import StateDependentQueue
-from sizing.replica import MAX_UTILISATION, ReplicaModel
-from sizing.roots import narrow
+from sizing.planning.demand_needs import demand_quantile
+from sizing.planning.operating_point import operating_point
+from sizing.replica.memory import resolve
+from sizing.replica.queueing import StateDependentQueue
+from sizing.replica.replica_model import MAX_UTILISATION, ReplicaModel
+from sizing.replica.root_finding import narrow
+from sizing.types import Deployment, Slo, Workload
 
 deployments = st.builds(
     Deployment,

@@ -7,14 +7,14 @@ from collections import Counter
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from pipeline.events.batch import from_events
-from pipeline.events.check import EventLimits
+from pipeline.events.batch_decoder import from_events
 from pipeline.events.codecs import native
-from pipeline.events.model import RequestEvent
+from pipeline.events.request_event import RequestEvent
+from pipeline.events.validation import EventLimits
 from pipeline.store.store import Store
-from pipeline.windows.aggregate import PartitionAggregator
 from pipeline.windows.fold import fold
-from pipeline.windows.model import MEASURES
+from pipeline.windows.partition_folder import PartitionAggregator
+from pipeline.windows.types import MEASURES
 
 NOW = 1_767_225_600.0
 TOPIC = "requests"
@@ -24,19 +24,23 @@ HORIZON = 1_000
 
 
 def make_log(seed):
-    """Per partition: record values, with producer retries and poison in between; and the events that should count."""
+    """Per partition: records, with retries, reused ids and poison in between; and the events that should count."""
     rng = random.Random(seed)
     log, counted, duplicates, dead = [], [], 0, 0
     for partition in range(PARTITIONS):
-        values, seen = [], set()
+        values, sent = [], []
         for i in range(RECORDS):
             kind = rng.random()
             if kind < 0.1:
                 values.append(rng.choice([None, b"{", b"null", b'{"event_id":"x"}']))
                 dead += 1
                 continue
+            if kind < 0.3 and sent:
+                values.append(native.encode(rng.choice(sent)))
+                duplicates += 1
+                continue
             event = RequestEvent(
-                event_id=f"{partition}-{rng.randrange(i + 1) if kind < 0.3 else i}",
+                event_id=f"{partition}-{rng.randrange(i + 1) if kind > 0.9 else i}",  # ids are reused at times
                 model=rng.choice("ab"),
                 pool="p",
                 input_tokens=rng.randrange(1_000),
@@ -46,11 +50,8 @@ def make_log(seed):
                 e2e_seconds=rng.random() * 5,
             )
             values.append(native.encode(event))
-            if event.event_id in seen:
-                duplicates += 1
-            else:
-                seen.add(event.event_id)
-                counted.append(event)
+            sent.append(event)
+            counted.append(event)
         log.append(values)
     return log, counted, duplicates, dead
 
@@ -155,6 +156,8 @@ def test_equals_the_oracle(tmp_path_factory, seed):
             "dead_letters": dead,
             "late": 0,
             "lost": 0,
+            "ignored": 0,
+            "event_records": len(counted) + duplicates,
         }
         assert len(store.dead_letters(10_000)) == dead
         assert store.totals()["requests"] == len(counted)

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from stream_histories import Histories, StoredHistories
+from tests.property.stream_histories import Histories, StoredHistories
 
 
 def play(machine: type[Histories], histories: int) -> None:

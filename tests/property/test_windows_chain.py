@@ -3,9 +3,9 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.events.check import EventLimits
-from pipeline.windows.aggregate import PartitionAggregator
+from pipeline.events.validation import EventLimits
 from pipeline.windows.delta import applies, covered_position, first_needed
+from pipeline.windows.partition_folder import PartitionAggregator
 
 
 def delta_of(start, stop, base):

@@ -15,13 +15,13 @@ from typing import Any
 
 from benchmarks.stream.readers.common import Meter, Task, read_task, report
 from pipeline.clock import WallClock
-from pipeline.settings import Settings, load
-from pipeline.stream.aggregator import aggregator_app
-from pipeline.stream.reader import log_bounds, partition_reader, read_records
-from pipeline.stream.run import configure_logging
-from pipeline.stream.tuning import tune_process
+from pipeline.config.settings import Settings, load
+from pipeline.kafka.partition_reader import log_bounds, partition_reader, read_records
+from pipeline.stream.aggregator.aggregator import aggregator_app
+from pipeline.stream.process.supervisor import configure_logging
+from pipeline.stream.process.tuning import tune_process
 from pipeline.windows.delta import decode
-from pipeline.windows.model import MEASURES
+from pipeline.windows.types import MEASURES
 
 _STEP = 64
 
@@ -45,7 +45,7 @@ async def totals_of(settings: Settings, partitions: int) -> dict[str, int]:
     sums = dict.fromkeys(("events", "latency_ms", "output_tokens", "delta_bytes", "deltas", "mass"), 0)
     groups: set[tuple[str, str, int]] = set()
     for partition in range(partitions):
-        async with partition_reader(settings.kafka.bootstrap, settings.kafka.deltas_topic, partition) as (reader, tp):
+        async with partition_reader(settings.kafka, settings.kafka.deltas_topic, partition) as (reader, tp):
             begin, end = await log_bounds(reader, tp)
             for start in range(begin, end, _STEP):
                 for record in await read_records(reader, tp, start, min(end, start + _STEP)):

@@ -1,20 +1,25 @@
-"""The native codec: one bare JSON object per record, as ``schemas/request.v1.schema.json`` describes it.
+"""Tokentide's own event: one JSON object per record, as ``schemas/request.v1.schema.json`` describes it.
 
+Bare, or in a CloudEvents envelope: structured (the event is in ``data``) or binary (attributes in ``ce_`` headers).
 Unknown fields are ignored, so emitters may add some. The five bytes that a schema registry's serialiser puts before the
 JSON (a zero byte and a 4-byte schema id) are skipped.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Literal
+import base64
+import binascii
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
 from pipeline.errors import EventRejected
-from pipeline.events.model import SCHEMA, RejectReason, RequestEvent
+from pipeline.events.codecs.base import Decoded, Headers, RawRecord, parsed_json
+from pipeline.events.convert import Converted, convert
+from pipeline.events.request_event import SCHEMA, RejectReason, RequestEvent
 
-__all__ = ["COUNTED_FIELDS", "decode", "decode_many", "encode", "rejected"]
+__all__ = ["COUNTED_FIELDS", "DecodedMany", "NativeCodec", "decode", "decode_many", "encode", "strict"]
 
 #: What windows are made of: an event that holds nothing else is decoded into a much smaller object.
 COUNTED_FIELDS = (
@@ -32,14 +37,14 @@ COUNTED_FIELDS = (
     "output_tokens",
     "reasoning_output_tokens",
     "preemptions",
+    "attempt",
+    "server_id",
     "status",
     "schema",
 )
 
 _DECODER = msgspec.json.Decoder(RequestEvent)
 _ENCODER = msgspec.json.Encoder()
-_REGISTRY_HEADER_BYTES = 5
-
 
 _Status = Literal["ok", "error", "cancelled", "rejected", "timeout"]
 
@@ -78,60 +83,105 @@ _USUAL_DECODER: msgspec.json.Decoder[Any] = msgspec.json.Decoder(_Usual)
 _COUNTED_DECODER: msgspec.json.Decoder[Any] = msgspec.json.Decoder(_Counted)
 
 
-class _SchemaOnly(msgspec.Struct, gc=False):
-    schema: str = SCHEMA
+class NativeCodec:
+    """The native event as a ``Codec``; the batch path reads it by ``decode_many`` and in columns instead."""
+
+    name = "native"
+    title = "Tokentide request event"
+
+    def recognises(self, record: RawRecord) -> bool:
+        """Whether a record names the schema, or has several of the names that a native event begins with."""
+        if not record.is_object():
+            return False
+        fields = record.object()
+        if "specversion" in fields:
+            return str(fields.get("type", "")).startswith("tokentide.")
+        return fields.get("schema") == SCHEMA or (
+            len(_OWN_NAMES.intersection(fields)) >= _ENOUGH_NAMES and not isinstance(fields.get("usage"), dict)
+        )
+
+    def decode(self, record: RawRecord) -> Decoded:
+        """Return the one event of a record as fields.
+
+        Raises:
+            EventRejected: it is not a JSON object.
+        """
+        fields = _unwrapped(record.object(), record.headers)
+        return Decoded(({name: value for name, value in fields.items() if name in _NAMES},))
 
 
-_SCHEMA_DECODER = msgspec.json.Decoder(_SchemaOnly)
+_NAMES = frozenset(RequestEvent.__struct_fields__)
+#: Names by which a native event is recognised, also one that lacks some of them.
+_OWN_NAMES = frozenset(
+    ("event_id", "model", "status", "arrived_at", "completed_at", "e2e_seconds", "input_tokens", "output_tokens")
+)
+_ENOUGH_NAMES = 3
 
 
-def decode(value: bytes | None) -> RequestEvent:
+def decode(value: bytes | None, headers: Headers = ()) -> Converted:
     """Return the event in one record's value; field bounds are enforced, rules across fields are not (see ``check``).
 
     Raises:
         EventRejected: the bytes are not such an event; ``reason`` says which kind of fault it is.
     """
-    if not value:
-        raise EventRejected(RejectReason.EMPTY, "the record has no value")
-    if value[0] == 0:
-        value = value[_REGISTRY_HEADER_BYTES:]
+    record = RawRecord(value, headers)
     try:
-        event = _DECODER.decode(value)
-    except msgspec.ValidationError as error:
-        _raise_if_foreign(value)
-        raise rejected(error) from error
+        event = _DECODER.decode(record.value)
+    except msgspec.ValidationError:
+        return convert(_unwrapped(record.object(), headers))
     except RecursionError as error:
         raise EventRejected(RejectReason.MALFORMED, "nested too deeply") from error
     except ValueError as error:  # msgspec.DecodeError and UnicodeDecodeError
-        raise EventRejected(RejectReason.MALFORMED, str(error)[:200]) from error
+        raise EventRejected(RejectReason.MALFORMED, f"not JSON: {str(error)[:160]}") from error
     if event.schema != SCHEMA:
         raise EventRejected(RejectReason.UNKNOWN_SCHEMA, f"schema is {event.schema[:64]!r}, not {SCHEMA!r}")
-    return event
+    return Converted(event, ())
+
+
+def strict(value: bytes) -> RequestEvent | None:
+    """Return the event in one bare record without any conversion; None: the record is no such event as it stands."""
+    try:
+        event = _DECODER.decode(value)
+    except (ValueError, RecursionError):
+        return None
+    return event if event.schema == SCHEMA else None
+
+
+class DecodedMany(NamedTuple):
+    """Events in order, (position, why) of records that hold none, (position, field) of values that were unusable."""
+
+    events: list[Any]
+    refused: list[tuple[int, EventRejected]]
+    unknown: list[tuple[int, str]]
 
 
 def decode_many(
-    values: Sequence[bytes | None], *, all_fields: bool
-) -> tuple[list[RequestEvent], list[tuple[int, EventRejected]]]:
-    """Decode a batch as ``decode`` would each value; returns the events in order and (position, why) of the others.
+    values: Sequence[bytes | None], *, all_fields: bool, headers: Mapping[int, Headers] | None = None
+) -> DecodedMany:
+    """Decode a batch as ``decode`` would each value.
 
     Without ``all_fields`` an event may be an object that has the ``COUNTED_FIELDS`` only. Each value is tried with a
     quick decoder, which refuses whatever is unusual; ``decode`` then says what it is.
     """
     events: list[Any] = []
     refused: list[tuple[int, EventRejected]] = []
+    unknown: list[tuple[int, str]] = []
     decoder: Any = _USUAL_DECODER if all_fields else _COUNTED_DECODER
     pending = iter(values)
     while True:
         try:
             events.extend(map(decoder.decode, pending))  # what was decoded before an exception stays in the list
-            return events, refused
+            return DecodedMany(events, refused, unknown)
         except (TypeError, ValueError, RecursionError):
             position = len(events) + len(refused)
         try:
-            events.append(decode(values[position]))
-            decoder = _USUAL_DECODER  # the emitter sends more than is counted
+            converted = decode(values[position], headers.get(position, ()) if headers else ())
         except EventRejected as error:
             refused.append((position, error))
+        else:
+            events.append(converted.event)
+            unknown += [(position, name) for name in converted.unknown]
+            decoder = _USUAL_DECODER  # the emitter sends more than is counted
 
 
 def encode(event: RequestEvent) -> bytes:
@@ -139,27 +189,24 @@ def encode(event: RequestEvent) -> bytes:
     return b'{"schema":"' + SCHEMA.encode() + b'",' + _ENCODER.encode(event)[1:]
 
 
-def rejected(error: msgspec.ValidationError) -> EventRejected:
-    """Turn msgspec's word on a field into the reason for a dead letter."""
-    text = str(error)
-    if "missing required field" in text or "length >= 1" in text:
-        reason = RejectReason.MISSING_FIELD
-    elif ">= 0" in text:
-        reason = RejectReason.NEGATIVE
-    elif "Number out of range" in text:
-        reason = RejectReason.NOT_FINITE
-    elif "<=" in text or "Integer value out of range" in text:
-        reason = RejectReason.IMPLAUSIBLE
-    else:
-        reason = RejectReason.WRONG_TYPE
-    return EventRejected(reason, text[:200])
+def _unwrapped(fields: dict[str, Any], headers: Headers) -> dict[str, Any]:
+    """The event's own fields: out of a CloudEvents envelope, with its ``id`` for an event that has none.
 
-
-def _raise_if_foreign(value: bytes) -> None:
-    """Another schema explains a missing or odd field better than the field itself does."""
-    try:
-        schema = _SCHEMA_DECODER.decode(value).schema
-    except (ValueError, RecursionError):
-        return
-    if schema != SCHEMA:
-        raise EventRejected(RejectReason.UNKNOWN_SCHEMA, f"schema is {schema[:64]!r}, not {SCHEMA!r}")
+    https://github.com/cloudevents/spec, kafka-protocol-binding.md 1.0.2, sections 3.2 and 3.3.
+    """
+    name = next((value for key, value in headers if key == "ce_id" and value), None)
+    identity = name.decode("utf-8", "replace") if name else None
+    if "specversion" in fields and "event_id" not in fields:
+        identity = fields.get("id")
+        data = fields.get("data")
+        if data is None and isinstance(fields.get("data_base64"), str):
+            try:
+                data = parsed_json(base64.b64decode(fields["data_base64"], validate=True))
+            except binascii.Error as error:
+                raise EventRejected(RejectReason.MALFORMED, "data_base64 of the CloudEvent is not base64") from error
+        if not isinstance(data, dict):
+            raise EventRejected(RejectReason.MISSING_FIELD, "a CloudEvent without a JSON object in `data`")
+        fields = data
+    if identity and fields.get("event_id") is None:
+        fields = fields | {"event_id": identity}
+    return fields

@@ -55,6 +55,11 @@ class DelayedRegression:
         self._p[:, rows, columns] = half
         self._p[:, columns, rows] = half
 
+    def keep(self, which: slice) -> None:
+        """Forget all but these variants."""
+        for name in ("_growth", "_p", "_w", "_error"):
+            setattr(self, name, getattr(self, name)[which].copy())
+
     def predict(self, now: Floats) -> Floats:
         """Predictions ``(variants, horizons)`` from the features ``now`` ``(variants, size)``; zero after a blow-up."""
         ahead = np.matvec(self._w, now)
@@ -63,44 +68,46 @@ class DelayedRegression:
             ahead = np.zeros_like(ahead)
         return np.asarray(ahead)
 
-    def absorb(self, now: Floats) -> None:
-        """Take the newest features ``(variants, size)`` into the inverse covariances."""
-        px = np.matvec(self._p, now)
-        spent = 1.0 / self._growth[:, 0] + np.vecdot(now, px)[:, None]
+    def absorb(self, now: Floats, which: slice = slice(None)) -> None:
+        """Take the newest features ``(variants, size)`` into the inverse covariances of the variants ``which``."""
+        p, growth = self._p[which], self._growth[which]
+        px = np.matvec(p, now)
+        spent = 1.0 / growth[:, 0] + np.vecdot(now, px)[:, None]
         # The products of both orders are the same bit for bit, so the difference stays symmetric.
         root = px / np.sqrt(np.maximum(spent, TINY))
-        self._p -= root[:, :, None] * root[:, None, :]
-        self._p *= self._growth
-        diagonal = self._p.reshape(len(self._p), -1)[:, :: self._size + 1]
+        p -= root[:, :, None] * root[:, None, :]
+        p *= growth
         cap = _PRIOR * self._size
-        for at, trace in enumerate(np.add.reduce(diagonal, axis=1).tolist()):
+        for at, trace in enumerate(np.add.reduce(np.diagonal(p, 0, 1, 2), axis=1).tolist()):
             if not 0.0 < trace < np.inf:
-                self._p[at] = np.eye(self._size) * _PRIOR
+                p[at] = np.eye(self._size) * _PRIOR
             elif trace > cap:
-                self._p[at] *= cap / trace
+                p[at] *= cap / trace
 
-    def learn(self, at: slice | NDArray[np.intp], features: Floats, target: Floats) -> None:
-        """Correct the horizons ``at`` by labels that matured.
+    def learn(self, at: slice | NDArray[np.intp], features: Floats, target: Floats, which: slice = slice(None)) -> None:
+        """Correct the horizons ``at`` of the variants ``which`` by labels that matured.
 
         Args:
             at: which horizons, ``k`` of them.
             features: of each label's origin, ``(variants, k, size)``.
             target: what ``predict`` should have said, ``(variants, k)``; changed in place.
+            which: which variants.
         """
-        target -= np.vecdot(self._w[:, at], features)
-        usual = self._error[:, at]
+        weights, error = self._w[which], self._error[which]
+        target -= np.vecdot(weights[:, at], features)
+        usual = error[:, at]
         if usual.all():
             bound = _OUTLIER * usual
             np.minimum(np.maximum(target, -bound, out=target), bound, out=target)
-            self._error[:, at] += 0.01 * (np.abs(target) - usual)
+            error[:, at] += 0.01 * (np.abs(target) - usual)
         else:
             # Until an error is known, nothing is an outlier.
             known = usual > 0.0
             bound = np.where(known, _OUTLIER * usual, np.inf)
             np.minimum(np.maximum(target, -bound, out=target), bound, out=target)
-            self._error[:, at] += np.where(known, 0.01, 1.0) * (np.abs(target) - usual)
-        gains = np.matmul(features, self._p)
+            error[:, at] += np.where(known, 0.01, 1.0) * (np.abs(target) - usual)
+        gains = np.matmul(features, self._p[which])
         # Features that the covariance does not know (it was reset) would overshoot.
         target /= np.maximum(np.vecdot(features, gains), 1.0)
         gains *= target[:, :, None]
-        self._w[:, at] += gains
+        weights[:, at] += gains

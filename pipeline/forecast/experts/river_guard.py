@@ -11,10 +11,10 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
-from river.time_series import HoltWinters
 
 from pipeline.forecast.context import TINY, Floats, SeriesContext
 from pipeline.forecast.experts.base import Expert
+from pipeline.forecast.experts.holt import Holt
 
 __all__ = ["RiverForecaster", "RiverGuard", "holt"]
 
@@ -35,21 +35,9 @@ class RiverForecaster(Protocol):
         ...
 
 
-class _Holt(HoltWinters):  # type: ignore[misc]
-    """River's, with a forecast that need not walk the whole way to the longest horizon."""
-
-    def forecast_at(self, steps: list[int]) -> list[float]:
-        """The values of ``forecast`` at ``steps`` ahead."""
-        if not self._initialized:
-            raise ValueError("too few values")
-        level, trend = self.level[-1], self.trend[-1]
-        return [level + step * trend for step in steps]
-
-
 def holt() -> RiverForecaster:
-    """River's Holt smoothing: level and trend, no season (its additive season starts from ratios and misleads)."""
-    model: RiverForecaster = _Holt(alpha=0.3, beta=0.05)
-    return model
+    """Holt smoothing: level and trend, no season (River's additive one starts from ratios and misleads)."""
+    return Holt(alpha=0.3, beta=0.05)
 
 
 class RiverGuard(Expert):
@@ -109,8 +97,9 @@ class RiverGuard(Expert):
 
     def _path(self) -> list[float]:
         steps: list[int] = self.context.steps.tolist()
-        if isinstance(self._model, _Holt):
-            return self._model.forecast_at(steps)
+        forecast_at = getattr(self._model, "forecast_at", None)  # a model that need not walk to the last step
+        if forecast_at is not None:
+            return list(forecast_at(steps))
         path = self._model.forecast(horizon=steps[-1])
         return [path[step - 1] for step in steps]
 

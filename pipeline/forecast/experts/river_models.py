@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from river import forest, linear_model, optim, preprocessing, time_series
-
 from pipeline.forecast.experts.river_guard import RiverForecaster
 
 __all__ = ["adaptive_forest", "bayesian_linear", "snarimax"]
@@ -16,6 +14,8 @@ __all__ = ["adaptive_forest", "bayesian_linear", "snarimax"]
 
 def snarimax() -> RiverForecaster:
     """SNARIMAX(6, 0, 2) on a linear regression by slow stochastic gradient descent with a scaled target."""
+    from river import linear_model, optim, preprocessing, time_series
+
     regression = linear_model.LinearRegression(optimizer=optim.SGD(0.003))
     model: RiverForecaster = time_series.SNARIMAX(
         p=6, d=0, q=2,
@@ -26,9 +26,13 @@ def snarimax() -> RiverForecaster:
 
 def bayesian_linear() -> Any:
     """Bayesian linear regression that forgets slowly."""
+    from river import linear_model
+
     return linear_model.BayesianLinearRegression(alpha=1.0, beta=10.0, smoothing=0.999)
 
 
 def adaptive_forest() -> Any:
     """Three adaptive trees, kept shallow; milliseconds and hundreds of kilobytes per series."""
+    from river import forest
+
     return forest.ARFRegressor(n_models=3, max_depth=4, seed=7)

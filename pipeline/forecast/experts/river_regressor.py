@@ -22,7 +22,8 @@ _FAILURES = (ArithmeticError, ValueError, IndexError, KeyError)
 class RiverRegressor(Expert):
     """Predicts the change from the last value to each target, in units of today's level.
 
-    Features: the shared lags relative to the last value, and the season's and the profile's value at the target. A copy
+    Features: the shared lags relative to the last value, the season's and the profile's value at the target, and each
+    signal from outside: its value now and its change until the target. A copy
     that raises or answers with something not finite or beyond twenty levels starts afresh.
 
     Args:
@@ -62,10 +63,14 @@ class RiverRegressor(Expert):
         scale = max(context.level, 0.01 * context.recent_max, TINY)
         moved = np.minimum(context.lags / scale, _LIMIT)
         last = float(moved[0])
-        features = np.empty((len(steps), _FEATURES + 1))
+        features = np.empty((len(steps), _FEATURES + 1 + 2 * context.signal_count))
         features[:, : _FEATURES - 1] = moved[1:_FEATURES] - last
         features[:, _FEATURES - 1] = moved[8 : 8 + len(steps)] - moved[7]
         features[:, _FEATURES] = moved[8 + len(steps) :] - last
+        if context.signal_count:
+            signals = context.signal_features
+            features[:, _FEATURES + 1 :: 2] = signals[:, 0]
+            features[:, _FEATURES + 2 :: 2] = signals[:, 1:].T
         self._ahead = self._predict(features, scale, last)
         if y is not None:
             self._waiting[index] = (scale, last, features)

@@ -1,4 +1,4 @@
-"""Batch models of statsforecast (ARIMA and ETS), refitted on a schedule; needs the extra ``statsforecast``."""
+"""Batch models, refitted on a schedule: ARIMA and ETS of statsforecast, Prophet; each needs an extra."""
 
 from __future__ import annotations
 
@@ -35,16 +35,22 @@ def _auto_arima(season_steps: int) -> Any:
     return AutoARIMA(season_length=1)
 
 
-#: Model by name.
-MODELS: dict[str, Callable[[int], Any]] = {"auto_ets": _auto_ets, "auto_arima": _auto_arima}
+def _prophet(season_steps: int) -> Any:
+    from pipeline.forecast.experts.prophet_model import ProphetModel
+
+    return ProphetModel(season_steps)
+
+
+#: Model by name, from the number of steps of a season.
+MODELS: dict[str, Callable[[int], Any]] = {"auto_ets": _auto_ets, "auto_arima": _auto_arima, "prophet": _prophet}
 
 
 class ScheduledRefit(Expert):
     """A batch model that is fitted anew every so often; in between, its path is moved by what it has missed since.
 
-    A fit takes 10 to 500 ms inside the step that it is due in (statsforecast 2.1), so the schedule decides the cost: it
-    is no expert for a thousand series on one core. Fits happen at whole multiples of the period in event time, so that
-    a restart changes nothing. A model that fails to fit keeps its old path; without any the expert sleeps.
+    A fit takes 10 to 500 ms inside the step that it is due in (statsforecast 2.1, Prophet 1.5), so the schedule decides
+    the cost: it is no expert for a thousand series on one core. Fits happen at whole multiples of the period in event
+    time, so that a restart changes nothing. A model that fails to fit keeps its old path; without any it sleeps.
 
     Args:
         context: the series.
@@ -52,15 +58,16 @@ class ScheduledRefit(Expert):
         refit_seconds: time between fits, in seconds of event time.
 
     Raises:
-        ValueError: no such model, or statsforecast is not installed.
+        ValueError: no such model, or its library is not installed.
     """
 
     def __init__(self, context: SeriesContext, model: str, refit_seconds: float = 3600.0) -> None:
         super().__init__(context)
         if model not in MODELS:
             raise ValueError(f"no model is called {model!r}; there are {', '.join(MODELS)}")
-        if find_spec("statsforecast") is None:
-            raise ValueError(f"{model} needs statsforecast: install tokentide[statsforecast]")
+        library = "prophet" if model == "prophet" else "statsforecast"
+        if find_spec(library) is None:
+            raise ValueError(f"{model} needs {library}: install tokentide[{library}]")
         self._model = model
         self._every = max(1, round(refit_seconds / context.grain_seconds))
         self._history = min(context.season_steps, _HISTORY)

@@ -43,11 +43,14 @@ class _OfTheWeek(Expert):
 
     def _ask(self) -> tuple[Floats, bool]:
         context = self.context
-        ahead = np.minimum(self._look(), context.clip)
+        ahead = self._look()
         # The sum is not finite where one of them is not.
-        known = math.isfinite(np.add.reduce(ahead))
+        if not math.isfinite(np.add.reduce(ahead)):
+            self._said = context.flat(context.last), False
+            return self._said
+        np.minimum(ahead, context.clip, out=ahead)
         np.copyto(ahead, context.last, where=context.week.near)
-        self._said = (ahead if known else context.flat(context.last)), known
+        self._said = ahead, True
         return self._said
 
     def _look(self) -> Floats:

@@ -33,10 +33,14 @@ COMMANDS = [
     ["spikes", "show"],
     ["spikes", "detect"],
     ["spikes", "annotate"],
+    ["alerts", "list"],
+    ["alerts", "rules"],
     ["size"],
     ["whatif"],
+    ["fleet", "plan"],
     ["calibrate", "import-loadtest"],
     ["calibrate", "show"],
+    ["calibrate", "hardware"],
     ["config", "init"],
     ["config", "validate"],
     ["config", "show"],
@@ -104,8 +108,17 @@ def test_a_number_that_is_not_finite_is_refused(value, capsys):
 def test_every_command_that_takes_a_float_refuses_what_is_not_finite():
     guarded = clean_errors(len).__code__
     takers = {p: f for p, f in commands(app) if {float, float | None} & set(get_type_hints(f).values())}
-    assert {"spikes detect", "size", "whatif", "demo", "simulate", "replay", "calendar add"} <= takers.keys()
+    assert {"spikes detect", "size", "whatif", "demo", "simulate", "calendar add"} <= takers.keys()
     assert [path for path, command in takers.items() if command.__code__ is not guarded] == []
+
+
+@pytest.mark.parametrize("speed", ["nan", "inf", "-1", "fast", ""])
+def test_a_replay_refuses_a_speed_that_is_none(tmp_path, speed):
+    trace = tmp_path / "t.csv"
+    trace.write_text("timestamp,prompt_tokens,output_tokens\n1700000000,1,1\n")
+    result = invoke("replay", str(trace), "--model", "m", f"--speed={speed}")
+    assert result.exit_code == 2, result.output
+    assert f"--speed must be max, 0 or a positive number, got {speed!r}" in result.stderr
 
 
 @pytest.mark.parametrize("args", [["--rate", "inf"], ["--rate", "1", "--price", "nan"], ["--ttft", "nan"]])
@@ -174,6 +187,7 @@ def counts(tmp_path, days=3):
     return path
 
 
+@pytest.mark.slow
 def test_two_backtests_give_the_same_bytes(tmp_path):
     source = counts(tmp_path)
     written = []
@@ -189,6 +203,7 @@ def test_two_backtests_give_the_same_bytes(tmp_path):
     assert columns == ["series", "issued_at", "target_at", "horizon_seconds", *levels, "actual"]
 
 
+@pytest.mark.slow
 def test_backtest_writes_its_report_and_its_policies(tmp_path):
     args = ["--value-column", "requests", "--policies", "--report", tmp_path / "r.html", "-o", "json"]
     result = invoke("backtest", counts(tmp_path), *args)
@@ -203,11 +218,11 @@ def test_backtest_writes_its_report_and_its_policies(tmp_path):
         (["--step", "5x"], "5x"),
         (["--horizons", "7m"], "multiple"),
         (["--time-column", "when"], "when"),
-        (["--value-column", "absent"], "absent"),
+        (["--value-column", "absent", "--kind", "counts"], "absent"),
     ],
 )
 def test_what_cannot_be_backtested_is_said(tmp_path, args, words):
-    refused(invoke("backtest", counts(tmp_path), *args), 2, words)
+    refused(invoke("backtest", "--kind", "events", counts(tmp_path), *args), 2, words)
 
 
 @pytest.mark.parametrize(
@@ -226,23 +241,27 @@ def test_a_backtest_that_scores_nothing_says_why(tmp_path, values, args, words):
     times = 1.7e9 + 300.0 * np.arange(len(values))
     pd.DataFrame({"timestamp": times, "value": values, "name": "[a]"}).to_parquet(path)
     args = ["--value-column", "value", "--group-column", "name", "--season", "20m", *args]
-    result = invoke("backtest", path, *(["--horizons", "5m"] if "--horizons" not in args else []), *args)
+    result = invoke(
+        "backtest", "--kind", "counts", path, *(["--horizons", "5m"] if "--horizons" not in args else []), *args
+    )
     assert result.exit_code == 0, result.output
     (line,) = result.stderr.splitlines()
     assert line.startswith("series [a]: no score ")
     assert words in line
 
 
+@pytest.mark.slow
 def test_a_backtest_that_scores_everything_says_nothing_more(tmp_path):
-    result = invoke("backtest", counts(tmp_path), "--value-column", "requests")
+    result = invoke("backtest", "--kind", "counts", counts(tmp_path), "--value-column", "requests")
     assert result.exit_code == 0, result.output
     assert result.stderr == ""
 
 
+@pytest.mark.slow
 def test_reasons_are_not_told_without_end(tmp_path):
     path = tmp_path / "t.parquet"
     pd.DataFrame({"timestamp": 1.7e9, "value": 1.0, "name": [f"s{n}" for n in range(50)]}).to_parquet(path)
-    result = invoke("backtest", path, "--value-column", "value", "--group-column", "name")
+    result = invoke("backtest", "--kind", "counts", path, "--value-column", "value", "--group-column", "name")
     assert len(result.stderr.splitlines()) == 21
     assert "30 more" in result.stderr
 
@@ -258,6 +277,16 @@ def test_bad_configuration_is_78(tmp_path):
     refused(invoke("run", "-c", config), 78, "kafka.partitons")
     config.write_text('[[pools]]\nmodel = "m"\nprofile = "llama-3.1-8"\naccelerator = "H100-SXM"\n')
     refused(invoke("config", "validate", config), 78, "pools.0", "llama-3.1-8b")
+
+
+def test_an_open_api_is_told_and_a_missing_token_file_refused(tmp_path):
+    config = tmp_path / "t.toml"
+    config.write_text('[publish]\nhost = "0.0.0.0"\n')
+    open_to_all = invoke("config", "validate", config)
+    assert open_to_all.exit_code == 0
+    assert "without a token" in open_to_all.stderr
+    config.write_text(f'[publish]\ntokens_file = "{config}.none"\n')
+    refused(invoke("config", "validate", config), 78, "publish.tokens_file")
 
 
 def test_a_fresh_configuration_is_valid_and_is_not_overwritten(tmp_path):

@@ -8,9 +8,9 @@ from typer.testing import CliRunner
 
 from pipeline.cli.config import check_pools
 from pipeline.cli.main import app
+from pipeline.config.settings import load
 from pipeline.errors import ConfigError
-from pipeline.settings import load
-from pipeline.stream.run import run_all
+from pipeline.stream.process.supervisor import run_all
 
 POOL = '[[pools]]\nmodel = "m"\nprofile = "llama-3.1-8b"\naccelerator = "L40S"\n'
 
@@ -113,6 +113,22 @@ def test_the_file_is_an_argument_or_an_option_and_not_both(config):
     refused(invoke("config", "validate", path, "-c", path), 2, "which file?")
 
 
+def test_folded_names_are_listed_and_a_name_of_two_pools_names_both(config):
+    aliased = POOL + 'pool = "chat"\naliases = ["sql-lora*"]\n'
+    path = config(aliased)
+    assert "m/chat also counts sql-lora*" in invoke("config", "validate", path).stdout
+    assert "m/chat also counts sql-lora*" in invoke("doctor", "-c", path).output.replace("\n", "")
+    path = config(aliased + POOL.replace('"m"', '"other"') + 'aliases = ["*-lora"]\n')
+    refused(
+        invoke("config", "validate", path), 78, "'sql-lora*' and '*-lora' match two pools", "m/chat", "other/default"
+    )
+
+
+def test_aliases_do_not_shape_advice(config):
+    plain = load(config(POOL)).config_hash()
+    assert load(config(POOL + 'aliases = ["x"]\n')).config_hash() == plain
+
+
 def test_what_comes_through_a_pipe_comes_from_the_file():
     reader, writer = os.pipe()
     os.write(writer, b'[kafka]\nbootstrap = "piped:1"\n')
@@ -133,6 +149,7 @@ def test_there_is_a_port_for_every_shard():
         run_all(load(publish={"port": 65_535}, kafka={"shards": 2}))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["absent.duckdb", "x.csv", "x.json", "x.duckdb", "empty.duckdb"])
 @pytest.mark.parametrize("command", [["forecast", "score"], ["export", "out", "--store"]], ids=" ".join)
 def test_a_file_that_is_no_store_is_wrong_input(tmp_path, monkeypatch, command, name):

@@ -1,19 +1,15 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
-from publish_feed import Feed, Server
-
-from pipeline.advise.model import StepOutput
 from pipeline.cli.main import app
+from pipeline.engine.types import StepOutput
+from tests.publish_feed import Feed
+from tests.publish_server import Server
 
 PREFIX = "replicas_needed_by_"
 
@@ -42,3 +38,37 @@ def test_an_explanation_names_the_demand_that_decides(needs: dict[str, float], n
     said = [line.split()[-1] for line in table.stdout.splitlines() if "decided_by" in line]
     assert said == ([] if named is None else [named])
     assert {name for name in data["evidence"] if name.startswith(PREFIX)} == {PREFIX + name for name in needs}
+    assert "FP8 KV cache: nothing (quality is not judged)" in table.stdout
+    assert [one["setting"] for one in data["counterfactuals"]] == ["kv_precision", "max_num_seqs"]
+
+
+def test_past_advice_is_told_by_pool_and_span() -> None:
+    feed = Feed()
+    feed.step(2)
+    with Server(feed) as server:
+        asked = ["recommend", "score", "--url", server.url]
+        table = CliRunner().invoke(app, asked)
+        data = json.loads(CliRunner().invoke(app, [*asked, "-o", "json"]).stdout)
+    assert table.exit_code == 0, table.output
+    assert {card["span"] for card in data["scorecards"]} == {"1d", "7d", "30d"}
+    assert data["scorecards"][0]["interval_coverage_ratio"] == 0.91
+    assert "91.00" in table.stdout
+
+
+def test_money_is_told_per_span_and_an_old_price_is_named() -> None:
+    feed = Feed()
+    feed.step(2)
+    with Server(feed) as server:
+        asked = ["money", "--url", server.url]
+        table = CliRunner().invoke(app, asked)
+        data = json.loads(CliRunner().invoke(app, [*asked, "-o", "json"]).stdout)
+    assert table.exit_code == 0, table.output
+    assert "the price of the API of 2023-07-01 is 136 days old, more than 90" in table.stderr
+    month = data["pools"][0]["spans"][-1]
+    assert month["ran"]["cost"]["dollars"] == 2.0 * 2.0  # replica-hours at one GPU of $2
+    # The API: 3.66M uncached at 0.50, 1.2M cached at 0.05, 1.296M output at 1.50.
+    assert month["ran"]["api"]["dollars"] == pytest.approx(1.83 + 0.06 + 1.944)
+    assert month["ran"]["api"]["break_even_utilisation"] == pytest.approx(0.25 * 4 / 3.834)
+    assert month["savings_dollars"] == {"against_static_peak": 2.0, "against_ran": 0.0}
+    assert data["pools"][0]["price"]["stale"] is False
+    assert data["pools"][0]["api"]["stale"] is True

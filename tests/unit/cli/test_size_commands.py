@@ -56,7 +56,7 @@ def observed(tmp_path):
         path.write_text(json.dumps(RUN | {"request_rate": rate, "request_throughput": rate, "mean_tpot_ms": tpot}))
         files.append(path)
     out = tmp_path / "observed.csv"
-    ran("calibrate", "import-loadtest", *files, "--engine", "vllm", *LLAMA, "--out", out)
+    ran("calibrate", "import-loadtest", *files, "--tool", "vllm", *LLAMA, "--out", out)
     return out
 
 
@@ -156,6 +156,7 @@ def test_configurations_from_outside(tmp_path, content, words):
     refused(invoke("size", "--model", tmp_path, "--gpu", "h100", "--rate", 1), "unknown model")
 
 
+@pytest.mark.slow
 def test_an_import_can_be_shown_and_added_to(tmp_path, observed):
     shown = ran("calibrate", "show", observed).stdout
     assert "3 points" in shown
@@ -186,7 +187,7 @@ def test_reports_that_are_none(tmp_path, content):
 def test_the_report_of_another_tool_is_told(tmp_path):
     path = tmp_path / "run.json"
     path.write_text(json.dumps(RUN))
-    refused(invoke("calibrate", "import-loadtest", path, "--engine", "guidellm", *LLAMA), "not a GuideLLM report")
+    refused(invoke("calibrate", "import-loadtest", path, "--tool", "guidellm", *LLAMA), "not a GuideLLM report")
     refused(invoke("calibrate", "import-loadtest", path, "--model", "lama", "--gpu", "h100"), "unknown model")
 
 

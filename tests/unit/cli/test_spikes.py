@@ -42,6 +42,7 @@ def test_help_has_an_example(command):
     assert f"Example: tokentide spikes {command}" in " ".join(result.output.split())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
 def test_every_row_is_judged_in_order_of_time_and_the_jump_found(tmp_path, suffix):
     source, out = tmp_path / f"in{suffix}", tmp_path / f"out{suffix}"
@@ -62,6 +63,7 @@ def test_every_row_is_judged_in_order_of_time_and_the_jump_found(tmp_path, suffi
     assert summary["a"]["rows"] == 1000
 
 
+@pytest.mark.slow
 def test_a_score_above_one_is_an_alert_and_nothing_else_is(tmp_path):
     table, out = frame(), tmp_path / "out.parquet"
     table.to_parquet(tmp_path / "in.parquet")
@@ -72,6 +74,7 @@ def test_a_score_above_one_is_an_alert_and_nothing_else_is(tmp_path):
         assert found["alert"].sum() >= 1
 
 
+@pytest.mark.slow
 def test_no_look_ahead(tmp_path):
     whole = frame().sort_values("timestamp")
     cut = whole[whole["timestamp"] < whole["timestamp"].iloc[1400]]
@@ -100,6 +103,7 @@ def test_the_file_is_asked_once_however_many_series_it_has(tmp_path, monkeypatch
     assert counts[0] == counts[1]
 
 
+@pytest.mark.slow
 def test_series_are_cut_the_same_however_their_rows_come(tmp_path, monkeypatch):
     table = frame(rows=150)
     table = pd.concat([table, table.iloc[::9].assign(value=7.0)])
@@ -207,3 +211,9 @@ def test_show_lists_spikes_newest_first_and_leaves_other_alerts_out():
     assert "active" in shown.output
     assert "telemetry" not in shown.output
     assert len(json.loads(everything.stdout)["alerts"]) == 2
+
+
+def test_marks_of_other_alerts_are_refused_before_anything_is_sent():
+    result = CliRunner().invoke(app, ["spikes", "feedback", "telemetry_gap|m|p|60", "--verdict", "false"])
+    assert result.exit_code == 2
+    assert "only alerts of kind spike_observed" in result.stderr

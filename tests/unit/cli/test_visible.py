@@ -61,6 +61,7 @@ def test_an_event_of_any_kind_is_shown_and_its_json_is_exact(kind):
     assert record["kind"] == kind
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["[/red]x", "[prod]chat", "a\u202eb"])
 def test_a_series_of_any_name_is_detected_and_backtested(tmp_path, name):
     source, out = tmp_path / "in.parquet", tmp_path / "out.csv"

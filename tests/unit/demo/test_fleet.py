@@ -10,10 +10,10 @@ from pipeline.demo.fleet import events, history
 from pipeline.demo.scenario import scenario
 from pipeline.demo.service import FleetSimulator, PlannedReplicas
 from pipeline.errors import InputError
-from pipeline.events.batch import decode_batch
-from pipeline.events.check import EventLimits
+from pipeline.events.batch_decoder import decode_batch
+from pipeline.events.validation import EventLimits
 from pipeline.windows.fold import fold
-from pipeline.windows.model import MEASURES, PoolKey
+from pipeline.windows.types import MEASURES, PoolKey
 
 LIVE = 1_795_000_020.0
 
@@ -67,7 +67,7 @@ def test_chunks_end_with_their_block(demo):
 def test_the_pipeline_accepts_every_event(demo):
     flat = [item for chunk in events(demo, LIVE + 38 * 60, LIVE + 43 * 60, Fixed(2)) for item in chunk]
     values = [msgspec.json.encode(event) for _, event in flat]
-    columns, rejections = decode_batch(
+    columns, rejections, _ = decode_batch(
         values, [int(at * 1000) for at, _ in flat], 4e9, EventLimits(1 << 20, 7 * 86_400.0, 60.0)
     )
     assert rejections == []
@@ -75,10 +75,11 @@ def test_the_pipeline_accepts_every_event(demo):
     assert {event.status for _, event in flat} >= {"ok", "rejected", "cancelled"}
 
 
+@pytest.mark.slow
 def test_history_equals_the_same_requests_sent_as_events(demo):
     start, end = LIVE - 900, LIVE
     flat = [item for chunk in events(demo, start, end) for item in chunk]
-    columns, _ = decode_batch(
+    columns, _, _ = decode_batch(
         [msgspec.json.encode(event) for _, event in flat],
         [int(at * 1000) for at, _ in flat],
         4e9,

@@ -5,6 +5,7 @@ from functools import partial
 import numpy as np
 import pytest
 
+from pipeline.errors import ConfigError
 from pipeline.forecast.checks import check_expert
 from pipeline.forecast.context import SeriesContext
 from pipeline.forecast.experts import (
@@ -18,6 +19,7 @@ from pipeline.forecast.experts import (
     SeasonalNaive,
     default_experts,
 )
+from pipeline.forecast.experts.batch_regressor import REGRESSORS
 from pipeline.forecast.experts.damped_holt import DampedHolt
 from pipeline.forecast.experts.echo_state import EchoState
 from pipeline.forecast.experts.external import ExternalExpert
@@ -28,8 +30,8 @@ from pipeline.forecast.experts.river_models import adaptive_forest, bayesian_lin
 from pipeline.forecast.experts.river_regressor import RiverRegressor
 from pipeline.forecast.experts.scheduled_refit import MODELS
 from pipeline.forecast.experts.weekly_profile import Consensus, DayMedian, WeeklyMean, WeeklyProfile
-from pipeline.forecast.model import LEVELS, SeriesKey
 from pipeline.forecast.series import SeriesForecaster
+from pipeline.forecast.types import LEVELS, SeriesKey
 
 FACTORIES: dict[str, Callable[[SeriesContext], Expert]] = {
     "last": LastValue,
@@ -56,11 +58,13 @@ FACTORIES: dict[str, Callable[[SeriesContext], Expert]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FACTORIES)
 def test_conforms(name):
     check_expert(FACTORIES[name])
 
 
+@pytest.mark.slow
 def test_the_forest_conforms_but_for_its_size():
     check_expert(lambda context: RiverRegressor(context, adaptive_forest, "forest"), state_bytes=2_000_000)
 
@@ -97,6 +101,7 @@ class Stubborn(Expert):
         return self.context.flat(self.context.last)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [("nan", "not finite"), ("shape", "one value per horizon"), ("unit", "unit"), ("grows", "grows")],
@@ -207,33 +212,19 @@ def test_the_echo_state_learns_a_zigzag_that_last_value_cannot():
     assert expert.forecast() == pytest.approx([100.0, 100.0], rel=0.05)
 
 
-def test_external_offers_are_used_while_they_last():
+def test_the_external_expert_repeats_what_is_known_and_sleeps_otherwise():
     context = SeriesContext((1, 3), 48, 60)
     expert = ExternalExpert(context)
     feed(expert, [10.0] * 5)
-    for target in (300, 360, 420):
-        assert expert.offer(target, [target / 60.0] * len(LEVELS))
-    assert expert.awake
-    assert expert.forecast().tolist() == [5.0, 7.0]
-    assert not expert.offer(240, [1.0] * len(LEVELS))
-    assert not expert.offer(1e12, [1.0] * len(LEVELS))
-    assert pickle.loads(pickle.dumps(expert)).forecast().tolist() == [5.0, 7.0]
-    feed(expert, [10.0], 5)
     assert not expert.awake
-
-
-@pytest.mark.parametrize(
-    ("at", "quantiles"),
-    [(300, [1.0]), (300, [float("nan")] * 8), (300, [-1.0] * 8), (300, [2.0, *[1.0] * 7]), (float("inf"), [1.0] * 8)],
-)
-def test_offers_that_cannot_be_used_are_refused(at, quantiles):
-    expert = ExternalExpert(SeriesContext((1, 3), 48, 60))
-    with pytest.raises(ValueError, match=r"offer|ascend|finite"):
-        expert.offer(at, quantiles)
+    assert expert.forecast().tolist() == [10.0, 10.0]
+    context.external = np.array([5.0, 1e9])
+    assert expert.awake
+    assert expert.forecast().tolist() == [5.0, 5.0 * context.clip]
 
 
 def test_a_pool_of_everything_pickles_and_forecasts():
-    apart = {"least_squares_three_speeds", *MODELS}  # the latter need an extra
+    apart = {"least_squares_three_speeds", *MODELS, *REGRESSORS}  # the latter need an extra
     experts = partial(make_experts, names=tuple(name for name in EXPERTS if name not in apart))
     model = SeriesForecaster(SeriesKey("m", "p", "r"), (1800, 5400), 1800, experts=experts)
     random = np.random.default_rng(1)
@@ -260,5 +251,5 @@ def test_variants_of_least_squares_agree_with_the_lone_one():
 
 
 def test_unknown_experts_are_refused():
-    with pytest.raises(ValueError, match="oracle"):
+    with pytest.raises(ConfigError, match="oracle"):
         make_experts(SeriesContext((1,), 48, 1800), ["oracle"])

@@ -5,11 +5,12 @@ import pickle
 import numpy as np
 import pytest
 
-from pipeline.forecast.bands import WIDTH, QuantileBands
 from pipeline.forecast.context import SeriesContext
 from pipeline.forecast.delay import DelayRing
-from pipeline.forecast.model import LEVELS
-from pipeline.forecast.profile import SeasonalProfile
+from pipeline.forecast.quantile_bands import WIDTH, QuantileBands
+from pipeline.forecast.season_profile import SeasonalProfile
+from pipeline.forecast.series_rows import SeriesRows
+from pipeline.forecast.types import LEVELS
 
 
 def test_rows_come_back_when_they_mature():
@@ -95,7 +96,7 @@ def test_the_profile_knows_what_it_has_not_seen():
 
 def bands_over(residuals, point=100.0):
     context = SeriesContext((1, 4), 48, 1800)
-    bands, ring, issued = QuantileBands(context), DelayRing(context.steps, 1 + WIDTH), []
+    bands, ring, issued = QuantileBands(SeriesRows((context,))), DelayRing(context.steps, 1 + WIDTH), []
     for index, residual in enumerate(residuals):
         context.push(index, point + residual)
         rows, matured = ring.take(index)
@@ -107,6 +108,7 @@ def bands_over(residuals, point=100.0):
     return np.array(issued)
 
 
+@pytest.mark.slow
 def test_bands_are_as_lopsided_as_the_residuals():
     residuals = np.random.default_rng(4).exponential(10.0, 3000) - 7.0
     issued = bands_over(residuals)[-500:].mean(axis=0)
@@ -116,6 +118,7 @@ def test_bands_are_as_lopsided_as_the_residuals():
         assert issued[horizon, -1] - issued[horizon, 3] > 3.0 * (issued[horizon, 3] - issued[horizon, 0])
 
 
+@pytest.mark.slow
 def test_bands_follow_the_noise():
     random = np.random.default_rng(5)
     issued = bands_over(np.concatenate((random.normal(0.0, 1.0, 600), random.normal(0.0, 10.0, 600))))
@@ -123,6 +126,7 @@ def test_bands_follow_the_noise():
     assert width[1100:].mean() > 5.0 * width[500:600].mean()
 
 
+@pytest.mark.slow
 def test_bands_hasten_when_misses_come_together(monkeypatch):
     """Residuals that hang together: the faster outer loop keeps its promise over fifty windows better."""
     random, residuals = np.random.default_rng(7), np.zeros(3000)
@@ -135,7 +139,7 @@ def test_bands_hasten_when_misses_come_together(monkeypatch):
         return float(np.abs(missed.reshape(-1, 50).mean(axis=1) - 0.05).mean())
 
     hasty = off()
-    monkeypatch.setattr("pipeline.forecast.bands._HASTE", 0.0)
+    monkeypatch.setattr("pipeline.forecast.quantile_bands._HASTE", 0.0)
     assert hasty < 0.9 * off()
 
 
@@ -145,11 +149,12 @@ def test_bands_before_anything_matured():
     assert (np.diff(issued, axis=2) > 0.0).all()
 
 
+@pytest.mark.slow
 def test_where_much_is_expected_fewer_are_missed():
     """Residuals whose spread does not depend on the level: only the aim differs."""
     random = np.random.default_rng(6)
     context = SeriesContext((1,), 48, 1800)
-    bands, ring, missed = QuantileBands(context), DelayRing(context.steps, 1 + WIDTH), []
+    bands, ring, missed = QuantileBands(SeriesRows((context,))), DelayRing(context.steps, 1 + WIDTH), []
     at = np.arange(12_000)
     point = 100.0 + 50.0 * np.sin(2.0 * np.pi * at / 48)
     values = point + random.normal(0.0, 5.0, at.size)

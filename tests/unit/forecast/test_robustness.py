@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from pipeline.forecast.model import LEVELS, SeriesKey
 from pipeline.forecast.series import SeriesForecaster
+from pipeline.forecast.types import LEVELS, SeriesKey
 
 STEP = 300
 DAY = 288
@@ -92,6 +92,7 @@ def undisturbed():
     return values, run(values)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_fault_is_got_over(name, undisturbed):
     calm_values, calm = undisturbed
@@ -109,6 +110,7 @@ def test_a_fault_is_got_over(name, undisturbed):
     assert covered >= 0.90
 
 
+@pytest.mark.slow
 def test_a_change_of_unit_is_got_over_within_a_day():
     # A thousandth of before: what was learned in the old unit has to be forgotten first.
     values = ordinary()
@@ -117,6 +119,7 @@ def test_a_change_of_unit_is_got_over_within_a_day():
     assert wape(rows, values, 0, FAULT + DAY, FAULT + DAY + 150) <= 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jump", [6, 12 * 24, 10**6])
 def test_a_clock_that_jumps_ahead_is_a_gap(jump, undisturbed):
     values, _ = undisturbed
@@ -135,6 +138,7 @@ def test_a_clock_that_goes_back_is_refused_and_changes_nothing():
     assert one.step(60 * 300.0, 5.0) == other.step(60 * 300.0, 5.0)
 
 
+@pytest.mark.slow
 def test_conditional_coverage_and_regret_are_told():
     model = SeriesForecaster(SeriesKey("m", "p", "s"), (300, 900), STEP)
     assert {score.regret for score in model.scores()} == {None}

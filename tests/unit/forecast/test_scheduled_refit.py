@@ -12,8 +12,8 @@ from pipeline.forecast.context import SeriesContext
 from pipeline.forecast.experts import scheduled_refit
 from pipeline.forecast.experts.registry import make_experts
 from pipeline.forecast.experts.scheduled_refit import MODELS, ScheduledRefit
-from pipeline.forecast.model import SeriesKey
 from pipeline.forecast.series import SeriesForecaster
+from pipeline.forecast.types import SeriesKey
 
 STEPS, SEASON, GRAIN = (1, 3, 7), 48, 1800.0
 
@@ -85,19 +85,22 @@ def test_a_long_gap_puts_it_to_sleep_and_demand_wakes_it(monkeypatch: pytest.Mon
 def test_names_are_checked_and_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     context = SeriesContext(STEPS, SEASON, GRAIN)
     with pytest.raises(ValueError, match="auto_ets"):
-        ScheduledRefit(context, "prophet")
+        ScheduledRefit(context, "oracle")
     monkeypatch.setattr(scheduled_refit, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"tokentide\[statsforecast\]"):
         ScheduledRefit(context, "auto_ets")
+    with pytest.raises(ValueError, match=r"tokentide\[prophet\]"):
+        ScheduledRefit(context, "prophet")
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.statsforecast
 @pytest.mark.parametrize("model", ["auto_ets", "auto_arima"])
 def test_the_real_ones_conform(model: str) -> None:
     pytest.importorskip("statsforecast", reason="needs the extra statsforecast")
     check_expert(partial(ScheduledRefit, model=model, refit_seconds=2 * 86_400.0))
 
 
+@pytest.mark.statsforecast
 def test_in_a_pool_it_is_weighed_by_its_record() -> None:
     pytest.importorskip("statsforecast", reason="needs the extra statsforecast")
     experts = partial(make_experts, names=("last", "ewma", "auto_ets"))
@@ -107,3 +110,18 @@ def test_in_a_pool_it_is_weighed_by_its_record() -> None:
         forecasts = model.step((at + 1) * 1800.0, 100.0 + at + random.normal())
     assert forecasts[1].quantiles[3] == pytest.approx(252.0, abs=5.0)
     assert model.pool.weights[1, model.pool.names.index("auto_ets")] > 0.5
+
+
+@pytest.mark.statsforecast
+def test_prophet_repeats_the_season_and_itself() -> None:
+    pytest.importorskip("prophet", reason="prophet is not installed (tokentide[prophet])")
+    values = [100.0 + 40.0 * np.sin(2 * np.pi * at / SEASON) for at in range(2 * SEASON)]
+
+    def path() -> np.ndarray:
+        one = ScheduledRefit(SeriesContext(STEPS, SEASON, GRAIN), "prophet", SEASON * GRAIN)
+        return feed(one, list(values))[-1]
+
+    first = path()
+    expected = [100.0 + 40.0 * np.sin(2 * np.pi * (2 * SEASON - 1 + step) / SEASON) for step in STEPS]
+    assert np.allclose(first, expected, atol=10.0)
+    assert np.array_equal(first, path())

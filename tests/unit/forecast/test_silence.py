@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from pipeline.forecast.context import SeriesContext
-from pipeline.forecast.model import LEVELS, SeriesKey
 from pipeline.forecast.series import SeriesForecaster
 from pipeline.forecast.silence import SilenceGuard
+from pipeline.forecast.types import LEVELS, SeriesKey
 
 DAY = 144
 MEDIAN, Q95 = LEVELS.index(0.5), LEVELS.index(0.95)
@@ -66,6 +66,7 @@ def test_zeros_that_are_the_series_own_are_believed(values):
     assert suspected(values)[60:].mean() < 0.02
 
 
+@pytest.mark.slow
 def test_a_silence_that_comes_every_night_is_a_habit():
     values = busy(6)
     values[np.arange(values.size) % DAY >= 120] = 0.0
@@ -77,6 +78,7 @@ def test_a_silence_that_comes_every_night_is_a_habit():
     assert rows[5 * DAY + 116, 1, MEDIAN] < 20.0
 
 
+@pytest.mark.slow
 def test_a_silence_is_not_learned():
     values = busy(4)
     broken = values.copy()
@@ -87,6 +89,7 @@ def test_a_silence_is_not_learned():
     assert np.array_equal(run(told, values[412:450].tolist(), 412), run(gap, values[412:450].tolist(), 412))
 
 
+@pytest.mark.slow
 def test_it_is_scored():
     values = busy(4)
     values[400:412] = 0.0
@@ -98,6 +101,7 @@ def test_it_is_scored():
         assert honest.wape > blind.wape + 0.001
 
 
+@pytest.mark.slow
 def test_what_is_said_in_a_silence():
     values = busy(4)
     values[400:420] = 0.0
@@ -128,6 +132,7 @@ def test_long_silences_teach_to_expect_long_ones():
     assert told[-1] > told[0]
 
 
+@pytest.mark.slow
 def test_who_judges_silence_by_counts_is_believed_at_once():
     values = busy(2)
     model = SeriesForecaster(SeriesKey("m", "p", "requests_per_second"), (600, 3600), 600, suspect_silence=False)

@@ -5,11 +5,11 @@ import pickle
 import numpy as np
 import pytest
 
-from pipeline.forecast.calendar import CalendarRecord
-from pipeline.forecast.model import LEVELS, SeriesKey
+from pipeline.forecast.calendar.effects import CalendarRecord
 from pipeline.forecast.series import SeriesForecaster
 from pipeline.forecast.tenants import TenantForecaster
-from pipeline.windows.model import REST
+from pipeline.forecast.types import LEVELS, SeriesKey
+from pipeline.windows.types import REST
 
 KEY = SeriesKey("m", "p", "requests_per_second")
 GRAIN = 1800.0
@@ -44,6 +44,7 @@ def assert_coherent(said):
             assert forecasts[at].quantiles[0] >= 0.0
 
 
+@pytest.mark.slow
 def test_the_heavy_have_series_and_sums_add_up():
     model = forecaster()
     said = run(model, [rates(at) for at in range(100)])
@@ -56,6 +57,7 @@ def test_the_heavy_have_series_and_sums_add_up():
     assert said[-1].parts["big"][0].series == KEY
 
 
+@pytest.mark.slow
 def test_tenants_join_and_leave_and_are_never_too_many():
     model = forecaster(limit=2)
     run(model, [rates(at) for at in range(60)])
@@ -82,6 +84,7 @@ def test_a_gap_is_not_a_zero():
     assert [b - a for a, b in zip(before, after, strict=True)] == [4, 1], "what was said in a gap is not scored"
 
 
+@pytest.mark.slow
 def test_hostile_tenants_stay_bounded():
     model = forecaster()
     random = np.random.default_rng(2)
@@ -95,6 +98,7 @@ def test_hostile_tenants_stay_bounded():
     assert len(pickle.dumps(model)) < 130_000
 
 
+@pytest.mark.slow
 def test_a_pickled_copy_goes_on_bit_for_bit():
     rows = [rates(at) for at in range(120)]
     model = forecaster()
@@ -103,6 +107,7 @@ def test_a_pickled_copy_goes_on_bit_for_bit():
     assert run(model, rows[70:], 70) == run(copy, rows[70:], 70)
 
 
+@pytest.mark.slow
 def test_while_nobody_is_heavy_the_total_is_all_there_is():
     model, alone = forecaster(), SeriesForecaster(KEY, (1800, 7200), GRAIN)
     random = np.random.default_rng(3)
@@ -118,6 +123,7 @@ def test_while_nobody_is_heavy_the_total_is_all_there_is():
     assert_coherent(said[-1])
 
 
+@pytest.mark.slow
 def test_the_sum_counts_only_once_it_has_been_tried():
     model, alone = forecaster(), SeriesForecaster(KEY, (1800, 7200), GRAIN)
     for at in range(150):
@@ -131,6 +137,7 @@ def test_the_sum_counts_only_once_it_has_been_tried():
     assert said.total != own
 
 
+@pytest.mark.slow
 def test_only_the_heaviest_have_to_be_named():
     model = forecaster()
     rows = [rates(at) for at in range(100)]
@@ -143,6 +150,7 @@ def test_only_the_heaviest_have_to_be_named():
     assert said.parts[REST][0].quantiles[MEDIAN] == pytest.approx(rest, rel=0.5)
 
 
+@pytest.mark.slow
 def test_a_heavy_one_that_is_no_longer_named_is_gone():
     model = forecaster()
     run(model, [rates(at) for at in range(60)])
@@ -151,6 +159,7 @@ def test_a_heavy_one_that_is_no_longer_named_is_gone():
     assert said[-1].total[0].quantiles[MEDIAN] == pytest.approx(8.0, rel=0.2)
 
 
+@pytest.mark.slow
 def test_without_a_breakdown_only_the_total_learns():
     model = forecaster()
     run(model, [rates(at) for at in range(60)])
@@ -160,6 +169,7 @@ def test_without_a_breakdown_only_the_total_learns():
     assert_coherent(said[-1])
 
 
+@pytest.mark.slow
 def test_its_scores_are_those_of_what_was_said():
     model = forecaster()
     rows = [rates(at) for at in range(200)]
@@ -172,6 +182,7 @@ def test_its_scores_are_those_of_what_was_said():
     assert score.wape == pytest.approx((keep @ errors) / (keep @ demand), rel=1e-3)
 
 
+@pytest.mark.slow
 def test_announced_events_move_every_part():
     event = CalendarRecord("c", "campaign", 105 * GRAIN, 110 * GRAIN, expected_size=3.0, confidence=0.9)
     plain, told = forecaster(), forecaster()

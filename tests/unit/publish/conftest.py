@@ -1,13 +1,8 @@
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
-from publish_feed import Feed
+from tests.publish_feed import Feed
 
 
 @pytest.fixture

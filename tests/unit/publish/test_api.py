@@ -3,15 +3,22 @@ from __future__ import annotations
 import base64
 import json
 import re
+import socket
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from itertools import islice
 from typing import Any
 
 import pytest
-from publish_feed import Feed, Server
 
 from pipeline.errors import StoreError
+from pipeline.publish import history_reads
+from tests.publish_feed import Feed
+from tests.publish_server import Server
+from tests.waiting import scaled, wait_until
 
 MODEL = "meta-llama%2FLlama-3.3-70B-Instruct"
 
@@ -19,7 +26,7 @@ MODEL = "meta-llama%2FLlama-3.3-70B-Instruct"
 def _get(server: Server, path: str, **headers: str) -> tuple[int, dict[str, str], bytes]:
     request = urllib.request.Request(server.url + path, headers={k.replace("_", "-"): v for k, v in headers.items()})
     try:
-        with urllib.request.urlopen(request, timeout=10) as response:
+        with urllib.request.urlopen(request, timeout=scaled(20)) as response:
             return response.status, dict(response.headers), response.read()
     except urllib.error.HTTPError as error:
         return error.code, dict(error.headers), error.read()
@@ -40,7 +47,7 @@ def server(feed: Feed) -> Iterator[Server]:
 def test_probes(server, feed):
     assert _get(server, "/healthz")[0] == 200
     assert _get(server, "/readyz")[0] == 200
-    from pipeline.publish.state import PipelineHealth
+    from pipeline.publish.health import PipelineHealth
 
     feed.live.set_health(PipelineHealth(ready=False, detail="restoring state"))
     status, headers, body = _get(server, "/readyz")
@@ -52,7 +59,7 @@ def test_probes(server, feed):
 def test_the_ledger_balances(server):
     status = _json(server, "/v1/status")
     ledger = status["ledger"]
-    assert ledger["records"] == ledger["events"] + ledger["duplicates"] + ledger["dead_letters_total"]
+    assert ledger["records"] == ledger["ignored"] + ledger["dead_letters_total"] + ledger["event_records"]
     assert status["watermark_lag_seconds"] == 65
     assert status["pools"] == 3
 
@@ -144,6 +151,11 @@ def test_windows_come_with_rates_and_without_the_one_that_fills(server, feed):
     assert all(w["rates"]["requests_per_second"] > 0 and w["finished"] for w in finished)
     assert not filling["finished"]
     assert set(filling["rates"].values()) == {None}
+    assert {w["latency_statuses"] for w in finished} == {"ok"}
+    assert {w["ttft_seconds"] for w in finished} == {0.45}
+    assert {w["ttft_percentiles_seconds"]["p95"] for w in finished} == {0.8}
+    assert {(w["tpot_seconds"], w["tpot_percentiles_seconds"]) for w in finished} == {(None, None)}
+    assert (filling["ttft_seconds"], filling["latency_statuses"]) == (None, None)
 
 
 def test_one_signal_of_the_forecast(server):
@@ -178,7 +190,7 @@ def test_a_token_guards_everything_but_the_probes(feed):
     with Server(feed, token="s3cret") as server:
         assert _get(server, "/healthz")[0] == 200
         assert _get(server, "/readyz")[0] == 200
-        for path in ("/", "/metrics", "/v1/status", "/static/board.js", "/nope"):
+        for path in ("/", "/metrics", "/v1/status", "/static/main.js", "/board/overview", "/board/stream", "/nope"):
             status, headers, _ = _get(server, path)
             assert status == 401, path
             assert headers["WWW-Authenticate"].startswith("Bearer")
@@ -207,7 +219,7 @@ def test_nothing_can_be_written(server):
     for method in ("POST", "PUT", "DELETE", "PATCH"):
         request = urllib.request.Request(server.url + "/v1/recommendations", data=b"{}", method=method)
         with pytest.raises(urllib.error.HTTPError) as error:
-            urllib.request.urlopen(request, timeout=10)
+            urllib.request.urlopen(request, timeout=scaled(20))
         assert error.value.code == 405
         assert "GET" in error.value.headers["Allow"]
 
@@ -221,3 +233,51 @@ def test_the_board_and_its_files_are_served_from_here(server):
         assert len(body) > 500
     assert _get(server, "/static/..%2f__init__.py")[0] == 404
     assert _get(server, "/static/index.html")[0] == 404
+
+
+def test_a_storm_of_history_reads_is_refused_and_the_rest_goes_on(feed, monkeypatch):
+    """As many as are admitted wait for a store that does not answer; metrics, probes and live values are served."""
+    gate = threading.Event()
+    history = feed.history
+
+    def slow(*args):
+        gate.wait(scaled(60))
+        return history(*args)
+
+    monkeypatch.setattr(feed, "history", slow)
+    path = f"/v1/windows/{MODEL}/chat"
+    with Server(feed) as server, ThreadPoolExecutor(history_reads.MAX_READS + 8) as clients:
+        reads = [clients.submit(_get, server, path) for _ in range(history_reads.MAX_READS + 8)]
+        done = [read.result() for read in islice(as_completed(reads), 8)]
+        assert {status for status, *_ in done} == {503}
+        for _, headers, body in done:
+            assert headers["Retry-After"] == "1"
+            assert headers["Content-Type"].split(";")[0] == "application/problem+json"
+            assert "waiting already" in json.loads(body)["detail"]
+        for other in ("/metrics", "/healthz", "/readyz", "/v1/status", "/v1/recommendations", "/v1/pools"):
+            assert _get(server, other)[0] == 200
+        assert _get(server, f"/v1/recommendations/{MODEL}/chat/history")[0] == 503
+        gate.set()
+        assert sorted(read.result()[0] for read in reads) == [200] * history_reads.MAX_READS + [503] * 8
+        assert _get(server, path)[0] == 200
+
+
+def test_a_reader_that_hangs_up_makes_room_once_its_query_is_over(feed, monkeypatch):
+    gate, began = threading.Event(), threading.Semaphore(0)
+    history = feed.history
+
+    def slow(*args):
+        began.release()
+        gate.wait(scaled(60))
+        return history(*args)
+
+    monkeypatch.setattr(feed, "history", slow)
+    monkeypatch.setattr(history_reads, "MAX_READS", 1)
+    path = f"/v1/windows/{MODEL}/chat"
+    with Server(feed) as server:
+        with socket.create_connection(("127.0.0.1", server.port)) as client:
+            client.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            assert began.acquire(timeout=scaled(20))
+        assert _get(server, path)[0] == 503
+        gate.set()
+        wait_until(lambda: _get(server, path)[0] == 200, 20, "a read is admitted again")

@@ -6,10 +6,14 @@ import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from pipeline.advise.model import Alert, AlertKind, StepOutput, TenantDemand
+from pipeline.alerts.types import Alert, AlertKind
 from pipeline.clock import ManualClock
-from pipeline.publish.catalogue import METRICS
+from pipeline.engine.types import StepOutput, TenantDemand
+from pipeline.events.request_event import RejectReason
+from pipeline.publish.api import status_data
 from pipeline.publish.exporter import Exporter
+from pipeline.publish.health import PipelineHealth
+from pipeline.publish.metric_catalogue import METRICS
 from pipeline.publish.state import LiveState
 
 CHAT = {"model": "llama-3.1-8b-instruct", "pool": "chat"}
@@ -66,6 +70,64 @@ def test_before_the_first_step_unknown_is_absent_not_zero():
     assert "tokentide_ready" in names
 
 
+LOSSES = {
+    *(("events_rejected_total", frozenset({("reason", reason.value)})) for reason in RejectReason),
+    *(("event_parts_rejected_total", frozenset({("reason", reason.value)})) for reason in RejectReason),
+    *(
+        (name, frozenset())
+        for name in (
+            *("events_duplicate_total", "events_late_total", "events_lost_total", "events_ignored_total"),
+            *("event_parts_ignored_total", "event_ids_reused_total", "events_accepted_total", "events_consumed_total"),
+        )
+    ),
+}
+SINCE_THE_START = {
+    "events_unknown_model_total",
+    "delta_gaps_total",
+    "sink_dropped_total",
+    "fleet_reports_rejected_total",
+}
+
+
+def test_every_reason_of_loss_begins_at_0_once_the_ledger_is_known():
+    """A 0 before the totals of an old store would look like an increase by all of them."""
+    live = LiveState(ManualClock(5.0))
+    before = {name.removeprefix("tokentide_"): value for (name, _), value in _samples(live).items()}
+    assert {before[name] for name in SINCE_THE_START} == {0.0}
+    assert not {name for name, _ in LOSSES} & before.keys()
+    live.set_health(replace(live.health(), ready=False, detail="no assignment"))
+    assert not {f"tokentide_{name}" for name, _ in LOSSES} & {name for name, _ in _samples(live)}
+    live.set_health(PipelineHealth())
+    samples = _samples(live)
+    assert {samples.get((f"tokentide_{name}", labels)) for name, labels in LOSSES} == {0.0}
+
+
+def test_alerts_of_every_kind_show_while_they_last_and_are_counted(feed):
+    alert = Alert("y", "requests_refused", *CHAT.values(), 1.0, 1.0, None, "warning", 0.4, None, "")
+    feed.live.update(StepOutput(feed.as_of, alerts=(alert,)))
+    samples = _samples(feed.live)
+    assert _value(samples, "alert_active", **CHAT, kind="requests_refused") == 1
+    assert _value(samples, "alerts_total", **CHAT, kind="requests_refused") == 1
+    assert _value(samples, "spikes_total", **CHAT, kind="requests_refused") is None
+    assert _value(samples, "alert_rule_errors_total", rule="telemetry_gap") == 0
+    feed.live.set_health(replace(feed.live.health(), alert_rule_errors={"telemetry_gap": 3}))
+    feed.live.update(StepOutput(feed.as_of, alerts=(replace(alert, ended_at=2.0),)))
+    samples = _samples(feed.live)
+    assert _value(samples, "alert_active", **CHAT, kind="requests_refused") is None
+    assert _value(samples, "alert_rule_errors_total", rule="telemetry_gap") == 3
+
+
+def test_only_servers_that_are_off_are_named(feed):
+    assert not [name for name, _ in _samples(feed.live) if name == "tokentide_server_clock_offset_seconds"]
+    offsets = {'gpu-7"\n': 55.1, "gpu-8": -20.0}
+    feed.live.set_health(replace(feed.live.health(), server_clock_offsets=offsets))
+    samples = _samples(feed.live)
+    for server, offset in offsets.items():
+        assert _value(samples, "server_clock_offset_seconds", server=server) == offset
+    told = status_data(feed.live.snapshot())["server_clock_offsets"]
+    assert {named["server"]: named["offset_seconds"] for named in told} == offsets
+
+
 def test_a_gap_has_no_demand(feed):
     window = feed.live.pool(*CHAT.values()).window
     feed.live.update(StepOutput(feed.as_of + 60, windows=(replace(window, start=feed.as_of, gap=True),)))
@@ -80,7 +142,7 @@ def test_tenants_that_went_away_leave_nothing_behind(feed):
         tenants = tuple(TenantDemand(*CHAT.values(), f"t{number}-{i}", 1.0, 0.1, ()) for i in range(20))
         feed.live.update(StepOutput(feed.as_of, windows=(view.window,), tenants=tenants))
         lines = len(exporter.render().splitlines())
-        assert len(exporter._heads) <= 2 * lines, number
+        assert len(exporter._writer) <= 2 * lines, number
     assert 'tenant="t59-19"' in exporter.render().decode()
 
 
@@ -156,3 +218,43 @@ def test_numbers_of_any_kind_are_written_as_prometheus_reads_them(feed):
     samples = _samples(feed.live)
     assert _value(samples, "demand_completeness_ratio", model="n", pool="chat") == 0.25
     assert _value(samples, "requests_total", model="n", pool="chat", status="other") == pytest.approx(1e25)
+
+
+def test_what_is_kept_from_step_to_step_says_what_a_new_exporter_says(feed):
+    """After steps, parts of steps, pools that come and go, alerts, and time that passes without a step."""
+    exporter = Exporter(feed.live)
+    view = feed.live.pool(*CHAT.values())
+    alert = Alert("x", AlertKind.SPIKE_OBSERVED, *CHAT.values(), 1.0, 1.0, None, "critical", 2.5, None, "")
+    for change in (
+        feed.step,
+        lambda: feed.live.update(StepOutput(feed.as_of, windows=(replace(view.window, pool="new"),)), finished=False),
+        lambda: feed.live.update(StepOutput(feed.as_of, alerts=(alert,))),
+        lambda: feed.live.update(StepOutput(feed.as_of, alerts=(replace(alert, ended_at=2.0),))),
+        lambda: feed.clock.advance(150),
+        lambda: feed.clock.advance(100),
+        lambda: feed.clock.advance(60),
+        lambda: feed.step(6),
+        lambda: feed.live.set_health(replace(feed.live.health(), records=123_456)),
+        lambda: feed.live.update(StepOutput(feed.as_of + 2 * 86_400)),
+        lambda: feed.clock.advance(1e6),
+    ):
+        change()
+        assert exporter.render() == Exporter(feed.live).render()
+    assert 'pool="new"' not in exporter.render().decode()
+
+
+def test_advice_disappears_at_the_second_at_which_it_expires(feed):
+    exporter = Exporter(feed.live)
+    exporter.prepare()
+    expires_at = feed.live.pool(*CHAT.values()).recommendation.expires_at
+    feed.clock.advance(expires_at - feed.clock.now() - 1)
+    assert b"tokentide_recommended_replicas{" in exporter.render()
+    feed.clock.advance(1)
+    assert b"tokentide_recommended_replicas{" not in exporter.render()
+
+
+def test_a_scrape_between_steps_writes_no_pool_anew(feed, monkeypatch):
+    exporter = Exporter(feed.live)
+    exporter.prepare()
+    monkeypatch.setattr("pipeline.publish.exporter._pool", None)
+    assert b"tokentide_recommended_replicas{" in exporter.render()

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pipeline import resources
+from pipeline.config import resources
 from pipeline.errors import ConfigError, InputError, ServerUnavailable
 from pipeline.publish.grafana import FOLDER_UID, push
-
-TOKEN = "glsa_test"
+from tests.unit.publish.grafana_server import TOKEN, GrafanaHandler, serving
 
 
 class FakeGrafana:
@@ -25,59 +22,43 @@ class FakeGrafana:
         self.folders: dict[str, str] = {}
         self.dashboards: dict[str, dict[str, Any]] = {}
         self.fail: tuple[int, str] | None = None
+        self.url = ""
         fake = self
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def log_message(self, *args: object) -> None:
-                pass
-
-            def do_GET(self) -> None:
+        class Handler(GrafanaHandler):
+            def do_GET(self) -> None:  # noqa: N802
                 uid = self.path.rsplit("/", 1)[-1]
                 if self.path.startswith("/grafana/api/folders/") and uid in fake.folders:
-                    self.reply(200, {"uid": uid, "title": fake.folders[uid]})
+                    self.answer(200, {"uid": uid, "title": fake.folders[uid]})
                 else:
-                    self.reply(404, {"message": "not found"})
+                    self.answer(404, {"message": "not found"})
 
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            def do_POST(self) -> None:  # noqa: N802
+                body = self.body()
                 if self.path == "/grafana/api/folders":
                     fake.folders[body["uid"]] = body["title"]
-                    self.reply(200, body)
+                    self.answer(200, body)
                 elif self.path == "/grafana/api/dashboards/db":
                     uid = body["dashboard"]["uid"]
-                    fake.dashboards[uid] = body
-                    self.reply(200, {"status": "success", "uid": uid, "url": f"/grafana/d/{uid}/x"})
+                    if self.headers.get("Authorization") == f"Bearer {TOKEN}":
+                        fake.dashboards[uid] = body
+                    self.answer(200, {"status": "success", "uid": uid, "url": f"/grafana/d/{uid}/x"})
                 else:
-                    self.reply(404, {"message": "not found"})
+                    self.answer(404, {"message": "not found"})
 
-            def reply(self, status: int, data: dict[str, Any]) -> None:
-                if self.headers.get("Authorization") != f"Bearer {TOKEN}":
-                    status, data = 401, {"message": "invalid API key"}
-                elif fake.fail is not None:
-                    status, data = fake.fail[0], {"message": fake.fail[1]}
-                body = json.dumps(data).encode()
-                self.send_response(status)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
+            def answer(self, status: int, data: dict[str, Any]) -> None:
+                self.reply(*((status, data) if fake.fail is None else (fake.fail[0], {"message": fake.fail[1]})))
 
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}/grafana"
+        self.handler = Handler
 
 
 @pytest.fixture
 def grafana() -> Iterator[FakeGrafana]:
     pytest.importorskip("grafana_client")
     fake = FakeGrafana()
-    thread = threading.Thread(target=fake.server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    yield fake
-    fake.server.shutdown()
-    fake.server.server_close()
-    thread.join(5)
+    with serving(fake.handler) as address:
+        fake.url = f"{address}/grafana"
+        yield fake
 
 
 @pytest.fixture
@@ -85,6 +66,7 @@ def board() -> Path:
     return resources.find("dashboards/grafana/tokentide-overview.json")
 
 
+@pytest.mark.slow
 def test_the_dashboards_are_created_in_their_folder_and_overwritten(grafana, board):
     for _ in range(2):
         urls = push(grafana.url, TOKEN, [board])

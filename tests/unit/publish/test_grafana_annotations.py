@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -13,8 +10,8 @@ import pytest
 
 from pipeline.errors import ConfigError, InputError, ServerUnavailable
 from pipeline.publish.grafana import ANNOTATION_TAG, annotate
+from tests.unit.publish.grafana_server import TOKEN, GrafanaHandler, serving
 
-TOKEN = "glsa_test"
 ALERT = {
     "alert_id": "spike_observed|m & n|p?x=1|1700000000",
     "kind": "spike_observed",
@@ -32,52 +29,33 @@ class FakeGrafana:
 
     def __init__(self) -> None:
         self.notes: dict[int, dict[str, Any]] = {}
+        self.url = ""
         fake = self
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def log_message(self, *args: object) -> None:
-                pass
-
-            def do_GET(self) -> None:
+        class Handler(GrafanaHandler):
+            def do_GET(self) -> None:  # noqa: N802
                 tags = set(parse_qs(urlsplit(self.path).query).get("tags", []))
-                self.reply([{"id": i, **n} for i, n in fake.notes.items() if tags <= set(n["tags"])])
+                self.reply(200, [{"id": i, **n} for i, n in fake.notes.items() if tags <= set(n["tags"])])
 
-            def do_POST(self) -> None:
-                fake.notes[len(fake.notes) + 1] = self.body()
-                self.reply({"id": len(fake.notes), "message": "Annotation added"})
+            def do_POST(self) -> None:  # noqa: N802
+                note = self.body()
+                if self.headers.get("Authorization") == f"Bearer {TOKEN}":
+                    fake.notes[len(fake.notes) + 1] = note
+                self.reply(200, {"id": len(fake.notes), "message": "Annotation added"})
 
-            def do_PUT(self) -> None:
+            def do_PUT(self) -> None:  # noqa: N802
                 fake.notes[int(self.path.rsplit("/", 1)[-1])] = self.body()
-                self.reply({"message": "Annotation updated"})
+                self.reply(200, {"message": "Annotation updated"})
 
-            def body(self) -> dict[str, Any]:
-                return dict(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-
-            def reply(self, data: Any) -> None:
-                allowed = self.headers.get("Authorization") == f"Bearer {TOKEN}"
-                text = json.dumps(data if allowed else {"message": "invalid API key"}).encode()
-                self.send_response(200 if allowed else 401)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(text)))
-                self.end_headers()
-                self.wfile.write(text)
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        self.handler = Handler
 
 
 @pytest.fixture
 def grafana() -> Iterator[FakeGrafana]:
     pytest.importorskip("grafana_client")
     fake = FakeGrafana()
-    thread = threading.Thread(target=fake.server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    yield fake
-    fake.server.shutdown()
-    fake.server.server_close()
-    thread.join(5)
+    with serving(fake.handler) as fake.url:
+        yield fake
 
 
 def test_an_episode_is_drawn_once_and_updated_when_it_ends(grafana):

@@ -1,22 +1,28 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from pipeline import resources
-from pipeline.advise.model import AlertKind, StepOutput
+from pipeline.alerts.rule_registry import alert_rules, engine_kinds
+from pipeline.alerts.types import AlertKind
+from pipeline.config import resources
 from pipeline.demo.actuator import FleetActuator
 from pipeline.demo.scenario import scenario
-from pipeline.forecast.model import LEVELS
+from pipeline.engine.types import StepOutput
 from pipeline.forecast.rates import signal_rates
+from pipeline.forecast.types import LEVELS
 from pipeline.publish.json import QUANTILE_NAMES, to_data, to_json
 from pipeline.publish.rows import alert_data, recommendation_data, window_data
-from sizing.model import Confidence, Constraint, Reason, RecommendationState
+from pipeline.windows.types import PoolKey
+from sizing.types import Confidence, Constraint, Reason, RecommendationState
 
 
 def _schema(name: str) -> dict:
@@ -35,6 +41,7 @@ def test_quantile_names_follow_the_levels():
     assert len(QUANTILE_NAMES) == len(LEVELS)
 
 
+@pytest.mark.slow
 def test_live_nouns_match_their_schemas(feed):
     view = feed.live.pool("llama-3.1-8b-instruct", "chat")
     _valid(json.loads(to_json(view.recommendation)), "recommendation")
@@ -60,7 +67,10 @@ def test_schemas_know_every_word_of_the_model(name):
 
 
 def test_the_alert_schema_knows_every_kind():
-    assert set(_schema("alert")["properties"]["kind"]["enum"]) == {kind.value for kind in AlertKind}
+    builtin, others = _schema("alert")["properties"]["kind"]["anyOf"]
+    assert builtin["enum"] == [rule.name for rule in engine_kinds(alert_rules())]
+    assert set(AlertKind) <= set(builtin["enum"])
+    assert re.fullmatch(others["pattern"], "requests_refused")
 
 
 @pytest.mark.parametrize("change", [{"desired": -1}, {"direction": "sideways"}, {"schema": "other"}, {"model": ""}])
@@ -129,7 +139,50 @@ def test_store_rows_look_like_live_nouns(feed):
 
 def test_a_window_that_is_still_filling_has_no_rates():
     row = {"start": 600, "end": 660, "requests": 120, "closed": 1, "gap": False}
-    assert window_data(row, "m", "p", 60, 660)["rates"]["requests_per_second"] == 2.0
-    assert window_data(row, "m", "p", 60, 600)["rates"]["requests_per_second"] is None
-    assert window_data(row | {"closed": 0}, "m", "p", 60, None)["rates"]["requests_per_second"] is None
-    assert window_data(row | {"gap": True}, "m", "p", 60, 660)["rates"]["requests_per_second"] is None
+    assert window_data(row, PoolKey("m", "p"), 60, 660)["rates"]["requests_per_second"] == 2.0
+    assert window_data(row, PoolKey("m", "p"), 60, 600)["rates"]["requests_per_second"] is None
+    assert window_data(row | {"closed": 0}, PoolKey("m", "p"), 60, None)["rates"]["requests_per_second"] is None
+    assert window_data(row | {"gap": True}, PoolKey("m", "p"), 60, 660)["rates"]["requests_per_second"] is None
+
+
+def plainly(obj: object) -> object:
+    """What ``to_data`` says, which knows every kind of number and text, as JSON."""
+    return json.loads(json.dumps(to_data(obj), allow_nan=False, ensure_ascii=False).encode("utf-8", "replace"))
+
+
+def test_the_fast_way_and_the_plain_one_say_the_same(feed):
+    feed.step(20)
+    snapshot = feed.live.snapshot()
+    for view in snapshot.pools:
+        nouns = [view.window, view.recommendation, *view.forecasts, *view.scores, *view.outlooks, *snapshot.alerts]
+        for noun in nouns:
+            assert json.loads(to_json(noun)) == plainly(noun)
+        assert json.loads(to_json({"x": (nouns, {"y": nouns})})) == plainly({"x": (nouns, {"y": nouns})})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"model": "a\ud800b"},
+        {"input_tokens_squared": 2**80},
+        {"completeness": float("nan")},
+        {"ttft_seconds": np.float64(0.25)},
+        {"requests": np.int64(7)},
+    ],
+)
+def test_windows_with_what_json_cannot_say_plainly(feed, change):
+    window = replace(feed.live.pool("llama-3.1-8b-instruct", "chat").window, **change)
+    data = json.loads(to_json(window))
+    assert data == plainly(window)
+    assert data["schema"] == "tokentide.window.v1"
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from(list(AlertKind)),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner) | st.tuples(inner, inner),
+        max_leaves=20,
+    )
+)
+def test_any_plain_data_comes_out_the_same_both_ways(data):
+    assert json.loads(to_json(data)) == plainly(data)

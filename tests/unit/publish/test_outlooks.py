@@ -1,21 +1,17 @@
 """Hourly and daily forecasts in the live state and over HTTP."""
 
 import json
-import sys
 import urllib.error
 import urllib.request
-from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
-from publish_feed import Feed, Server
-
-from pipeline.advise.model import StepOutput
+from pipeline.engine.types import StepOutput
 from pipeline.forecast.day_model import Growth
-from pipeline.forecast.model import LEVELS, Forecast, SeriesKey
 from pipeline.forecast.outlook import Grain, Outlook
+from pipeline.forecast.types import LEVELS, Forecast, SeriesKey
+from tests.publish_feed import Feed
+from tests.publish_server import Server
 
 
 @pytest.fixture(scope="module")

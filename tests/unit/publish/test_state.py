@@ -3,9 +3,13 @@ from __future__ import annotations
 import threading
 from dataclasses import replace
 
-from pipeline.advise.model import Alert, AlertKind, StepOutput
+from pipeline.alerts.feedback import feedback_record
+from pipeline.alerts.types import Alert, AlertKind
 from pipeline.clock import ManualClock
-from pipeline.publish.state import FORGET_SECONDS, MAX_ACTIVE_ALERTS, RECENT_ALERTS, LiveState, PipelineHealth
+from pipeline.engine.types import StepOutput
+from pipeline.forecast.calendar.effects import CalendarRecord
+from pipeline.publish.health import PipelineHealth
+from pipeline.publish.state import FORGET_SECONDS, MAX_ACTIVE_ALERTS, RECENT_ALERTS, LiveState
 from pipeline.testing import closed_window
 
 
@@ -114,7 +118,7 @@ def test_changes_of_the_advice_are_counted_by_generation(feed):
 
 
 def test_counters_follow_the_windows_and_leave_gaps_out():
-    from publish_feed import Feed
+    from tests.publish_feed import Feed
 
     feed = Feed()
     feed.step(3)
@@ -124,12 +128,6 @@ def test_counters_follow_the_windows_and_leave_gaps_out():
     window = feed.live.pool("llama-3.1-8b-instruct", "chat").window
     feed.live.update(StepOutput(feed.as_of + 60, windows=(replace(window, start=feed.as_of, gap=True),)))
     assert sum(feed.live.snapshot().counters.requests.values()) == feed.requests
-
-
-def test_step_errors_are_counted():
-    live = LiveState(ManualClock(0.0))
-    live.update(StepOutput(60, errors=("a", "b")))
-    assert live.snapshot().counters.step_errors == 2
 
 
 def test_health_sums_its_dead_letters():
@@ -152,3 +150,10 @@ def test_readers_and_a_writer_share_it_without_torn_snapshots(feed):
     for thread in threads:
         thread.join(10)
     assert wrong == []
+
+
+def test_marks_of_alerts_are_no_announced_events() -> None:
+    live = LiveState(ManualClock(0.0))
+    launch = CalendarRecord("launch", "launch", 100.0, 200.0)
+    live.set_calendar([feedback_record("spike_observed|m|p|60", "false", 120.0), launch])
+    assert live.calendar("m", "p") == [launch]

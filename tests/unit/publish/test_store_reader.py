@@ -8,34 +8,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from publish_feed import Feed, Server
 
-from pipeline.advise.model import StepOutput
+from pipeline.publish.recent_demand import KEPT_SECONDS, STEP_SECONDS
+from pipeline.publish.state import LiveState
 from pipeline.store.store import Store
+from tests.publish_feed import Feed, recorded
+from tests.publish_server import Server
 
 CHAT = "llama-3.1-8b-instruct/chat"
 
 
-class _Recording:
-    """A LiveState that also writes every step into a store, as the controller does."""
-
-    def __init__(self, feed: Feed, store: Store) -> None:
-        self._update = feed.live.update
-        self._store = store
-
-    def __call__(self, output: StepOutput) -> None:
-        self._store.record_step(output)
-        self._update(output)
-
-
 @pytest.fixture
-def answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+def answers(tmp_path: Path) -> dict[str, Any]:
     feed = Feed()
     with Store.open(tmp_path / "t.duckdb") as store:
-        monkeypatch.setattr(feed.live, "update", _Recording(feed, store))
+        recorded(feed, store, ("history", "recommendations", "alerts", "forecasts_at"))
         feed.step(40)
-        for name in ("history", "recommendations", "alerts"):
-            monkeypatch.setattr(feed, name, getattr(store, name))
+        again = LiveState(feed.clock, feed.settings)
+        again.recall_demand(store.recent_rates(KEPT_SECONDS, STEP_SECONDS))
         with Server(feed) as server:
             paths = {
                 "windows": f"/v1/windows/{CHAT}",
@@ -43,14 +33,16 @@ def answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
                 "history": f"/v1/recommendations/{CHAT}/history?limit=5",
                 "live": f"/v1/recommendations/{CHAT}",
                 "alerts": "/v1/alerts",
+                "past": f"/board/pools/{CHAT}/past-forecasts?horizon_seconds=300",
             }
-            found = {}
+            found: dict[str, Any] = {"feed": feed, "recalled": again.recent_demand("3h")}
             for name, path in paths.items():
                 with urllib.request.urlopen(server.url + path, timeout=10) as response:
                     found[name] = json.load(response)
     return found | {"feed": feed}
 
 
+@pytest.mark.slow
 def test_history_has_the_shape_of_what_is_live(answers):
     assert answers["history"]["recommendations"][0] == answers["live"]
     issued = [r["issued_at"] for r in answers["history"]["recommendations"]]
@@ -58,6 +50,7 @@ def test_history_has_the_shape_of_what_is_live(answers):
     assert len(issued) == 5
 
 
+@pytest.mark.slow
 def test_windows_are_the_recorded_ones(answers):
     windows = answers["windows"]["windows"]
     recorded = answers["feed"].windows["llama-3.1-8b-instruct", "chat"]
@@ -67,6 +60,7 @@ def test_windows_are_the_recorded_ones(answers):
     assert all(w["finished"] for w in windows)
 
 
+@pytest.mark.slow
 def test_a_coarser_grain_adds_up_and_leaves_the_unfinished_end_without_rates(answers):
     feed = answers["feed"]
     recorded = feed.windows["llama-3.1-8b-instruct", "chat"]
@@ -77,5 +71,22 @@ def test_a_coarser_grain_adds_up_and_leaves_the_unfinished_end_without_rates(ans
         assert (window["rates"]["requests_per_second"] is None) == (not window["finished"])
 
 
+@pytest.mark.slow
 def test_alerts_come_from_the_store(answers):
     assert [a["alert_id"] for a in answers["alerts"]["alerts"]] == ["test-ended"]
+
+
+def test_what_was_forecast_then_comes_from_the_store(answers: dict[str, Any]) -> None:
+    feed, model_pool = answers["feed"], tuple(CHAT.split("/"))
+    said = [f for f in feed.said[(*model_pool, "requests_per_second", 300)] if f.target_at <= feed.as_of]
+    assert answers["past"]["forecasts"] == [[f.target_at, f.quantiles[0], f.quantiles[3], f.quantiles[6]] for f in said]
+
+
+def test_the_demand_of_the_past_is_there_after_a_restart(answers: dict[str, Any]) -> None:
+    before, after = answers["feed"].live.recent_demand("3h"), answers["recalled"]
+    assert after.keys() == before.keys()
+    for key, recalled in after.items():
+        kept = [rate for rate in before[key].requests_per_second if rate is not None]
+        found = [rate for rate in recalled.requests_per_second if rate is not None]
+        assert len(kept) > 10
+        assert found == pytest.approx(kept)

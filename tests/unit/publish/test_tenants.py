@@ -2,27 +2,23 @@
 
 import json
 import re
-import sys
 import urllib.error
 import urllib.parse
 import urllib.request
 from dataclasses import replace
-from pathlib import Path
 
 import jsonschema
 import pytest
 from typer.testing import CliRunner
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
-from publish_feed import Feed, Server
-
-from pipeline import resources
-from pipeline.advise.model import StepOutput, TenantDemand
 from pipeline.cli.main import app
+from pipeline.config import resources
+from pipeline.engine.types import StepOutput, TenantDemand
 from pipeline.publish.exporter import Exporter
 from pipeline.publish.json import to_json
-from pipeline.windows.model import REST
+from pipeline.windows.types import REST
+from tests.publish_feed import Feed
+from tests.publish_server import Server
 
 
 @pytest.fixture(scope="module")

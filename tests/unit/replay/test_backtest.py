@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from pipeline.errors import InputError
-from pipeline.forecast.model import LEVELS, SeriesKey
 from pipeline.forecast.series import SeriesForecaster
+from pipeline.forecast.types import LEVELS, SeriesKey
 from pipeline.replay.backtest import default_warmup_seconds, run_backtest, write_forecasts
 from pipeline.replay.policies import evaluate_policies
 from pipeline.replay.report import POLICY_COLUMNS, SCORE_COLUMNS, policy_rows, render_report, score_rows, write_report
@@ -41,6 +41,7 @@ def read(path):
     return duckdb.connect().execute(f"SELECT * FROM read_parquet('{path}')").df()
 
 
+@pytest.mark.slow
 def test_forecasts_out_has_exactly_the_promised_columns_and_rows(result, tmp_path):
     path = tmp_path / "f.parquet"
     written = write_forecasts(result, path)
@@ -64,6 +65,7 @@ def test_actual_is_the_value_of_the_target_window(result, tmp_path):
     assert [by_end[t] for t in table["target_at"]] == table["actual"].tolist()
 
 
+@pytest.mark.slow
 def test_a_second_run_writes_the_same_bytes(result, tmp_path):
     again = run_backtest([daily(), daily("batch", seed=2, gap=slice(400, 410))], horizons_seconds=[3_600, 600])
     write_forecasts(result, tmp_path / "a.parquet")
@@ -72,6 +74,7 @@ def test_a_second_run_writes_the_same_bytes(result, tmp_path):
     assert json.dumps(again.to_dict()) == json.dumps(result.to_dict())
 
 
+@pytest.mark.slow
 def test_nothing_is_known_before_its_time(result):
     # Cutting the future off must not change a single forecast that was issued before the cut.
     series = daily()
@@ -80,9 +83,10 @@ def test_nothing_is_known_before_its_time(result):
     assert np.array_equal(short.series[0].quantiles, result.series[0].quantiles[:500], equal_nan=True)
 
 
+@pytest.mark.slow
 def test_the_live_forecaster_gives_the_same_numbers(result):
     item = result.series[0]
-    forecaster = SeriesForecaster(SeriesKey("api", "", "x"), [600, 3_600], STEP, 86_400, 7)
+    forecaster = SeriesForecaster(SeriesKey("api", "", "x"), [600, 3_600], STEP)
     for i, (end, value) in enumerate(zip(item.series.ends().tolist(), item.series.values.tolist(), strict=True)):
         for h, forecast in enumerate(forecaster.step(end, value / STEP)):
             assert [q * STEP for q in forecast.quantiles] == item.quantiles[i, h].tolist()
@@ -146,10 +150,11 @@ def test_no_series_mixed_steps_and_too_many_rows_are_refused():
         run_backtest([long], horizons_seconds=[600])
 
 
+@pytest.mark.slow
 def test_a_day_ahead_is_what_one_forecaster_says():
     series = daily()
     day_ahead = run_backtest([series], horizons_seconds=[600, 86_400])
-    forecaster = SeriesForecaster(SeriesKey("api", "", "x"), [600, 86_400], STEP, 86_400, 7)
+    forecaster = SeriesForecaster(SeriesKey("api", "", "x"), [600, 86_400], STEP)
     for end, value in zip(series.ends()[:300].tolist(), (series.values[:300] / STEP).tolist(), strict=True):
         issued = forecaster.step(end, value)
     told = day_ahead.series[0].quantiles[299] / STEP
@@ -159,12 +164,14 @@ def test_a_day_ahead_is_what_one_forecaster_says():
     assert score.wape < 0.15
 
 
+@pytest.mark.slow
 def test_beyond_a_season_there_is_a_forecaster_of_its_own_that_changes_no_other(result):
     long = run_backtest([daily()], horizons_seconds=[600, 3_600, 172_800])
     assert np.array_equal(long.series[0].quantiles[:, :2], result.series[0].quantiles, equal_nan=True)
     assert long.scores[2].wape < 0.25
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("season", "step", "horizons"), [(86_400, 21_600, [21_600, 43_200]), (7_200, 600, [86_400])])
 def test_odd_seasons_and_horizons_work_or_are_refused(season, step, horizons):
     series = dataclasses.replace(daily(days=3), step_seconds=step)
@@ -172,6 +179,7 @@ def test_odd_seasons_and_horizons_work_or_are_refused(season, step, horizons):
     assert [s.horizon_seconds for s in result.scores] == horizons
 
 
+@pytest.mark.slow
 def test_short_and_silent_series_give_no_scores_but_no_crash(tmp_path):
     series = [
         DemandSeries("one", 0.0, STEP, np.array([5.0]), 1),
@@ -213,6 +221,7 @@ def test_whole_units_round_capacity_up(result):
         evaluate_policies(result, lead_seconds=7_200)
 
 
+@pytest.mark.slow
 def test_the_report_is_complete_offline_and_escaped(tmp_path):
     hostile = dataclasses.replace(daily(days=3), name="<script>alert(1)</script>")
     result = run_backtest([hostile], horizons_seconds=[600])

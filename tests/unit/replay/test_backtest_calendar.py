@@ -5,15 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
-from pipeline.advise.engine import Advisor
-from pipeline.advise.model import StepInput
-from pipeline.forecast.calendar import CalendarRecord, Scope
-from pipeline.forecast.known_calendar import KnownCalendar
-from pipeline.forecast.model import Signal
+from pipeline.config.settings import Settings
+from pipeline.engine.advisor import Advisor
+from pipeline.engine.types import StepInput
+from pipeline.forecast.calendar.effects import CalendarRecord, Scope
+from pipeline.forecast.calendar.known import KnownCalendar
+from pipeline.forecast.types import Signal
 from pipeline.replay.backtest import run_backtest
 from pipeline.replay.sources import DemandSeries
-from pipeline.settings import Settings
 from pipeline.windows.rollup import CLOSED_MEASURES, closed_window
 
 START = 1_790_000_400 // 3600 * 3600
@@ -50,6 +51,7 @@ def backtest(*events: CalendarRecord, name: str = "m", more: tuple[str, ...] = (
     return run_backtest(series, horizons_seconds=HORIZONS, calendar=events).series[0].quantiles
 
 
+@pytest.mark.slow
 def test_live_and_backtest_agree_to_the_last_bit() -> None:
     other = replace(EVENT, id="b", kind="webinar", starts_at=START + 3000.0, expected_size=None)
     assert live({"a": EVENT, "b": other}) == backtest(EVENT, other).tolist()
@@ -64,6 +66,7 @@ def test_nothing_moves_before_the_announcement_and_something_after_it() -> None:
     assert told[50, 4, 3] > 1.5 * plain[50, 4, 3]
 
 
+@pytest.mark.slow
 def test_of_several_series_an_event_concerns_the_one_it_names() -> None:
     plain, other = backtest(name="x", more=("y",)), backtest(EVENT, name="x", more=("y",))
     assert np.array_equal(plain, other)

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from pipeline.advise.model import StepOutput
 from pipeline.cli.main import app
+from pipeline.engine.types import StepOutput
 from pipeline.errors import InputError
-from pipeline.forecast.model import Forecast, SeriesKey, Signal
+from pipeline.forecast.types import Forecast, SeriesKey, Signal
 from pipeline.replay.recorded import last_issued, score_recorded
 from pipeline.store.store import Store
 from pipeline.windows.rollup import CLOSED_MEASURES, closed_window
@@ -70,6 +70,7 @@ def test_files_that_cannot_be_scored(tmp_path: Path) -> None:
         score_recorded(tmp_path / "text.duckdb")
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path: Path) -> None:
     fill(tmp_path / "a.duckdb")
 

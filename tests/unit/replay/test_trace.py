@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from pipeline.errors import InputError
-from pipeline.events.batch import decode_batch
-from pipeline.events.check import EventLimits
+from pipeline.events.batch_decoder import decode_batch
+from pipeline.events.validation import EventLimits
 from pipeline.replay.trace import Trace, completed_records
 
 TRACES = Path(__file__).resolve().parents[4] / "shared" / "data" / "traces"
@@ -56,7 +56,7 @@ def test_each_row_becomes_one_event_in_order_of_completion(requests_path):
 
 def test_the_pipeline_accepts_every_event(requests_path):
     records = [r for chunk in completed_records(Trace.open(requests_path), model="m", pool="p") for r in chunk]
-    columns, rejections = decode_batch(
+    columns, rejections, _ = decode_batch(
         [r.value for r in records],
         [int(r.completed_at * 1000) for r in records],
         2e9,
@@ -74,6 +74,7 @@ def test_counts_expand_to_exactly_their_number_inside_each_bin(counts_path, requ
     assert {(e["input_tokens"], e["output_tokens"]) for e in events} <= known
 
 
+@pytest.mark.slow
 def test_a_seed_decides_the_expansion(counts_path, requests_path):
     trace = Trace.open(counts_path, lengths=requests_path)
     assert events_of(trace, seed=1) == events_of(trace, seed=1)
@@ -106,6 +107,7 @@ def test_limit_takes_the_first_arrivals(requests_path):
     assert sorted(e["arrived_at"] for e in events_of(trace, limit=100)) == first
 
 
+@pytest.mark.slow
 def test_memory_stays_bounded_by_chunks(tmp_path, requests_path):
     path = tmp_path / "long.csv"
     path.write_text("timestamp,requests\n" + "".join(f"{int(START) + 10 * i},5000\n" for i in range(60)))

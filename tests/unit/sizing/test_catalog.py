@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sizing.catalog import Catalog, from_hf_config, resolve_gpu, resolve_model
-from sizing.catalog.precision import checkpoint_precision, kv_precision, weight_precision
+from sizing.catalog.precision import kv_precision, weight_precision
+from sizing.catalog.quantization import checkpoint_quantization
 from sizing.errors import InvalidInput, SizingError, UnknownGpu, UnknownModel
 
 OPS = Path(__file__).resolve().parents[4] / "shared" / "data" / "sizing" / "aic_ops"
@@ -40,14 +41,31 @@ PUBLISHED = {
     "qwen3.5-397b-a17b": (397, 17),  # name
     "mixtral-8x7b": (46.7, 12.9),
     "mixtral-8x22b": (141, 39),
+    "gemma-3-12b": (12.2, None),
+    "gemma-3-27b": (27.4, None),
     "gemma-4-26b-a4b": (26, 4),  # name
+    "glm-4.5-air": (106, 12),
+    "llama-3.2-1b": (1.23, None),
+    "llama-3.2-3b": (3.21, None),
+    "mistral-7b": (7.25, None),
+    "mistral-large-2407": (123, None),
+    "phi-4": (14.7, None),
+    "qwen2.5-7b": (7.61, None),
+    "qwen2.5-32b": (32.5, None),
+    "qwen2.5-72b": (72.7, None),
+    "qwen3-4b": (4.0, None),
+    "qwen3-14b": (14.8, None),
     "gemma-4-31b": (31, None),  # name
     "gpt-oss-120b": (117, 5.1),
     "gpt-oss-20b": (20.9, 3.6),
     "deepseek-v3": (671, 37),
     "deepseek-v3.2": (671, 37),
     "glm-5": (744, 40),
+    "glm-5.2": (744, 40),
     "kimi-k2": (1026, 32),
+    "kimi-k2.5": (1027, 32),
+    "qwen3-coder-next": (79.7, 3.9),
+    "qwen3-vl-235b-a22b": (236, 22),
     "mimo-v2-flash": (309, 15),
     "minimax-m2.5": (230, 10),
     "nemotron-3-nano-30b-a3b": (31.6, 3.2),
@@ -107,7 +125,7 @@ def test_entries_of_the_user_win_and_are_checked() -> None:
     catalog = Catalog(extra_models={"/models/mine/config.json": config, "qwen3-8b": config})
     assert catalog.model("/models/mine/config.json").layers == 2
     assert catalog.model("QWEN3-8B").layers == 2
-    with pytest.raises(InvalidInput, match="memory_bytes is missing"):
+    with pytest.raises(InvalidInput, match="missing memory_bytes"):
         Catalog(extra_gpus={"odd": {}})
 
 
@@ -167,9 +185,10 @@ def test_what_the_checkpoint_and_the_context_are() -> None:
     quantised = {"quant_method": "fp8", "weight_block_size": [128, 128]}
     model = from_hf_config({**_DENSE, "quantization_config": quantised, "max_position_embeddings": 8192})
     assert (model.checkpoint_precision, model.context_tokens) == ("fp8", 8192)
-    assert from_hf_config({**_DENSE, "quantization_config": "x"}).checkpoint_precision is None
-    assert checkpoint_precision({"quantization_config": {"quant_method": "gptq", "bits": 8}}) == "int8"
-    assert checkpoint_precision({"quantization_config": {"quant_method": ["x"]}}) is None
+    assert checkpoint_quantization({"quantization_config": {"quant_method": "gptq", "bits": 8}}).precision == "int8"
+    for unreadable in ("x", {"quant_method": ["x"]}, {"quant_method": "aqlm"}):
+        with pytest.raises(InvalidInput, match="quant"):
+            from_hf_config({**_DENSE, "quantization_config": unreadable})
 
 
 def test_configurations_as_their_owners_publish_them() -> None:
@@ -212,6 +231,7 @@ _DENSE = {
     [
         {"num_hidden_layers": None},
         {"num_hidden_layers": -1},
+        {"num_hidden_layers": 10**8},
         {"num_hidden_layers": "32"},
         {"hidden_size": float("nan")},
         {"hidden_size": 10**12},
@@ -252,6 +272,7 @@ junk = st.recursive(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(st.sampled_from(Catalog().model_names()), st.data())
 def test_a_damaged_configuration_is_refused_or_still_makes_sense(name: str, data: st.DataObject) -> None:

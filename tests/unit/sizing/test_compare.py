@@ -4,16 +4,22 @@ from dataclasses import replace
 
 import pytest
 
-from sizing.calibrate import calibrated
+from sizing.calibration.calibrator import calibrated
+from sizing.calibration.measurement import ObservedPoint
 from sizing.catalog import Catalog, Price
 from sizing.compare import Option, compare, configurations, evaluate, rank
 from sizing.errors import InvalidInput
-from sizing.memory import resolve
-from sizing.model import Confidence, Deployment, PolicyConfig, Slo, Workload
-from sizing.observed import ObservedPoint
+from sizing.replica.memory import resolve
 from sizing.report import size_report
+from sizing.types import Confidence, Deployment, PolicyConfig, Slo, Workload
 
-BASE = Option("now", Deployment("llama-3.3-70b", "h100-sxm", tensor_parallel=4), Workload(2000, 300), Slo(), 30.0)
+BASE = Option(
+    "now",
+    Deployment("llama-3.3-70b", "h100-sxm", tensor_parallel=4, precision="bf16"),
+    Workload(2000, 300),
+    Slo(),
+    30.0,
+)
 
 
 def test_an_outcome_is_that_of_the_report() -> None:

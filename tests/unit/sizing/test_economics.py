@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sizing.catalog import Price
 from sizing.economics import ApiPrice, break_even_utilisation, fleet_cost
 from sizing.errors import InvalidInput
-from sizing.model import Workload
+from sizing.types import Workload
 
 TWO = Price(2.0, "given", "2026-11")
 CHAT = Workload(1000, 250)

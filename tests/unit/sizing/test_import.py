@@ -5,8 +5,10 @@ import sys
 
 _CODE = """
 import sys
-import sizing.compare, sizing.explain, sizing.known, sizing.plan, sizing.points, sizing.report
-print(*sorted(name for name in ("difflib", "numpy", "scipy", "yaml", "sizing.calibrate") if name in sys.modules))
+import sizing.compare, sizing.explain, sizing.planning.known_point, sizing.planning.plan
+import sizing.calibration.table, sizing.report
+heavy = ("difflib", "numpy", "scipy", "yaml", "sizing.calibration.calibrator")
+print(*sorted(name for name in heavy if name in sys.modules))
 """
 
 

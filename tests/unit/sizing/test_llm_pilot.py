@@ -3,30 +3,10 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
-import sys
-from functools import cache
-from pathlib import Path
-from types import ModuleType
 
 import pytest
 
-BENCHMARKS = Path(__file__).resolve().parents[3] / "benchmarks" / "sizing"
-
-
-@cache
-def pilot() -> ModuleType:
-    sys.path.insert(0, str(BENCHMARKS))
-    try:
-        spec = importlib.util.spec_from_file_location("benchmarks_sizing_llm_pilot", BENCHMARKS / "llm_pilot.py")
-        assert spec
-        assert spec.loader
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[spec.name] = module
-        spec.loader.exec_module(module)
-    finally:
-        sys.path.remove(str(BENCHMARKS))
-    return module
+from tests.unit.sizing.benchmark_modules import benchmark_module
 
 
 @pytest.mark.parametrize(
@@ -42,7 +22,7 @@ def pilot() -> ModuleType:
     ],
 )
 def test_shapes_have_the_parameters_of_the_llms(name: str, billions: float) -> None:
-    spec = pilot().model_spec(name)
+    spec = benchmark_module("llm_pilot").model_spec(name)
     # The head is tied or the encoder takes the place of the input embedding: one of the two is not counted.
     assert spec.total_parameters / 1e9 == pytest.approx(billions, rel=0.06)
 
@@ -51,20 +31,21 @@ def test_the_rule() -> None:
     within, slow = (10.0, 20.0), (10.0, 60.0)
     truth = {("a", "small"): {50: within, 100: slow}, ("a", "large"): {100: within, 200: within}}
     prices = {"small": 1.0, "large": 5.0}
-    assert pilot().most_users(truth["a", "small"]) == 50
-    assert pilot().score(truth, truth, prices) == (1.0, 0.0, 1.0)
+    assert benchmark_module("llm_pilot").most_users(truth["a", "small"]) == 50
+    assert benchmark_module("llm_pilot").score(truth, truth, prices) == (1.0, 0.0, 1.0)
     # Thought better than it is: two small ones for 200 users do not hold.
     hopeful = truth | {("a", "small"): {50: within, 100: within}}
-    assert pilot().score(hopeful, truth, prices) == (0.0, 0.0, 0.0)
+    assert benchmark_module("llm_pilot").score(hopeful, truth, prices) == (0.0, 0.0, 0.0)
     # Thought worse: the large one holds at 5 instead of 4.
     fearful = truth | {("a", "small"): {50: slow, 100: slow}}
-    success, overspend, both = pilot().score(fearful, truth, prices)
+    success, overspend, both = benchmark_module("llm_pilot").score(fearful, truth, prices)
     assert (success, overspend) == (1.0, 0.25)
     assert both == pytest.approx(2 * 0.75 / 1.75)
 
 
+@pytest.mark.slow
 def test_rivals_get_the_score_that_is_known_and_the_llm_tested_is_in_no_fit() -> None:
-    module = pilot()
+    module = benchmark_module("llm_pilot")
     folder = module.DATA / "llm_pilot"
     if not folder.exists():
         pytest.skip("the LLM-Pilot data set is not beside the checkout")

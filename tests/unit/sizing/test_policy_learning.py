@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import pytest
 
-from sizing.memory import resolve
-from sizing.model import Confidence, Demand, Deployment, PolicyConfig, Recommendation, Slo, Workload
-from sizing.observed import COEFFICIENTS, ObservedLoad, point_of_load
-from sizing.policy import ReplicaController
-from sizing.replica import ReplicaModel
-from sizing.steptime import StepCoefficients
+from sizing.calibration.measurement import COEFFICIENTS, ObservedLoad, point_of_load
+from sizing.replica.memory import resolve
+from sizing.replica.replica_model import ReplicaModel
+from sizing.replica.step_time import StepCoefficients
+from sizing.scaling.controller import ReplicaController
+from sizing.types import Confidence, Demand, Deployment, PolicyConfig, Recommendation, Slo, Workload
 
 DEPLOYMENT = Deployment("llama-3.1-8b", "h100-sxm")
 
@@ -112,6 +112,7 @@ def after(loads: list[ObservedLoad], ttft_seconds: float = 0.4) -> Recommendatio
     return pickle.loads(pickle.dumps(subject)).decide(0.0, demand, 30, gap=False, warm=True)
 
 
+@pytest.mark.slow
 def test_a_slow_first_token_is_learned_from_live_windows() -> None:
     name = "capacity_requests_per_second_per_replica"
     rates = [1.0 + i % 6 for i in range(40)]
@@ -126,6 +127,7 @@ def test_a_slow_first_token_is_learned_from_live_windows() -> None:
     assert untold.evidence[name] == pytest.approx(plain.evidence[name], rel=0.05)
 
 
+@pytest.mark.slow
 def test_a_fast_first_token_is_believed_down_to_one_half() -> None:
     rates = [1.0 + i % 6 for i in range(40)]
     half, tenth = (after([slow_prefill(rate, ratio) for rate in rates]) for ratio in (0.5, 0.1))
@@ -167,6 +169,7 @@ def capacity(subject: ReplicaController) -> float:
     return advice.evidence["capacity_requests_per_second_per_replica"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("odd", [{"tpot_ratio": 0.05}, {"tpot_ratio": 0.3}, {"tpot_ratio": 5.0}, {"tpot_ratio": 100.0}])
 @pytest.mark.parametrize("after", [24, 60])
 def test_one_odd_window_of_times_per_token_moves_nothing(odd: dict[str, float], after: int) -> None:
@@ -178,6 +181,7 @@ def test_one_odd_window_of_times_per_token_moves_nothing(odd: dict[str, float], 
     assert capacity(subject) == pytest.approx(capacity(steady_one), rel=0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ratio", [1e-3, 1e3])
 def test_one_odd_time_to_first_token_moves_nothing(ratio: float) -> None:
     subject, steady_one = (ReplicaController("m", "p", DEPLOYMENT, Slo(), PolicyConfig(), "hash") for _ in range(2))
@@ -188,6 +192,7 @@ def test_one_odd_time_to_first_token_moves_nothing(ratio: float) -> None:
     assert capacity(subject) == pytest.approx(capacity(steady_one), rel=0.02)
 
 
+@pytest.mark.slow
 def test_what_lasts_is_believed() -> None:
     subject = ReplicaController("m", "p", DEPLOYMENT, Slo(), PolicyConfig(), "hash")
     for i in range(60):
@@ -223,6 +228,7 @@ def test_loads_that_the_model_calls_too_many_teach_that_it_is_too_slow() -> None
     assert capacity(untold) == capacity(plain)
 
 
+@pytest.mark.slow
 def test_one_load_that_cannot_be_moves_nothing() -> None:
     """Half of the replicas were not counted in one window: each seems to do twice as much."""
     subject, steady_one = (ReplicaController("m", "p", DEPLOYMENT, Slo(), PolicyConfig(), "hash") for _ in range(2))

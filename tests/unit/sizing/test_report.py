@@ -4,10 +4,10 @@ import json
 
 import pytest
 
+from sizing.calibration.table import OUTPUT_COLUMNS, predict_point
 from sizing.errors import DoesNotFit, InvalidInput
-from sizing.model import Constraint, Deployment, PolicyConfig, Slo, Workload
-from sizing.points import OUTPUT_COLUMNS, predict_point
 from sizing.report import render_text, size_report
+from sizing.types import Constraint, Deployment, PolicyConfig, Slo, Workload
 
 ROW = {"id": "a", "model": "llama-3.1-8b", "gpu": "h100", "isl": "1024", "osl": "256", "concurrency": "32"}
 

@@ -12,15 +12,15 @@ import duckdb
 import pytest
 from typer.testing import CliRunner
 
-from pipeline.advise.model import StepOutput
 from pipeline.cli.main import app
+from pipeline.config.settings import StoreSettings
+from pipeline.engine.types import StepOutput
 from pipeline.errors import InputError, StoreError, StoreLocked, StoreTooNew
-from pipeline.events.check import EventLimits
-from pipeline.settings import StoreSettings
+from pipeline.events.validation import EventLimits
 from pipeline.store.export import TABLES, export_file
 from pipeline.store.store import Store
 from pipeline.testing import request_event
-from pipeline.windows.aggregate import PartitionAggregator
+from pipeline.windows.partition_folder import PartitionAggregator
 
 DAY = 86_400
 NOW = 1_767_225_600  # midnight
@@ -66,6 +66,7 @@ def test_every_table_is_there_and_days_are_folders(stored, tmp_path):
     assert not list((tmp_path / "o'ut").rglob("*.partial"))
 
 
+@pytest.mark.slow
 def test_the_sums_are_those_of_the_store_to_the_last_digit(stored, tmp_path):
     export_file(stored.path, tmp_path, stored)
     sums = "sum(requests), sum(input_tokens), sum(input_tokens_squared), sum(kv_token_milliseconds)"
@@ -91,6 +92,7 @@ def test_another_engine_reads_it_with_exact_types(stored, tmp_path):
     assert "double" not in {t for name, t in types.items() if name != "date"}
 
 
+@pytest.mark.slow
 def test_sums_beyond_64_bits_stay_exact(tmp_path):
     path = tmp_path / "s.duckdb"
     with Store.open(path) as store:
@@ -179,6 +181,7 @@ def test_what_cannot_be_exported_is_told(stored, tmp_path):
         export_file(stored.path, tmp_path, stored)
 
 
+@pytest.mark.slow
 def test_a_store_in_use_is_left_alone(stored, tmp_path):
     script = (
         f"import duckdb, sys; c = duckdb.connect({str(stored.path)!r}); print('open', flush=True); sys.stdin.read()"

@@ -1,11 +1,19 @@
 """Opening files: new, old, newer, foreign, broken."""
 
+import hashlib
+import json
+from dataclasses import replace
+
 import duckdb
 import pytest
 
+from pipeline.engine.types import StepOutput
 from pipeline.errors import StoreError, StoreTooNew
+from pipeline.forecast.types import Forecast, SeriesKey, Signal
 from pipeline.store.migrations import MIGRATIONS, Migration, connect
 from pipeline.store.store import Store
+from pipeline.testing import PipelineTestDriver, request_event
+from tests.old_stores import NOT_COPIED, columns, make_old_store
 
 NEXT = Migration(MIGRATIONS[-1].version + 1, "next", ("ALTER TABLE steps ADD COLUMN note VARCHAR",))
 
@@ -65,3 +73,87 @@ def test_a_table_of_another_format_is_no_store(tmp_path, name):
     with pytest.raises(StoreError, match="not a DuckDB file"):
         Store.open(path)
     assert path.read_text() == "a\n1\n"
+
+
+#: What every released migration comes to, white space apart. A change of schema is a new file, never an edited one.
+RELEASED = {
+    1: "77e8f411f2ae365c",
+    2: "c60f1e78b0aa9c68",
+    3: "2c6fe879468ab57b",
+    4: "78a40a9b473e8c30",
+    5: "2fc78cf220e2fa04",
+}
+
+
+def test_released_migrations_are_never_edited():
+    text = {m.version: "".join("".join(m.statements).split()) for m in MIGRATIONS}
+    assert {v: hashlib.sha256(text[v].encode()).hexdigest()[:16] for v in RELEASED} == RELEASED
+
+
+@pytest.fixture(scope="module")
+def new_store(tmp_path_factory):
+    path = tmp_path_factory.mktemp("new") / "new.duckdb"
+    with Store.open(path) as store:
+        fill_with_history(store)
+        return path, history_of(store)
+
+
+@pytest.mark.parametrize("version", [m.version for m in MIGRATIONS[:-1]])
+def test_a_store_of_every_older_version_opens_and_equals_a_new_one(tmp_path, new_store, version):
+    """The same windows, steps and late events, written by today's code and kept in the schema of an older version."""
+    new, expected = new_store
+    old = tmp_path / "old.duckdb"
+    made_later = make_old_store(new, old, version)
+    assert made_later or version > 3
+    with Store.open(old) as store:
+        assert history_of(store) == expected
+    with duckdb.connect() as both:
+        both.execute(f"ATTACH '{new}' AS new (READ_ONLY); ATTACH '{old}' AS old (READ_ONLY)")
+        assert columns(both, "old") == columns(both, "new")
+        for table in {t for t, *_ in columns(both, "new")} - NOT_COPIED:
+            rows = [both.execute(f"SELECT * FROM {name}.{table} ORDER BY ALL").fetchall() for name in ("old", "new")]
+            assert rows[0] == rows[1], table
+            assert rows[1] or table in EMPTY, table
+
+
+def test_latencies_of_windows_from_before_are_of_all_statuses(tmp_path, new_store):
+    make_old_store(new_store[0], tmp_path / "old.duckdb", 5)
+    with Store.open(tmp_path / "old.duckdb") as store:
+        older = store.cursor().execute("SELECT max(window_start) + 10 FROM windows").fetchone()
+        assert store.cursor().execute("SELECT all_before FROM latency_statuses").fetchall() == [older]
+    with Store.open(new_store[0]) as store:
+        assert store.cursor().execute("SELECT all_before FROM latency_statuses").fetchall() == [(0,)]
+
+
+#: Tables that ``fill_with_history`` has nothing for.
+EMPTY = {
+    "retired_dead_letters",
+    "retired_totals",
+    "closed_parts",
+    "event_notes",
+    "calendar_changes",
+    "exogenous_rows",
+    "dead_letters",
+    "alerts",
+    "recommendations",
+}
+START = 1_700_000_400
+
+
+def fill_with_history(store):
+    driver = PipelineTestDriver(store, now=START + 4_000)
+    events = [request_event(f"e{i}", START + i * 31.0) for i in range(130)]
+    driver.produce(0, [json.dumps(event).encode() for event in events])
+    driver.finish()
+    for end in range(START + 60, START + 3_901, 60):
+        windows = tuple(replace(w, completeness=0.9) for w in store.window_sums(end - 60, end))
+        series = SeriesKey("m", "default", Signal.REQUESTS)
+        forecast = Forecast(series, float(end), 300, tuple(map(float, range(8))))
+        store.record_step(StepOutput(end, windows, (forecast,)))
+    driver.produce(0, [json.dumps(request_event("late", START + 61.0)).encode()])
+    driver.finish()
+
+
+def history_of(store):
+    (model, pool), *_ = store.pools()
+    return [store.history(model, pool, START - 3_600, START + 7_200, grain) for grain in (10, 60, 300, 3_600)]

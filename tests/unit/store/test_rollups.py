@@ -7,14 +7,16 @@ import random
 from dataclasses import replace
 from pathlib import Path
 
-from pipeline.advise.model import StepOutput
-from pipeline.events.check import EventLimits
-from pipeline.settings import StoreSettings
+import pytest
+
+from pipeline.config.settings import StoreSettings
+from pipeline.engine.types import StepOutput
+from pipeline.events.validation import EventLimits
 from pipeline.store import migrations
 from pipeline.store.migrations import MIGRATIONS
 from pipeline.store.store import Store
 from pipeline.testing import request_event
-from pipeline.windows.aggregate import PartitionAggregator
+from pipeline.windows.partition_folder import PartitionAggregator
 from pipeline.windows.rollup import CLOSED_MEASURES
 
 NOW = 1_767_225_600
@@ -84,6 +86,7 @@ def assert_right(store, span=(NOW - 7_200, NOW + 4 * 3_600)):
                 assert [r["closed"], r["completeness"], r["gap"], r["current_replicas"]] == wanted
 
 
+@pytest.mark.slow
 def test_every_grain_adds_up_to_the_base_windows():
     with Store.open(Path(":memory:")) as store:
         assert play(store, seed=1) == store.totals()["requests"]
@@ -107,12 +110,21 @@ def test_steps_in_one_transaction_and_over_a_silence_roll_up_too():
         assert hours == [(NOW, 2), (NOW + 7_200, 3)]
 
 
+@pytest.mark.slow
 def test_an_older_file_is_rolled_up_when_it_is_opened(tmp_path):
     path = tmp_path / "s.duckdb"
     with Store.open(path) as store:
         play(store, 5)
         wanted = {g: store.history("model", "a", NOW, NOW + 4 * 3_600, g) for g in GRAINS}
-        for name in ("closed_windows_300", "closed_windows_3600", "late_windows", "closed_parts"):
+        for name in (
+            "closed_windows_300",
+            "closed_windows_3600",
+            "late_windows",
+            "exogenous_rows",
+            "closed_parts",
+            "pool_snapshots",
+            "latency_statuses",
+        ):
             store.cursor().execute(f"DROP TABLE {name}")
         store.cursor().execute("DELETE FROM schema_migrations WHERE version >= 3")
     assert MIGRATIONS[2].name == "rollups"
@@ -123,6 +135,7 @@ def test_an_older_file_is_rolled_up_when_it_is_opened(tmp_path):
     assert (tmp_path / "s.duckdb.v2.bak").exists()
 
 
+@pytest.mark.slow
 def test_retention_takes_rollups_with_the_closed_windows():
     settings = StoreSettings(retention_base_seconds=60, retention_closed_seconds=3_600)
     with Store.open(Path(":memory:"), settings) as store:

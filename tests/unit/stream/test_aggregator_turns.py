@@ -11,10 +11,10 @@ from typing import Any
 from faust.types import TP
 
 from pipeline.clock import ManualClock
+from pipeline.config.settings import Settings
 from pipeline.errors import ServerUnavailable
-from pipeline.settings import Settings
-from pipeline.stream.aggregator import IN_FLIGHT, Aggregator, _Partition
-from pipeline.stream.batch import RecordBatch
+from pipeline.stream.aggregator.aggregator import IN_FLIGHT, Aggregator, _Partition
+from pipeline.stream.kafka.batch import RecordBatch
 from pipeline.testing import request_event
 from pipeline.windows.sharding import Chain, ShardChains
 

@@ -1,10 +1,10 @@
-"""Deltas are stored while a step is computed; those with rows of the window being closed wait for it."""
+"""Deltas are stored while a step is computed; those of windows that have closed already are late at once."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,21 +13,23 @@ from typing import Any
 import pytest
 from faust.types import TP
 
-from pipeline.advise.engine import Advisor
-from pipeline.advise.model import StepInput, StepOutput
 from pipeline.clock import ManualClock
+from pipeline.config.settings import Settings, load
+from pipeline.engine.advisor import Advisor
+from pipeline.engine.types import StepOutput
 from pipeline.errors import StoreError
-from pipeline.events.check import EventLimits
+from pipeline.events.validation import EventLimits
 from pipeline.publish.state import LiveState
-from pipeline.settings import Settings, load
+from pipeline.sinks.fanout import SinkFanout
 from pipeline.store.store import Store
-from pipeline.stream.batch import RecordBatch
-from pipeline.stream.controller import MAX_WAITING_BATCHES, Controller
-from pipeline.stream.intake import MAX_HELD_BATCHES, MAX_TOGETHER_BYTES
+from pipeline.stream.controller import window_closer as closing
+from pipeline.stream.controller.controller import Controller
+from pipeline.stream.controller.delta_ingest import MAX_TOGETHER_BYTES
+from pipeline.stream.kafka.batch import RecordBatch
 from pipeline.testing import request_event
-from pipeline.windows.aggregate import PartitionAggregator
 from pipeline.windows.delta import encode
-from pipeline.windows.model import Delta
+from pipeline.windows.partition_folder import PartitionAggregator
+from pipeline.windows.types import ClosedWindow, Delta
 
 START = 1_700_000_040.0  # the start of a minute
 PARTITIONS = 2
@@ -49,11 +51,14 @@ class Feed:
         import json
 
         begin = self.read[partition]
-        values = [json.dumps(request_event(f"{partition}-{begin + i}", at)).encode() for i, at in enumerate(times)]
+        values = [
+            json.dumps(request_event(f"{partition}-{begin + i}", at, pool=f"p{partition}")).encode()
+            for i, at in enumerate(times)
+        ]
         end = begin + len(values)
         delta: Delta | None
         delta, _ = self.folders[partition].fold(
-            values, range(begin, end), [-1] * len(values), begin, end, max(times) + 5
+            values, range(begin, end), [-1] * len(values), begin, end, max(times) + 5, caught_up=True
         )
         assert delta is not None
         offset = self.written[partition]
@@ -74,18 +79,28 @@ class GatedAdvisor(Advisor):
         self.gate.set()
         self.inside = threading.Event()
 
-    def step(self, inputs: StepInput) -> StepOutput:
+    def advise(self, windows: Sequence[ClosedWindow]) -> StepOutput:
         self.inside.set()
         assert self.gate.wait(20)
-        return super().step(inputs)
+        return super().advise(windows)
 
 
 class Published:
     def __init__(self) -> None:
         self.ends: list[int] = []
+        self.pools: list[list[str]] = []
 
-    async def publish(self, output: StepOutput) -> None:
+    async def start(self) -> None:
+        pass
+
+    async def stop(self) -> None:
+        pass
+
+    dropped = 0
+
+    async def publish(self, output: StepOutput, *, finished: bool = True) -> None:
         self.ends.append(output.as_of)
+        self.pools.append([window.pool for window in output.windows])
 
 
 @pytest.fixture
@@ -100,21 +115,24 @@ def store(settings: Settings) -> Iterator[Store]:
 
 
 class Bench:
-    """A controller that has closed its first window, and the step of the second one under way."""
+    """A controller that closes one pool at a time: the first windows are closed, the step of the second is under way.
+
+    Partition n has the pool ``pn``. While the gate is closed, the window of ``p0`` is closed and that of ``p1`` is not.
+    """
 
     def __init__(self, settings: Settings, store: Store) -> None:
         self.feed = Feed(settings)
         self.store = store
         self.advisor = GatedAdvisor(settings)
         self.published = Published()
-        clock = ManualClock(START + 100)
+        clock = ManualClock(START + 1_000)
         self.controller = Controller(
             settings,
             clock,
             store,
             self.advisor,
             LiveState(clock, (), "x"),
-            self.published,  # type: ignore[arg-type]
+            SinkFanout([self.published]),
             PARTITIONS,
             lambda: SimpleNamespace(highwater=lambda tp: self.feed.written[tp.partition]),
         )
@@ -128,7 +146,7 @@ class Bench:
             for partition in range(PARTITIONS):
                 await self.take(partition, at)
         await self.controller.close_due()
-        assert self.published.ends == [START + 60]
+        assert self.published.ends == [START + 60] * PARTITIONS
         self.advisor.gate.clear()
         self.advisor.inside.clear()
         for partition in range(PARTITIONS):
@@ -145,7 +163,8 @@ class Bench:
 
 
 @pytest.fixture
-def bench(settings: Settings, store: Store) -> Bench:
+def bench(settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    monkeypatch.setattr(closing, "POOLS_PER_PART", 1)
     return Bench(settings, store)
 
 
@@ -166,55 +185,42 @@ def test_deltas_are_stored_while_a_step_is_computed(bench: Bench) -> None:
     asyncio.run(run())
 
 
-def test_rows_of_the_window_being_closed_wait_and_are_late(bench: Bench) -> None:
+def test_rows_of_a_window_that_has_closed_are_late_while_the_step_is_computed(bench: Bench) -> None:
     async def run() -> None:
         closing = await bench.begin_second()
         before = bench.requests()
         await bench.take(0, START + 100, START + 158)
-        await bench.take(0, START + 159)  # in order, behind the one that waits
-        assert bench.requests() == before
-        await bench.take(1, START + 160)  # the other partition goes on
-        assert bench.requests() == before + 1
+        await bench.take(1, START + 101, START + 160)
+        assert bench.requests() == before + 4
+        assert bench.late() == 1, "p0 has closed, p1 has not"
         bench.advisor.gate.set()
         await closing
         assert bench.requests() == before + 4
         assert bench.late() == 1
         (closed,) = list(bench.store.closed_since(int(START) + 60))
-        assert [window.requests for window in closed.windows] == [2], "as it stood when it closed"
+        assert [(w.pool, w.requests) for w in closed.windows] == [("p0", 1), ("p1", 2)], (
+            "as they stood when they closed"
+        )
         assert bench.store.delta_positions() == dict(enumerate(bench.feed.written))
         await bench.controller.stop()
 
     asyncio.run(run())
 
 
-def test_what_waited_for_a_partition_that_was_taken_away_is_dropped(bench: Bench, settings: Settings) -> None:
+def test_what_is_advised_of_a_step_is_published_before_the_rest_is_closed(bench: Bench) -> None:
     async def run() -> None:
         closing = await bench.begin_second()
-        before, positions = bench.requests(), bench.store.delta_positions()
-        await bench.take(0, START + 100)
-        bench.controller.intake.forget({TP(settings.kafka.deltas_topic, 0)})
+        gate = bench.advisor.gate
+        assert bench.published.pools == [["p0"], ["p1"]]
+        first, bench.advisor.gate = gate, threading.Event()  # the next part waits
+        bench.advisor.inside.clear()
+        first.set()
+        await asyncio.to_thread(bench.advisor.inside.wait, 20)
+        assert bench.published.pools == [["p0"], ["p1"], ["p0"]]
+        assert bench.store.last_closed() == START + 60
         bench.advisor.gate.set()
         await closing
-        assert bench.requests() == before
-        assert bench.store.delta_positions() == positions, "who takes it over reads it again"
-        await bench.controller.stop()
-
-    asyncio.run(run())
-
-
-def test_only_so_many_batches_wait_in_memory(bench: Bench) -> None:
-    async def run() -> None:
-        closing = await bench.begin_second()
-        before = bench.requests()
-        for _ in range(MAX_HELD_BATCHES):
-            await bench.take(0, START + 100)
-        one_more = asyncio.create_task(bench.take(0, START + 101))
-        done, _ = await asyncio.wait({one_more}, timeout=0.05)
-        assert not done
-        bench.advisor.gate.set()
-        await asyncio.gather(closing, one_more)
-        assert bench.requests() == before + MAX_HELD_BATCHES + 1
-        assert bench.late() == MAX_HELD_BATCHES + 1
+        assert bench.published.pools == [["p0"], ["p1"], ["p0"], ["p1"]]
         await bench.controller.stop()
 
     asyncio.run(run())
@@ -233,25 +239,27 @@ def test_a_step_that_has_begun_is_recorded(bench: Bench, end: str) -> None:
         bench.advisor.gate.set()
         await stopping
         assert bench.store.last_closed() == bench.advisor.as_of == START + 120
-        snapshot = bench.store.latest_snapshot()
-        assert snapshot is not None
-        assert snapshot[0] == START + 120
+        kept = bench.store.snapshots()
+        assert kept is not None
+        assert kept.as_of == START + 120
 
     asyncio.run(run())
 
 
-def test_an_engine_that_failed_within_a_step_leaves_no_snapshot(bench: Bench, monkeypatch: Any) -> None:
+def test_an_engine_that_failed_within_a_step_leaves_no_snapshot_of_it(bench: Bench, monkeypatch: Any) -> None:
     def fails(*_: Any) -> Callable[..., Any]:
         raise ZeroDivisionError
 
     async def run() -> None:
         closing = await bench.begin_second()
-        monkeypatch.setattr(Advisor, "step", fails)
+        monkeypatch.setattr(Advisor, "advise", fails)
         bench.advisor.gate.set()
         with pytest.raises(ZeroDivisionError):
             await closing
         await bench.controller.stop()
-        assert bench.store.latest_snapshot() is None
+        kept = bench.store.snapshots()
+        assert kept is not None
+        assert kept.as_of == START + 60
 
     asyncio.run(run())
 
@@ -326,44 +334,6 @@ def test_what_is_stored_together_is_bounded(bench: Bench, size: int, expected: l
     asyncio.run(run())
 
 
-def test_batches_that_come_at_once_do_not_pass_the_limit_of_those_that_wait(bench: Bench) -> None:
-    async def run() -> None:
-        closing = await bench.begin_second()
-        before = bench.requests()
-        async with bench.controller._turn:
-            for _ in range(MAX_WAITING_BATCHES):
-                await bench.controller.begin(bench.feed.batch(0, START + 100), _ignore, _ignore)
-            await asyncio.sleep(0.01)
-        await asyncio.sleep(0.1)
-        assert len(bench.controller.intake.held) == MAX_HELD_BATCHES
-        bench.advisor.gate.set()
-        await closing
-        await bench.controller._hand.finished()
-        assert bench.requests() == before + MAX_WAITING_BATCHES
-        await bench.controller.stop()
-
-    asyncio.run(run())
-
-
-def test_what_waited_for_a_step_is_not_stored_after_a_failure(bench: Bench) -> None:
-    async def run() -> None:
-        closing = await bench.begin_second()
-        before, positions = bench.requests(), bench.store.delta_positions()
-        counted = bench.controller.intake._store = CountedStore(bench.store)  # type: ignore[assignment]
-        await bench.take(0, START + 100)
-        counted.fails = True
-        await bench.controller.begin(bench.feed.batch(1, START + 156), _ignore, _ignore)
-        await bench.controller._hand.finished()
-        counted.fails = False
-        bench.advisor.gate.set()
-        await closing
-        assert bench.store.last_closed() == START + 120, "the step is recorded all the same"
-        assert (bench.requests(), bench.store.delta_positions(), counted.applied) == (before, positions, [])
-        await bench.controller.stop()
-
-    asyncio.run(run())
-
-
 def test_nothing_is_acknowledged_when_storing_together_fails(bench: Bench) -> None:
     async def run() -> None:
         counted = bench.controller.intake._store = CountedStore(bench.store)  # type: ignore[assignment]
@@ -382,5 +352,44 @@ def test_nothing_is_acknowledged_when_storing_together_fails(bench: Bench) -> No
         assert [str(error) for error in failures] == ["the disk is full"]
         assert bench.requests() == 0
         await bench.controller.stop()
+
+    asyncio.run(run())
+
+
+def test_a_restart_shows_the_stored_advice_before_the_engine_is_there(
+    settings: Settings, store: Store, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Deltas are stored and the watchdog is kept quiet meanwhile; windows close once the engine is there."""
+
+    async def run() -> None:
+        for at in (START + 1, START + 95):
+            for partition in range(PARTITIONS):
+                await bench.take(partition, at)
+        await bench.controller.close_due()
+        await bench.controller.stop()
+
+        again = Bench(settings, store)
+        again.feed = bench.feed
+        gate = threading.Event()
+        restore = again.controller._closer.restore
+        monkeypatch.setattr(again.controller._closer, "restore", lambda stopped: gate.wait(60) and restore(stopped))
+        moved: list[int] = []
+        again.controller.moved = lambda: moved.append(1)
+        again.controller.intake._epochs = {TP(settings.kafka.deltas_topic, p): 1 for p in range(PARTITIONS)}
+        await again.controller.start()
+        assert again.published.pools == [["p0", "p1"]], "the whole step, from the store"
+        before = again.requests()
+        for partition in range(PARTITIONS):
+            await again.take(partition, START + 155)
+        assert again.requests() == before + PARTITIONS
+        closing = asyncio.create_task(again.controller.tick())
+        seen = len(moved)
+        while len(moved) < seen + 2:
+            await asyncio.sleep(0.05)
+        assert store.last_closed() == START + 60
+        gate.set()
+        await closing
+        assert store.last_closed() == START + 120
+        await again.controller.stop()
 
     asyncio.run(run())

@@ -9,12 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.advise.engine import Advisor
-from pipeline.advise.model import Alert, AlertKind, StepInput, StepOutput
-from pipeline.settings import PoolSettings, Settings, load
+from pipeline.alerts.types import Alert, AlertKind
+from pipeline.clock import ManualClock
+from pipeline.config.settings import PoolSettings, Settings, load
+from pipeline.engine.advisor import Advisor
+from pipeline.engine.types import StepInput, StepOutput
+from pipeline.fleet.kafka_reports import ReplicaBook
+from pipeline.publish.exporter import Exporter
+from pipeline.publish.state import LiveState
 from pipeline.store.store import Store
-from pipeline.stream.closing import WindowCloser
-from pipeline.stream.replicas import ReplicaBook
+from pipeline.stream.controller.app import controller_app
+from pipeline.stream.controller.window_closer import WindowCloser
 from pipeline.testing import PipelineTestDriver, request_event
 
 NOW = 1_700_000_040.0  # the start of a minute
@@ -43,6 +48,26 @@ def closer(settings: Settings, store: Store) -> WindowCloser:
     return made
 
 
+def test_the_first_scrape_after_a_restart_shows_the_advice_that_is_still_good(settings: Settings, store: Store) -> None:
+    before = closer(settings, store)
+    outputs = [before.close_next(NOW + 10_000) for _ in range(4)]
+    assert outputs[-1] is not None
+    (advice,) = outputs[-1].recommendations
+    for later, shown in ((60.0, True), (advice.expires_at - advice.issued_at + 1, False)):
+        clock = ManualClock(advice.issued_at + later)
+        live = LiveState(clock, settings.pools, settings.config_hash())
+        controller_app(settings, clock, store, Advisor(settings), live, 1)  # not started
+        text = Exporter(live).render().decode()
+        assert (f'tokentide_recommended_replicas{{model="m",pool="default"}} {advice.desired}' in text) == shown
+        assert live.counters().steps == 0
+
+
+def end_orderly(closer: WindowCloser) -> None:
+    state = closer.state()
+    assert state is not None
+    closer.keep(state)
+
+
 def steps_done(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     done: list[int] = []
     step = Advisor.step
@@ -55,10 +80,11 @@ def test_after_an_orderly_end_nothing_is_stepped_again(
 ) -> None:
     first = closer(settings, store)
     outputs = [first.close_next(NOW + 10_000) for _ in range(8)]
-    first.save()
+    end_orderly(first)
     done = steps_done(monkeypatch)
     second = WindowCloser(settings, store, Advisor(settings), ReplicaBook())
-    said = second.restore()
+    second.restore()
+    said = store.last_output()
     assert done == []
     last = outputs[-1]
     assert said is not None
@@ -74,7 +100,7 @@ def test_it_goes_on_as_if_it_had_never_ended(settings: Settings, store: Store) -
     first = closer(settings, store)
     for _ in range(8):
         first.close_next(NOW + 10_000)
-    first.save()
+    end_orderly(first)
     second = closer(settings, store)
     ninth = second.close_next(NOW + 10_000)
     (inputs,) = store.closed_since(int(NOW) + 8 * 60)
@@ -93,13 +119,11 @@ def test_without_an_orderly_end_the_steps_since_the_snapshot_are_done_again(
 
 
 def test_a_state_that_is_not_the_store_s_is_not_kept(settings: Settings, store: Store) -> None:
-    WindowCloser(settings, store, Advisor(settings), ReplicaBook()).save()
-    assert store.latest_snapshot() is None
+    assert WindowCloser(settings, store, Advisor(settings), ReplicaBook()).state() is None
     ahead = closer(settings, store)
     ahead.close_next(NOW + 10_000)
     ahead._advisor.step(StepInput(int(NOW) + 120, ()))  # a step that could not be recorded
-    ahead.save()
-    assert store.latest_snapshot() is None
+    assert ahead.state() is None
 
 
 def test_alerts_that_last_are_told_again_and_ended_ones_are_not(store: Store) -> None:

@@ -6,15 +6,17 @@ import pytest
 from faust.types import TP
 
 from pipeline.clock import ScaledClock, WallClock
+from pipeline.config.settings import load
 from pipeline.errors import ConfigError, ServerUnavailable
-from pipeline.settings import load
-from pipeline.stream import broker, transport
-from pipeline.stream.app import instance_id, kafka_app, servers
-from pipeline.stream.batch import RecordBatch
-from pipeline.stream.dead_letters import dead_letter_headers
-from pipeline.stream.run import clock_from, run_stage
-from pipeline.stream.topics import topic_specs
-from pipeline.windows.aggregate import DeadLetter
+from pipeline.kafka import embedded_broker as broker
+from pipeline.kafka.security import servers
+from pipeline.kafka.topics import topic_specs
+from pipeline.stream.kafka import transport
+from pipeline.stream.kafka.batch import RecordBatch
+from pipeline.stream.kafka.dead_letters import dead_letter_headers
+from pipeline.stream.kafka.faust_app import instance_id, kafka_app
+from pipeline.stream.process.supervisor import clock_from, run_stage
+from pipeline.windows.partition_folder import DeadLetter
 
 
 def test_addresses() -> None:

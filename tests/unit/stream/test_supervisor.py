@@ -4,13 +4,13 @@ import multiprocessing
 import os
 import signal
 import threading
-import time
 from pathlib import Path
 
 import pytest
 
-from pipeline.settings import Settings, load
-from pipeline.stream.run import EXIT_CONFIG, Supervisor
+from pipeline.config.settings import Settings, load
+from pipeline.stream.process.supervisor import EXIT_CONFIG, Supervisor
+from tests.waiting import scaled, wait_until
 
 # Children are spawned: what they run must be importable, and finds its folder through the environment.
 FOLDER = "SUPERVISOR_TEST_FOLDER"
@@ -29,7 +29,7 @@ def child(settings: Settings, name: str) -> None:
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     (folder / f"up-{name}").touch()
-    stop.wait(60)
+    stop.wait(600)
 
 
 def supervise(names: tuple[str, ...]) -> None:
@@ -49,10 +49,7 @@ def run(names: tuple[str, ...]) -> multiprocessing.process.BaseProcess:
 
 
 def wait_for(path: Path) -> None:
-    deadline = time.monotonic() + 60
-    while not path.exists():
-        assert time.monotonic() < deadline, f"{path.name} does not come up"
-        time.sleep(0.05)
+    wait_until(path.exists, 60, f"{path.name} comes up", poll_seconds=0.05)
 
 
 def test_a_child_that_dies_is_started_again_and_all_stop_in_order(folder: Path) -> None:
@@ -62,12 +59,12 @@ def test_a_child_that_dies_is_started_again_and_all_stop_in_order(folder: Path) 
     assert (folder / "weak-1").exists()
     assert not (folder / "good-1").exists(), "the other one goes on"
     process.terminate()
-    process.join(30)
+    process.join(scaled(30))
     assert process.exitcode == 0
 
 
 def test_a_child_that_can_never_work_ends_all(folder: Path) -> None:
     process = run(("wrong", "good"))
-    process.join(60)
+    process.join(scaled(60))
     assert process.exitcode == EXIT_CONFIG
     assert not (folder / "wrong-1").exists()

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.events.texts import hashes_of
+from pipeline.events.byte_columns import hashes_of
 from pipeline.windows.dedupe import Deduplicator as Hashed
 
 

@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import CodecError
-from pipeline.events.check import EventLimits
 from pipeline.events.codecs import native
-from pipeline.events.model import RequestEvent
-from pipeline.windows.aggregate import PartitionAggregator
+from pipeline.events.request_event import RequestEvent
+from pipeline.events.validation import EventLimits
 from pipeline.windows.delta import applies, covered_position, decode, encode, first_needed
+from pipeline.windows.partition_folder import PartitionAggregator
 
 NOW = 1_767_225_600.0
 
@@ -72,7 +72,7 @@ def changed(path, to):
 @pytest.mark.parametrize(
     "change",
     [
-        changed(["schema"], "tokentide.window-delta.v2"),
+        changed(["schema"], "tokentide.window-delta.v3"),
         changed(["base_seconds"], 60),
         changed(["partition"], -1),
         changed(["topic"], ""),
@@ -100,7 +100,7 @@ def changed(path, to):
         changed(["rows", "measures", 6, 0], 2**63),
         changed(["rows", "max_completed_ms", 0], -1),
         changed(["histograms", "row", 0], 99),
-        changed(["histograms", "metric", 0], 6),
+        changed(["histograms", "metric", 0], 8),
         changed(["histograms", "bucket", 0], 40_000),
         changed(["histograms", "bucket", 0], -9_999),
         changed(["histograms", "n", 0], 0),

@@ -5,10 +5,10 @@ import random
 from collections import Counter
 
 from pipeline.events.columns import from_events
-from pipeline.events.model import RequestEvent
+from pipeline.events.request_event import RequestEvent
 from pipeline.windows import histogram
 from pipeline.windows.fold import fold, take_rows
-from pipeline.windows.model import HISTOGRAMS, MEASURES
+from pipeline.windows.types import HISTOGRAMS, MEASURES
 
 NOW = 1_767_225_600.0
 
@@ -60,7 +60,7 @@ def oracle(events):
         known = {
             "input_tokens": e.input_tokens,
             "output_tokens": e.output_tokens if e.status == "ok" else None,
-            "ttft_seconds": e.ttft_seconds,
+            "ttft_seconds": e.ttft_seconds if e.status == "ok" else None,
             "queue_seconds": e.queue_seconds,
             "e2e_seconds": e.e2e_seconds,
             "tpot_seconds": (e.e2e_seconds - e.ttft_seconds) / (e.output_tokens - 1)

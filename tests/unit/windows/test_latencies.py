@@ -7,8 +7,8 @@ from collections import defaultdict
 
 import pytest
 
-from pipeline.events.batch import from_events
-from pipeline.events.model import RequestEvent
+from pipeline.events.batch_decoder import from_events
+from pipeline.events.request_event import RequestEvent
 from pipeline.testing.windows import closed_window
 from pipeline.windows.fold import fold
 from pipeline.windows.histogram import ZERO_BUCKET, bucket

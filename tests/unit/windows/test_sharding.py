@@ -7,10 +7,10 @@ from collections import Counter
 
 import pytest
 
-from pipeline.events.check import EventLimits
+from pipeline.events.validation import EventLimits
 from pipeline.testing import request_event
-from pipeline.windows.aggregate import PartitionAggregator
 from pipeline.windows.delta import decode, encode, validate
+from pipeline.windows.partition_folder import PartitionAggregator
 from pipeline.windows.sharding import Chain, ShardChains, keeper_of, shard_of, split
 
 NOW = 1_700_000_000.0

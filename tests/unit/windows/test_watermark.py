@@ -3,16 +3,15 @@
 import pytest
 
 from pipeline.windows import histogram
-from pipeline.windows.completeness import MIN_COMPLETENESS, completeness, nowcast
-from pipeline.windows.model import MEASURES, DeltaRows, WindowKey
+from pipeline.windows.completeness import MIN_COMPLETENESS, completeness
 from pipeline.windows.rollup import rollup
+from pipeline.windows.types import MEASURES, DeltaRows, WindowKey
 from pipeline.windows.watermark import Watermark
 
 
 def test_the_slowest_active_partition_decides():
-    mark = Watermark(30)
+    mark = Watermark()
     assert mark.time() is None
-    assert mark.closed_until() is None
     mark.observe(0, 100.0, idle=False)
     assert mark.time() == 100.0
     mark.observe(1, 50.0, idle=False)
@@ -20,11 +19,10 @@ def test_the_slowest_active_partition_decides():
     mark.observe(0, 300.0, idle=False)
     mark.observe(1, 200.0, idle=False)
     assert mark.time() == 200.0
-    assert mark.closed_until() == 170.0
 
 
 def test_idle_partitions_do_not_hold_it_back():
-    mark = Watermark(0)
+    mark = Watermark()
     mark.observe(0, 100.0, idle=False)
     mark.observe(1, 10.0, idle=False)
     mark.observe(2, None, idle=True)  # never had an event
@@ -38,22 +36,11 @@ def test_idle_partitions_do_not_hold_it_back():
 
 
 def test_a_partitions_time_does_not_go_back():
-    mark = Watermark(0)
+    mark = Watermark()
     mark.observe(0, 100.0, idle=False)
     mark.observe(0, 40.0, idle=False)
     mark.observe(1, 100.0, idle=False)
-    assert mark.snapshot() == {0: (100.0, False), 1: (100.0, False)}
-
-
-def test_restore_continues():
-    mark = Watermark(5)
-    mark.observe(0, 100.0, idle=False)
-    mark.observe(1, 80.0, idle=True)
-    again = Watermark.restore(5, mark.snapshot())
-    assert again.time() == mark.time()
-    again.observe(1, 90.0, idle=False)
-    again.observe(0, 120.0, idle=False)
-    assert again.time() == 100.0  # what had been reached
+    assert mark.time() == 100.0
 
 
 def counts(*latencies):
@@ -78,12 +65,6 @@ def test_completeness_grows_with_the_watermark():
     shares = [completeness(latencies, 0, 60, mark) for mark in range(60, 200, 10)]
     assert shares == sorted(shares)
     assert shares[-1] == 1.0
-
-
-def test_nowcast():
-    assert nowcast(50, 0.5) == 100
-    with pytest.raises(ValueError, match="share"):
-        nowcast(50, 0.0)
 
 
 def rows(*cells):

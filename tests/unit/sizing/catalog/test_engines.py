@@ -4,8 +4,8 @@ import pytest
 
 from sizing.catalog import Catalog, resolve_gpu, resolve_model
 from sizing.catalog.engines import engine, engine_defaults, engine_warnings
-from sizing.model import Deployment, Slo, Workload
 from sizing.report import size_report
+from sizing.types import Deployment, Slo, Workload
 
 
 @pytest.mark.parametrize("name", ["vllm", "SGLang", "trtllm", "TensorRT-LLM"])

@@ -6,8 +6,8 @@ import pytest
 
 from sizing.catalog.user import catalog_from_mapping
 from sizing.errors import SizingError
-from sizing.memory import resolve
-from sizing.model import Deployment
+from sizing.replica.memory import resolve
+from sizing.types import Deployment
 
 CONFIG = {
     "num_hidden_layers": 2,
@@ -26,7 +26,7 @@ def test_a_gpu_like_a_known_one_with_a_price_of_ones_own() -> None:
     assert gpu.price.dollars_per_gpu_hour == 1.75
     assert gpu.links == catalog.gpu("h100").links
     # It was not measured itself.
-    assert resolve(Deployment("llama-3.1-8b", "h100-ours"), catalog).extrapolated
+    assert resolve(Deployment("llama-3.1-8b", "h100-ours"), catalog).assumed_gpu
 
 
 def test_a_model_by_its_configuration() -> None:

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from sizing.errors import InvalidInput
-from sizing.memory import resolve
-from sizing.model import Deployment, Workload
-from sizing.replica import ReplicaModel
+from sizing.replica.memory import resolve
+from sizing.replica.replica_model import ReplicaModel
+from sizing.replica.step_time import step_model
 from sizing.simulate import Fleet, Frontend, Requests, generate, simulate
-from sizing.steptime import step_model
+from sizing.types import Deployment, Workload
 
 H100 = resolve(Deployment("llama-3.1-8b", "h100-sxm"))
 

@@ -1,0 +1,203 @@
+"""Many pools through the controller as it runs live: what a pool-window costs, and how fast advice is out.
+
+    python -m benchmarks.control.many --folder FOLDER [--pools 10,100,1000,5000] [--results benchmarks/control/many.md]
+
+Every run is a process of its own with the real store, engine, publisher (an embedded broker), metrics and HTTP server;
+see ``many_worker``. Pools begin in the state of one of twenty that have learned an hour. CPU is that of the
+controller's process, all its threads; on a machine that does other work only ratios within one run mean something.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from benchmarks.stream.machine import describe
+
+#: Minutes closed and measured, by pools; two more are closed before.
+STEPS = {10: 30, 100: 10, 1_000: 3, 5_000: 1}
+RESTARTED = 1_000
+
+STAGES = (
+    ("apply", "deltas merged into base windows, a transaction"),
+    ("begin", "which windows are due, and of which pools"),
+    ("read", "windows read from the store, with latencies and completeness"),
+    ("close", "closed windows written, a transaction for each part but the last"),
+    ("advise", "**the engine**: four signals, spikes, outlooks, sizing, live calibration"),
+    ("record", "forecasts, advice, alerts and the last windows written"),
+    ("refresh", "`/metrics` lines of the pools of a part"),
+    ("prepare", "`/metrics` of the last part, and all lines joined"),
+    ("publish", "results encoded and sent to Kafka"),
+    ("due_state", "state of a thirtieth of the pools pickled and compressed"),
+    ("keep", "… and written"),
+)
+
+
+def worker(*arguments: str) -> dict[str, Any]:
+    """Run the worker and return what it printed."""
+    command = [sys.executable, "-m", "benchmarks.control.many_worker", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(arguments)}: {done.stderr[-3000:]}")
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    print(" ".join(arguments[:1] + arguments[2:]), json.dumps(found), flush=True)
+    return found
+
+
+def measure(folder: Path, pools: list[int], minutes: int) -> dict[str, Any]:
+    found: dict[str, Any] = {"where": describe(), "runs": {}, "restart": {}}
+    found["warm"] = worker("warm", str(folder), "--minutes", str(minutes))
+    for count in pools:
+        before = worker("forecasters", str(folder))["four_forecasters"]
+        run = worker("run", str(folder), "--pools", str(count), "--steps", str(STEPS.get(count, 4)))
+        after = worker("forecasters", str(folder))["four_forecasters"]
+        found["runs"][count] = run | {"four_forecasters": (before + after) / 2}
+        if count == RESTARTED:
+            for name, extra in (("orderly", ()), ("crashed", ("--crashed",))):
+                found["restart"][name] = worker("restart", str(folder), "--pools", str(count), *extra)
+        for left in folder.glob(f"{count}.*"):
+            left.unlink()
+    return found
+
+
+def markdown(found: dict[str, Any]) -> str:
+    where, runs = found["where"], found["runs"]
+    counts = list(runs)
+    versions = where["versions"]
+
+    def row(what: str, cells: Any) -> str:
+        return f"| {what} | {' | '.join(cells)} |"
+
+    def table(first: str) -> list[str]:
+        return [row(first, (f"{int(n):,} pools" for n in counts)), "|---" * (len(counts) + 1) + "|"]
+
+    def each(text: Any) -> list[str]:
+        return [text(run) for run in runs.values()]
+
+    def outside(run: dict[str, Any]) -> float:
+        return float(run["cpu"] - run["stages"]["advise"])
+
+    lines = [
+        "# Many pools through the controller",
+        "",
+        f"{where['date']}, {where['cores']} cores ({where['machine']}) shared with other work (load "
+        f"{min(r['loadavg'] for r in runs.values()):.0f} to {max(r['loadavg'] for r in runs.values()):.0f}), Python "
+        f"{where['python']}, DuckDB {versions['duckdb']}, NumPy {versions['numpy']}, aiokafka {versions['aiokafka']}.",
+        "",
+        "```",
+        f"python -m benchmarks.control.many --folder FOLDER --pools {','.join(map(str, counts))} "
+        "--results benchmarks/control/many.md",
+        "```",
+        "",
+        f"Every pool begins in the state of one of twenty that have learned {found['warm']['minutes']} minutes; "
+        f"{', '.join(f'{STEPS.get(int(n), 4)} minutes' for n in counts)} are closed and measured. One delta a minute "
+        "with six base windows and 180 histogram cells of each pool; grain 60 s, four signals, five horizons, results "
+        "published to an embedded broker. `four forecasters` are those of a pool's signals stepped alone, before and "
+        "after each run.",
+        "",
+        "## CPU per pool-window, ms",
+        "",
+        *table("stage"),
+        *(row(text, each(lambda r, n=name: f"{r['stages'].get(n, 0) * 1e3:.2f}")) for name, text in STAGES),
+        row(
+            "deltas decoded, DuckDB's threads and the rest",
+            each(lambda r: f"{(r['cpu'] - sum(r['stages'].values())) * 1e3:.2f}"),
+        ),
+        row("**all**", each(lambda r: f"**{r['cpu'] * 1e3:.2f}**")),
+        row("four forecasters", each(lambda r: f"{r['four_forecasters'] * 1e3:.2f}")),
+        row("all / four forecasters", each(lambda r: f"{r['cpu'] / r['four_forecasters']:.2f}")),
+        row("all but the engine / four forecasters", each(lambda r: f"{outside(r) / r['four_forecasters']:.2f}")),
+        row(
+            "share of a core at a grain of 60 s",
+            (f"{r['cpu'] * int(n) / 60:.1%}" for n, r in runs.items()),
+        ),
+        "",
+        "## From window closed to advice published, s by the wall",
+        "",
+        "Per pool: from the commit that closed its window to the broker's acknowledgement. *Due* is when event time "
+        "had passed the window, for all pools at once.",
+        "",
+        *table(""),
+        *(
+            row(f"closed → published, {q}", each(lambda r, q=q: f"{r['closed_to_published'][q]:.2f}"))
+            for q in ("p50", "p99", "max")
+        ),
+        *(row(f"due → published, {q}", each(lambda r, q=q: f"{r['due_to_published'][q]:.2f}")) for q in ("p50", "p99")),
+        row("a whole step", each(lambda r: f"{r['wall_per_step']:.2f}")),
+        "",
+        "## Memory, snapshots, file",
+        "",
+        *table(""),
+        row(
+            "anonymous memory less DuckDB's buffers, kB a pool",
+            (
+                f"{(r['memory'][-1]['anonymous'] - r['memory'][-1]['buffers']) / 1e3 / int(n):,.0f}"
+                for n, r in runs.items()
+            ),
+        ),
+        row(
+            "growth over the measured steps, kB a pool and step",
+            (f"{_growth(r['memory']) / 1e3 / int(n):,.1f}" for n, r in runs.items()),
+        ),
+        row("all snapshots, kB a pool", (f"{r['snapshot_bytes'] / 1e3 / int(n):,.0f}" for n, r in runs.items())),
+        row("orderly end: CPU s", each(lambda r: f"{r['end']['cpu']:.2f}")),
+        row("file, MB", each(lambda r: f"{r['file_bytes'] / 1e6:,.0f}")),
+        "",
+        "## A scrape of /metrics",
+        "",
+        *table(""),
+        row("MB", each(lambda r: f"{r['scrape']['bytes'] / 1e6:.1f}")),
+        row("lines", each(lambda r: f"{r['scrape']['lines']:,}")),
+        row("CPU of server and client, ms", each(lambda r: f"{r['scrape']['cpu'] * 1e3:.0f}")),
+        row("p50, ms", each(lambda r: f"{r['scrape']['p50'] * 1e3:.0f}")),
+        row("p99, ms", each(lambda r: f"{r['scrape']['p99'] * 1e3:.0f}")),
+    ]
+    if found["restart"]:
+        lines += [
+            "",
+            f"## Restart with {RESTARTED:,} pools",
+            "",
+            "| after | advice shown and published | engine where the store is | CPU | pools with valid advice | "
+            "steps since the oldest snapshot |",
+            "|---|---|---|---|---|---|",
+        ]
+        lines += [
+            f"| {'an orderly end' if name == 'orderly' else 'a crash'} | {r['shown']:.1f} s | {r['restored']:.1f} s | "
+            f"{r['cpu']:.1f} s | {r['advised']:,} | {r['stepped_again']} |"
+            for name, r in found["restart"].items()
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _growth(memory: list[dict[str, float]]) -> float:
+    """Bytes a step by which memory less DuckDB's buffers grew, from the first measured step on."""
+    outside = [sample["anonymous"] - sample["buffers"] for sample in memory[2:]]
+    return 0.0 if len(outside) < 2 else (outside[-1] - outside[0]) / (len(outside) - 1)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.control.many",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--folder", type=Path, required=True, help="where the stores are made")
+    parser.add_argument("--pools", default="10,100,1000", help="also 5000, which takes minutes of CPU")
+    parser.add_argument("--minutes", type=int, default=60, help="what the pools have learned")
+    parser.add_argument("--results", type=Path, help="write the results here as Markdown")
+    options = parser.parse_args()
+    options.folder.mkdir(parents=True, exist_ok=True)
+    found = measure(options.folder, [int(n) for n in options.pools.split(",")], options.minutes)
+    text = markdown(found)
+    print(text)
+    if options.results is not None:
+        options.results.write_text(text, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

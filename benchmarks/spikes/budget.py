@@ -1,0 +1,123 @@
+"""Whether ``false_alerts_per_day`` is true: false alerts delivered against the setting, series by series."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+import labelled
+import nab
+import numpy as np
+from labelled import Bools, Labelled
+from rivals import Floats
+from scipy.stats import chi2
+
+from pipeline.alerts.spikes.detector import Kind, SpikeDetector
+
+SETTINGS = (0.1, 0.3, 1.0)
+#: Nothing is counted before: the thresholds are learned.
+LEARNED_SECONDS = 2 * 86_400.0
+#: The rate may miss the setting by this factor.
+FACTOR = 1.5
+#: Of the clients of ServeGen every third, in order of name.
+EVERY_CLIENT = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """What one series had from the third day on: runs of alerted windows that touch no label, and days off labels."""
+
+    false: int
+    days: float
+    found: int
+    events: int
+
+    def holds(self, setting: float) -> bool:
+        """Whether the 95 % Poisson interval of the rate overlaps the setting within the factor.
+
+        The exact interval by chi-squared quantiles: Garwood 1936, "Fiducial limits for the Poisson distribution".
+        """
+        low = float(chi2.ppf(0.025, 2 * self.false)) / 2.0 if self.false else 0.0
+        high = float(chi2.ppf(0.975, 2 * self.false + 2)) / 2.0
+        return high / self.days >= setting / FACTOR and low / self.days <= setting * FACTOR
+
+
+def load(folder: Path) -> list[Labelled]:
+    """Labelled series of Microsoft and NAB, and clients of ServeGen, where every alert counts as false."""
+    corpus = labelled.load(folder / "ms_cloud_monitoring" / "series.parquet")
+    for series in nab.load(folder / "nab"):
+        spans = tuple((first, last + 1) for first, last in series.windows)
+        grain = max(1.0, float(np.median(np.diff(series.time))))
+        corpus.append(Labelled(f"nab/{series.name}", series.time, series.value, spans, grain))
+    rows = duckdb.execute(
+        "SELECT model || '/' || client, list(t_s::DOUBLE ORDER BY t_s), list(rate::DOUBLE ORDER BY t_s) FROM "
+        f"'{folder / 'servegen' / 'client_rates_10min.parquet'}' GROUP BY model, client ORDER BY model, client"
+    ).fetchall()
+    for name, at, rate in rows[::EVERY_CLIENT]:
+        values = np.array([math.nan if value is None else value for value in rate])
+        corpus.append(Labelled(f"servegen/{name}", np.array(at), values, (), 600.0))
+    return corpus
+
+
+def group_of(series: Labelled) -> str:
+    """Whose series it is."""
+    group = series.group
+    return {"nab": "NAB", "servegen": "ServeGen"}.get(group, "Microsoft")
+
+
+def live(seconds: Floats, values: Floats, setting: float) -> Bools:
+    """Windows that began an episode, as live (without forecasts)."""
+    detector = SpikeDetector(setting, max(1.0, float(np.median(np.diff(seconds)))))
+    told = [detector.observe(at, v).began for at, v in zip(seconds.tolist(), values.tolist(), strict=True)]
+    return np.array(told, dtype=np.bool_)
+
+
+def delivered(series: Labelled, alert: Bools) -> Delivered:
+    """Count from the third day on; events are those of the whole series."""
+    counted = series.seconds >= series.seconds[0] + LEARNED_SECONDS
+    label = np.zeros(len(alert), dtype=np.bool_)
+    for first, end in series.events:
+        label[first:end] = True
+    edges = np.diff(np.concatenate([[0], alert.astype(np.int64), [0]]))
+    runs = zip(np.flatnonzero(edges == 1).tolist(), np.flatnonzero(edges == -1).tolist(), strict=True)
+    false = sum(bool(counted[a]) and not label[a:b].any() for a, b in runs)
+    found = sum(bool(alert[first:end].any()) for first, end in series.events)
+    days = float((counted & ~label).sum()) * series.grain_seconds / 86_400.0
+    return Delivered(false, days, found, len(series.events))
+
+
+def measure(folder: Path) -> list[list[str]]:
+    """Rows by detector, setting and source of the series; the last of each setting is pooled over all."""
+    corpus = load(folder)
+    table = []
+    for name, kind in (("`--kind any`", Kind.ANY), ("as live", Kind.SPIKE)):
+        for setting in SETTINGS:
+            by_group: dict[str, list[Delivered]] = {}
+            for series in corpus:
+                if kind is Kind.ANY:
+                    alert = labelled.product(series.seconds, series.values, setting)
+                else:
+                    alert = live(series.seconds, series.values, setting)
+                told = delivered(series, alert)
+                if told.days > 0.0:
+                    by_group.setdefault(group_of(series), []).append(told)
+            by_group["all"] = [told for group in by_group.values() for told in group]
+            table += [_row(name, setting, group, told) for group, told in by_group.items()]
+    return table
+
+
+def _row(name: str, setting: float, group: str, told: list[Delivered]) -> list[str]:
+    days, events = sum(t.days for t in told), sum(t.events for t in told)
+    rate = sum(t.false for t in told) / days
+    return [
+        name,
+        f"{setting:g}",
+        group,
+        f"{days:,.0f}",
+        f"{rate:.3f}",
+        f"{rate / setting:.2f}",
+        f"{sum(t.holds(setting) for t in told)} of {len(told)}",
+        f"{sum(t.found for t in told) / events:.2f} of {events}" if events else "-",
+    ]

@@ -1,0 +1,1 @@
+"""The alert rules of this distribution: one module each, which defines ``RULE``."""

@@ -1,0 +1,17 @@
+"""More than 1 % of the records are refused."""
+
+from __future__ import annotations
+
+from pipeline.alerts.rule import AlertRule
+
+RULE = AlertRule(
+    name="events_rejected",
+    alert="TokentideEventsRejected",
+    group="pipeline",
+    severity="warning",
+    summary="More than <share %> of the records are refused.",
+    description="{{ $value | humanizePercentage }} of the records become dead letters.",
+    expr="sum(rate(tokentide_events_rejected_total[10m])) / sum(rate(tokentide_events_consumed_total[10m])) > <share>",
+    for_seconds=600,
+    thresholds={"share": 0.01},
+)

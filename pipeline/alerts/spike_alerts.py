@@ -1,0 +1,153 @@
+"""The spike conditions of one pool, in words: what is observed, what is ahead. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from pipeline.alerts.episodes import Condition
+from pipeline.alerts.feedback import Verdict
+from pipeline.alerts.spikes.attribution import UNITS
+from pipeline.alerts.spikes.cause import ObservedSpike, SpikeWatch
+from pipeline.alerts.spikes.early_warning import ForecastWatch, Outlook
+from pipeline.forecast.calendar.effects import CalendarRecord
+from pipeline.forecast.types import Forecast, Signal
+from pipeline.windows.types import ClosedWindow, PoolKey
+from sizing.types import Constraint, Recommendation
+
+__all__ = ["SpikeAlerts"]
+
+#: An observed spike was foreseen if a warning stood this long before, at most.
+_FORESEEN_SECONDS = 1800.0
+#: ... or this long, where an announced event was named in the warning.
+_FORESEEN_EVENT_SECONDS = 7200.0
+#: Demand over capacity from which an observed spike is critical.
+_CRITICAL_LOAD = 1.1
+
+
+class SpikeAlerts:
+    """Both spike conditions of one pool. Pickles, and continues identically afterwards."""
+
+    def __init__(self, key: PoolKey, false_alerts_per_day: float, probability: float, grain_seconds: float) -> None:
+        self._name = f"{key.model}/{key.pool}"
+        self._watch = SpikeWatch(false_alerts_per_day, grain_seconds)
+        self._ahead = ForecastWatch(grain_seconds, probability)
+        self._previous: dict[Signal, tuple[Forecast, ...]] = {}
+        self._warned_at: float | None = None  # when the last warning began ...
+        self._warned_last: float | None = None  # ... and when it stood for the last time
+        self._warned_of: CalendarRecord | None = None
+        self._warning = False
+
+    def mark(self, raised_at: float, verdict: Verdict) -> None:
+        """Take what an operator says of the spike that was raised at ``raised_at`` (epoch seconds)."""
+        self._watch.mark(raised_at, verdict)
+
+    def step(
+        self,
+        window: ClosedWindow,
+        rates: dict[str, float | None],
+        issued: Mapping[Signal, tuple[Forecast, ...]],
+        recommendation: Recommendation | None,
+        replicas: int | None,
+        calendar: Sequence[CalendarRecord] = (),
+        *,
+        warm: bool,
+    ) -> tuple[Condition | None, Condition | None]:
+        """Return what is observed and what is ahead after ``window``.
+
+        ``issued`` are the forecasts made with this window, ``replicas`` those in place; nothing is foretold before the
+        forecasters are ``warm``, in a telemetry gap, or once the spike is there.
+        """
+        capacity = _capacity(recommendation, replicas)
+        rate = rates[Signal.REQUESTS]
+        seen = self._watch.observe(window, rates, self._previous, calendar)
+        observed = None if seen is None else self._observed(window, seen, rate, capacity, recommendation)
+        outlook = None
+        if seen is None and rate is not None and warm:
+            outlook = self._ahead.look(issued[Signal.REQUESTS], capacity, calendar, active=self._warning)
+        if outlook is not None:
+            if not self._warning:
+                self._warned_at, self._warned_of = float(window.end), outlook.event
+            self._warned_last = float(window.end)
+        self._warning = outlook is not None
+        ahead = None if outlook is None else self._foretold(outlook, capacity, replicas, recommendation)
+        if rate is not None:
+            self._ahead.learn(rate)
+        self._previous = dict(issued)
+        return observed, ahead
+
+    def _observed(
+        self,
+        window: ClosedWindow,
+        seen: ObservedSpike,
+        rate: float | None,
+        capacity: float | None,
+        recommendation: Recommendation | None,
+    ) -> Condition | None:
+        state = seen.state
+        began = float(window.end) if state.started_at is None else state.started_at
+        warned = None if self._warned_at is None else began - self._warned_at
+        reach = _FORESEEN_SECONDS if self._warned_of is None else _FORESEEN_EVENT_SECONDS
+        lasted = None if self._warned_last is None else began - self._warned_last
+        foreseen = lasted is not None and 0 <= lasted <= reach
+        load = rate / capacity if rate is not None and capacity else None
+        short = load is not None and load >= _CRITICAL_LOAD
+        text = f"{self._name}: {_rise(seen, rate)} ({seen.cause.kind})"
+        if foreseen and warned:
+            text += f"; warned of {warned / 60:.0f} min before"
+        else:
+            text += "; no forecast had it coming"
+        if load is not None and capacity is not None:
+            text += f"; the replicas in place hold {capacity:.1f} requests/s, {load:.0%} of that is asked for"
+        text += f"; evidence: {seen.cause.evidence}{_no_help(recommendation)}"
+        return Condition(
+            onset_at=float(window.start),
+            severity="critical" if short else "info" if foreseen else "warning",
+            ratio=state.ratio,
+            probability=None,
+            message=text,
+        )
+
+    def _foretold(
+        self, outlook: Outlook, capacity: float | None, replicas: int | None, recommendation: Recommendation | None
+    ) -> Condition:
+        level = self._ahead.level or outlook.median
+        text = (
+            f"{self._name}: {outlook.median:.1f} requests/s expected in {outlook.horizon_seconds // 60} min "
+            f"(p90 {outlook.upper:.1f}), {outlook.median / level:.1f} times the level of now"
+        )
+        if outlook.event is not None:
+            text += f"; announced event {outlook.event.kind!r} ({outlook.event.id})"
+        if outlook.short_horizon_seconds is not None and capacity is not None:
+            enough = " and are expected to suffice" if outlook.severity == "info" else ""
+            text += (
+                f"; the {replicas} replicas in place hold {capacity:.1f} requests/s{enough}: "
+                f"P(short) = {outlook.probability:.2f} in {outlook.short_horizon_seconds // 60} min, "
+                f"expected shortfall {outlook.shortfall:.0%} of them"
+            )
+        return Condition(
+            onset_at=outlook.target_at,
+            severity=outlook.severity,
+            ratio=outlook.ratio,
+            probability=outlook.probability,
+            message=text + _no_help(recommendation),
+        )
+
+
+def _rise(seen: ObservedSpike, rate: float | None) -> str:
+    state = seen.state
+    times = "" if state.ratio is None else f", {state.ratio:.1f} times the recent level"
+    if seen.signal is Signal.REQUESTS:
+        return "demand rose" + (f" to {rate:.1f} requests/s" if rate is not None else "") + times
+    value = state.ratio * state.level if state.ratio is not None and state.level else state.peak or 0.0
+    return f"demand rose to {value:.0f} {UNITS[seen.signal]}{times}"
+
+
+def _capacity(recommendation: Recommendation | None, replicas: int | None) -> float | None:
+    each = recommendation.evidence.get("capacity_requests_per_second_per_replica") if recommendation else None
+    return each * replicas if each and replicas else None
+
+
+def _no_help(recommendation: Recommendation | None) -> str:
+    if recommendation is None or recommendation.constraint is not Constraint.SLO_INFEASIBLE:
+        return ""
+    return "; more replicas will not help: the latency objective cannot be held at any number of them"

@@ -1,0 +1,319 @@
+"""Unannounced spikes in closed windows, and the chance that forecast demand exceeds capacity. Pure, no I/O."""
+
+from __future__ import annotations
+
+import math
+from array import array
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import accumulate
+
+from pipeline.alerts.feedback import Verdict
+from pipeline.alerts.spikes.alert_budget import AlertBudget
+from pipeline.alerts.spikes.evidence import Evidence
+from pipeline.alerts.spikes.extreme_tail import ExtremeTail
+from pipeline.alerts.spikes.foresight import Foresight
+from pipeline.alerts.spikes.references import Scorer
+from pipeline.forecast.types import LEVELS, Forecast
+
+__all__ = ["Direction", "Kind", "SpikeDetector", "SpikeState", "forecast_breach"]
+
+_LONG_SECONDS = 3600.0
+_SHORT_SECONDS = 300.0
+_RECENT = 60
+_MAX_PROBABILITY = 0.5
+_MAX_SCORE = 1e6
+#: Larger values count as this one, so that sums of squares stay finite.
+_MOST_VALUE = 1e100
+_WARM_WINDOWS = 8
+#: A value within this factor of what was foretold was foretold.
+_FORESEEN_SLACK = 1.25
+#: A sudden spike needs evidence that ordinary windows reach at most so many times as often as alerts are wanted.
+_SUPPORT = 50.0
+#: After an alert about a change of any kind nothing is news for this share of the wanted time between false alerts.
+_REST_SHARE = 0.04
+#: ... unless its score exceeds that of the last alert by this factor.
+_LOUDER = 1.2
+
+
+class Direction(StrEnum):
+    """Which way a value must go to be a surprise."""
+
+    UP = "up"
+    DOWN = "down"
+    BOTH = "both"
+
+
+class Kind(StrEnum):
+    """What counts as a surprise: sudden spikes, or changes of any kind (of shape, slow drifts, plateaus), too."""
+
+    SPIKE = "spike"
+    ANY = "any"
+
+
+@dataclass(frozen=True, slots=True)
+class SpikeState:
+    """What one window says about spikes.
+
+    ``news`` says that it is worth telling: it begins an episode, or goes on surprising in one. ``score`` is the
+    surprise over what it has to exceed: above 1 is one (None: a gap, or too little history). ``p_value`` is the
+    estimated chance of such a score in ordinary traffic. ``ratio`` is the value over ``level``, the median of the
+    recent windows (during an episode: of those before its onset). Times are epoch seconds: ``started_at`` is the end of
+    the window that raised the running or just ended episode, ``ended_at`` is set in the one step that ends it. ``peak``
+    is the value of the episode that is farthest from ``level``.
+    """
+
+    at: float
+    active: bool
+    began: bool = False
+    news: bool = False
+    score: float | None = None
+    p_value: float | None = None
+    level: float | None = None
+    ratio: float | None = None
+    started_at: float | None = None
+    ended_at: float | None = None
+    peak: float | None = None
+
+
+class SpikeDetector:
+    """Finds changes that the forecast did not expect, at a wanted rate of false alerts.
+
+    A window is compared with several references (``spike_score``), each in units of its own recent scale; each score
+    has an extreme-value tail (``spike_tail``) that says which level ordinary scores exceed ``false_alerts_per_day``
+    over the root of the number of references times a day. One reference that calls a surprise suffices: they depend on
+    each other, and on labelled series their union stays below the wanted rate (docs/spikes.md).
+
+    Forecasts sharpen the references where there are some, and silence one thing only: a value no farther from the level
+    than what they told of it 15 minutes before (``spike_foresight``), such as a rise that comes daily or was announced.
+    A band that is wide after a burst silences nothing.
+
+    ``Kind.ANY`` also joins several measures into one chance (``spike_evidence``). A chance as small as the wanted rate
+    is a surprise by itself, and a reference that calls one needs a chance at most 50 times as great: what has come
+    before as often is none. For 4 % of the wanted time between false alerts after one that was told, only a surprise
+    with a score 1.2 times as great is news.
+
+    Two windows: the long one (an hour of values for the level, up to 720 values for the scales) says that it is a
+    spike, the short one (5 minutes, 1/12 of the hour) that it still is one. An episode ends when the whole short window
+    lies near the level before the onset, or after an hour, when the new level is the level. A gap is neither a spike
+    nor the end of one, and the first value after it is not a step from the last value before it.
+
+    Args:
+        false_alerts_per_day: wanted rate in ordinary traffic, positive.
+        grain_seconds: width of a window, positive.
+        min_ratio: smallest value over recent level that is worth an alert (and 1 over it for falls).
+        direction: rises, falls, or both.
+        season_seconds: length of a season that no forecast knows of; None: none.
+        kind: sudden spikes, or changes of any kind; the latter costs about twice the time and 150 KB of state.
+
+    Raises:
+        ValueError: an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        false_alerts_per_day: float,
+        grain_seconds: float,
+        min_ratio: float = 1.25,
+        direction: Direction = Direction.UP,
+        season_seconds: float | None = None,
+        kind: Kind = Kind.SPIKE,
+    ) -> None:
+        for name, number in (("false_alerts_per_day", false_alerts_per_day), ("grain_seconds", grain_seconds)):
+            if not (math.isfinite(number) and number > 0.0):
+                raise ValueError(f"{name} must be positive, not {number}")
+        if not (math.isfinite(min_ratio) and min_ratio >= 1.0):
+            raise ValueError(f"min_ratio must be at least 1, not {min_ratio}")
+        self.min_ratio = min_ratio
+        self.direction = Direction(direction)
+        probability = min(_MAX_PROBABILITY, false_alerts_per_day * grain_seconds / 86_400.0)
+        season = None if season_seconds is None else round(season_seconds / grain_seconds)
+        self._scorer = Scorer(season)
+        references = 3 if season is None else 4
+        self._foresight = Foresight(grain_seconds)
+        self._evidence: Evidence | None = None
+        self._rest_seconds = 0.0
+        if Kind(kind) is Kind.ANY:
+            self._evidence = Evidence(grain_seconds)
+            self._rest_seconds = _REST_SHARE * 86_400.0 / false_alerts_per_day
+        self._odd = -math.log(probability)
+        self._support = -math.log(min(_MAX_PROBABILITY, _SUPPORT * probability))
+        self._tails = tuple(ExtremeTail(probability / math.sqrt(references)) for _ in range(references))
+        self._budget = AlertBudget(probability)
+        self._long = max(_WARM_WINDOWS, round(_LONG_SECONDS / grain_seconds))
+        self._short = max(1, round(_SHORT_SECONDS / grain_seconds))
+        self._recent = array("d")
+        self._started_at: float | None = None
+        self._quiet_until = -math.inf
+        self._loudest = 0.0
+        self._onset_level = 0.0
+        self._clear_at = 0.0
+        self._peak = 0.0
+        self._calm = 0
+        self._windows = 0
+
+    def observe(self, end: float, value: float | None, forecasts: Sequence[Forecast] = ()) -> SpikeState:
+        """Judge the window that ended at ``end``.
+
+        ``forecasts`` are those issued one step before, ascending in horizon. A value that is None, not finite or
+        negative is a gap (negative values are allowed where falls are looked for).
+        """
+        self._foresight.learn(forecasts)
+        foretold = self._foresight.of(end)
+        if value is None or not math.isfinite(value) or (value < 0.0 and self.direction is Direction.UP):
+            self._scorer.miss()
+            if self._evidence is not None:
+                self._evidence.miss()
+            return SpikeState(end, self._started_at is not None, started_at=self._started_at)
+        value = max(-_MOST_VALUE, min(_MOST_VALUE, value))
+        if not self._scorer.ready():
+            self._scorer.warm_up(value)
+            self._remember(value)
+            return SpikeState(end, False)
+        level = _median(self._recent)
+        one_step = next((f.quantiles for f in forecasts if f.target_at == end), None)
+        raw, p_value = self._judge(end, value, one_step, foretold)
+        score = raw / self._budget.threshold
+        surprise = score > 1.0 and self._is_worth(value, level) and not self._was_foretold(value, level, foretold)
+        news = surprise and self._is_news(end, score)
+        state = self._advance(end, value, level, news)
+        self._budget.learn(end, raw, told=state.began if self._evidence is None else news)
+        self._remember(value)
+        reference = self._onset_level if state.active or state.ended_at is not None else level
+        return SpikeState(
+            at=end,
+            active=state.active,
+            began=state.began,
+            news=news,
+            score=score,
+            p_value=p_value,
+            level=reference,
+            ratio=value / reference if reference > 0.0 else None,
+            started_at=state.started_at,
+            ended_at=state.ended_at,
+            peak=state.peak,
+        )
+
+    def mark(self, raised_at: float, verdict: Verdict) -> bool:
+        """Take what an operator says of the alert raised by the window that ended at ``raised_at``: it moves the
+        threshold. Returns whether there is such an alert.
+        """
+        return self._budget.mark(raised_at, verdict)
+
+    def _remember(self, value: float) -> None:
+        self._recent.append(value)
+        del self._recent[:-_RECENT]
+
+    def _judge(
+        self, end: float, value: float, one_step: Sequence[float] | None, foretold: float | None
+    ) -> tuple[float, float]:
+        """Return the greatest score over its threshold and the smallest chance, and learn."""
+        found = self._scorer.score(value, one_step, foretold)
+        best, p_value = 0.0, 1.0
+        for tail, signed in zip(self._tails, (found.level, found.step, found.shift, found.season), strict=False):
+            if signed is None:
+                continue
+            score = min(_MAX_SCORE, self._towards(signed))
+            best = max(best, score / tail.threshold)
+            p_value = min(p_value, tail.chance(score))
+            tail.learn(score)
+        if self._evidence is None:
+            return best, p_value
+        chance = self._evidence.observe(end, value, found.mean, found.spread)
+        if chance is None:
+            return best, p_value
+        rarity = -math.log(chance)
+        if rarity < self._support:
+            best = min(best, rarity / self._support)
+        return max(best, rarity / self._odd), chance
+
+    def _towards(self, signed: float) -> float:
+        if self.direction is Direction.BOTH:
+            return abs(signed)
+        return max(0.0, signed if self.direction is Direction.UP else -signed)
+
+    def _is_worth(self, value: float, level: float) -> bool:
+        """Whether the value is far enough from the level, on the right side."""
+        up = value >= level + (self.min_ratio - 1.0) * abs(level)
+        down = value <= level - (1.0 - 1.0 / self.min_ratio) * abs(level)
+        return (up and self.direction is not Direction.DOWN) or (down and self.direction is not Direction.UP)
+
+    def _is_news(self, end: float, score: float) -> bool:
+        """Whether a surprise is worth telling: the last one is over, or this one is greater than all since."""
+        rested = end >= self._quiet_until
+        if not rested and score <= _LOUDER * self._loudest:
+            return False
+        self._loudest = score
+        self._quiet_until = end + self._rest_seconds
+        return True
+
+    def _was_foretold(self, value: float, level: float, foretold: float | None) -> bool:
+        """Whether the forecast, a while ago, told of a change from the level as far as this one."""
+        if foretold is None:
+            return False
+        if value >= level:
+            return value <= foretold * _FORESEEN_SLACK
+        return value >= foretold / _FORESEEN_SLACK
+
+    def _advance(self, end: float, value: float, level: float, news: bool) -> SpikeState:
+        if self._started_at is None:
+            if not news:
+                return SpikeState(end, False)
+            self._started_at, self._onset_level, self._peak = end, level, value
+            self._clear_at = level + 0.5 * (value - level)
+            self._calm = self._windows = 0
+            return SpikeState(end, True, began=True, started_at=end, peak=value)
+        self._windows += 1
+        if abs(value - self._onset_level) > abs(self._peak - self._onset_level):
+            self._peak = value
+        rose = self._clear_at >= self._onset_level
+        calm = value < self._clear_at if rose else value > self._clear_at
+        self._calm = self._calm + 1 if calm or self._clear_at == self._onset_level else 0
+        started = self._started_at
+        if self._calm >= self._short or self._windows >= self._long:
+            self._started_at = None
+            return SpikeState(end, False, started_at=started, ended_at=end, peak=self._peak)
+        return SpikeState(end, True, started_at=started, peak=self._peak)
+
+
+def _median(values: Sequence[float]) -> float:
+    ordered = sorted(values)
+    middle = len(ordered) // 2
+    return ordered[middle] if len(ordered) % 2 else 0.5 * (ordered[middle - 1] + ordered[middle])
+
+
+def forecast_breach(quantiles: Sequence[float], levels: Sequence[float], capacity: float) -> float:
+    """P(demand > ``capacity``) from forecast ``quantiles`` at ascending ``levels``; linear between, exponential beyond.
+
+    >>> round(forecast_breach((1.0, 2.0, 3.0), (0.1, 0.5, 0.9), 2.5), 3)
+    0.3
+
+    Raises:
+        ValueError: fewer than two quantiles, lengths that differ, levels not ascending in (0, 1), NaN.
+    """
+    if len(quantiles) != len(levels) or len(levels) < 2:
+        raise ValueError(f"{len(quantiles)} quantiles at {len(levels)} levels; the same number, at least 2, is needed")
+    if levels is not LEVELS and not all(a < b for a, b in zip((0.0, *levels), (*levels, 1.0), strict=True)):
+        raise ValueError(f"levels must ascend within (0, 1), not {tuple(levels)}")
+    if math.isnan(capacity) or not all(map(math.isfinite, quantiles)):
+        raise ValueError("capacity and quantiles must be numbers")
+    values = list(accumulate(quantiles, max))
+    if capacity < 0.0:
+        return 1.0
+    if capacity >= values[-1]:
+        return _beyond(capacity - values[-1], values[-1] - values[-2], 1 - levels[-2], 1 - levels[-1])
+    if capacity < values[0]:
+        return 1.0 - _beyond(values[0] - capacity, values[1] - values[0], levels[1], levels[0])
+    at = bisect_right(values, capacity)
+    low, high = values[at - 1], values[at]
+    share = (capacity - low) / (high - low)
+    return 1.0 - (levels[at - 1] + share * (levels[at] - levels[at - 1]))
+
+
+def _beyond(distance: float, width: float, inner: float, outer: float) -> float:
+    """Tail probability ``distance`` beyond the outermost quantile, log-linear through the two outermost ones."""
+    if width <= 0.0:
+        return outer if distance <= 0.0 else 0.0
+    return outer * math.exp(-distance / width * math.log(inner / outer))

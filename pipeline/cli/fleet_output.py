@@ -1,0 +1,209 @@
+"""A fleet plan as JSON (schemas/fleet-plan.v1.schema.json) and as text."""
+
+from __future__ import annotations
+
+import datetime
+import math
+from typing import Any
+
+from pipeline.config.fleet_file import FleetFile
+from pipeline.publish.fleet_rows import mix_rows, stock_rows
+from sizing.explain.model import Value
+from sizing.explain.text import columns_text
+from sizing.planning.fleet import FleetPlan
+from sizing.planning.fleet_money import PoolMoney, idle_reserved_dollars_per_hour, pool_money
+from sizing.planning.fleet_regret import Regret
+from sizing.price_age import age_words
+
+__all__ = ["plan_json", "plan_text", "price_warnings"]
+
+_MIX = ("pool", "stock", "GPU", "bought", "tensor parallel", "replicas", "GPUs", "req/s each", "$/h", "known")
+_POOLS = (
+    "pool",
+    "priority",
+    "demand req/s",
+    "carried req/s",
+    "short",
+    "$/h",
+    "used",
+    "$/1M out",
+    "$/1M",
+    "API $/h",
+    "break-even",
+)
+
+
+def plan_json(plan: FleetPlan, described: FleetFile, reference_date: datetime.date) -> dict[str, Any]:
+    """Return the plan as the schema has it."""
+    fleet, mix = plan.fleet, plan.mix
+    one_type = plan.one_type_dollars_per_hour
+    chosen = plan.least_regret
+    return {
+        "schema": "tokentide.fleet-plan.v1",
+        "quantile": plan.quantile,
+        "reference_date": reference_date.isoformat(),
+        "holds": mix.holds,
+        "dollars_per_hour": mix.dollars_per_hour,
+        "committed_dollars_per_hour": fleet.committed_dollars_per_hour,
+        "idle_reserved_dollars_per_hour": idle_reserved_dollars_per_hour(fleet, mix),
+        "budget_dollars_per_hour": fleet.budget_dollars_per_hour,
+        "smallest_budget_dollars_per_hour": plan.smallest_budget_dollars_per_hour,
+        "one_type_dollars_per_hour": one_type,
+        "saving_against_one_type_share": None if not one_type else 1 - mix.dollars_per_hour / one_type,
+        "changes": mix.changes,
+        "optimality_gap": mix.optimality_gap if math.isfinite(mix.optimality_gap) else None,
+        "mix": mix_rows(fleet, mix),
+        "pools": _pools_json(plan, described),
+        "stock": stock_rows(fleet, mix),
+        "least_regret": None
+        if chosen is None
+        else {
+            "scenarios": plan.scenarios,
+            "dollars_per_hour": chosen.dollars_per_hour,
+            "mix": mix_rows(fleet, chosen),
+            "regret": _regret_json(plan.regrets[1]),
+            "regret_of_quantile_mix": _regret_json(plan.regrets[0]),
+        },
+        "stale_prices": [{"stock": s.stock, "as_of": s.as_of, "age_days": s.age_days} for s in plan.stale_prices],
+        "excluded": [
+            {"pool": e.pool, "gpu": e.gpu, "tensor_parallel": e.tensor_parallel, "reason": e.reason}
+            for e in plan.excluded
+        ],
+    }
+
+
+def _regret_json(regret: Regret) -> dict[str, float]:
+    return {
+        "expected_dollars_per_hour": regret.expected_dollars_per_hour,
+        "worst_dollars_per_hour": regret.worst_dollars_per_hour,
+        "holds_share": regret.holds_share,
+    }
+
+
+def _pools_json(plan: FleetPlan, described: FleetFile) -> list[dict[str, Any]]:
+    found = []
+    for pool in plan.fleet.pools:
+        api = described.apis.get(pool.name)
+        money = pool_money(plan.fleet, pool, plan.mix, api)
+        found.append(
+            {
+                "pool": pool.name,
+                "model": pool.model,
+                "priority": pool.priority,
+                "demand_requests_per_second": plan.mix.demand_requests_per_second[pool.name],
+                "capacity_requests_per_second": 0.0 if money is None else money.capacity_requests_per_second,
+                "short_share": plan.mix.short[pool.name],
+                "gpus": 0 if money is None else money.gpus,
+                "replicas": 0 if money is None else money.replicas,
+                "money": None if money is None else _money_json(money),
+                "api": None
+                if api is None
+                else {
+                    "price_source": api.source,
+                    "price_as_of": api.as_of,
+                    "dollars_per_hour": None if money is None else money.api_dollars_per_hour,
+                    "break_even_utilisation": None if money is None else money.break_even_utilisation,
+                },
+            }
+        )
+    return found
+
+
+def _money_json(money: PoolMoney) -> dict[str, Any]:
+    cost = money.cost
+    return {
+        "dollars_per_hour": cost.dollars_per_hour,
+        "requests_per_second": money.requests_per_second,
+        "utilisation": cost.utilisation,
+        "dollars_per_request": money.dollars_per_request,
+        "dollars_per_million_output_tokens": cost.dollars_per_million_output_tokens,
+        "dollars_per_million_tokens": cost.dollars_per_million_tokens,
+        "dollars_per_million_output_tokens_at_capacity": cost.dollars_per_million_output_tokens_at_capacity,
+        "dollars_per_million_tokens_at_capacity": cost.dollars_per_million_tokens_at_capacity,
+    }
+
+
+def plan_text(data: dict[str, Any]) -> str:
+    """Return the plan of ``plan_json`` as tables and sentences."""
+    lines = [*columns_text(_MIX, [_mix_row(row) for row in data["mix"]]), ""]
+    lines += [*columns_text(_POOLS, [_pool_row(row) for row in data["pools"]]), ""]
+    lines.append(
+        f"{data['dollars_per_hour']:,.2f} $/h at the {data['quantile']:.0%} quantile of demand, of which reserved "
+        f"{data['committed_dollars_per_hour']:,.2f} $/h ({data['idle_reserved_dollars_per_hour']:,.2f} idle); "
+        f"{data['changes']} replicas change."
+    )
+    saving = data["saving_against_one_type_share"]
+    if saving is not None:
+        lines.append(
+            f"With one GPU type for each pool: {data['one_type_dollars_per_hour']:,.2f} $/h; "
+            f"the mix saves {saving:.1%}."
+        )
+    if data["optimality_gap"] is None or data["optimality_gap"] > 1e-3:
+        gap = "unknown" if data["optimality_gap"] is None else f"{data['optimality_gap']:.1%}"
+        lines.append(
+            f"The search ended at its limit: a better mix may exist, by at most (share of the objective): {gap}."
+        )
+    if not data["holds"]:
+        lines += _short_lines(data)
+    chosen = data["least_regret"]
+    if chosen is not None:
+        lines += [
+            "",
+            f"Least expected regret over {chosen['scenarios']} scenarios: {chosen['dollars_per_hour']:,.2f} $/h",
+        ]
+        lines += [*columns_text(_MIX, [_mix_row(row) for row in chosen["mix"]])]
+        lines += [_regret_line("this mix", chosen["regret"])]
+        lines += [_regret_line("the mix at the quantile", chosen["regret_of_quantile_mix"])]
+    return "\n".join(lines)
+
+
+def _short_lines(data: dict[str, Any]) -> list[str]:
+    found = [
+        f"{row['pool']} (priority {row['priority']}) goes short by {row['short_share']:.1%} of its demand."
+        for row in sorted(data["pools"], key=lambda row: (row["priority"], row["pool"]))
+        if row["short_share"]
+    ]
+    budget = data["smallest_budget_dollars_per_hour"]
+    if budget is None:
+        return [*found, "No budget would do: the stock does not carry the demand."]
+    return [*found, f"The smallest budget that would do: {budget:,.2f} $/h."]
+
+
+def _regret_line(what: str, regret: dict[str, float]) -> str:
+    return (
+        f"Regret of {what}: {regret['expected_dollars_per_hour']:,.2f} $/h expected, "
+        f"{regret['worst_dollars_per_hour']:,.2f} at worst; it carries "
+        f"{regret['holds_share']:.0%} of the scenarios whole."
+    )
+
+
+def _mix_row(row: dict[str, Any]) -> tuple[Value, ...]:
+    names = ("pool", "stock", "gpu", "capacity_type", "tensor_parallel", "replicas", "gpus")
+    rest = ("replica_requests_per_second", "dollars_per_hour", "confidence")
+    return tuple(row[name] for name in (*names, *rest))
+
+
+def _pool_row(row: dict[str, Any]) -> tuple[Value, ...]:
+    money, api = row["money"] or {}, row["api"] or {}
+    used, even = money.get("utilisation"), api.get("break_even_utilisation")
+    return (
+        row["pool"],
+        row["priority"],
+        row["demand_requests_per_second"],
+        row["capacity_requests_per_second"],
+        f"{row['short_share']:.1%}",
+        money.get("dollars_per_hour"),
+        None if used is None else f"{used:.0%}",
+        money.get("dollars_per_million_output_tokens"),
+        money.get("dollars_per_million_tokens"),
+        api.get("dollars_per_hour"),
+        None if even is None else f"{even:.0%}",
+    )
+
+
+def price_warnings(data: dict[str, Any]) -> list[str]:
+    """Return a sentence for each price of ``plan_json`` that is old, dated after the reference date or not dated."""
+    return [
+        f"the price of stock {price['stock']} {age_words(price['as_of'], price['age_days'], data['reference_date'])}"
+        for price in data["stale_prices"]
+    ]

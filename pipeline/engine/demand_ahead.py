@@ -1,0 +1,107 @@
+"""Demand over a span of time ahead: quantiles at any lead, and their peak until the next decision can help."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from pipeline.forecast.outlook import Grain, Outlook
+from pipeline.forecast.types import Forecast
+
+__all__ = ["Ahead", "demand_ahead", "demand_path"]
+
+#: An hourly outlook is of the mean over the hour that ends at its target: it stands for the middle of that hour.
+_HALF_HOUR = 1800.0
+
+#: (seconds ahead, quantiles), ascending.
+_Points = Sequence[tuple[float, tuple[float, ...]]]
+
+
+class Ahead(NamedTuple):
+    """``quantiles`` at the levels of the forecasts; ``hourly``: some are of hourly means, beyond the longest horizon.
+
+    ``reached_seconds`` is how far ahead is known at all: less than what was asked for where there is no outlook.
+    """
+
+    quantiles: tuple[float, ...]
+    hourly: bool
+    reached_seconds: float
+
+
+def demand_ahead(
+    forecasts: Sequence[Forecast], outlooks: Sequence[Outlook], now: float, first: float, last: float
+) -> Ahead:
+    """Return the highest quantiles between ``first`` and ``last`` seconds after ``now`` (epoch seconds).
+
+    Between horizons quantiles are interpolated linearly, so that the peak of a span is at its ends or at a horizon in
+    it. Nearer than the first horizon its quantiles hold; beyond the longest one the hourly outlook takes over, and
+    where there is none yet the longest horizon holds.
+
+    Args:
+        forecasts: of one series, issued at ``now``, by ascending horizon; at least one.
+        outlooks: the newest outlooks of the series.
+        now: the end of the newest window.
+        first: seconds from ``now`` to when a replica ordered now serves.
+        last: the same for one that is ordered at the next decision.
+    """
+    near: _Points = [(float(f.horizon_seconds), f.quantiles) for f in forecasts]
+    reach = near[-1][0]
+    found: list[tuple[float, ...]] = []
+    if first <= reach:
+        found += _within(near, first, min(last, reach))
+    far = _hours(outlooks, now) if last > reach else []
+    hourly = bool(far) and far[-1][0] > reach
+    if hourly:
+        found += _within(far, max(first, reach), last)
+    elif not found:
+        found.append(near[-1][1])
+    quantiles = found[0] if len(found) == 1 else tuple(map(max, zip(*found, strict=True)))
+    return Ahead(quantiles, hourly, min(last, far[-1][0] if hourly else reach))
+
+
+def demand_path(
+    forecasts: Sequence[Forecast], outlooks: Sequence[Outlook], now: float, at: Sequence[float], level: int
+) -> list[float]:
+    """Return one quantile at times ahead, interpolated linearly; before the first and beyond the last point it is held.
+
+    Args:
+        forecasts: of one series, by ascending horizon; at least one.
+        outlooks: the newest outlooks of the series; hours beyond the longest horizon are read from them.
+        now: when the forecasts were issued, epoch seconds.
+        at: seconds from ``now``.
+        level: which of the quantiles.
+    """
+    points = [(float(f.horizon_seconds), f.quantiles[level]) for f in forecasts]
+    reach = points[-1][0]
+    points += [(seconds, quantiles[level]) for seconds, quantiles in _hours(outlooks, now) if seconds > reach]
+    seconds, values = zip(*points, strict=True)
+    return [float(value) for value in np.interp(at, seconds, values)]
+
+
+def _hours(outlooks: Sequence[Outlook], now: float) -> list[tuple[float, tuple[float, ...]]]:
+    return [
+        (forecast.target_at - _HALF_HOUR - now, forecast.quantiles)
+        for outlook in outlooks
+        if outlook.grain is Grain.HOUR
+        for forecast in outlook.forecasts
+    ]
+
+
+def _within(points: _Points, first: float, last: float) -> list[tuple[float, ...]]:
+    """The quantiles at both ends and at every point between them."""
+    between = [quantiles for seconds, quantiles in points if first < seconds < last]
+    return [_at(points, first), *between, *([_at(points, last)] if last > first else [])]
+
+
+def _at(points: _Points, seconds: float) -> tuple[float, ...]:
+    right = bisect_left(points, seconds, key=lambda point: point[0])
+    if right == len(points):
+        return points[-1][1]
+    if right == 0 or points[right][0] == seconds:
+        return points[right][1]
+    (start, below), (end, above) = points[right - 1], points[right]
+    share = (seconds - start) / (end - start)
+    return tuple(low + share * (high - low) for low, high in zip(below, above, strict=True))

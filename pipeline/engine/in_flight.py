@@ -1,0 +1,80 @@
+"""What requests in flight say about demand: events come when requests end, and under overload they come too late.
+
+The fleet reports how many requests it serves and how many wait. Together with the events of a window these bound how
+many of its requests are still to be told, and their growth shows demand that no window holds yet.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from pipeline.windows.types import ClosedWindow
+
+__all__ = ["InFlight", "LiveDemand"]
+
+#: Growth counts from so many standard deviations of a Poisson count on.
+_SIGNIFICANT = 3.0
+_LEAST_COMPLETENESS = 0.01
+
+
+class LiveDemand(NamedTuple):
+    """``window`` with the completeness that agrees with the requests in flight.
+
+    ``in_flight`` are the requests that run and wait by the newest report, ``before`` by the one of the step before
+    (None: not known). ``growth_per_second`` is by how much they grow, zero where that may be chance.
+    """
+
+    window: ClosedWindow
+    in_flight: int | None
+    before: int | None
+    growth_per_second: float
+
+
+@dataclass(slots=True)
+class InFlight:
+    """Follows the requests in flight of one pool. Pickles, and continues identically afterwards."""
+
+    reported_at: float | None = None
+    count: int | None = None
+
+    def learn(self, window: ClosedWindow) -> LiveDemand:
+        """Take the newest report that belongs to a window; one that is not newer than the last says no growth."""
+        fleet = window.fleet
+        if fleet is None or fleet.running_requests is None or window.current_replicas is None:
+            self.reported_at = self.count = None
+            return LiveDemand(window, None, None, 0.0)
+        before, at, count = self.count, self.reported_at, fleet.running_requests + (fleet.queued_requests or 0)
+        self.reported_at, self.count = fleet.reported_at, count
+        growth = 0.0
+        if before is not None and at is not None and fleet.reported_at > at:
+            more = count - before
+            if more > _SIGNIFICANT * math.sqrt(max(count, before)):
+                growth = more / (fleet.reported_at - at)
+        return LiveDemand(_with_completeness(window, count), count, before, growth)
+
+
+def _with_completeness(window: ClosedWindow, in_flight: int) -> ClosedWindow:
+    """Return the window with the completeness that ``in_flight`` requests, reported after its end, leave possible.
+
+    With n requests told of a window of g seconds that closes a seconds after its end, and f in flight then:
+
+    - At least (n + f) / (g + a) requests come per second, as long as none of them is older than the window: whatever
+      has come is told or in flight. Under overload latencies grow faster than their histogram learns.
+    - By Little's law the mean latency is f / rate. Where latencies are spread no more than an exponential distribution,
+      as those of requests served are, the share e^(-t / mean) is in flight after t seconds. After an overload the
+      histogram of latencies still says that more is missing.
+    """
+    fleet, told, seconds = window.fleet, window.requests, float(window.grain_seconds)
+    if window.gap or fleet is None or told <= 0 or fleet.reported_at < window.end or not 0 < window.completeness <= 1:
+        return window
+    age = max(fleet.reported_at - window.end, window.closed_after_seconds or 0.0)
+    share = window.completeness
+    if in_flight > 0:
+        mean = in_flight * seconds / told
+        share = max(share, 1.0 - mean / seconds * (math.exp(-age / mean) - math.exp(-(age + seconds) / mean)))
+    else:
+        share = 1.0
+    share = min(share, told / seconds * (seconds + age) / (told + in_flight))
+    return replace(window, completeness=min(1.0, max(share, _LEAST_COMPLETENESS)))

@@ -1,0 +1,365 @@
+"""Advice for one pool: its forecasters, what its requests look like, its spikes, its controller."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from pipeline.alerts.episodes import Episode
+from pipeline.alerts.feedback import AlertFeedback
+from pipeline.alerts.rule import PoolFacts
+from pipeline.alerts.rule_evaluation import RuleSet
+from pipeline.alerts.spike_alerts import SpikeAlerts
+from pipeline.alerts.types import Alert
+from pipeline.config.settings import PoolSettings, Settings
+from pipeline.engine.advice_scores import AdviceScores
+from pipeline.engine.decisions.announced import announced_at, at_least_forecast
+from pipeline.engine.decisions.pool_decisions import PoolDecisions
+from pipeline.engine.demand_ahead import Ahead, demand_ahead
+from pipeline.engine.in_flight import InFlight, LiveDemand
+from pipeline.engine.input_health import MISSING, InputHealth, Judgement
+from pipeline.engine.lead_time import LeadTime, lead_time
+from pipeline.engine.load_samples import LoadObserver
+from pipeline.engine.replica_use import ReplicaUseRecord
+from pipeline.engine.slo_record import SloRecord
+from pipeline.engine.start_ups import StartUps
+from pipeline.engine.telemetry_gaps import GapGuard
+from pipeline.engine.tenants import PoolTenants
+from pipeline.engine.types import ReplicaUse, Scorecard, TenantDemand
+from pipeline.engine.workload_moments import ArrivalDispersion, LengthMoments
+from pipeline.forecast.calendar.effects import CalendarRecord
+from pipeline.forecast.exogenous.known import NOTHING, KnownExogenous
+from pipeline.forecast.experts.registry import expert_factory
+from pipeline.forecast.outlook import Outlook, OutlookForecaster
+from pipeline.forecast.rates import signal_rates
+from pipeline.forecast.series import GroupMember
+from pipeline.forecast.series_group import SeriesGroup
+from pipeline.forecast.types import LEVELS, Forecast, Score, SeriesKey, Signal
+from pipeline.windows.types import ClosedWindow, PoolKey
+from sizing.catalog import Catalog
+from sizing.scaling.controller import ReplicaController
+from sizing.scaling.situation import Situation
+from sizing.types import Demand, Provision, Recommendation
+
+__all__ = ["PoolAdvisor", "PoolOutcome"]
+
+#: Windows learned before the forecasters' bands mean anything.
+_WARM_WINDOWS = 30
+_SIGNALS = tuple(Signal)
+_REQUESTS = _SIGNALS.index(Signal.REQUESTS)
+#: The evidence that holds what a replica serves at most.
+_SATURATION = "saturation_requests_per_second_per_replica"
+#: Hourly outlooks appear within this long after the hour.
+_OUTLOOK_SPREAD_SECONDS = 900.0
+
+
+@dataclass(frozen=True, slots=True)
+class PoolOutcome:
+    """What one step says about one pool; ``window`` is the one learned, marked as a gap where it was one."""
+
+    window: ClosedWindow
+    forecasts: tuple[Forecast, ...]
+    scores: tuple[Score, ...]
+    recommendation: Recommendation | None
+    alerts: tuple[Alert, ...]
+    outlooks: tuple[Outlook, ...] = ()
+    tenants: tuple[TenantDemand, ...] = ()
+    scorecards: tuple[Scorecard, ...] = ()
+    uses: tuple[ReplicaUse, ...] = ()
+
+
+class PoolAdvisor:
+    """State of one pool. Pickles, and continues identically afterwards."""
+
+    def __init__(
+        self,
+        key: PoolKey,
+        configured: PoolSettings | None,
+        settings: Settings,
+        config_hash: str,
+        catalog: Catalog | None = None,
+    ) -> None:
+        forecast = settings.forecast
+        grain = settings.windows.grain_seconds
+        self.key = key
+        self._forecasters = SeriesGroup(
+            [SeriesKey(key.model, key.pool, signal) for signal in _SIGNALS],
+            horizons_seconds=forecast.horizons_seconds,
+            grain_seconds=grain,
+            season_seconds=forecast.season_seconds,
+            experts=expert_factory(forecast.experts),
+            suspect_silence=False,  # the gap guard judges, by the count of requests
+            signal_count=len(forecast.signals),
+        )
+        # By tenant the request rate has forecasters beside the total's.
+        self._requests = GroupMember(self._forecasters, _REQUESTS)
+        self._tenants = PoolTenants(key, settings, self._requests) if PoolTenants.wanted(settings) else None
+        # Pools learn their hours at different minutes, so that no step has to do the work of all.
+        delay = grain * (zlib.crc32("|".join(key).encode()) % max(1, int(_OUTLOOK_SPREAD_SECONDS // grain)))
+        self._outlooks = OutlookForecaster([SeriesKey(key.model, key.pool, signal) for signal in Signal], delay)
+        self._gaps = GapGuard(settings.advise.gap_min_expected_requests, settings.advise.gap_accept_seconds)
+        self._lengths = LengthMoments()
+        self._loads = LoadObserver()
+        self._health = InputHealth(settings.advise.gap_accept_seconds)
+        self._start_ups = StartUps()
+        self._in_flight = InFlight()
+        self._saturation = 0.0  # requests/s of one replica, by the newest plan
+        self._served = SloRecord()
+        self._advice = AdviceScores(key)
+        self._use = ReplicaUseRecord(key)
+        self._desired = None if configured is None else configured.initial_replicas
+        self._dispersion = ArrivalDispersion()
+        self._spikes = SpikeAlerts(
+            key, settings.advise.false_alerts_per_day, settings.advise.forecast_alert_probability, grain
+        )
+        self._episodes: dict[str, Episode] = {}  # by alert rule
+        self._controller: ReplicaController | None = None
+        self._configured = configured
+        if configured is not None:
+            self._controller = ReplicaController(
+                key.model,
+                key.pool,
+                configured.deployment(),
+                configured.slo(),
+                configured.policy(),
+                config_hash=config_hash,
+                catalog=catalog,
+                initial_replicas=configured.initial_replicas,
+            )
+        self._learned = 0
+        self._decisions: PoolDecisions | None = None
+        if configured is not None and configured.decision_rules:
+            season_steps = round(forecast.season_seconds / grain)
+            level = configured.policy().demand_quantile
+            self._decisions = PoolDecisions(configured.decision_rules, season_steps, level)
+
+    def misses(self, window: ClosedWindow) -> bool:
+        """Whether the telemetry of a window is missing; ``step`` comes to the same."""
+        return self._gaps.would_be_gap(window)
+
+    def mark(self, mark: AlertFeedback) -> None:
+        """Take what an operator says of an alert of this pool."""
+        self._spikes.mark(mark.raised_at, mark.verdict)
+
+    def step(
+        self,
+        window: ClosedWindow,
+        rules: RuleSet,
+        calendar: Sequence[CalendarRecord] = (),
+        known: KnownExogenous | None = None,
+    ) -> PoolOutcome:
+        """Learn one closed window and say what follows.
+
+        ``rules`` are the alert rules in force, ``calendar`` the announced events near the window, ``known`` what is
+        known from outside at its end.
+        """
+        gap = self._gaps.is_gap(window)
+        if window.gap != gap:
+            window = replace(window, gap=gap)
+        told, live = window, self._in_flight.learn(window)
+        window = live.window
+        judged = self._health.judge(window, self._desired, live.before)
+        rates: dict[str, float | None] = signal_rates(window)
+        if not judged.learnable:
+            rates = dict.fromkeys(rates)
+        issued = self._issue(window, rates, calendar, known)
+        if self._decisions is not None:
+            self._decisions.learn(window, rates)
+        self._outlooks.step(float(window.end), [rates[signal] for signal in Signal], float(window.grain_seconds))
+        if judged.learnable:
+            self._learned += 1
+            self._lengths.learn(window)
+        load = self._loads.load(window) if judged.learnable or gap else None
+        if load is not None and self._controller is not None:
+            self._controller.observe(load)
+        self._dispersion.learn(float(window.requests) if judged.learnable else None)
+        live_rates = signal_rates(window)
+        rate = live_rates[Signal.REQUESTS]
+        now = self._live_rate(rate, live, window)
+        if rate and now is not None and judged.learnable:
+            live_rates = {signal: None if value is None else value * now / rate for signal, value in live_rates.items()}
+        recommendation = self._recommend(window, issued, now, judged, live_rates if judged.learnable else {}, calendar)
+        self._advice.step(window, rates, recommendation)
+        self._use.step(window, recommendation)
+        replicas, warm = window.current_replicas, self._learned >= _WARM_WINDOWS
+        observed, ahead = self._spikes.step(window, rates, issued, recommendation, replicas, calendar, warm=warm)
+        missing = tuple(text for name, text in judged.problems.items() if name in MISSING)
+        facts = PoolFacts(
+            window, rates, issued, recommendation, calendar, self._configured is not None, observed, ahead, missing
+        )
+        alerts = rules.step(self.key, self._episodes, facts)
+        return PoolOutcome(
+            window=told,
+            forecasts=tuple(f for per_signal in issued.values() for f in per_signal),
+            scores=self._scores(),
+            recommendation=recommendation,
+            alerts=alerts,
+            outlooks=tuple(outlook for of_signal in self._outlooks.outlooks for outlook in of_signal),
+            tenants=self._tenants.told if self._tenants is not None else (),
+            scorecards=self._advice.scorecards(window.end),
+            uses=self._use.told(window.end),
+        )
+
+    def _issue(
+        self,
+        window: ClosedWindow,
+        rates: Mapping[str, float | None],
+        calendar: Sequence[CalendarRecord],
+        known: KnownExogenous | None,
+    ) -> dict[Signal, tuple[Forecast, ...]]:
+        """Forecasts by signal, in the order of ``Signal``."""
+        values = [rates[signal] for signal in _SIGNALS]
+        exogenous = () if known is None else [known.of(series) for series in self._forecasters.series]
+        end = float(window.end)
+        if self._tenants is None:
+            return dict(zip(_SIGNALS, self._forecasters.step(end, values, calendar, exogenous), strict=True))
+        self._requests.expect(values, exogenous)
+        of_total = exogenous[_REQUESTS] if exogenous else NOTHING
+        total = self._tenants.step(window, values[_REQUESTS], calendar, of_total)
+        return dict(zip(_SIGNALS, self._requests.told, strict=True)) | {Signal.REQUESTS: total}
+
+    def _scores(self) -> tuple[Score, ...]:
+        """How good the matured forecasts have been, by signal and horizon."""
+        scores = self._forecasters.scores()
+        if self._tenants is None:
+            return scores
+        of_total, after = self._tenants.scores(), (_REQUESTS + 1) * len(self._forecasters.horizons_seconds)
+        return (*scores[: after - len(of_total)], *of_total, *scores[after:])
+
+    def _recommend(
+        self,
+        window: ClosedWindow,
+        issued: dict[Signal, tuple[Forecast, ...]],
+        rate: float | None,
+        judged: Judgement,
+        observed: Mapping[str, float | None],
+        calendar: Sequence[CalendarRecord],
+    ) -> Recommendation | None:
+        if self._controller is None or self._configured is None:
+            return None
+        self._start_ups.learn(window)
+        self._served.learn(window)
+        problems, gap = judged.problems, window.gap
+        # A report that contradicts what was served says nothing about the replicas.
+        current = None if "replica_reports" in problems else window.current_replicas
+        if not judged.whole and not self._controller.knows_replicas(current):
+            return None  # nothing is known that could be held
+        pool = self._configured
+        lead = lead_time(
+            self._start_ups, window, pool.lead_time_seconds, pool.lead_time_floor_seconds or pool.lead_time_seconds
+        )
+        fleet = window.fleet if window.current_replicas is not None else None
+        said = self._controller.decide(
+            float(window.end),
+            None if gap else self._demand(issued, rate, lead, window, observed, calendar),
+            current,
+            gap=gap,
+            warm=self._learned >= _WARM_WINDOWS,
+            situation=Situation(
+                problems=tuple(problems.values()),
+                whole=judged.whole,
+                ready=window.ready_replicas,
+                queued_requests=None if fleet is None else fleet.queued_requests,
+                interval_ratio=self._advice.interval.ratio,
+                evidence=self._evidence(lead, window, problems),
+            ),
+        )
+        self._desired = said.desired
+        self._saturation = said.evidence.get(_SATURATION, self._saturation)
+        return said
+
+    def _live_rate(self, rate: float | None, live: LiveDemand, window: ClosedWindow) -> float | None:
+        """The rate of the newest window, or what came since then by the growth of the requests in flight.
+
+        What ends meanwhile is what came, but no more than replicas that are saturated serve.
+        """
+        if rate is None or live.growth_per_second <= 0.0:
+            return rate
+        served = rate
+        if self._saturation and window.ready_replicas:
+            served = min(rate, self._saturation * window.ready_replicas)
+        return max(rate, served + live.growth_per_second)
+
+    def _evidence(self, lead: LeadTime, window: ClosedWindow, problems: Collection[str]) -> dict[str, float]:
+        attained = self._served.attainment(window.end)
+        return (
+            lead.evidence()
+            | self._advice.interval.evidence()
+            | {f"input_problem_{name}": 1.0 for name in problems}
+            | {f"slo_attainment_{span}_ratio": share for span, share in attained.items()}
+        )
+
+    def _demand(
+        self,
+        issued: dict[Signal, tuple[Forecast, ...]],
+        rate: float | None,
+        lead: LeadTime,
+        window: ClosedWindow,
+        observed: Mapping[str, float | None],
+        calendar: Sequence[CalendarRecord],
+    ) -> Demand | None:
+        """The peak of the demand from when a replica ordered now serves until one of the next decision does.
+
+        ``observed`` is what is live of each signal; nothing: the window may not be learned from.
+        """
+        workload = self._lengths.workload()
+        if workload is None or not issued[Signal.REQUESTS]:
+            return None
+        ahead = {
+            signal: demand_ahead(
+                issued[signal],
+                outlooks,
+                float(window.end),
+                lead.seconds,
+                lead.seconds + window.grain_seconds,
+            )
+            for signal, outlooks in zip(Signal, self._outlooks.outlooks, strict=True)
+        }
+        requests = ahead[Signal.REQUESTS]
+        note = ""
+        if requests.hourly:
+            note = "of the hourly outlook, beyond the longest horizon"
+        elif requests.reached_seconds < lead.seconds:
+            note = f"as {requests.reached_seconds / 60:.3g} min ahead, the longest horizon"
+        return Demand(
+            levels=LEVELS,
+            requests_per_second=requests.quantiles,
+            prefill_tokens_per_second=ahead[Signal.PREFILL_TOKENS].quantiles,
+            decode_tokens_per_second=ahead[Signal.DECODE_TOKENS].quantiles,
+            kv_tokens=ahead[Signal.KV_TOKENS].quantiles,
+            workload=workload,
+            horizon_seconds=lead.seconds,
+            observed_requests_per_second=rate,
+            dispersion=self._dispersion.index(),
+            note=note,
+            provision=self._provision(window, lead, observed, ahead, calendar),
+        )
+
+    def _provision(
+        self,
+        window: ClosedWindow,
+        lead: LeadTime,
+        observed: Mapping[str, float | None],
+        ahead: Mapping[Signal, Ahead],
+        calendar: Sequence[CalendarRecord],
+    ) -> Provision | None:
+        """What the rules that have cost least say; None where they may not, or cannot, say anything."""
+        if self._decisions is None or self._configured is None:
+            return None
+        quantiles = {signal: found.quantiles for signal, found in ahead.items()}
+        said = self._decisions.provision(
+            window,
+            lead.seconds,
+            observed,
+            quantiles,
+            {
+                signal: context
+                for signal, context in zip(_SIGNALS, self._forecasters.contexts, strict=False)
+                if signal is not Signal.REQUESTS or self._tenants is None  # else the tenants have it
+            },
+            self._learned,
+        )
+        if announced_at(calendar, self.key, window.end + lead.seconds):
+            return at_least_forecast(said, quantiles, self._configured.policy().demand_quantile)
+        return said

@@ -1,0 +1,90 @@
+"""Attributes of OTLP protobuf spans: the bytes of a ``KeyValue`` to a name and a plain value.
+
+Exporters repeat the same few attributes in every span, so what short ones say is remembered (a bounded number). Of one
+that is not read only the name is looked at: prompts and answers are never decoded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import lru_cache
+from struct import Struct
+from typing import Any
+
+from google.protobuf.message import DecodeError
+
+from pipeline.events.codecs.otlp_messages import KEY_VALUE
+
+__all__ = ["plain_attributes"]
+
+_REMEMBERED = 4_096
+_MOST_REMEMBERED_BYTES = 128
+_KEY, _VALUE = 0x0A, 0x12  # fields of KeyValue
+_STRING, _BOOL, _INT, _DOUBLE = 0x0A, 0x10, 0x18, 0x21  # fields of AnyValue
+_DOUBLE_AT = Struct("<d").unpack_from
+
+
+def plain_attributes(attributes: Iterable[bytes], wanted: frozenset[str]) -> dict[str, Any]:
+    """Return the wanted attributes as plain values; of one that comes twice the last counts.
+
+    Raises:
+        DecodeError: a wanted attribute, or the name of any, is broken.
+    """
+    found: dict[str, Any] = {}
+    for raw in attributes:
+        name, value = _remembered(raw, wanted) if len(raw) <= _MOST_REMEMBERED_BYTES else _read(raw, wanted)
+        if value is not None and name in wanted:
+            found[name] = value
+    return found
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _remembered(raw: bytes, wanted: frozenset[str]) -> tuple[str, Any]:
+    return _read(raw, wanted)
+
+
+def _read(raw: bytes, wanted: frozenset[str]) -> tuple[str, Any]:
+    """The name and the plain value of one attribute; None: it has none, or the attribute is not wanted."""
+    try:
+        after = 2 + raw[1]
+        # Lengths below 128 are one byte; all else, and what ends somewhere else than it says, is for the full parser.
+        if raw[0] == _KEY and after < 130:
+            name = raw[2:after].decode()
+            if name not in wanted:
+                return name, None
+            if raw[after] == _VALUE and raw[after + 1] == len(raw) - after - 2 < 128:
+                kind, at = raw[after + 2], after + 3
+                if kind == _STRING and raw[at] == len(raw) - at - 1:
+                    return name, raw[at + 1 :].decode()
+                if kind == _BOOL and at + 1 == len(raw) and raw[at] < 2:
+                    return name, raw[at] == 1
+                if kind == _INT and (number := _small(raw, at)) is not None:
+                    return name, number
+                if kind == _DOUBLE and at + 8 == len(raw):
+                    return name, _DOUBLE_AT(raw, at)[0]
+        return _parsed(raw)
+    except IndexError:
+        return _parsed(raw)
+    except UnicodeDecodeError as error:
+        raise DecodeError("an attribute is not UTF-8") from error
+
+
+def _small(raw: bytes, at: int) -> int | None:
+    """The one number of at most four bytes that is all there is from a position to the end; None: it is no such one."""
+    last = len(raw) - 1
+    if not at <= last < at + 4 or raw[last] >= 0x80:
+        return None
+    number = 0
+    for shift, byte in enumerate(raw[at:]):
+        if byte < 0x80 and at + shift != last:
+            return None
+        number |= (byte & 0x7F) << (7 * shift)
+    return number
+
+
+def _parsed(raw: bytes) -> tuple[str, Any]:
+    attribute = KEY_VALUE.FromString(raw)
+    kind = attribute.value.WhichOneof("value")
+    if kind == "array_value":
+        return attribute.key, [inner.string_value for inner in attribute.value.array_value.values[:4]]
+    return attribute.key, None if kind is None else getattr(attribute.value, kind)

@@ -1,0 +1,340 @@
+"""Reads the records of a batch that have one shape together: column by column, without an object per record.
+
+Emitters write the same members in the same order again and again. The *shape* of a record is its JSON text with the
+values cut out: the pieces of text between them, and of each value whether it is a text or a number. What reads here
+has, byte for byte, the pieces of a shape, and between them values of a narrow kind: printable ASCII without escapes,
+whole numbers of few digits, plain decimals. Such a record is JSON of the same structure as the one that the shape was
+learned from, and that one was decoded and accepted by the ordinary decoder. Every record is compared within its own
+bytes, so that two broken ones cannot make up for each other. Whatever is not read here is left to the ordinary decoder;
+no record is refused, and none is given another value than that decoder gives (tests/property/test_event_shapes.py).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+from functools import lru_cache
+from itertools import pairwise
+from typing import Literal, NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.events.byte_columns import PAD, Buffer, Text, Words, head_mask, holds, index_in
+from pipeline.events.request_event import MAX_LATENCY_SECONDS, MAX_TEXT_LENGTH, RequestEvent
+
+__all__ = ["Found", "Shape", "learn", "narrow", "plain_rows", "read"]
+
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+Numbers = NDArray[np.int64] | NDArray[np.float64]
+Kind = Literal["name", "text", "any text", "count", "seconds", "time", "any number"]
+
+_TOKEN = re.compile(rb'"[^"\\]*"|-?[0-9][-+.0-9Ee]*|true|false|null|[][{}:,]| +')
+_DECIMAL = re.compile(rb"(?:0|[1-9][0-9]*)(?:\.[0-9]+)?")
+_MOST_SCALARS = 64
+_TEXT_WORDS = MAX_TEXT_LENGTH // 8 + 1
+_NUMBER_WORDS = 3
+#: A longer record is not worth a shape.
+_MOST_BYTES = 65_536
+#: Bytes of one piece: what is read behind it, before it is compared, must lie within the spare bytes of a buffer.
+_MOST_OF_A_PIECE = PAD - 8 * _TEXT_WORDS
+#: These stand in a shape as they are: there are few of them, and each decides what the others mean.
+_FIXED = ("schema", "status")
+_TEXTS = ("name", "text", "any text")
+#: So many records at least have to agree in what ``narrow`` takes for the same everywhere.
+_LEAST_SAMPLES = 4
+#: Pieces are compared in blocks of rows that hold about so many bytes of them.
+_BLOCK_BYTES = 131_072
+_LEAST_BLOCK_ROWS = 256
+_TIMES = ("arrived_at", "completed_at")
+
+_ZEROS = np.uint64(0x3030303030303030)
+_TOO_HIGH = np.uint64(0x7676767676767676)  # added to a digit it stays below 0x80; to anything above 9 it does not
+_HIGH = np.uint64(0x8080808080808080)
+_ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
+_POWERS = 10 ** np.arange(10, dtype=np.int64)
+
+
+class Shape(NamedTuple):
+    """``pieces`` of text around the values, and for each value the name of its event field (or None) and its kind.
+
+    ``lengths``, where given: bytes of each value that has as many in every record (None: they vary).
+    """
+
+    pieces: tuple[bytes, ...]
+    scalars: tuple[tuple[str | None, Kind], ...]
+    lengths: tuple[int | None, ...] = ()
+
+
+class Found(NamedTuple):
+    """What was read: the ``rows`` that have the shape, and of them texts, their positions, and numbers, by field."""
+
+    rows: Ints
+    texts: dict[str, Text]
+    positions: dict[str, Ints]
+    numbers: dict[str, Numbers]
+
+
+def _kinds() -> dict[str, Kind]:
+    kinds: dict[str, Kind] = {}
+    for field in msgspec.structs.fields(RequestEvent):
+        described = str(field.type)
+        if field.name in _TIMES:
+            kinds[field.name] = "time"
+        elif "int" in described:
+            kinds[field.name] = "count"
+        elif "float" in described:
+            kinds[field.name] = "seconds"
+        elif "str" in described:
+            kinds[field.name] = "name" if "min_length" in described else "text"
+    return kinds
+
+
+_KINDS = _kinds()
+
+
+def plain_rows(buffer: Buffer, lengths: Ints) -> Bools:
+    """Return which texts are printable ASCII without a backslash, and not empty."""
+    plain = lengths > 0
+    codes = np.frombuffer(buffer.data, np.uint8)[PAD:-PAD]
+    if not len(codes) or (codes.min() >= 0x20 and codes.max() <= 0x7E and b"\\" not in buffer.data):
+        return plain
+    odd = np.flatnonzero((codes < 0x20) | (codes > 0x7E) | (codes == 0x5C))
+    plain[np.searchsorted(buffer.ends, odd + PAD, side="right")] = False
+    return plain
+
+
+def learn(value: bytes) -> Shape | None:
+    """Return the shape of a record that the ordinary decoder accepts; None: it has none that could be read here.
+
+    ``value`` is printable ASCII without a backslash.
+    """
+    if len(value) > _MOST_BYTES:
+        return None
+    pieces: list[bytes] = [b""]
+    scalars: list[tuple[str | None, Kind]] = []
+    tokens = _TOKEN.findall(value)
+    depth, name = 0, None
+    seen: set[bytes] = set()
+    for i, token in enumerate(tokens):
+        if len(scalars) > _MOST_SCALARS or len(pieces[-1]) > _MOST_OF_A_PIECE:
+            return None
+        first = token[:1]
+        if first in (b"{", b"["):
+            depth += 1
+        elif first in (b"}", b"]"):
+            depth -= 1
+        elif first == b'"' and _is_key(tokens, i):
+            if depth == 1:
+                if token in seen:
+                    return None
+                seen.add(token)
+                name = token[1:-1].decode("ascii")
+        elif first == b'"' and not (depth == 1 and name in _FIXED):
+            kind = _KINDS.get(name, "any text") if depth == 1 and name else "any text"
+            if kind not in ("name", "text", "any text") or len(token) > MAX_TEXT_LENGTH + 2:
+                return None  # a time as text, or a text longer than what is read in columns
+            scalars.append((name if kind != "any text" else None, kind))
+            pieces[-1] += b'"'
+            pieces.append(b'"')
+            continue
+        elif first in b"-0123456789":
+            kind = _KINDS.get(name, "any number") if depth == 1 and name else "any number"
+            scalars.append((name if kind != "any number" else None, kind))
+            pieces.append(b"")
+            continue
+        pieces[-1] += token
+    whole = sum(map(len, tokens)) == len(value)
+    if not whole or not scalars or len(scalars) > _MOST_SCALARS or max(map(len, pieces)) > _MOST_OF_A_PIECE:
+        return None
+    return Shape(tuple(pieces), tuple(scalars))
+
+
+def narrow(shape: Shape, samples: Sequence[bytes], wanted: Collection[str]) -> Shape | None:
+    """Return the part of a shape in which values are as in all ``samples``; None: too few of them have the shape.
+
+    Values that are not wanted and agree in all samples become part of the pieces, which are compared at once; texts of
+    equal length are not searched for their ends. ``samples[0]`` is the record that the shape was learned from: what
+    stands in it was accepted by the ordinary decoder.
+    """
+    columns = [values for sample in samples if (values := _values(shape, sample)) is not None]
+    if len(columns) < _LEAST_SAMPLES:
+        return None
+    pieces, scalars, lengths = [shape.pieces[0]], list[tuple[str | None, Kind]](), list[int | None]()
+    for i, (name, kind) in enumerate(shape.scalars):
+        value, after = columns[0][i], shape.pieces[i + 1]
+        room = _MOST_OF_A_PIECE - len(pieces[-1]) - len(after)
+        if name not in wanted and len(value) <= room and all(values[i] == value for values in columns):
+            pieces[-1] += value + after
+            continue
+        even = kind in _TEXTS and len(value) <= MAX_TEXT_LENGTH and len({len(values[i]) for values in columns}) == 1
+        scalars.append((name, kind))
+        lengths.append(len(value) if even else None)
+        pieces.append(after)
+    return Shape(tuple(pieces), tuple(scalars), tuple(lengths)) if scalars else None
+
+
+def _values(shape: Shape, text: bytes) -> list[bytes] | None:
+    """The values of a record of the shape; None: it has another one."""
+    values = []
+    at = 0
+    for piece, following in pairwise(shape.pieces):
+        if not text.startswith(piece, at):
+            return None
+        at += len(piece)
+        end = text.find(following[:1], at)
+        if end < 0:
+            return None
+        values.append(text[at:end])
+        at = end
+    return values if text[at:] == shape.pieces[-1] else None
+
+
+def _is_key(tokens: Sequence[bytes], i: int) -> bool:
+    after = [token for token in tokens[i + 1 : i + 3] if not token.startswith(b" ")]  # spaces are one token
+    return after[:1] == [b":"]
+
+
+def read(buffer: Buffer, rows: Ints, shape: Shape, wanted: Collection[str]) -> Found:
+    """Read those of ``rows`` (places in ``buffer``; printable ASCII without a backslash) that have the shape."""
+    other = _differ(buffer, buffer.starts[rows], shape.pieces[0])
+    if other.any():  # where a batch has many shapes, most rows are told apart by how they begin
+        rows = rows[~other]
+    at, ends = buffer.starts[rows], buffer.ends[rows]
+    furthest = len(buffer.data) - PAD
+    bad = np.zeros(len(rows), np.bool_)
+    texts: dict[str, Text] = {}
+    positions: dict[str, Ints] = {}
+    numbers: dict[str, Numbers] = {}
+    for i, (name, kind) in enumerate(shape.scalars):
+        if i:
+            bad |= _differ(buffer, at, shape.pieces[i])
+        at = at + len(shape.pieces[i])
+        after = shape.pieces[i + 1][0]
+        known = shape.lengths[i] if shape.lengths else None
+        if known is not None:
+            text = _text_of(buffer, at, known)
+            length = text.length
+            bad |= holds(text.words, after)
+            if kind == "name" and known == 0:
+                bad[:] = True
+            if name is not None and name in wanted:
+                texts[name], positions[name] = text, at
+        elif kind in _TEXTS:
+            length, words = buffer.until(at, after, _TEXT_WORDS)
+            if len(words) == _TEXT_WORDS:
+                bad |= length > MAX_TEXT_LENGTH
+            if kind == "name":
+                bad |= length == 0
+            if name is not None and name in wanted:
+                texts[name] = Text(length, [word & head_mask(length - 8 * i) for i, word in enumerate(words)])
+                positions[name] = at
+        else:
+            value, length = _number(buffer, at, after, whole=kind == "count", bad=bad)
+            if kind == "seconds":
+                bad |= value > MAX_LATENCY_SECONDS
+            if name is not None and name in wanted:
+                numbers[name] = value
+        at = np.minimum(at + length, furthest)
+    bad |= _differ(buffer, at, shape.pieces[-1])
+    bad |= at + len(shape.pieces[-1]) != ends
+    if not bad.any():
+        return Found(rows, texts, positions, numbers)
+    good = ~bad
+    return Found(
+        rows[good],
+        {name: Text(t.length[good], [word[good] for word in t.words]) for name, t in texts.items()},
+        {name: position[good] for name, position in positions.items()},
+        {name: value[good] for name, value in numbers.items()},
+    )
+
+
+def _text_of(buffer: Buffer, at: Ints, length: int) -> Text:
+    """The texts of one length at ``at``."""
+    words = list(buffer.at(at, max(1, -(-length // 8))))
+    if length % 8 or not length:
+        words[-1] = words[-1] & np.uint64((1 << 8 * (length % 8)) - 1)
+    return Text(np.full(len(at), length), words)
+
+
+@lru_cache(maxsize=1_024)
+def _words_of(piece: bytes) -> tuple[tuple[np.uint64, np.uint64], ...]:
+    """The words of a piece of text, each with the mask of its bytes."""
+    count = -(-len(piece) // 8)
+    words = np.frombuffer(piece.ljust(8 * count, b"\0"), "<u8")
+    masks = np.frombuffer((b"\xff" * len(piece)).ljust(8 * count, b"\0"), "<u8")
+    return tuple(zip(words, masks, strict=True))
+
+
+def _differ(buffer: Buffer, at: Ints, piece: bytes) -> Bools:
+    differ = np.zeros(len(at), np.bool_)
+    size = max(_LEAST_BLOCK_ROWS, _BLOCK_BYTES // max(1, len(piece)))
+    for start in range(0, len(at), size):  # what is compared must not leave the cache meanwhile
+        block = slice(start, start + size)
+        if not buffer.all_hold(at[block], piece):
+            differ[block] = _differ_in(buffer, at[block], _words_of(piece))
+    return differ
+
+
+def _differ_in(buffer: Buffer, at: Ints, expected: Sequence[tuple[np.uint64, np.uint64]]) -> Bools:
+    differ: Words = np.zeros(len(at), np.uint64)
+    for word, (wanted, mask) in zip(buffer.at(at, len(expected)), expected, strict=True):
+        x = word ^ wanted
+        differ |= x if mask == _ALL else x & mask
+    return np.not_equal(differ, 0)
+
+
+def _number(buffer: Buffer, at: Ints, after: int, *, whole: bool, bad: Bools) -> tuple[Numbers, Ints]:
+    """Read the numbers at ``at`` that end before the byte ``after``; marks in ``bad`` what is not read.
+
+    Values are those that a correctly rounding decoder gives: up to 15 digits are an exact integer divided by an exact
+    power of ten, which IEEE division rounds once. More digits are read one by one.
+    """
+    # Whole numbers have up to 7 digits here, and are so never above MAX_TOKENS.
+    length, words = buffer.until(at, after, 1 if whole else _NUMBER_WORDS)
+    bad |= (length == 0) | (length >= 8 * len(words))
+    first = words[0] & np.uint64(0xFF)
+    if whole:
+        bad |= (first == ord("0")) & (length > 1)
+        return _digits(words[0], length, bad), length
+    point = np.minimum(_first(words, ord(".")), length)
+    decimals = np.maximum(length - point - 1, 0)
+    broken = (point == 0) | (length - point == 1) | ((first == ord("0")) & (point > 1))
+    hard = (point + decimals > 15) | (decimals > 8)
+    wrong = np.zeros(len(at), np.bool_)
+    value = _digits(words[0], np.minimum(point, 8), wrong)
+    if (point > 8).any():
+        more = np.minimum(np.maximum(point - 8, 0), 8)
+        value = value * _POWERS[more] + _digits(words[1], more, wrong)
+    decimals = np.minimum(decimals, 8)
+    scale = _POWERS[decimals]
+    value = value * scale + _digits(buffer.at(at + point + 1)[0], decimals, wrong)
+    found = value / scale
+    bad |= broken | (wrong & ~hard)
+    for i in np.flatnonzero(hard & ~bad).tolist():
+        text = buffer.data[at[i] : at[i] + length[i]]
+        if _DECIMAL.fullmatch(text):
+            found[i] = float(text)
+        else:
+            bad[i] = True
+    return found, length
+
+
+def _first(words: Sequence[Words], byte: int) -> Ints:
+    """How far the first ``byte`` lies in consecutive words; all their bytes where there is none."""
+    found = index_in(words[0], byte).astype(np.int64)
+    for i, word in enumerate(words[1:], 1):
+        found += np.where(found == 8 * i, index_in(word, byte), 0)
+    return found
+
+
+def _digits(word: Words, count: Ints, bad: Bools) -> Ints:
+    """The whole numbers that the first ``count`` (0 to 8) bytes of each word write; others are marked in ``bad``."""
+    x = (word ^ _ZEROS) << (64 - (count << 3)).view(np.uint64)  # the last digit in the highest byte, zeros below
+    bad |= (((x + _TOO_HIGH) | x) & _HIGH) != 0
+    x = (x * np.uint64(10) + (x >> np.uint64(8))) & np.uint64(0x00FF00FF00FF00FF)
+    x = (x * np.uint64(100) + (x >> np.uint64(16))) & np.uint64(0x0000FFFF0000FFFF)
+    x = (x * np.uint64(10_000) + (x >> np.uint64(32))) & np.uint64(0xFFFFFFFF)
+    return x.view(np.int64)

@@ -1,0 +1,44 @@
+// One line over all pools: what goes on and what to do.
+
+import { missing } from "./attention.js";
+import { plural } from "./format.js";
+
+export function summary(rows, kinds, learning) {
+  const active = rows.flatMap((row) => row.alerts);
+  const said = [];
+  for (const [name, { one, many }] of kinds) {
+    const n = active.filter((alert) => alert.kind === name).length;
+    if (n) said.push(plural(n, one, many));
+  }
+  const others = active.filter((alert) => !kinds.has(alert.kind)).length;
+  if (others) said.push(plural(others, "other alert"));
+  const raised = rows.filter((row) => missing(row) > 0);
+  if (raised.length) {
+    const more = raised.reduce((sum, row) => sum + missing(row), 0);
+    const gpus = raised.reduce((sum, row) => sum + missing(row) * (row.accelerators_per_replica ?? 1), 0);
+    said.push(`add ${plural(more, "replica")} (${plural(gpus, "GPU")}) in ${plural(raised.length, "pool")}`);
+  }
+  const without = rows.filter((row) => row.configured && row.desired === null).length;
+  if (without && !learning) said.push(`${plural(without, "pool")} without valid advice: hold`);
+  const text = said.length ? said.join("  ·  ") : learning && without ? "learning: no advice yet"
+    : rows.length ? "all pools within their bands" : "no pool yet";
+  const bad = active.some((alert) => alert.severity === "critical");
+  return { text, level: bad ? "bad" : active.length || (without && !learning) ? "warn" : "" };
+}
+
+// Figures over all pools.
+export function totals(rows) {
+  const sum = (found) => found.reduce((total, value) => total + value, 0);
+  const gpus = (row, n) => n * (row.accelerators_per_replica ?? 1);
+  const advised = rows.filter((row) => row.desired !== null);
+  const both = advised.filter((row) => row.current !== null);
+  const attained = rows.map((row) => row.slo_attainment_ratio["1h"]).filter((value) => value !== undefined);
+  return {
+    configured: rows.filter((row) => row.configured).length,
+    valid: advised.filter((row) => row.configured).length,
+    current: sum(both.map((row) => row.current)), desired: sum(both.map((row) => row.desired)), compared: both.length,
+    currentGpus: sum(both.map((row) => gpus(row, row.current))),
+    desiredGpus: sum(both.map((row) => gpus(row, row.desired))),
+    lowestAttainment: attained.length ? Math.min(...attained) : null,
+  };
+}

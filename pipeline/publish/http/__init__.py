@@ -1,0 +1,1 @@
+"""The parts of the HTTP API: route table, parameters, answers, access, the OpenAPI document, the server."""

@@ -1,0 +1,1 @@
+"""Where the results of each step go: one file per destination behind the protocol ``pipeline.sinks.base.Sink``."""

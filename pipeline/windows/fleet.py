@@ -1,0 +1,30 @@
+"""What the fleet reported about one pool, as it was known when a window closed."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+__all__ = ["FleetReport", "ReplicaCount"]
+
+
+class ReplicaCount(NamedTuple):
+    """At ``at`` (epoch seconds) there were ``current`` replicas, ``ready`` of them serving (None: not told)."""
+
+    at: float
+    current: int
+    ready: int | None
+
+
+class FleetReport(NamedTuple):
+    """The reports about a pool that belong to a closed window.
+
+    ``reported_at`` (epoch seconds) is when the newest one was observed: its age says whether it still holds.
+    ``queued_requests`` and ``running_requests`` are all requests that waited for a replica and that were being served
+    then (None: not told). ``counts`` are the reports since the window before in which the replicas had changed, in
+    order of time; the last one is the newest report.
+    """
+
+    reported_at: float
+    queued_requests: int | None
+    running_requests: int | None
+    counts: tuple[ReplicaCount, ...]

@@ -1,0 +1,74 @@
+"""InferenceX (InferenceMAX): ``agg_….json`` of one run, or a list of them; seconds, a closed loop of ``conc`` clients.
+
+The figures are medians, as InferenceX itself publishes; means where a file has no medians. ``isl`` and ``osl`` are the
+nominal lengths; files without them (before 2025-10) give none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sizing.calibration.loadtests.fields import at, number, text
+from sizing.calibration.loadtests.types import LoadKind, Stage, Subject
+from sizing.errors import InvalidInput
+
+__all__ = ["InferenceX"]
+
+
+class InferenceX:
+    """Reader of InferenceX aggregates: one stage per run."""
+
+    name = "inferencex"
+
+    def detect(self, report: Any) -> bool:
+        """As ``Reader.detect``."""
+        head = report[0] if isinstance(report, list) and report else report
+        return isinstance(head, Mapping) and "conc" in head and bool({"median_tpot", "mean_tpot"} & set(head))
+
+    def stages(self, report: Any) -> tuple[Sequence[Stage], Subject, str | None]:
+        """As ``Reader.stages``."""
+        if not self.detect(report):
+            raise InvalidInput("not an InferenceX result: it has no 'conc' with 'median_tpot'")
+        runs = report if isinstance(report, list) else [report]
+        subjects = {_subject(run) for run in runs}
+        if len(subjects) > 1:
+            raise InvalidInput(
+                f"this InferenceX file has runs of {len(subjects)} deployments; import the agg_….json files of one"
+            )
+        return [_stage(i, run, len(runs)) for i, run in enumerate(runs, 1)], subjects.pop(), None
+
+
+def _subject(run: Any) -> Subject:
+    framework = (text(at(run, "framework")) or "").lower()
+    engine = next((name for key, name in _ENGINES.items() if key in framework), None)
+    tensor_parallel = number(at(run, "tp"))
+    return Subject(
+        model=text(at(run, "model")),
+        engine=engine,
+        gpu=text(at(run, "hw")),
+        tensor_parallel=int(tensor_parallel) if tensor_parallel else None,
+        precision=text(at(run, "precision")),
+    )
+
+
+_ENGINES = {"sglang": "sglang", "trt": "tensorrt-llm", "vllm": "vllm"}
+
+
+def _stage(position: int, run: Any, runs: int) -> Stage:
+    def metric(name: str) -> tuple[float | None, float | None]:
+        median, mean = number(at(run, f"median_{name}")), number(at(run, f"mean_{name}"))
+        return (median, mean) if median is not None else (mean, None)
+
+    limit = number(at(run, "conc"))
+    return Stage(
+        "the run" if runs == 1 else f"run {position}",
+        input_tokens=number(at(run, "isl")),
+        output_tokens=number(at(run, "osl")),
+        e2e_seconds=metric("e2el"),
+        ttft_seconds=metric("ttft"),
+        tpot_seconds=metric("tpot")[0],
+        concurrency=limit,
+        kind=LoadKind.CLOSED,
+        concurrency_limit=limit,
+    )

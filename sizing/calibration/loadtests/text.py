@@ -1,0 +1,108 @@
+"""The text of a report file as parsed content: JSON, one JSON document per line, YAML, or a two-part metrics CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from typing import Any
+
+from sizing.errors import InvalidInput
+
+__all__ = ["parse_report"]
+
+#: A line is one run: more lines than this are single requests.
+_MOST_LINES = 10_000
+
+
+def parse_report(text: str, name: str = "") -> Any:
+    """Return the content of a report; a file of several JSON documents, one a line, is a list of them.
+
+    ``name`` of the file decides for YAML (``.yaml``, ``.yml``) and CSV; JSON is recognised by itself.
+
+    Raises:
+        InvalidInput: it is none of the formats; the text says what is wrong where.
+    """
+    stem = name.lower().removesuffix(".gz")
+    if stem.endswith(".csv"):
+        return _metrics_csv(text)
+    if stem.endswith((".yaml", ".yml")):
+        return _yaml(text)
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise InvalidInput("nested too deeply") from error
+    except ValueError as error:
+        found = _lines(text)
+        if found is not None:
+            return found
+        if text.lstrip().startswith("Metric,"):
+            return _metrics_csv(text)
+        if re.match(r"(---|version:|benchmarks:|metadata:)", text):
+            return _yaml(text)
+        raise InvalidInput(f"not JSON: {error}") from error
+
+
+def _lines(text: str) -> list[Any] | None:
+    """Return the documents of a file with one JSON document per line, None where it is none."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    if not 1 < len(lines) <= _MOST_LINES:
+        return None
+    try:
+        return [json.loads(line) for line in lines]
+    except (ValueError, RecursionError):
+        return None
+
+
+def _yaml(text: str) -> Any:
+    import yaml
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    try:
+        return yaml.load(text, Loader=loader)
+    except RecursionError as error:
+        raise InvalidInput("nested too deeply") from error
+    except yaml.YAMLError as error:
+        raise InvalidInput(f"not YAML: {' '.join(str(error).split())[:200]}") from error
+
+
+def _metrics_csv(text: str) -> Any:
+    """Return aiperf's and genai-perf's CSV as their JSON: ``{metric: {"unit": …, "avg": …, "p50": …}}``.
+
+    The file has a table of metrics with statistics and, below a blank line, one of single values.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    header: list[str] = []
+    try:
+        for row in csv.reader(io.StringIO(text), strict=True):
+            if not row or not any(cell.strip() for cell in row):
+                header = []
+                continue
+            if not header:
+                header = [cell.strip().lower() for cell in row]
+                continue
+            metric = re.fullmatch(r"(.+?)\s*(?:\(([^()]*)\))?", row[0].strip())
+            if header[0] != "metric" or metric is None:
+                break
+            statistics = {
+                "avg" if key == "value" else key: _csv_number(cell)
+                for key, cell in zip(header[1:], row[1:], strict=False)
+            }
+            key = re.sub(r"[^a-z0-9]+", "_", metric[1].lower()).strip("_")
+            found[key] = {"unit": metric[2] or "", **statistics}
+    except csv.Error as error:
+        raise InvalidInput(f"not CSV: {error}") from error
+    if "request_latency" in found:
+        return found
+    first = text.lstrip().partition("\n")[0][:200]
+    if "Run Id" in first or "Benchmark" in first:
+        raise InvalidInput("this is GuideLLM's CSV; export the JSON (--outputs json) and import benchmarks.json")
+    raise InvalidInput("not a CSV of aiperf or genai-perf: it has no 'Request Latency' in a column 'Metric'")
+
+
+def _csv_number(cell: str) -> float | None:
+    try:
+        return float(cell.replace(",", ""))
+    except ValueError:
+        return None

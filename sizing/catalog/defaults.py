@@ -1,0 +1,64 @@
+"""What a ``config.json`` may leave out: defaults of configuration classes in transformers, by ``model_type``.
+
+Source: huggingface/transformers 4.57 and 5.x, ``models/<type>/configuration_<type>.py``; read 2026-11.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["class_defaults"]
+
+_GEMMA3 = {
+    "vocab_size": 262208,
+    "hidden_size": 2304,
+    "intermediate_size": 9216,
+    "num_hidden_layers": 26,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 4,
+    "head_dim": 256,
+    "sliding_window": 4096,
+    "sliding_window_pattern": 6,
+    "tie_word_embeddings": True,
+    "max_position_embeddings": 131072,
+}
+_GEMMA2 = {
+    "vocab_size": 256000,
+    "num_key_value_heads": 4,
+    "head_dim": 256,
+    "sliding_window": 4096,
+    "sliding_window_pattern": 2,
+    "tie_word_embeddings": True,
+    "max_position_embeddings": 8192,
+}
+_DEFAULTS: dict[str, Mapping[str, Any]] = {
+    "gemma": {"vocab_size": 256000, "head_dim": 256, "tie_word_embeddings": True, "max_position_embeddings": 8192},
+    "gemma2": _GEMMA2,
+    "gemma3_text": _GEMMA3,
+    "gemma3": _GEMMA3,
+    "gemma4_text": {"head_dim": 256, "tie_word_embeddings": True, "sliding_window": 512, "vocab_size": 262144},
+    "cohere": {"tie_word_embeddings": True, "vocab_size": 256000},
+    "cohere2": {"tie_word_embeddings": True, "vocab_size": 256000, "sliding_window_pattern": 4},
+    "gpt_oss": {"head_dim": 64, "num_key_value_heads": 8},
+    "qwen3_next": {"head_dim": 256, "full_attention_interval": 4, "linear_conv_kernel_dim": 4},
+    # Every checkpoint of this type that IBM publishes ties them.
+    "granitemoehybrid": {
+        "tie_word_embeddings": True,
+        "mamba_d_conv": 4,
+        "mamba_expand": 2,
+        "mamba_n_groups": 1,
+        "mamba_d_head": None,
+    },
+    "bamba": {"mamba_d_conv": 4, "mamba_expand": 2, "mamba_n_groups": 1, "mamba_d_state": 256},
+    "jamba": {"mamba_d_conv": 4, "mamba_expand": 2, "mamba_d_state": 16},
+    "llama4_text": {"attention_chunk_size": 8192, "interleave_moe_layer_step": 1, "intermediate_size_mlp": 16384},
+    "mistral": {"num_key_value_heads": 8},
+    "mixtral": {"num_key_value_heads": 8, "num_local_experts": 8, "num_experts_per_tok": 2},
+    "phi3": {"vocab_size": 32064},
+}
+
+
+def class_defaults(model_type: Any) -> Mapping[str, Any]:
+    """Return the defaults of a configuration class; empty where none are known."""
+    return _DEFAULTS.get(model_type, {}) if isinstance(model_type, str) else {}

@@ -1,0 +1,56 @@
+"""Marks of alerts in the engine: they move the threshold, change no forecast, and a restart takes them along."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from pipeline.alerts.feedback import feedback_record
+from pipeline.alerts.types import AlertKind
+from pipeline.config.settings import load
+from pipeline.engine.advisor import Advisor
+from pipeline.engine.types import StepInput
+from pipeline.forecast.calendar.known import CalendarChange
+from pipeline.testing import closed_window
+
+START = 1_700_000_040
+
+
+def course():
+    random = np.random.default_rng(2)
+    rates = [10.0] * 60 + [30.0] * 3 + [10.0] * 20
+    return [
+        StepInput(START + 60 * (at + 1), (closed_window(START + 60 * at, int(random.poisson(60 * rate))),))
+        for at, rate in enumerate(rates)
+    ]
+
+
+def marked(inputs, at, alert_id, verdict):
+    record = feedback_record(alert_id, verdict, float(inputs[at].as_of))
+    return [*inputs[:at], replace(inputs[at], calendar=(CalendarChange(record),)), *inputs[at + 1 :]]
+
+
+def thresholds(advisor):
+    (pool,) = advisor._pools.values()
+    return [detector._budget.threshold for detector in pool._spikes._watch._detectors.values()]
+
+
+def test_a_mark_moves_the_threshold_alone_and_a_restart_changes_nothing():
+    inputs = course()
+    plain = Advisor(load())
+    said = [plain.step(each) for each in inputs]
+    (alert_id,) = {a.alert_id for o in said for a in o.alerts if a.kind is AlertKind.SPIKE_OBSERVED}
+    found = {}
+    for verdict in ("false", "useful"):
+        course_of = marked(inputs, 75, alert_id, verdict)
+        advisor = Advisor(load())
+        outputs = [advisor.step(each) for each in course_of[:76]]
+        advisor = Advisor.restore(load(), advisor.snapshot())
+        outputs += [advisor.step(each) for each in course_of[76:]]
+        found[verdict] = thresholds(advisor)
+        assert [o.forecasts for o in outputs] == [o.forecasts for o in said]
+        whole = Advisor(load())
+        assert [whole.step(each) for each in course_of] == outputs
+        assert thresholds(whole) == found[verdict]
+    assert sum(found["false"]) > sum(thresholds(plain)) > sum(found["useful"])

@@ -1,0 +1,92 @@
+import numpy as np
+import pytest
+
+from pipeline.engine.workload_moments import ArrivalDispersion, LengthMoments
+from pipeline.windows.types import ClosedWindow
+
+
+def window(inputs, outputs, cached=0, start=0, gap=False):
+    n, m = np.array(inputs, dtype=int), np.array(outputs, dtype=int)
+    return ClosedWindow(
+        start=start,
+        grain_seconds=60,
+        model="m",
+        pool="p",
+        requests=len(n),
+        ok=len(n),
+        rejected=0,
+        input_tokens=int(n.sum()),
+        cached_input_tokens=cached,
+        output_tokens=int(m.sum()),
+        input_tokens_squared=int((n**2).sum()),
+        output_tokens_squared=int((m**2).sum()),
+        input_output_product=int((n * m).sum()),
+        kv_token_milliseconds=0,
+        inflight_milliseconds=0,
+        preemptions=0,
+        gap=gap,
+    )
+
+
+def test_moments_of_one_window_are_those_of_its_requests():
+    moments = LengthMoments()
+    moments.learn(window([10, 30], [1, 5], cached=8))
+    workload = moments.workload()
+    assert workload.input_tokens == 20
+    assert workload.output_tokens == 3
+    assert workload.input_tokens_squared == 500
+    assert workload.input_output_product == 80
+    assert workload.cached_share == pytest.approx(0.2)
+
+
+def test_unknown_before_the_first_request():
+    moments = LengthMoments()
+    moments.learn(window([], []))
+    assert moments.workload() is None
+
+
+def test_a_gap_teaches_nothing_and_forgets_nothing():
+    moments = LengthMoments()
+    moments.learn(window([10], [2]))
+    before = moments.workload()
+    moments.learn(window([9999], [9999], gap=True))
+    assert moments.workload() == before
+
+
+def test_a_quiet_window_weighs_less_than_a_busy_one():
+    moments = LengthMoments(half_life_seconds=1e9)
+    moments.learn(window([100] * 99, [10] * 99))
+    moments.learn(window([1000], [10]))
+    assert moments.workload().input_tokens == pytest.approx(109, rel=1e-3)
+
+
+def test_old_requests_fade_with_the_half_life():
+    moments = LengthMoments(half_life_seconds=60)
+    moments.learn(window([100] * 10, [1] * 10))
+    moments.learn(window([400] * 10, [1] * 10))
+    assert moments.workload().input_tokens == pytest.approx(300)
+
+
+def test_dispersion_of_poisson_counts_is_one_even_on_a_slope():
+    counts = np.random.default_rng(3).poisson(np.linspace(200, 400, 3000))
+    dispersion = ArrivalDispersion()
+    seen = []
+    for count in counts:
+        dispersion.learn(float(count))
+        seen.append(dispersion.value)
+    assert np.mean(seen[300:]) == pytest.approx(1.0, abs=0.1)
+
+
+def test_dispersion_of_bursty_counts_is_large():
+    rng = np.random.default_rng(3)
+    dispersion = ArrivalDispersion()
+    for rate in rng.gamma(5.0, 60.0, size=2000):
+        dispersion.learn(float(rng.poisson(rate)))
+    assert dispersion.index() > 5
+
+
+def test_a_gap_breaks_the_succession():
+    dispersion = ArrivalDispersion()
+    for count in (100.0, None, 900.0):
+        dispersion.learn(count)
+    assert dispersion.index() == 1.0

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import pytest
+
+from pipeline.evaluate.metrics import FleetMetrics
+from pipeline.evaluate.windows import WindowFeed
+from sizing.simulate import Fleet
+from tests.unit.evaluate.pools import POOL, SETTINGS, setup
+
+
+def test_windows_hold_what_had_ended_when_they_closed() -> None:
+    made = setup()
+    fleet = Fleet(made.resolved, made.requests, replicas=2, cold_start_seconds=60.0)
+    metrics, feed = FleetMetrics(fleet), WindowFeed(SETTINGS, POOL, made.epoch)
+    for number, close_at in enumerate((122.0, 182.0, 242.0)):
+        fleet.advance(close_at - 2.5)
+        metrics.refresh()
+        feed.report(metrics)
+        fleet.advance(close_at - 0.5)
+        metrics.refresh()
+        assert not feed.due(metrics.now_seconds)
+        fleet.advance(close_at)
+        metrics.refresh()
+        assert feed.due(metrics.now_seconds)
+        window = feed.close(metrics)
+        arrival, table = made.requests.arrival_seconds, fleet.table
+        delay = fleet.frontend_seconds()
+        inside = [r for r in range(len(made.requests)) if 60 * number <= arrival[r] < 60 * (number + 1)]
+        ended = [r for r in inside if table.finish[r] + delay[r] <= close_at]
+        assert window.start == made.epoch + 60 * number
+        assert window.requests == window.ok == len(ended) > 0
+        assert window.input_tokens == sum(made.requests.input_tokens[ended].tolist())
+        assert window.output_tokens == sum(made.requests.output_tokens[ended].tolist())
+        assert window.current_replicas == window.ready_replicas == 2
+        ttft = [table.first[r] + delay[r] - arrival[r] for r in ended]
+        assert window.ttft_seconds == pytest.approx(sum(ttft) / len(ttft), rel=0.02)
+    assert window.completeness == pytest.approx(1.0)
+
+
+def test_lost_and_refused_requests_are_demand() -> None:
+    made = setup()
+    fleet = Fleet(made.resolved, made.requests, replicas=1)
+    fleet.advance(60.0)
+    fleet.scale_to(0)
+    metrics = FleetMetrics(fleet)
+    arrived = metrics.reported(0.0, 60.0)
+    before = len(arrived.number)
+    first = int(next(r for r in range(len(made.requests)) if r not in set(arrived.number.tolist())))
+    fleet.table.failed[first] = 60.0
+    metrics.refresh()
+    lost = metrics.reported(0.0, 60.0)
+    assert len(lost.number) == before + 1
+    assert lost.failed.sum() == 1

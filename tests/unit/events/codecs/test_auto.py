@@ -1,0 +1,163 @@
+"""Recognition: by names that only one format has, with a refusal that says what a record looks like."""
+
+import json
+
+import pytest
+
+from pipeline.errors import ConfigError
+from pipeline.events.batch_decoder import decode_batch
+from pipeline.events.codecs import registry
+from pipeline.events.codecs.auto import AutoCodec
+from pipeline.events.codecs.registry import codec_for, codec_named, codec_names
+from pipeline.events.inspect import inspect_record
+from pipeline.events.validation import EventLimits
+from tests.unit.events.codecs.test_golden import GOLDEN, NOW, record
+
+EVENT = {
+    "event_id": "a",
+    "model": "m",
+    "arrived_at": NOW - 9,
+    "e2e_seconds": 1.0,
+    "input_tokens": 1,
+    "output_tokens": 2,
+    "status": "ok",
+}
+
+
+def refused(value, codec="auto"):
+    found = inspect_record(value, codec_named(codec), EventLimits(), NOW)
+    assert found.verdict == "refused"
+    return found.detail
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_each_format_is_recognised_by_one_codec_only(name):
+    record_ = registry.codec_named("auto")
+    assert isinstance(record_, AutoCodec)
+    from pipeline.events.codecs.base import RawRecord
+
+    claimed = [codec.name for codec in record_.codecs if codec.recognises(RawRecord(record(GOLDEN[name])))]
+    assert claimed == [GOLDEN[name]["codec"]]
+
+
+@pytest.mark.parametrize("name", [n for n in GOLDEN if GOLDEN[n]["codec"] != "native"])
+def test_the_native_codec_names_the_format_and_what_to_set(name):
+    assert f"codec = '{GOLDEN[name]['codec']}'" in refused(record(GOLDEN[name]), "native")
+
+
+@pytest.mark.parametrize(
+    ("value", "hint"),
+    [
+        ({"log": json.dumps(EVENT) + "\n", "stream": "stdout", "kubernetes": {}}, "text inside `log`"),
+        ({"message": json.dumps(EVENT), "@timestamp": 1}, "text inside `message`"),
+        ({"schema": {"type": "struct"}, "payload": EVENT}, "Kafka Connect envelope"),
+        ({"resourceMetrics": []}, "OTLP metrics or logs"),
+        ({"object": "chat.completion.chunk", "id": "x"}, "one chunk of a streamed"),
+        (json.dumps(EVENT), "JSON encoded twice"),
+        ([EVENT, EVENT], "a list of 2"),
+    ],
+)
+@pytest.mark.parametrize("codec", ["auto", "native"])
+def test_what_cannot_be_read_is_named(value, hint, codec):
+    assert hint in refused(json.dumps(value).encode(), codec)
+
+
+def test_lines_in_one_record_and_metrics_are_named():
+    line = json.dumps(EVENT).encode()
+    assert "several JSON documents" in refused(line + b"\n" + line)
+    assert "Prometheus exposition" in refused(b"# HELP x y\nx 1\n", "native")
+
+
+def test_an_unknown_format_is_refused_with_its_names_but_not_its_values():
+    detail = refused(json.dumps({"prompt": "SECRET", "weight": 3}).encode())
+    assert "prompt, weight" in detail
+    assert "SECRET" not in detail
+
+
+def test_a_topic_may_mix_formats():
+    values = [json.dumps(EVENT).encode(), record(GOLDEN["litellm-success"]), b"?", record(GOLDEN["envoy-ok"])]
+    for order in (values, values[::-1]):
+        columns, rejections, notes = decode_batch(order, [-1] * 4, NOW, EventLimits(), codec=codec_named("auto"))
+        assert columns.index.tolist() == [i for i, value in enumerate(order) if value != b"?"]
+        assert [r.position for r in rejections] == [order.index(b"?")]
+        assert {"litellm", "envoy_ai_gateway"} <= {name for _, name in notes.codecs}
+
+
+class Acme:
+    name = "acme"
+    title = "Acme log"
+
+    def recognises(self, record_):
+        return record_.is_object() and "acme" in record_.object()
+
+    def decode(self, record_):
+        raise ZeroDivisionError("a bug")
+
+
+class Point:
+    name = "acme"
+    value = "acme:Acme"
+
+    def __init__(self, loaded):
+        self._loaded = loaded
+
+    def load(self):
+        if isinstance(self._loaded, Exception):
+            raise self._loaded
+        return self._loaded
+
+
+@pytest.fixture
+def entry_point(monkeypatch):
+    def offer(loaded):
+        monkeypatch.setattr(registry, "entry_points", lambda group: [Point(loaded)] if group == registry.GROUP else [])
+        codec_named.cache_clear()
+
+    yield offer
+    codec_named.cache_clear()
+
+
+def test_an_outside_codec_is_found_and_its_faults_are_refusals(entry_point):
+    entry_point(Acme)
+    assert "acme" in codec_names()
+    found = inspect_record(b'{"acme":1}', codec_named("acme"), EventLimits(), NOW)
+    assert (found.verdict, found.reason) == ("refused", "malformed")
+    assert "ZeroDivisionError" in found.detail
+
+
+@pytest.mark.parametrize(("loaded", "words"), [(ImportError("no lib"), "cannot be loaded"), (object, "lacks name")])
+def test_an_outside_codec_that_is_none_is_a_configuration_error(entry_point, loaded, words):
+    entry_point(loaded)
+    with pytest.raises(ConfigError, match=words):
+        codec_for("acme")
+
+
+def test_an_unknown_codec_is_named_with_those_there_are():
+    with pytest.raises(ConfigError, match=r"there is no codec 'vllm'; there are auto, .*litellm"):
+        codec_for("vllm")
+
+
+BAD = [
+    b"{",
+    b"{}",
+    b'"text"',
+    b'{"messages":"x"}',
+    json.dumps({key: value for key, value in EVENT.items() if key != "event_id"}).encode(),
+    json.dumps(EVENT | {"status": "fine"}).encode(),
+    json.dumps(EVENT | {"input_tokens": -1}).encode(),
+    record(GOLDEN["openai-usage-no-duration"]),
+]
+
+
+@pytest.mark.parametrize("bad", BAD, ids=lambda value: value[:40].decode())
+def test_why_a_record_is_refused_does_not_depend_on_its_neighbours(bad):
+    found = set()
+    for first in (json.dumps(EVENT).encode(), record(GOLDEN["litellm-success"]), bad):
+        _, rejections, _ = decode_batch([first, bad], [-1] * 2, NOW, EventLimits(), codec=codec_named("auto"))
+        found.add(tuple(rejections[-1][1:]))
+    single = inspect_record(bad, codec_named("auto"), EventLimits(), NOW)
+    assert found == {(single.reason, single.detail)}
+
+
+def test_a_native_event_without_an_id_is_told_what_it_lacks():
+    assert "missing required field `event_id`" in refused(BAD[4])

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from pipeline.errors import CodecError
+from pipeline.fleet.kafka_reports import ReplicaBook, ReplicaStatus, decode_status
+from pipeline.windows.fleet import FleetReport
+from pipeline.windows.types import PoolKey
+
+KEY = PoolKey("m", "default")
+
+
+def newest(book: ReplicaBook, key: PoolKey, time: float) -> tuple[int | None, int | None]:
+    found = book.report(key, time, time)
+    return (None, None) if found is None else found.counts[-1][1:]
+
+
+def test_the_report_that_held_at_a_time() -> None:
+    book = ReplicaBook()
+    for at, current, ready in ((300.0, 5, 4), (100.0, 2, None), (200.0, 3, 3)):
+        book.add(ReplicaStatus(model="m", at=at, current=current, ready=ready))
+    assert newest(book, KEY, 99.0) == (None, None)
+    assert newest(book, KEY, 100.0) == (2, None)
+    assert newest(book, KEY, 299.0) == (3, 3)
+    assert newest(book, KEY, 10_000.0) == (5, 4)
+    assert newest(book, PoolKey("other", "default"), 10_000.0) == (None, None)
+
+
+def test_the_changes_since_a_time() -> None:
+    book = ReplicaBook()
+    for at, current, ready in (
+        (100, 2, 2),
+        (160, 2, 2),
+        (170, 4, 2),
+        (180, 4, 2),
+        (200, 4, 4),
+        (210, 4, 4),
+        (215, 4, 4),
+    ):
+        book.add(ReplicaStatus(model="m", at=at, current=current, ready=ready, queued_requests=at, running_requests=7))
+    told = book.report(KEY, 150.0, 212.0)
+    assert told == FleetReport(210.0, 210, 7, ((170, 4, 2), (200, 4, 4), (210, 4, 4)))
+    assert book.report(KEY, 212.0, 1_000.0) == FleetReport(215.0, 215, 7, ((215, 4, 4),)), (
+        "the newest one is always told"
+    )
+    for at in range(1_000, 1_200):
+        book.add(ReplicaStatus(model="m", at=at, current=at))
+    many = book.report(KEY, 900.0, 2_000.0)
+    assert many is not None
+    assert [count.current for count in many.counts] == list(range(1_168, 1_200))
+
+
+def test_memory_is_bounded() -> None:
+    book = ReplicaBook(keep=2, max_pools=1)
+    for at in range(5):
+        book.add(ReplicaStatus(model="m", at=float(at), current=at))
+        book.add(ReplicaStatus(model=f"x{at}", at=float(at), current=at))
+        assert len(book._reports) == 1
+    assert newest(book, KEY, 4.0) == (4, None), "as new as the other pool's report, and there before"
+    book.add(ReplicaStatus(model="m", at=5.0, current=5))
+    book.add(ReplicaStatus(model="m", at=6.0, current=6))
+    assert newest(book, KEY, 4.5) == (None, None)
+    book.add(ReplicaStatus(model="new", at=7.0, current=7))
+    assert newest(book, KEY, 9.0) == (None, None), "it has not reported for longest"
+    assert newest(book, PoolKey("new", "default"), 9.0) == (7, None)
+
+
+GOOD: dict[str, Any] = {"schema": "tokentide.replica.status.v1", "model": "m", "pool": "p", "at": 1.5, "current": 3}
+
+
+def test_a_good_one() -> None:
+    status = decode_status(json.dumps({**GOOD, "ready": 2, "more": "is ignored"}).encode())
+    assert (status.model, status.pool, status.at, status.current, status.ready) == ("m", "p", 1.5, 3, 2)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"current": -1},
+        {"current": 10**9},
+        {"queued_requests": -1},
+        {"running_requests": 10**12},
+        {"at": -5},
+        {"at": 1e300},
+        {"model": ""},
+        {"pool": "x" * 300},
+        {"schema": "v9"},
+    ],
+)
+def test_bad_ones(change: dict[str, Any]) -> None:
+    with pytest.raises(CodecError):
+        decode_status(json.dumps({**GOOD, **change}).encode())
+
+
+@pytest.mark.parametrize("value", [None, b"", b"{", b"[]", b'{"model":"m","at":NaN,"current":1}'])
+def test_no_json(value: bytes | None) -> None:
+    with pytest.raises(CodecError):
+        decode_status(value)

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import pytest
+
+from sizing.catalog import Catalog, resolve_gpu
+from sizing.errors import UnknownGpu
+
+
+@pytest.mark.parametrize(
+    ("driver", "name"),
+    [
+        ("NVIDIA H100 80GB HBM3", "h100-sxm"),
+        ("NVIDIA H100 PCIe", "h100-pcie"),
+        ("NVIDIA H100 NVL", "h100-nvl"),
+        ("NVIDIA H200", "h200-sxm"),
+        ("NVIDIA H200 NVL", "h200-nvl"),
+        ("NVIDIA H20", "h20"),
+        ("NVIDIA H800", "h800-sxm"),
+        ("NVIDIA A100-SXM4-80GB", "a100-sxm-80gb"),
+        ("NVIDIA A100-SXM4-40GB", "a100-sxm-40gb"),
+        ("NVIDIA A100-PCIE-40GB", "a100-pcie-40gb"),
+        ("NVIDIA A100 80GB PCIe", "a100-pcie-80gb"),
+        ("NVIDIA A800-SXM4-80GB", "a800-sxm-80gb"),
+        ("NVIDIA GeForce RTX 3090", "rtx-3090"),
+        ("NVIDIA GeForce RTX 4090", "rtx-4090"),
+        ("NVIDIA GeForce RTX 5090", "rtx-5090"),
+        ("NVIDIA RTX A6000", "rtx-a6000"),
+        ("NVIDIA RTX 6000 Ada Generation", "rtx-6000-ada"),
+        ("NVIDIA RTX PRO 6000 Blackwell Workstation Edition", "rtx-pro-6000-workstation"),
+        ("NVIDIA RTX PRO 6000 Blackwell Max-Q Workstation Edition", "rtx-pro-6000-max-q"),
+        ("NVIDIA RTX PRO 6000 Blackwell Server Edition", "rtx-pro-6000"),
+        ("Tesla T4", "t4"),
+        ("Tesla V100-SXM2-32GB", "v100-sxm-32gb"),
+        ("Tesla V100-PCIE-16GB", "v100-pcie-16gb"),
+        ("NVIDIA A10", "a10"),
+        ("NVIDIA A10G", "a10g"),
+        ("NVIDIA A40", "a40"),
+        ("NVIDIA L4", "l4"),
+        ("NVIDIA L20", "l20"),
+        ("NVIDIA L40", "l40"),
+        ("NVIDIA L40S", "l40s"),
+        ("NVIDIA GH200 480GB", "gh200"),
+        ("NVIDIA GB10", "gb10"),
+        ("NVIDIA GB200", "gb200"),
+        ("NVIDIA B200", "b200-sxm"),
+        ("AMD Instinct MI300X", "mi300x"),
+        ("AMD Instinct MI350X", "mi350x"),
+        ("AMD Instinct MI355X", "mi355x"),
+        ("rtx4090", "rtx-4090"),
+        ("RTX_4090", "rtx-4090"),
+    ],
+)
+def test_names_as_drivers_print_them(driver: str, name: str) -> None:
+    assert resolve_gpu(driver).name == name
+
+
+@pytest.mark.parametrize("name", ["Gaudi 3", "gaudi2", "TPU v5e", "tpu-v6e", "Inferentia2", "trn1", "Trainium"])
+def test_accelerators_that_are_known_but_not_sized(name: str) -> None:
+    with pytest.raises(UnknownGpu, match="known by name, but not sized"):
+        resolve_gpu(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "offered"),
+    [("h100-xsm", "h100-sxm"), ("a100-80g", "a100-"), ("NVIDIA L40SX", None), ("rtx 4080", None), ("mi250x", None)],
+)
+def test_suggestions_are_of_the_same_model_number(name: str, offered: str | None) -> None:
+    with pytest.raises(UnknownGpu) as caught:
+        resolve_gpu(name)
+    text = str(caught.value)
+    if offered is None:
+        assert "did you mean" not in text
+    else:
+        _, _, meant = text.partition("did you mean ")
+        assert meant
+        assert all(each.startswith(offered.split("-")[0]) for each in meant.rstrip("?").split(" or "))
+
+
+def test_every_board_has_its_generation_and_no_more_memory_than_its_sheet() -> None:
+    catalog = Catalog()
+    for name in catalog.gpu_names():
+        gpu = catalog.gpu(name)
+        assert gpu.architecture is not None, name
+        assert gpu.visible_memory_bytes <= gpu.memory_bytes, name
+        assert (gpu.vendor == "amd") == name.startswith("mi")
+        # A figure that nothing backs would be called measured.
+        assert (
+            "data sheet" in gpu.source
+            or "http" in gpu.source
+            or "Architecture" in gpu.source
+            or ":" in gpu.source
+            or "brief" in gpu.source
+            or "performance-prediction" in gpu.source
+        )
