@@ -21,7 +21,7 @@ PYTEST = $(BIN)/python -m pytest -n $(WORKERS)
 FAST := not slow and not integration and not faults and not e2e and not real and not preview and not statsforecast
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test unit check test-statsforecast test-real preview preview-build lint lint-style lint-types \
+.PHONY: help setup demo test test-again unit check test-statsforecast test-real preview preview-build lint lint-style lint-types \
 	lint-layers lint-generated format lock dashboards reference release-check system-deps clean
 
 help: ## show this list
@@ -60,6 +60,9 @@ demo: $(STAMP) ## run the whole product with a simulated fleet; Ctrl-C stops it
 test: WORKERS = $(shell echo $$(($(CORES) + 1)))
 test: $(DEV_STAMP) ## run every test; those whose server is not installed are skipped and named
 	$(PYTEST) $(ARGS)
+
+test-again: $(DEV_STAMP) ## run what failed last time once more, one after the other, and name what passes now
+	$(BIN)/python -m pytest --last-failed --last-failed-no-failures none -rA --no-header --tb=short $(ARGS)
 
 unit: $(DEV_STAMP) ## run the fast tests, without servers, in a minute
 	$(PYTEST) -q -m "$(FAST)" tests/unit tests/contract pipeline sizing $(ARGS)

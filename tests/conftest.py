@@ -13,8 +13,9 @@ if TYPE_CHECKING:
 
 from tests.waiting import core_slowness
 
-# How long an example takes depends on the machine; a hang ends by the timeout.
-hypothesis.settings.register_profile("tests", deadline=None)
+# How long an example takes depends on the machine; a hang ends by the timeout. Continuous integration tries the same
+# examples at every run, so that a change is judged by what it changed; developers' runs look for new ones.
+hypothesis.settings.register_profile("tests", deadline=None, derandomize="CI" in os.environ)
 hypothesis.settings.load_profile("tests")
 
 #: Markers of tests with servers or processes of their own, in the order in which they start: the longest first, so that

@@ -17,7 +17,6 @@ import multiprocessing
 import os
 import resource
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -28,6 +27,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "demo"))
 from report import machine, report
+
+from pipeline.kafka.embedded_broker import free_port
 
 SMALL, LARGE = "llama-3.1-8b-instruct|chat", "llama-3.3-70b-instruct|chat"
 #: Event seconds after live start (a full hour) at which the scenario's demand jumps.
@@ -42,12 +43,6 @@ def get(url: str) -> Any:
             return json.load(response)
     except (OSError, ValueError):
         return None
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def spin() -> None:

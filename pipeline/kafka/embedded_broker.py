@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import importlib.resources
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -25,10 +26,25 @@ __all__ = ["EmbeddedBroker", "find_binary", "free_port", "wait_for_kafka"]
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """Return a TCP port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
+    """Return a TCP port that was free a moment ago.
+
+    Below the ports that systems give to outgoing connections (Linux: from 32,768), so that no connection takes it before
+    a server does.
+
+    Raises:
+        OSError: ``host`` is no address of this machine.
+    """
+    chance = random.SystemRandom()
+    for port in (*(chance.randrange(10_000, 32_768) for _ in range(50)), 0):
+        with socket.socket() as probe:
+            try:
+                probe.bind((host, port))
+            except OSError:
+                if not port:
+                    raise
+            else:
+                return int(probe.getsockname()[1])
+    raise AssertionError("not reached: the last port is given by the system")
 
 
 def find_binary() -> str:

@@ -113,7 +113,7 @@ def demo() -> Iterator[Demo]:
 
 
 def test_the_board_shows_what_the_product_promises(demo: Demo) -> None:
-    demo.until("board")
+    demo.until(f"127.0.0.1:{demo.port}/")  # said when it answers
     seen = _watch(f"http://127.0.0.1:{demo.port}/")
     live_start = seen["live_start"]
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
 import subprocess
 import threading
 import time
@@ -28,6 +27,7 @@ import yaml
 from pipeline.config.settings import PoolSettings, Settings, load
 from pipeline.engine.advisor import Advisor
 from pipeline.engine.types import StepInput
+from pipeline.kafka.embedded_broker import free_port
 from pipeline.publish.health import PipelineHealth
 from pipeline.publish.state import LiveState
 from pipeline.testing import closed_window
@@ -182,12 +182,6 @@ class Stack:
             return {alert["labels"]["alertname"]: alert for alert in json.load(response)}
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def _quick_rules(folder: Path) -> Path:
     rules = yaml.safe_load((ROOT / "dashboards/prometheus/tokentide.rules.yml").read_text(encoding="utf-8"))
     for group in rules["groups"]:
@@ -220,7 +214,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     for _ in range(2 * DAY + 50):
         live.advance()
     hook = Webhook(live.clock.now)
-    prometheus, alertmanager = _free_port(), _free_port()
+    prometheus, alertmanager = free_port(), free_port()
     processes: list[subprocess.Popen[bytes]] = []
     with Server(live) as server, (folder / "log").open("wb") as log:
         config = {
