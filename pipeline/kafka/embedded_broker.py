@@ -28,8 +28,8 @@ __all__ = ["EmbeddedBroker", "find_binary", "free_port", "wait_for_kafka"]
 def free_port(host: str = "127.0.0.1") -> int:
     """Return a TCP port that was free a moment ago.
 
-    Below the ports that systems give to outgoing connections (Linux: from 32,768), so that no connection takes it before
-    a server does.
+    Below the ports that systems give to outgoing connections (Linux: from 32,768), so that no connection takes it
+    before a server does.
 
     Raises:
         OSError: ``host`` is no address of this machine.
