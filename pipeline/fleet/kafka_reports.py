@@ -137,7 +137,7 @@ class ReplicaBook:
                 ReplicaCount(reports[i].at, reports[i].current, _told(reports[i].ready))
                 for i in (*changed[1 - MOST_CHANGES :], last)
             ),
-            None if window is None or newest.requests_total < 0 else _counted(reports, *window, since, last),
+            None if window is None or newest.requests_total < 0 else _counted(reports, *window, last),
         )
 
 
@@ -146,20 +146,17 @@ def _newest(reports: list[_Report], time: float) -> int:
     return bisect_right(reports, time, key=_at) - 1
 
 
-def _counted(reports: list[_Report], start: float, end: float, since: float, last: int) -> CountedRequests:
-    """Requests by the count of the reports up to ``last``: around and inside [start, end], and newer than ``since``."""
+def _counted(reports: list[_Report], start: float, end: float, last: int) -> CountedRequests:
+    """Requests by the count of the reports up to ``last``: around and inside [start, end]."""
     before, after = _newest(reports, start), bisect_left(reports, end, key=_at)
     first, final = bisect_left(reports, start, key=_at), min(_newest(reports, end), last)
     inside = first < final
     at_first, at_final = (reports[first].in_flight, reports[final].in_flight) if inside else (None, None)
-    recent = max(_newest(reports, since), 0)
     return CountedRequests(
         around=_growth(reports, before, after) if 0 <= before and after <= last else None,
         inside=_growth(reports, first, final) if inside else None,
         inside_seconds=reports[final].at - reports[first].at if inside else 0.0,
         idle=at_final is not None and (at_final == 0 or (at_first is not None and at_final < at_first)),
-        newest=_growth(reports, recent, last) if recent < last else None,
-        newest_seconds=reports[last].at - reports[recent].at,
     )
 
 

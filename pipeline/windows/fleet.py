@@ -20,16 +20,13 @@ class CountedRequests(NamedTuple):
 
     ``around`` came between the last report not after the window's start and the first one not before its end.
     ``inside`` came between its first and its last report within, ``inside_seconds`` apart; ``idle`` says that nothing
-    was in flight at the last of these, or less than at the first. ``newest`` came in the ``newest_seconds`` before the
-    newest report.
+    was in flight at the last of these, or less than at the first.
     """
 
     around: int | None
     inside: int | None
     inside_seconds: float
     idle: bool
-    newest: int | None
-    newest_seconds: float
 
 
 class FleetReport(NamedTuple):
