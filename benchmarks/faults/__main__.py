@@ -271,8 +271,8 @@ def page(ours: Report, plain: dict[str, Any] | None, command: str, codec: str) -
         f"```\n{command}\n```",
         "",
         f"{AGGREGATORS} aggregators, 1 controller, {PARTITIONS} partitions, events for {ours.seconds:.0f} s, "
-        f"{formats}. Afterwards every (window, key), all token sums and moments, every histogram bucket, duplicates, dead letters, "
-        "late and lost are compared with the truth that is read straight from the topic.",
+        f"{formats}. Afterwards every (window, key), all token sums and moments, every histogram bucket, duplicates, "
+        "dead letters, late and lost are compared with the truth that is read straight from the topic.",
         "",
         "| | |",
         "|---|---|",
