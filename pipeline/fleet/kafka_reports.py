@@ -153,7 +153,7 @@ def _counted(reports: list[_Report], start: float, end: float, last: int) -> Cou
     inside = first < final
     at_first, at_final = (reports[first].in_flight, reports[final].in_flight) if inside else (None, None)
     return CountedRequests(
-        around=_growth(reports, before, after) if 0 <= before and after <= last else None,
+        around=_growth(reports, before, after) if before >= 0 and after <= last else None,
         inside=_growth(reports, first, final) if inside else None,
         inside_seconds=reports[final].at - reports[first].at if inside else 0.0,
         idle=at_final is not None and (at_final == 0 or (at_first is not None and at_final < at_first)),
