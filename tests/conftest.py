@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from tests.kafka_secured import SecuredListeners
     from tests.kafka_servers import ApacheKafka
 
-from tests.waiting import core_slowness
+from tests.waiting import core_slowness, scaled
 
 # How long an example takes depends on the machine; a hang ends by the timeout. Continuous integration tries the same
 # examples at every run, so that a change is judged by what it changed; developers' runs look for new ones.
@@ -69,7 +69,7 @@ def embedded_broker() -> Iterator[str]:
         find_binary()
     except ServerUnavailable as error:
         pytest.skip(str(error))
-    with EmbeddedBroker() as broker:
+    with EmbeddedBroker(start_timeout_seconds=scaled(20.0)) as broker:
         yield broker.bootstrap
 
 

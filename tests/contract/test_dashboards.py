@@ -18,6 +18,7 @@ import builder
 
 from pipeline.alerts.rule_registry import builtin_rules
 from pipeline.publish.metric_catalogue import METRICS
+from tests.waiting import scaled
 
 ROOT = Path(__file__).resolve().parents[2]
 DASHBOARDS = ROOT / "dashboards"
@@ -53,7 +54,7 @@ def test_the_committed_dashboards_are_what_is_generated():
         check=False,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=scaled(60),
     )
     assert done.returncode == 0, done.stderr
 
@@ -176,6 +177,6 @@ def test_every_alert_is_tested(rules):
 @pytest.mark.parametrize("command", [["check", "rules", RULES.name], ["test", "rules", *(path.name for path in TESTS)]])
 def test_promtool_agrees(command):
     done = subprocess.run(
-        ["promtool", *command], cwd=RULES.parent, check=False, capture_output=True, text=True, timeout=60
+        ["promtool", *command], cwd=RULES.parent, check=False, capture_output=True, text=True, timeout=scaled(60)
     )
     assert done.returncode == 0, done.stdout + done.stderr

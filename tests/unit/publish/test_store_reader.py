@@ -14,6 +14,7 @@ from pipeline.publish.state import LiveState
 from pipeline.store.store import Store
 from tests.publish_feed import Feed, recorded
 from tests.publish_server import Server
+from tests.waiting import scaled
 
 CHAT = "llama-3.1-8b-instruct/chat"
 
@@ -37,7 +38,7 @@ def answers(tmp_path: Path) -> dict[str, Any]:
             }
             found: dict[str, Any] = {"feed": feed, "recalled": again.recent_demand("3h")}
             for name, path in paths.items():
-                with urllib.request.urlopen(server.url + path, timeout=10) as response:
+                with urllib.request.urlopen(server.url + path, timeout=scaled(10)) as response:
                     found[name] = json.load(response)
     return found | {"feed": feed}
 

@@ -30,6 +30,7 @@ from pipeline.testing import request_event
 from pipeline.windows.delta import encode
 from pipeline.windows.partition_folder import PartitionAggregator
 from pipeline.windows.types import ClosedWindow, Delta
+from tests.waiting import scaled
 
 START = 1_700_000_040.0  # the start of a minute
 PARTITIONS = 2
@@ -81,7 +82,7 @@ class GatedAdvisor(Advisor):
 
     def advise(self, windows: Sequence[ClosedWindow]) -> StepOutput:
         self.inside.set()
-        assert self.gate.wait(20)
+        assert self.gate.wait(scaled(20))
         return super().advise(windows)
 
 
@@ -139,7 +140,7 @@ class Bench:
         self.controller.intake._epochs = {TP(settings.kafka.deltas_topic, p): 1 for p in range(PARTITIONS)}
 
     async def take(self, partition: int, *times: float) -> None:
-        await asyncio.wait_for(self.controller.take(self.feed.batch(partition, *times)), 20)
+        await asyncio.wait_for(self.controller.take(self.feed.batch(partition, *times)), scaled(20))
 
     async def begin_second(self) -> asyncio.Task[None]:
         for at in (START + 1, START + 95):
@@ -152,7 +153,7 @@ class Bench:
         for partition in range(PARTITIONS):
             await self.take(partition, START + 155)  # makes one window due; nobody waits for it
         closing = asyncio.create_task(self.controller.tick())
-        await asyncio.to_thread(self.advisor.inside.wait, 20)
+        assert await asyncio.to_thread(self.advisor.inside.wait, scaled(20))
         return closing
 
     def requests(self) -> int:
@@ -372,7 +373,9 @@ def test_a_restart_shows_the_stored_advice_before_the_engine_is_there(
         again.feed = bench.feed
         gate = threading.Event()
         restore = again.controller._closer.restore
-        monkeypatch.setattr(again.controller._closer, "restore", lambda stopped: gate.wait(60) and restore(stopped))
+        monkeypatch.setattr(
+            again.controller._closer, "restore", lambda stopped: gate.wait(scaled(60)) and restore(stopped)
+        )
         moved: list[int] = []
         again.controller.moved = lambda: moved.append(1)
         again.controller.intake._epochs = {TP(settings.kafka.deltas_topic, p): 1 for p in range(PARTITIONS)}
