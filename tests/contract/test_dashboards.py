@@ -48,6 +48,7 @@ def rules() -> list[dict[str, Any]]:
     return [r for group in yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"] for r in group["rules"]]
 
 
+@pytest.mark.slow
 def test_the_committed_dashboards_are_what_is_generated():
     done = subprocess.run(
         [sys.executable, str(DASHBOARDS / "generate.py"), "--check"],
@@ -173,6 +174,7 @@ def test_every_alert_is_tested(rules):
     assert fired == alerts
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
 @pytest.mark.parametrize("command", [["check", "rules", RULES.name], ["test", "rules", *(path.name for path in TESTS)]])
 def test_promtool_agrees(command):

@@ -62,6 +62,7 @@ def _check(objects: list[object], name: str) -> None:
         validator.validate(json.loads(to_json(item)))
 
 
+@pytest.mark.slow
 def test_its_words_fit_the_schemas(outputs):
     _check([r for o in outputs for r in o.recommendations], "recommendation")
     _check([a for o in outputs for a in o.alerts], "alert")

@@ -49,10 +49,12 @@ def server() -> Iterator[Server]:
         yield server
 
 
+@pytest.mark.slow
 def test_the_document_is_valid():
     validate(json.loads(json.dumps(SPEC)))
 
 
+@pytest.mark.slow
 def test_the_copy_among_the_schemas_is_the_document():
     """Made by ``python -m pipeline.publish.http.openapi``."""
     copy = yaml.safe_load((SCHEMAS / "openapi.yaml").read_text(encoding="utf-8"))

@@ -32,6 +32,7 @@ def shape(*args, code=0):
     return result
 
 
+@pytest.mark.slow
 def test_the_shape_of_a_trace_as_json_and_as_a_page(trace, tmp_path):
     page = tmp_path / "shape.html"
     told = shape(
@@ -73,6 +74,7 @@ def test_what_cannot_be_is_refused_with_file_and_line(trace, tmp_path, old, new,
     assert words in told.stderr
 
 
+@pytest.mark.slow
 def test_a_trace_that_cannot_be_read_is_refused(trace, tmp_path):
     assert "no column 'planet'" in shape(trace, "--dimension", "planet", code=2).stderr
     counts = tmp_path / "counts.csv"

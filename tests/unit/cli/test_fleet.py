@@ -56,6 +56,7 @@ def planned(*args, code=0):
     return data
 
 
+@pytest.mark.slow
 def test_the_example_holds_every_slo_within_its_budget():
     data = planned(EXAMPLE)
     assert data["holds"]
@@ -70,6 +71,7 @@ def test_the_example_holds_every_slo_within_its_budget():
     assert planned(EXAMPLE) == data
 
 
+@pytest.mark.slow
 def test_a_budget_that_is_too_small_says_who_goes_short_and_what_would_do():
     data = planned(EXAMPLE, "--budget", "25", "--scenarios", "4", "--seed", "3", code=3)
     assert [row["short_share"] > 0 for row in data["pools"]] == [False, True, True]
@@ -80,6 +82,7 @@ def test_a_budget_that_is_too_small_says_who_goes_short_and_what_would_do():
     assert f"The smallest budget that would do: {data['smallest_budget_dollars_per_hour']:,.2f} $/h." in text
 
 
+@pytest.mark.slow
 def test_scenarios_of_the_file_and_an_old_price(tmp_path):
     path = tmp_path / "fleet.toml"
     rates = "".join(f"[[scenarios]]\nweight = 2\nrequests_per_second = {{chat = {rate}}}\n" for rate in (5, 20.0, 40))
@@ -144,6 +147,7 @@ def test_entries_that_contradict_others_are_refused(tmp_path, more, line, words)
     assert f"line {line}: " in text
 
 
+@pytest.mark.slow
 def test_no_stock_and_a_budget_below_the_reserved_stock(tmp_path):
     path = tmp_path / "fleet.toml"
     path.write_text(SMALL.replace("count = 4", "count = 0"))
@@ -155,6 +159,7 @@ def test_no_stock_and_a_budget_below_the_reserved_stock(tmp_path):
     assert "budget_dollars_per_hour (5) must not be below the cost of the reserved stock (12)" in text
 
 
+@pytest.mark.slow
 def test_a_search_that_ends_at_its_limit_still_answers(monkeypatch):
     monkeypatch.setattr("pipeline.cli.fleet.MOST_WORK", 1)
     data = planned(EXAMPLE, "--budget", "30", code=3)

@@ -20,6 +20,7 @@ def settings(tmp_path: Path) -> Settings:
     return load(None, clock={"pace_file": tmp_path / "missing"}, store={"path": tmp_path / "s.duckdb"})
 
 
+@pytest.mark.slow
 def test_a_process_that_cannot_work_ends_the_demo_with_its_last_words(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -32,6 +33,7 @@ def test_a_process_that_cannot_work_ends_the_demo_with_its_last_words(
                 processes.check(restart=restart)
 
 
+@pytest.mark.slow
 def test_a_process_that_has_worked_is_started_again(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -56,6 +56,7 @@ def test_forecasts_out_has_exactly_the_promised_columns_and_rows(result, tmp_pat
     assert (table["series"] == "batch").sum() == 720 - 1 - 10 + 720 - 6 - 10
 
 
+@pytest.mark.slow
 def test_actual_is_the_value_of_the_target_window(result, tmp_path):
     write_forecasts(result, tmp_path / "f.parquet")
     series = result.series[0].series
@@ -192,6 +193,7 @@ def test_short_and_silent_series_give_no_scores_but_no_crash(tmp_path):
     assert "Scores" in render_report(result)
 
 
+@pytest.mark.slow
 def test_unwritable_targets_are_input_errors(result, tmp_path):
     with pytest.raises(InputError, match="cannot write"):
         write_forecasts(result, tmp_path / "none" / "f.parquet")

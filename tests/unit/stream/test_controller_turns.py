@@ -169,6 +169,7 @@ def bench(settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch) -> 
     return Bench(settings, store)
 
 
+@pytest.mark.slow
 def test_deltas_are_stored_while_a_step_is_computed(bench: Bench) -> None:
     async def run() -> None:
         closing = await bench.begin_second()
@@ -186,6 +187,7 @@ def test_deltas_are_stored_while_a_step_is_computed(bench: Bench) -> None:
     asyncio.run(run())
 
 
+@pytest.mark.slow
 def test_rows_of_a_window_that_has_closed_are_late_while_the_step_is_computed(bench: Bench) -> None:
     async def run() -> None:
         closing = await bench.begin_second()
@@ -208,6 +210,7 @@ def test_rows_of_a_window_that_has_closed_are_late_while_the_step_is_computed(be
     asyncio.run(run())
 
 
+@pytest.mark.slow
 def test_what_is_advised_of_a_step_is_published_before_the_rest_is_closed(bench: Bench) -> None:
     async def run() -> None:
         closing = await bench.begin_second()
@@ -227,6 +230,7 @@ def test_what_is_advised_of_a_step_is_published_before_the_rest_is_closed(bench:
     asyncio.run(run())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", ["stop", "cancel"])
 def test_a_step_that_has_begun_is_recorded(bench: Bench, end: str) -> None:
     async def run() -> None:
@@ -247,6 +251,7 @@ def test_a_step_that_has_begun_is_recorded(bench: Bench, end: str) -> None:
     asyncio.run(run())
 
 
+@pytest.mark.slow
 def test_an_engine_that_failed_within_a_step_leaves_no_snapshot_of_it(bench: Bench, monkeypatch: Any) -> None:
     def fails(*_: Any) -> Callable[..., Any]:
         raise ZeroDivisionError
@@ -313,6 +318,7 @@ async def _ignore(*_: Any) -> None:
     pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("size", "expected"),
     [(0, [16, 8]), (MAX_TOGETHER_BYTES // 4, 6 * [4]), (MAX_TOGETHER_BYTES + 1, 24 * [1])],
@@ -357,6 +363,7 @@ def test_nothing_is_acknowledged_when_storing_together_fails(bench: Bench) -> No
     asyncio.run(run())
 
 
+@pytest.mark.slow
 def test_a_restart_shows_the_stored_advice_before_the_engine_is_there(
     settings: Settings, store: Store, bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:

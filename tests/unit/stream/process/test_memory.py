@@ -33,6 +33,7 @@ def test_holes_between_what_stays_are_given_back() -> None:
     subprocess.run([sys.executable, "-c", PROGRAM], check=True, timeout=scaled(60))
 
 
+@pytest.mark.slow
 def test_giving_back_leaves_nothing_behind() -> None:
     trim_heap()
     gc.collect()
