@@ -25,6 +25,9 @@ from pipeline.testing import closed_window
 from pipeline.windows.types import ClosedWindow
 from tests.publish_feed import POOLS
 
+#: All of them look at the hours of a real engine.
+pytestmark = pytest.mark.slow
+
 MINUTES = 150
 START = 1_700_000_000 // 60 * 60
 
@@ -62,7 +65,6 @@ def _check(objects: list[object], name: str) -> None:
         validator.validate(json.loads(to_json(item)))
 
 
-@pytest.mark.slow
 def test_its_words_fit_the_schemas(outputs):
     _check([r for o in outputs for r in o.recommendations], "recommendation")
     _check([a for o in outputs for a in o.alerts], "alert")

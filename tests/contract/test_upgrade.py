@@ -54,7 +54,6 @@ def test_an_old_key_in_the_environment_warns(monkeypatch: pytest.MonkeyPatch) ->
         load()
 
 
-@pytest.mark.slow
 def test_migrate_rewrites_the_file_keeps_comments_and_leaves_a_copy(tmp_path: Path) -> None:
     path = tmp_path / "tokentide.toml"
     text = SETTINGS.read_text(encoding="utf-8").replace("seed = 7\n", "seed = 7 # of ours\n# about tenants\n")

@@ -265,7 +265,6 @@ def test_it_is_off_unless_configured() -> None:
     assert issubclass(BudgetSpent, TokentideError)
 
 
-@pytest.mark.slow
 def test_the_command(tmp_path: Path) -> None:
     file = tmp_path / "news.txt"
     file.write_text(TEXT)

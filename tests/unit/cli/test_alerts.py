@@ -27,7 +27,6 @@ def test_alerts_link_to_their_runbooks_where_these_are_served() -> None:
     }
 
 
-@pytest.mark.slow
 def test_rules_are_listed_and_written_as_the_settings_have_them(tmp_path: Path) -> None:
     config = tmp_path / "tokentide.toml"
     config.write_text("[alerts.rules]\ndown = {enabled = false}\nevents_late = {thresholds = {share = 0.2}}\n")

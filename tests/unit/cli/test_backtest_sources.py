@@ -86,7 +86,6 @@ def asked(fake: FakePrometheus, *more: object) -> Result:
     return backtest("--prometheus", fake.url + "/prefix/", "--query", "sum(rate(x[5m]))", *TINY, *more)
 
 
-@pytest.mark.slow
 def test_history_from_a_prometheus(fake: FakePrometheus) -> None:
     result = asked(fake, "--start", "2026-02-01T00:30", "--end", "2026-02-02", "--token", "secret")
     assert result.exit_code == 0, result.output

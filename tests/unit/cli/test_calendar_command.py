@@ -82,7 +82,6 @@ def test_import_goes_on_after_a_bad_line(tmp_path: Path) -> None:
     assert result.stderr.startswith("skipped: e.jsonl line 3: no JSON")
 
 
-@pytest.mark.slow
 def test_import_prints_what_it_skips(tmp_path: Path) -> None:
     file = tmp_path / "e.csv"
     file.write_text("kind,starts_at,ends_at\nlaunch,2026-12-01,2026-12-02\nlaunch,never,2026-12-02\n")

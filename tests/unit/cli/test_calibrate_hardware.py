@@ -58,7 +58,6 @@ def run(path: Path, concurrency: int, tpot: float, ttft: float) -> Path:
     return path
 
 
-@pytest.mark.slow
 def test_reports_become_an_entry_that_sizes(tmp_path: Path, config: Path) -> None:
     reports = (run(tmp_path / "c1.json", 1, 7.47, 98.0), run(tmp_path / "c8.json", 8, 18.9, 498.0))
     result = fitted(tmp_path, *reports, "--model", config, "--memory-gib", 23, "-o", "json")
@@ -79,7 +78,6 @@ def test_reports_become_an_entry_that_sizes(tmp_path: Path, config: Path) -> Non
     assert float(answer["tpot_ms_p50"]) == pytest.approx(10.2, rel=0.15)
 
 
-@pytest.mark.slow
 def test_a_table_of_points_and_a_file_that_has_entries(tmp_path: Path, config: Path) -> None:
     table = tmp_path / "observed.csv"
     rows = [f"{config},300,40,{c},{tpot},{ttft}" for c, tpot, ttft in [(1, 7.47, 98), (8, 18.9, 498)]]

@@ -270,7 +270,6 @@ def test_a_missing_file_is_named(tmp_path):
     refused(invoke("backtest", tmp_path / "absent.parquet"), 2, "absent.parquet")
 
 
-@pytest.mark.slow
 def test_bad_configuration_is_78(tmp_path):
     config = tmp_path / "t.toml"
     config.write_text("[kafka]\npartitons = 3\n")
@@ -290,7 +289,6 @@ def test_an_open_api_is_told_and_a_missing_token_file_refused(tmp_path):
     refused(invoke("config", "validate", config), 78, "publish.tokens_file")
 
 
-@pytest.mark.slow
 def test_a_fresh_configuration_is_valid_and_is_not_overwritten(tmp_path):
     config = tmp_path / "t.toml"
     assert invoke("config", "init", config).exit_code == 0
@@ -319,7 +317,6 @@ def test_nobody_answering_is_1():
     refused(invoke("forecast", "show", "m", "--url", "ftp://x"), 2, "not an http address")
 
 
-@pytest.mark.slow
 def test_doctor_finds_what_is_wrong(tmp_path):
     config = tmp_path / "t.toml"
     config.write_text(f'[kafka]\nbootstrap = "127.0.0.1:9"\n[store]\npath = "{tmp_path / "absent" / "s.duckdb"}"\n')

@@ -104,7 +104,6 @@ def test_a_good_pool_is_accepted_however_it_is_written(config):
     check_pools(load(path))
 
 
-@pytest.mark.slow
 def test_the_file_is_an_argument_or_an_option_and_not_both(config):
     path = config(POOL)
     for arguments in ([path], ["-c", path], ["--config", path]):
@@ -114,7 +113,6 @@ def test_the_file_is_an_argument_or_an_option_and_not_both(config):
     refused(invoke("config", "validate", path, "-c", path), 2, "which file?")
 
 
-@pytest.mark.slow
 def test_folded_names_are_listed_and_a_name_of_two_pools_names_both(config):
     aliased = POOL + 'pool = "chat"\naliases = ["sql-lora*"]\n'
     path = config(aliased)

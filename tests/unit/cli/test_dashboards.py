@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pytest
 from typer.testing import CliRunner
 
 from pipeline.cli.main import app
@@ -16,7 +15,6 @@ def run(*arguments: str) -> tuple[int, str]:
     return done.exit_code, done.stdout
 
 
-@pytest.mark.slow
 def test_a_folder_that_was_built_is_up_to_date_until_it_is_changed(tmp_path: Path) -> None:
     folder = tmp_path / "boards"
     assert run("build", str(folder))[0] == 0

@@ -74,7 +74,6 @@ def test_what_cannot_be_is_refused_with_file_and_line(trace, tmp_path, old, new,
     assert words in told.stderr
 
 
-@pytest.mark.slow
 def test_a_trace_that_cannot_be_read_is_refused(trace, tmp_path):
     assert "no column 'planet'" in shape(trace, "--dimension", "planet", code=2).stderr
     counts = tmp_path / "counts.csv"

@@ -35,7 +35,6 @@ def test_every_record_in_order_with_its_line(tmp_path):
     assert found[3]["unknown"] == ["input_tokens", "output_tokens"]
 
 
-@pytest.mark.slow
 def test_events_of_an_alias_are_shown_in_the_pool_that_counts_them(tmp_path):
     event = {"event_id": "e1", "model": "sql-lora", "pool": "chat", "status": "ok", "input_tokens": 1}
     event |= {"output_tokens": 1, "arrived_at": 1.7e9, "e2e_seconds": 1.0}
@@ -96,7 +95,6 @@ def test_a_file_that_is_not_there_exits_2(tmp_path):
     assert check(tmp_path / "gone")[0] == 2
 
 
-@pytest.mark.slow
 def test_defaults_for_records_without_a_model(tmp_path):
     file = tmp_path / "sglang.log"
     file.write_bytes(record(GOLDEN["sglang-no-model"]))

@@ -82,7 +82,6 @@ def test_a_budget_that_is_too_small_says_who_goes_short_and_what_would_do():
     assert f"The smallest budget that would do: {data['smallest_budget_dollars_per_hour']:,.2f} $/h." in text
 
 
-@pytest.mark.slow
 def test_scenarios_of_the_file_and_an_old_price(tmp_path):
     path = tmp_path / "fleet.toml"
     rates = "".join(f"[[scenarios]]\nweight = 2\nrequests_per_second = {{chat = {rate}}}\n" for rate in (5, 20.0, 40))
@@ -147,7 +146,6 @@ def test_entries_that_contradict_others_are_refused(tmp_path, more, line, words)
     assert f"line {line}: " in text
 
 
-@pytest.mark.slow
 def test_no_stock_and_a_budget_below_the_reserved_stock(tmp_path):
     path = tmp_path / "fleet.toml"
     path.write_text(SMALL.replace("count = 4", "count = 0"))

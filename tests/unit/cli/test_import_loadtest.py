@@ -55,7 +55,6 @@ def test_a_compressed_file_of_two_runs(tmp_path: Path) -> None:
     assert {row["source"] for row in rows(path)} == {"runs.jsonl.gz (sglang)"}
 
 
-@pytest.mark.slow
 def test_the_cached_share_counts_in_what_is_learned(tmp_path: Path) -> None:
     path = written(tmp_path / "run.json", VLLM)
     assert imported(path, "--cached-share", 0.9).exit_code == 0

@@ -55,7 +55,6 @@ def test_past_advice_is_told_by_pool_and_span() -> None:
     assert "91.00" in table.stdout
 
 
-@pytest.mark.slow
 def test_money_is_told_per_span_and_an_old_price_is_named() -> None:
     feed = Feed()
     feed.step(2)

@@ -65,7 +65,6 @@ def test_every_command_has_help_with_an_example(command):
     assert "Example: tokentide " + " ".join(command) in " ".join(ran(*command, "--help").output.split())
 
 
-@pytest.mark.slow
 def test_an_explanation_in_thirteen_steps(tmp_path):
     page = tmp_path / "e.html"
     asked = ("size", *LLAMA, "--rate", 20, "--rate-p10", 15, "--rate-p90", 30, "--input-scv", 0.5, "--explain")
@@ -97,7 +96,6 @@ def test_what_cannot_be_explained_is_said(args, words):
     refused(invoke("size", *LLAMA, *args), words)
 
 
-@pytest.mark.slow
 def test_measurements_change_the_answer_and_its_confidence(observed):
     asked = ("size", *LLAMA, "--input-tokens", 1000, "--output-tokens", 200, "--rate", 20, "--max-num-seqs", 100)
     asked = (*asked, "-o", "json")
@@ -119,7 +117,6 @@ def test_a_table_is_answered_with_what_was_measured(tmp_path, observed):
     assert list(pd.read_csv(out)["confidence"]) == ["calibrated", "interpolated"]
 
 
-@pytest.mark.slow
 def test_a_catalogue_of_ones_own(tmp_path):
     mine = tmp_path / "mine.yaml"
     mine.write_text(

@@ -87,7 +87,6 @@ def test_no_look_ahead(tmp_path):
     pd.testing.assert_frame_equal(judged[0].loc[judged[1].index], judged[1])
 
 
-@pytest.mark.slow
 def test_the_file_is_asked_once_however_many_series_it_has(tmp_path, monkeypatch):
     asked = []
     for name in ("numpy", "chunks", "one"):

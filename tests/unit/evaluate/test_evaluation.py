@@ -119,6 +119,7 @@ class Scripted:
         return next(self._wanted, 1)
 
 
+@pytest.mark.slow
 @settings(max_examples=8, deadline=None)
 @given(
     wanted=st.lists(st.integers(0, 8), min_size=1, max_size=12),
@@ -148,7 +149,6 @@ def test_every_request_is_served_once_or_counted_as_unserved(
     assert (result.slo_attainment or 0.0) <= min(result.ttft_attainment or 0.0, result.tpot_attainment or 0.0)
 
 
-@pytest.mark.slow
 def test_what_comes_before_the_score_is_served_and_not_scored() -> None:
     made = setup()
     run = run_policy(made, Scripted([3] * 20, 3), world=None, seed=0)

@@ -65,7 +65,6 @@ def test_options_that_cannot_be_are_refused(tmp_path: Path, args: tuple[str, ...
     assert words in result.stderr
 
 
-@pytest.mark.slow
 def test_a_pool_file_must_hold_one_pool(tmp_path: Path) -> None:
     path = written(tmp_path, HEAD + "0,10,5\n")
     for text, code in (("", 78), (POOL + POOL.replace('"m"', '"n"'), 78), ("[[pools]]\nmodel = 3\n", 78)):

@@ -62,6 +62,7 @@ def test_quantiles_are_sound_and_widen(grown):
     assert shares == sorted(shares)
 
 
+@pytest.mark.slow
 def test_tomorrow_and_next_week_follow_day_and_week(grown):
     _, told = grown
     truth = course(30, seed=9)
@@ -153,6 +154,7 @@ def test_a_pickled_copy_goes_on_bit_for_bit():
     assert run(straight, values[101:], start) == run(copy, values[101:], start)
 
 
+@pytest.mark.slow
 def test_the_state_is_bounded(grown):
     model, _ = grown
     assert len(pickle.dumps(model)) <= 30_000

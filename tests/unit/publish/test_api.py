@@ -56,7 +56,6 @@ def test_probes(server, feed):
     assert _get(server, "/healthz")[0] == 200
 
 
-@pytest.mark.slow
 def test_the_ledger_balances(server):
     status = _json(server, "/v1/status")
     ledger = status["ledger"]

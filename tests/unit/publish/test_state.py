@@ -3,8 +3,6 @@ from __future__ import annotations
 import threading
 from dataclasses import replace
 
-import pytest
-
 from pipeline.alerts.feedback import feedback_record
 from pipeline.alerts.types import Alert, AlertKind
 from pipeline.clock import ManualClock
@@ -79,7 +77,6 @@ def test_alert_episodes_are_counted_once_and_move_to_the_ended_ones():
     assert snapshot.counters.alerts == {("m", "p", "spike_observed"): 1}
 
 
-@pytest.mark.slow
 def test_alerts_are_bounded():
     live = LiveState(ManualClock(0.0))
     live.update(StepOutput(1, alerts=tuple(_alert(n, ended_at=5.0) for n in range(RECENT_ALERTS + 50))))

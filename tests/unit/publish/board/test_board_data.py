@@ -53,7 +53,6 @@ def test_the_overview_says_of_each_pool_what_the_live_state_knows(server: Server
         assert row["capacity_requests_per_second"] == pytest.approx(3.0 * advice.current, rel=1e-3)  # type: ignore[operator]
 
 
-@pytest.mark.slow
 def test_expired_advice_leaves_nothing_to_follow(server: Server, feed: Feed) -> None:
     feed.clock.advance(400)
     _, told = _get(server, "/board/overview")

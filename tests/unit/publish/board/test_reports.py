@@ -91,7 +91,6 @@ def test_nothing_else_can_be_had(feed: Feed, folder: Path) -> None:
             assert b"secret" not in body
 
 
-@pytest.mark.slow
 def test_lists_and_reports_are_bounded(feed: Feed, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reports, "MAX_LISTED", 1)
     monkeypatch.setattr(reports, "MAX_BYTES", len(PAGE))

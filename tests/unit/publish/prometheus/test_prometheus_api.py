@@ -63,7 +63,6 @@ def only(found: dict[Any, dict[float, float]]) -> dict[float, float]:
     return values
 
 
-@pytest.mark.slow
 def test_demand_is_drawn_at_the_end_of_its_windows_and_not_beyond(served):
     feed, server = served
     values = only(ranged(server, f"tokentide_demand_requests_per_second{{{CHAT}}}", feed.start, feed.as_of + 600))
