@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from tests.kafka_secured import SecuredListeners
     from tests.kafka_servers import ApacheKafka
 
+from pipeline.kafka import embedded_broker as broker_module
 from tests.limited_examples import limit_examples
 from tests.waiting import core_slowness, scaled
 
@@ -32,6 +33,14 @@ hypothesis.settings.load_profile("tests")
 #: Markers of tests with servers or processes of their own, in the order in which they start: the longest first, so that
 #: no worker is left with a long one at the end.
 _HEAVY = ("e2e", "faults", "integration")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Share the ports out among the workers: one that a test of another worker will open is as free as any."""
+    worker = getattr(config, "workerinput", None)
+    if worker is not None:
+        first = broker_module.PORTS.start + int(worker["workerid"].removeprefix("gw"))
+        broker_module.PORTS = range(first, broker_module.PORTS.stop, worker["workercount"])
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

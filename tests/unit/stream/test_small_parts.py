@@ -87,7 +87,7 @@ def test_a_port_is_given_once_also_while_nobody_listens_on_it(monkeypatch: pytes
         def __init__(self) -> None:
             self._draws = iter([first, *[second] * 49])
 
-        def randrange(self, *_: int) -> int:
+        def choice(self, _: object) -> int:
             return next(self._draws)
 
     monkeypatch.setattr(broker.random, "SystemRandom", Chance)
