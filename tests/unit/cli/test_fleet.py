@@ -165,7 +165,11 @@ def test_a_search_that_ends_at_its_limit_still_answers(monkeypatch):
     assert data["dollars_per_hour"] <= 30 + 1e-6
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=20,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(
     line=st.integers(0, SMALL.count("\n") - 1),
     value=st.sampled_from(
