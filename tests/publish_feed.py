@@ -85,7 +85,11 @@ class Feed:
         for _ in range(minutes):
             self.as_of += 60
             self.clock.set(self.as_of + delay_seconds)
-            self.live.update(self._output())
+            output = self._output()
+            self.live.update(output)
+            if self.live.fleet is not None:  # as the controller does
+                self.live.fleet.take(output.recommendations)
+                self.live.fleet.split(self.as_of)
         self._health()
 
     def _output(self) -> StepOutput:
