@@ -1,6 +1,6 @@
 """The advised replicas of all pools, split over the stock that they share (``fleet.stock``).
 
-A split is made after a step in which the advice of a pool has changed, from the advice and the split before, and from
+A split is made after a step when the advice of a pool has changed, from the advice and the split before, and from
 nothing else: who reads it, and when, changes nothing. The store keeps it, so that a restart continues from it, and a
 mix is left only for one that saves more than the change costs.
 """
@@ -27,7 +27,7 @@ from sizing.errors import InvalidInput, SizingError
 from sizing.planning.fleet import stale_prices
 from sizing.planning.fleet_candidates import Excluded, pool_candidates
 from sizing.planning.fleet_split import AdvisedPool, FleetSplit, own_candidates, split_fleet
-from sizing.planning.fleet_types import Candidate, Fleet, FleetPool
+from sizing.planning.fleet_types import Candidate, Fleet, FleetPool, MixKey
 from sizing.planning.integer_program import Effort
 from sizing.planning.workload_grid import on_grid, rounded
 from sizing.types import Recommendation, Workload
@@ -36,6 +36,8 @@ __all__ = ["FleetPlanner"]
 
 #: As for ``tokentide fleet plan``, with fewer nodes: it runs beside the engine.
 _EFFORT = Effort(1e-4, 20_000)
+#: Least seconds of event time from one split to the next.
+SPLIT_SECONDS = 60
 #: Above what any pool asks for: no shape is left out because a smaller one would do.
 _ANY_DEMAND = 1e8
 
@@ -88,20 +90,20 @@ class FleetPlanner:
     def split(self, as_of: int) -> str | None:
         """Split the stock anew where advice has changed; return the new state for ``restore``, None: nothing changed.
 
-        Pools that are not advised any more keep the stock of their last advice; those that never were have none.
+        At most once in ``SPLIT_SECONDS`` of event time, since with many pools a split takes seconds. Pools that are not
+        advised any more keep the stock of their last advice; those that never were have none.
         """
         terms = [self._terms[key] for key in self._settings if key in self._terms]
         state = self._state
-        if not terms or (state is not None and state.made_for == self._made_for and state.terms == terms):
+        changed = state is None or state.terms != terms
+        if not terms or not (changed or state is None or state.waiting or state.made_for != self._made_for):
             return None
-        before = None if state is None else state.mix
-        try:
-            split = self._split(terms, None if before is None else dict(before))
-        except SizingError as error:
-            self._state = SplitState(self._made_for, as_of, terms, before, None, str(error))
+        if state is not None and state.made_for == self._made_for and as_of < state.as_of + SPLIT_SECONDS:
+            if not changed:
+                return None
+            self._state = msgspec.structs.replace(state, terms=terms, waiting=True)
         else:
-            mix = [(c.key, n) for c, n in split.mix.replicas]
-            self._state = SplitState(self._made_for, as_of, terms, mix, _plan(split, terms))
+            self._state = self._split_of(terms, None if state is None else state.mix, as_of)
         return msgspec.json.encode(self._state).decode()
 
     def data(self, views: Iterable[PoolView], when: float) -> dict[str, Any]:
@@ -129,7 +131,15 @@ class FleetPlanner:
             "without_advice": [{"model": k.model, "pool": k.pool} for k in self._settings if k not in advised],
         }
 
-    def _split(self, terms: list[Terms], before: dict[tuple[str, str, int], int] | None) -> FleetSplit:
+    def _split_of(self, terms: list[Terms], before: list[tuple[MixKey, int]] | None, as_of: int) -> SplitState:
+        try:
+            split = self._split(terms, None if before is None else dict(before))
+        except SizingError as error:
+            return SplitState(self._made_for, as_of, terms, before, None, str(error))
+        mix = [(c.key, n) for c, n in split.mix.replicas]
+        return SplitState(self._made_for, as_of, terms, mix, _plan(split, terms))
+
+    def _split(self, terms: list[Terms], before: dict[MixKey, int] | None) -> FleetSplit:
         pools, candidates, excluded, demand = [], [], [], {}
         shared = self.shared
         for told in terms:

@@ -36,9 +36,10 @@ class Terms(msgspec.Struct, frozen=True):
 class SplitState(msgspec.Struct, frozen=True):
     """The state after a step.
 
-    ``made_for`` names the stock and the pools' settings. ``mix`` is what the next changes are counted against (None:
-    nothing was ever split). ``plan`` is what ``/v1/fleet`` says of it, as JSON; None with ``problem``: no plan was
-    found for these terms.
+    ``terms`` are what the pools were advised, ``waiting`` whether the split is still to follow them. The split is that
+    of the step of ``as_of``, for the stock and the settings that ``made_for`` names; ``mix`` is what the next changes
+    are counted against (None: nothing was ever split) and ``plan`` what ``/v1/fleet`` says of it, as JSON; None with
+    ``problem``: no plan was found.
     """
 
     made_for: str
@@ -47,6 +48,7 @@ class SplitState(msgspec.Struct, frozen=True):
     mix: list[tuple[MixKey, int]] | None
     plan: dict[str, Any] | None
     problem: str | None = None
+    waiting: bool = False
 
 
 def read_state(body: str) -> SplitState | None:

@@ -56,6 +56,19 @@ def test_each_pool_gets_its_advised_replicas_and_the_split_is_kept_until_the_adv
     assert planner.state.as_of == feed.as_of + 120
 
 
+def test_the_stock_is_split_at_most_once_a_minute(feed):
+    planner = share_stock(feed)
+    first, advice = planner.state.plan, feed.live.snapshot().pools[0].recommendation
+    planner.take([replace(advice, generation=99, desired=advice.desired + 1)])
+    assert planner.split(feed.as_of + 20) is not None  # what was advised is kept, should the process end
+    assert planner.state.plan is first
+    assert planner.split(feed.as_of + 40) is None
+    assert planner.split(feed.as_of + 60) is not None
+    before, after = (sum(pool["advised_replicas"] for pool in plan["pools"]) for plan in (first, planner.state.plan))
+    assert after == before + 1
+    assert planner.split(feed.as_of + 120) is None
+
+
 def test_what_is_short_is_told_by_priority_with_the_smallest_budget(feed):
     data = told(feed, share_stock(feed, budget=8.0))  # no replica of the larger model
     short = {(p["model"][0], p["pool"], p["priority"]): p["short_share"] for p in data["pools"]}
@@ -97,7 +110,7 @@ def test_a_cheaper_gpu_takes_over_and_advice_that_only_holds_does_not_move_the_m
     assert planner.state.plan["excluded"]
 
 
-def history(feed):
+def history(feed, grain):
     """Advice of some hours: changes of each pool at times of its own, silence of one, and renewals in between."""
     views = feed.live.snapshot().pools
     for number in range(40):
@@ -110,16 +123,17 @@ def history(feed):
                 advice.append(
                     replace(base, desired=1 + (7 * change + place) % 9, generation=change, evidence=told)
                 )
-        yield 1_700_000_000 + 60 * number, advice
+        yield 1_700_000_000 + grain * number, advice
 
 
+@pytest.mark.parametrize("grain", [60, 20])
 @pytest.mark.parametrize("lost", [False, True], ids=["stopped", "killed before the split was kept"])
-def test_live_restart_and_replay_split_alike(feed, lost):
+def test_live_restart_and_replay_split_alike(feed, lost, grain):
     model = share_stock(feed)
     live, replayed = any_gpu(model, feed), any_gpu(model, feed)
     kept = ""
     plans, moved = [], 0
-    for as_of, advice in history(feed):
+    for as_of, advice in history(feed, grain):
         live.take(advice)
         live.split(as_of)
         live.data((), as_of)  # a reader in between
@@ -136,8 +150,8 @@ def test_live_restart_and_replay_split_alike(feed, lost):
             assert restarted.split(as_of) == body
         kept = kept if body is None else body
         assert json.dumps(restarted.state.plan) == plans[-1]
-    assert moved > 5
-    for (as_of, advice), plan in zip(history(feed), plans, strict=True):
+    assert moved > (5 if grain == 60 else 2)
+    for (as_of, advice), plan in zip(history(feed, grain), plans, strict=True):
         replayed.take(advice)
         replayed.split(as_of)
         assert json.dumps(replayed.state.plan) == plan
@@ -150,7 +164,7 @@ def test_a_restart_with_another_stock_counts_changes_against_the_split_before(fe
     restarted = FleetPlanner(smaller, feed.settings, Catalog())
     restarted.restore(body)
     restarted.take([])
-    restarted.split(feed.as_of + 60)
+    restarted.split(feed.as_of)
     assert restarted.state.plan["changes"] == 0
     assert not restarted.state.plan["holds"]  # nothing is left for the larger model
     for hostile in ("", "{", '{"made_for": 1}', "[]", "null"):
