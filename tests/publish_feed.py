@@ -294,6 +294,12 @@ class Feed:
             )
         return found
 
+    def tell_bridged(self, *pools: PoolSettings) -> None:
+        """From now until the next step these pools are counted by a bridge alone."""
+        health = self.live.health()
+        counted = {f"{pool.model}|{pool.pool}": 120 for pool in pools}
+        self.live.set_health(replace(health, event_notes={**health.event_notes, "bridge_counted": counted}))
+
     def _health(self) -> None:
         rejected = {"malformed": 7, "negative": 2}
         self.live.set_health(

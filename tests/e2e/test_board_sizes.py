@@ -104,6 +104,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Fleet, Ser
     fleet.step(30)
     fleet.tell_outlooks()
     share_stock(fleet, budget=30.0)
+    fleet.tell_bridged(*fleet.settings[:3])
     with Server(fleet, reports_folder=reports) as server:
         yield fleet, server
 
@@ -128,6 +129,12 @@ def test_nothing_is_cut_off_and_axe_finds_nothing(
         assert tab.page.evaluate(CUT) == [], f"{address} at {width} pixels"
         if axe:
             assert violations(tab.page) == [], f"{address} at {width} pixels, {theme}"
+        if address == "/overview":
+            marked = tab.page.locator('[data-testid="bridged"]:visible')
+            assert marked.all_inner_texts() == ["from metrics"] * 3
+            assert "no request events" in marked.first.get_attribute("title")
+        elif address.startswith("/pool/"):
+            assert "tenants, regions and requests" in tab.text("bridged")
     assert tab.problems == []
     if not axe:
         pytest.skip(f"checked without axe: {reason}")

@@ -55,6 +55,7 @@ export function poolPage([model = "", pool = ""]) {
     set(parts.element, "data-state", row.state);
     set(parts.element, "data-desired", row.desired ?? "");
     setText(parts.sentence, sentence(row, now));
+    parts.bridged.hidden = !row.bridged;
     set(parts.sentence, "class", { critical: "bad", warning: "warn" }[urgency] ?? null);
     setText(parts.state, row.state === "none" ? "no advice" : words(row.state));
     set(parts.state, "class", `chip ${row.state === "fresh" ? "good" : "warn"}`);
