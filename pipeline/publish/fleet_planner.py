@@ -82,7 +82,8 @@ class FleetPlanner:
                 continue
             before, known = self._terms.get(key), _known(told)
             if before is None or (before.generation, before.desired) != (told.generation, told.desired):
-                known = known or (before and before.known)  # advice that only holds has no plan in its evidence
+                if known is None and before is not None:  # advice that only holds has no plan in its evidence
+                    known = before.known
                 self._terms[key] = Terms(*key, told.generation, told.desired, told.confidence, known)
             elif before.known is None and known is not None:
                 self._terms[key] = msgspec.structs.replace(before, known=known)
@@ -194,9 +195,7 @@ class FleetPlanner:
             under_to_over_cost=settings.under_to_over_cost,
         )
 
-    def _candidates(
-        self, key: PoolKey, pool: FleetPool, known: Known | None
-    ) -> tuple[list[Candidate], list[Excluded]]:
+    def _candidates(self, key: PoolKey, pool: FleetPool, known: Known | None) -> tuple[list[Candidate], list[Excluded]]:
         """Kept for lengths within 1 %; without a plan nothing but the pool's own shape can be judged."""
         if known is None:
             return [], []
@@ -234,9 +233,7 @@ def _plan(split: FleetSplit, terms: list[Terms]) -> dict[str, Any]:
     """What is told of a split, but for what depends on when it is read."""
     fleet, mix = split.fleet, split.mix
     rows = mix_rows(fleet, mix)
-    names = {
-        pool.name: {"model": told.model, "pool": told.pool} for told, pool in zip(terms, fleet.pools, strict=True)
-    }
+    names = {pool.name: {"model": told.model, "pool": told.pool} for told, pool in zip(terms, fleet.pools, strict=True)}
     return {
         "holds": mix.holds,
         "dollars_per_hour": mix.dollars_per_hour,

@@ -19,7 +19,9 @@ CALENDAR_SECONDS = (86_400.0, 14 * 86_400.0)
 MAX_EVENTS = 100
 
 
-def pool_page(view: PoolView, now: float, announced: Iterable[CalendarRecord] = (), *, bridged: bool = False) -> dict[str, Any]:
+def pool_page(
+    view: PoolView, now: float, announced: Iterable[CalendarRecord] = (), *, bridged: bool = False
+) -> dict[str, Any]:
     """Return a pool as it is now: its row of the overview, the whole advice, forecasts of all grains, its record.
 
     ``announced`` are the events that concern it; ``bridged`` as for ``pool_row``.

@@ -1,6 +1,7 @@
 """Vector and Fluent Bit are not run here: their configurations are read, and records as they write them are decoded."""
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ def _read(name: str) -> dict[str, Any]:
     return read
 
 
-def _events(record: dict[str, Any]) -> tuple[dict[str, Any], ...]:
+def _events(record: dict[str, Any]) -> Sequence[Mapping[str, Any]]:
     return codec_for("envoy_ai_gateway", None, None).decode(RawRecord(json.dumps(record).encode())).events
 
 

@@ -11,7 +11,6 @@ from pipeline.publish.exporter import Exporter
 from pipeline.publish.fleet_planner import FleetPlanner
 from sizing.catalog import Catalog
 from sizing.errors import SizingError
-from tests.publish_feed import Feed
 from tests.publish_server import Server
 from tests.stock_feed import share_stock
 from tests.waiting import scaled
@@ -120,9 +119,7 @@ def history(feed, grain):
             change = number // (3 + place)
             told = base.evidence | LENGTHS | {"output_tokens": 240.0 + 13 * number}
             if not (place == 1 and number > 20):
-                advice.append(
-                    replace(base, desired=1 + (7 * change + place) % 9, generation=change, evidence=told)
-                )
+                advice.append(replace(base, desired=1 + (7 * change + place) % 9, generation=change, evidence=told))
         yield 1_700_000_000 + grain * number, advice
 
 
