@@ -60,7 +60,7 @@ def shared_stock(add: Add) -> None:
     add(
         series(
             "Cost of the split and its budget",
-            "US dollars per hour: of the split, of the smallest budget at which no pool would go short, and the budget.",
+            "US dollars per hour: of the split, of the smallest budget that leaves no pool short, and the budget.",
             [
                 query(_newest("tokentide_fleet_split_dollars_per_hour"), "split"),
                 query(_newest("tokentide_fleet_split_smallest_budget_dollars_per_hour"), "smallest sufficient budget"),
