@@ -13,7 +13,7 @@ from sizing.explain.text import columns_text
 from sizing.planning.fleet import FleetPlan
 from sizing.planning.fleet_money import PoolMoney, idle_reserved_dollars_per_hour, pool_money
 from sizing.planning.fleet_regret import Regret
-from sizing.price_age import age_words
+from sizing.price_age import age_words, is_stale, price_age_days
 
 __all__ = ["plan_json", "plan_text", "price_warnings"]
 
@@ -53,7 +53,7 @@ def plan_json(plan: FleetPlan, described: FleetFile, reference_date: datetime.da
         "changes": mix.changes,
         "optimality_gap": mix.optimality_gap if math.isfinite(mix.optimality_gap) else None,
         "mix": mix_rows(fleet, mix),
-        "pools": _pools_json(plan, described),
+        "pools": _pools_json(plan, described, reference_date),
         "stock": stock_rows(fleet, mix),
         "least_regret": None
         if chosen is None
@@ -80,7 +80,7 @@ def _regret_json(regret: Regret) -> dict[str, float]:
     }
 
 
-def _pools_json(plan: FleetPlan, described: FleetFile) -> list[dict[str, Any]]:
+def _pools_json(plan: FleetPlan, described: FleetFile, reference_date: datetime.date) -> list[dict[str, Any]]:
     found = []
     for pool in plan.fleet.pools:
         api = described.apis.get(pool.name)
@@ -99,8 +99,11 @@ def _pools_json(plan: FleetPlan, described: FleetFile) -> list[dict[str, Any]]:
                 "api": None
                 if api is None
                 else {
+                    "name": described.api_names[pool.name],
                     "price_source": api.source,
                     "price_as_of": api.as_of,
+                    "price_age_days": (age := price_age_days(api.as_of, reference_date)),
+                    "price_stale": is_stale(age),
                     "dollars_per_hour": None if money is None else money.api_dollars_per_hour,
                     "break_even_utilisation": None if money is None else money.break_even_utilisation,
                 },
@@ -203,7 +206,7 @@ def _pool_row(row: dict[str, Any]) -> tuple[Value, ...]:
 
 def price_warnings(data: dict[str, Any]) -> list[str]:
     """Return a sentence for each price of ``plan_json`` that is old, dated after the reference date or not dated."""
-    return [
-        f"the price of stock {price['stock']} {age_words(price['as_of'], price['age_days'], data['reference_date'])}"
-        for price in data["stale_prices"]
-    ]
+    apis = {pool["api"]["name"]: pool["api"] for pool in data["pools"] if pool["api"] and pool["api"]["price_stale"]}
+    stale = [(f"stock {price['stock']}", price["as_of"], price["age_days"]) for price in data["stale_prices"]]
+    stale += [(f"API {name}", api["price_as_of"], api["price_age_days"]) for name, api in apis.items()]
+    return [f"the price of {what} {age_words(as_of, age, data['reference_date'])}" for what, as_of, age in stale]

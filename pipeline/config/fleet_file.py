@@ -87,12 +87,16 @@ class _File(Section):
 
 @dataclass(frozen=True, slots=True)
 class FleetFile:
-    """A fleet as its file describes it. ``apis`` are the API prices by pool, with the day that they were read."""
+    """A fleet as its file describes it.
+
+    ``apis`` are the API prices by pool, with the day that they were read, and ``api_names`` what the file calls them.
+    """
 
     file: Located[Any]
     fleet: Fleet
     scenarios: tuple[Scenario, ...]
     apis: dict[str, ApiPrice]
+    api_names: dict[str, str]
     catalog: Catalog
 
 
@@ -145,7 +149,8 @@ def read_fleet_file(path: Path, catalog_path: Path | None = None) -> FleetFile:
         if wanted.api is not None:
             with file.at("pools", number, "api"):
                 apis[wanted.name] = named_api(wanted.api, prices)
-    return FleetFile(file, fleet, scenarios, apis, catalog)
+    names = {pool.name: pool.api for pool in content.pools if pool.api is not None}
+    return FleetFile(file, fleet, scenarios, apis, names, catalog)
 
 
 def _pool(entry: _Pool) -> FleetPool:

@@ -92,6 +92,29 @@ def test_scenarios_of_the_file_and_an_old_price(tmp_path):
     assert planned(path)["stale_prices"] == [{"stock": "h100", "as_of": "2026-08-01", "age_days": 121}]
 
 
+def test_an_old_price_of_an_api_is_flagged_once_however_many_pools_compare_with_it(tmp_path):
+    path = tmp_path / "fleet.toml"
+    two = SMALL.replace("tensor_parallel = [1]", 'tensor_parallel = [1]\napi = "hosted"')
+    second = two[two.index("[[pools]]") : two.index("[[stock]]")].replace('"chat"', '"batch"')
+    api = """
+[[apis]]
+name = "hosted"
+dollars_per_million_input_tokens = 0.1
+dollars_per_million_output_tokens = 0.3
+price_source = "a price list"
+price_as_of = 2026-08-01
+"""
+    path.write_text(two + second + api)
+    told = plan(path)
+    assert told.stderr.count("the price of API hosted of 2026-08-01 is 121 days old, more than 90") == 1
+    assert "stock" not in told.stderr
+    asked = [pool["api"] for pool in planned(path)["pools"]]
+    assert [(a["name"], a["price_age_days"], a["price_stale"]) for a in asked] == [("hosted", 121, True)] * 2
+    path.write_text(two + second + api.replace("2026-08-01", "2026-11-01"))
+    assert plan(path).stderr == ""
+    assert not planned(path)["pools"][0]["api"]["price_stale"]
+
+
 @pytest.mark.parametrize(
     ("old", "new", "line", "words"),
     [
