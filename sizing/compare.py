@@ -13,7 +13,16 @@ from sizing.economics import FleetCost, capacity_cost, fleet_cost
 from sizing.errors import InvalidInput, SizingError
 from sizing.planning.known_point import known_point
 from sizing.planning.plan import plan_at
-from sizing.planning.serving import Apart, apart_plan, break_even_acceptance, speculative_point
+from sizing.planning.serving import (
+    DRAFTS,
+    GIVEN,
+    QUALITY,
+    Apart,
+    apart_plan,
+    break_even_acceptance,
+    speculative_point,
+    unmeasured,
+)
 from sizing.replica.memory import Resolved, fit, resolve
 from sizing.replica.speculative_step import Drafting
 from sizing.types import Confidence, Constraint, Demand, Deployment, PolicyConfig, Slo, Workload
@@ -25,8 +34,6 @@ if TYPE_CHECKING:  # who passes a calibration has loaded it
 
 __all__ = ["QUALITY", "RANKINGS", "Option", "Outcome", "compare", "configurations", "evaluate", "rank"]
 
-#: What is said of every option whose weights or KV cache have another precision.
-QUALITY = "the quality of the answers is not judged"
 #: What options can be ranked by.
 RANKINGS = ("cost", "gpus", "cost_per_token")
 
@@ -131,7 +138,7 @@ def _outcome(option: Option, resolved: Resolved, policy: PolicyConfig) -> Outcom
         point, known = speculative_point(
             resolved, workload, option.slo, option.serving, known, dispersion=option.dispersion
         )
-        confidence = _unmeasured(confidence)
+        confidence = unmeasured(confidence)
     demand = Demand((0.5,), (rate,), workload, horizon_seconds=policy.lead_time_seconds, dispersion=option.dispersion)
     plan = plan_at(point, demand, policy, known)
     price = option.price or resolved.gpu.price
@@ -160,11 +167,6 @@ def _outcome(option: Option, resolved: Resolved, policy: PolicyConfig) -> Outcom
     )
 
 
-def _unmeasured(confidence: Confidence) -> Confidence:
-    """Nothing of another way of serving was measured, however well the deployment is known."""
-    return Confidence.REFUSED if confidence is Confidence.REFUSED else Confidence.EXTRAPOLATED
-
-
 def _drafting_caveats(
     option: Option, drafting: Drafting, resolved: Resolved, known: Known, plain: OperatingPoint
 ) -> tuple[str, ...]:
@@ -172,11 +174,7 @@ def _drafting_caveats(
         resolved, option.workload, option.slo, drafting, known, plain, dispersion=option.dispersion
     )
     worth = "at no acceptance" if least is None else f"above an acceptance of {least:.2f}"
-    return (
-        f"the acceptance is given, not measured; a replica carries more than without drafts {worth}",
-        "the draft model's memory and the engine's own work on drafts are not counted; with EAGLE one H100 was seen to "
-        "saturate at about 73 req/s, and at 106 without (kubernetes-sigs/inference-perf 7de5ef2, kubecon-na-2025)",
-    )
+    return f"{GIVEN}; a replica carries more than without drafts {worth}", DRAFTS
 
 
 def _apart(option: Option, apart: Apart, resolved: Resolved, known: Known, policy: PolicyConfig) -> Outcome:
@@ -199,7 +197,7 @@ def _apart(option: Option, apart: Apart, resolved: Resolved, known: Known, polic
         dollars = price.dollars_per_gpu_hour * gpus
         cost = capacity_cost(dollars, plan.requests_per_second, option.workload, option.requests_per_second)
     binding = front if plan.prefill_binds else back
-    megabytes, milliseconds = plan.transfer_bytes / 1e6, plan.transfer_seconds * 1e3
+    megabytes, milliseconds = plan.points.transfer_bytes / 1e6, plan.points.transfer_seconds * 1e3
     sent = (
         f"{megabytes:,.0f} MB of KV cache per request take {milliseconds:,.3g} ms of TTFT at "
         f"{megabytes / milliseconds:,.0f} GB/s; transfers that share the link are not counted"
@@ -217,7 +215,7 @@ def _apart(option: Option, apart: Apart, resolved: Resolved, known: Known, polic
         tpot_seconds=plan.at_slo.tpot_seconds,
         kv_capacity_tokens=back.operating_point.kv_capacity_tokens,
         binding=binding.constraint,
-        confidence=_unmeasured(known.confidence),
+        confidence=unmeasured(known.confidence),
         price=price,
         cost=cost,
         problem=None if plan.feasible else binding.operating_point.message,

@@ -19,9 +19,36 @@ from sizing.replica.memory import Resolved
 from sizing.replica.replica_model import ReplicaModel
 from sizing.replica.speculative_step import Drafting, SpeculativeStep
 from sizing.replica.step_time import step_model
-from sizing.types import Demand, PolicyConfig, Slo, Workload
+from sizing.types import Confidence, Demand, PolicyConfig, Slo, Workload
 
-__all__ = ["Apart", "ApartPlan", "apart_plan", "break_even_acceptance", "speculative_point"]
+__all__ = [
+    "DRAFTS",
+    "GIVEN",
+    "QUALITY",
+    "Apart",
+    "ApartPlan",
+    "ApartPoints",
+    "apart_plan",
+    "apart_points",
+    "break_even_acceptance",
+    "speculative_point",
+    "unmeasured",
+]
+
+
+#: What is said of every choice whose weights or KV cache have another precision.
+QUALITY = "the quality of the answers is not judged"
+#: What is said of every choice with speculative decoding.
+GIVEN = "the acceptance is given, not measured"
+DRAFTS = (
+    "the draft model's memory and the engine's own work on drafts are not counted; with EAGLE one H100 was seen to "
+    "saturate at about 73 req/s, and at 106 without (kubernetes-sigs/inference-perf 7de5ef2, kubecon-na-2025)"
+)
+
+
+def unmeasured(confidence: Confidence) -> Confidence:
+    """Return the confidence with another way of serving: nothing of it was measured, however well the rest is known."""
+    return Confidence.REFUSED if confidence is Confidence.REFUSED else Confidence.EXTRAPOLATED
 
 
 def speculative_point(
@@ -134,25 +161,75 @@ class Apart:
 
 
 @dataclass(frozen=True, slots=True)
-class ApartPlan:
-    """Replicas of each kind for a demand, and what is reached: TTFT with the transfer, TPOT of the decode replicas.
+class ApartPoints:
+    """The operating points of a prefill replica (TTFT less the transfer) and of a decode replica (TPOT), each as known.
 
-    ``requests_per_second`` is what all of them carry within the SLO. ``transfer_seconds`` and ``transfer_bytes`` are
-    per request.
+    ``transfer_bytes`` and ``transfer_seconds`` are per request, at ``network_bytes_per_second``.
     """
 
-    prefill: Plan
-    decode: Plan
-    feasible: bool
-    requests_per_second: float
-    at_slo: Latency
+    prefill: OperatingPoint
+    decode: OperatingPoint
+    known_prefill: Known
+    known_decode: Known
     transfer_bytes: float
     transfer_seconds: float
+    network_bytes_per_second: float
+
+
+def apart_points(
+    resolved: Resolved, workload: Workload, slo: Slo, apart: Apart, known: Known, *, dispersion: float = 1.0
+) -> ApartPoints:
+    """Return what one replica of each kind carries within its part of the SLO (DistServe, OSDI '24, arXiv 2401.09670).
+
+    The whole context is sent, at the full bandwidth: transfers that share it, or overlap with computing, are not in it.
+
+    Raises:
+        InvalidInput: the workload or the objective is invalid, or the transfer alone takes longer than the TTFT
+            objective.
+        DoesNotFit: the weights or one request do not fit.
+    """
+    network = apart.network_bytes_per_second
+    if network is None:
+        network = resolved.gpu.inter_node_bandwidth_bytes_per_second * resolved.deployment.gpus
+    sent = transfer_bytes(resolved, workload)
+    seconds = sent / network
+    ttft = None if slo.ttft_seconds is None else slo.ttft_seconds - seconds
+    if ttft is not None and ttft <= 0:
+        raise InvalidInput(f"sending {sent / 1e6:,.0f} MB takes {seconds:.3g} s, longer than the TTFT objective")
+
+    def solved(part: Workload, objective: Slo) -> tuple[OperatingPoint, Known]:
+        replica = ReplicaModel(resolved, part, dispersion=dispersion, coefficients=known.coefficients)
+        point = solve_replica(replica, objective, ttft_ratio=known.ttft_ratio)
+        ratios = capacity_ratios(replica, point, objective, known.support.step_ratios_80)
+        return point, replace(known, capacity_ratios=ratios)
+
+    front, known_front = solved(prompt_workload(workload), replace(slo, ttft_seconds=ttft, tpot_seconds=None))
+    back, known_back = solved(decode_workload(workload), replace(slo, ttft_seconds=None))
+    return ApartPoints(front, back, known_front, known_back, sent, seconds, network)
+
+
+@dataclass(frozen=True, slots=True)
+class ApartPlan:
+    """Whole replicas of each kind for a demand, and what is reached: TTFT with the transfer, TPOT of decode replicas.
+
+    ``requests_per_second`` is what all of them carry within the SLO.
+    """
+
+    points: ApartPoints
+    prefill: Plan
+    decode: Plan
+    requests_per_second: float
+    at_slo: Latency
+
+    @property
+    def feasible(self) -> bool:
+        """Whether both kinds meet their objective at some load."""
+        return self.points.prefill.feasible and self.points.decode.feasible
 
     @property
     def prefill_binds(self) -> bool:
         """Whether the prefill replicas are those that carry less, or that miss their objective."""
-        front, back = self.prefill.operating_point, self.decode.operating_point
+        front, back = self.points.prefill, self.points.decode
         if front.feasible != back.feasible:
             return not front.feasible
         return front.requests_per_second * self.prefill.desired <= back.requests_per_second * self.decode.desired
@@ -169,40 +246,20 @@ def apart_plan(
     *,
     dispersion: float = 1.0,
 ) -> ApartPlan:
-    """Return the whole replicas of prefill and of decode that carry a rate within the SLO (DistServe, OSDI '24).
+    """Return the whole replicas of prefill and of decode that carry a rate within the SLO; see ``apart_points``."""
+    points = apart_points(resolved, workload, slo, apart, known, dispersion=dispersion)
 
-    The objective of TTFT less the transfer is that of the prefill replicas, TPOT that of the decode replicas. The whole
-    context is sent, at the full bandwidth: transfers that share it, or overlap with computing, are not in it.
-
-    Raises:
-        InvalidInput: the workload or the objective is invalid, or the transfer alone takes longer than the TTFT
-        objective. DoesNotFit: the weights or one request do not fit.
-    """
-    network = apart.network_bytes_per_second
-    if network is None:
-        network = resolved.gpu.inter_node_bandwidth_bytes_per_second * resolved.deployment.gpus
-    sent = transfer_bytes(resolved, workload)
-    seconds = sent / network
-    ttft = None if slo.ttft_seconds is None else slo.ttft_seconds - seconds
-    if ttft is not None and ttft <= 0:
-        raise InvalidInput(f"sending {sent / 1e6:,.0f} MB takes {seconds:.3g} s, longer than the TTFT objective")
-
-    def planned(part: Workload, objective: Slo) -> Plan:
-        replica = ReplicaModel(resolved, part, dispersion=dispersion, coefficients=known.coefficients)
-        point = solve_replica(replica, objective, ttft_ratio=known.ttft_ratio)
-        ratios = capacity_ratios(replica, point, objective, known.support.step_ratios_80)
+    def planned(point: OperatingPoint, part: Workload, of: Known) -> Plan:
         demand = Demand((0.5,), (requests_per_second,), part, policy.lead_time_seconds, dispersion=dispersion)
-        return plan_at(point, demand, policy, replace(known, capacity_ratios=ratios))
+        return plan_at(point, demand, policy, of)
 
-    front = planned(prompt_workload(workload), replace(slo, ttft_seconds=ttft, tpot_seconds=None))
-    back = planned(decode_workload(workload), replace(slo, ttft_seconds=None))
-    first, rest = front.operating_point, back.operating_point
+    front, back = points.prefill, points.decode
+    prefill = planned(front, prompt_workload(workload), points.known_prefill)
+    decode = planned(back, decode_workload(workload), points.known_decode)
     return ApartPlan(
-        prefill=front,
-        decode=back,
-        feasible=first.feasible and rest.feasible,
-        requests_per_second=min(first.requests_per_second * front.desired, rest.requests_per_second * back.desired),
-        at_slo=Latency(first.at_slo.ttft_seconds + seconds, rest.at_slo.tpot_seconds),
-        transfer_bytes=sent,
-        transfer_seconds=seconds,
+        points=points,
+        prefill=prefill,
+        decode=decode,
+        requests_per_second=min(front.requests_per_second * prefill.desired, back.requests_per_second * decode.desired),
+        at_slo=Latency(front.at_slo.ttft_seconds + points.transfer_seconds, back.at_slo.tpot_seconds),
     )

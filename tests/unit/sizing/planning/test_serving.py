@@ -56,9 +56,9 @@ def test_the_break_even_is_where_a_replica_begins_to_carry_more() -> None:
 def test_prefill_and_decode_are_whole_replicas_within_their_own_objectives() -> None:
     network = 2000 * 131_072 / 0.25  # a quarter of a second for one request's KV cache
     plan = apart_plan(H100, CHAT, SLO, 60.0, Apart(network), KNOWN, POLICY)
-    assert plan.transfer_bytes == 2000 * 131_072
-    assert plan.transfer_seconds == pytest.approx(0.25)
-    front, back = plan.prefill.operating_point, plan.decode.operating_point
+    assert plan.points.transfer_bytes == 2000 * 131_072
+    assert plan.points.transfer_seconds == pytest.approx(0.25)
+    front, back = plan.points.prefill, plan.points.decode
     assert front.at_slo.ttft_seconds <= 0.75 + 1e-6
     assert plan.at_slo.ttft_seconds == pytest.approx(front.at_slo.ttft_seconds + 0.25)
     assert back.at_slo.tpot_seconds <= 0.05
