@@ -9,12 +9,14 @@ equation 1). Verifying is computing: at large batches, where a plain step comput
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from sizing.errors import InvalidInput
 from sizing.replica.step_time import StepModel
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 __all__ = ["Drafting", "SpeculativeStep"]
 
