@@ -234,6 +234,7 @@ def test_plans_side_by_side():
     assert plans["1 × h200-sxm, bf16"]["price"]["source"].startswith("RunPod")
 
 
+@pytest.mark.slow
 def test_ways_of_serving_parallelism_engines_lead_times_and_an_api_side_by_side():
     asked = ["whatif", *LLAMA, "--rate", 60, "--demand", "2", "--pps", 2, "--dps", 2, "--engines", "sglang", "--apart"]
     asked += ["--acceptances", "0.2,0.8", "--draft-tokens", 4, "--draft-cost", 0.05, "--precisions", "fp8"]

@@ -20,6 +20,8 @@ from sizing.simulate import Requests, World
 from sizing.start_up import StartUp
 from tests.unit.evaluate.pools import POOL, SETTINGS
 
+pytestmark = pytest.mark.slow
+
 ONSET, END, BEFORE, TIMES = 900.0, 1_800.0, 4.0, 8.0
 SPLIT = StartUp.of_parts(120.0, 90.0, 30.0)
 EPOCH = 1_767_571_200
