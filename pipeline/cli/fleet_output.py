@@ -13,6 +13,7 @@ from sizing.explain.text import columns_text
 from sizing.planning.fleet import FleetPlan
 from sizing.planning.fleet_money import PoolMoney, idle_reserved_dollars_per_hour, pool_money
 from sizing.planning.fleet_regret import Regret
+from sizing.planning.fleet_types import Mix
 from sizing.price_age import age_words, is_stale, price_age_days
 
 __all__ = ["plan_json", "plan_text", "price_warnings"]
@@ -53,6 +54,7 @@ def plan_json(plan: FleetPlan, described: FleetFile, reference_date: datetime.da
         "changes": mix.changes,
         "optimality_gap": mix.optimality_gap if math.isfinite(mix.optimality_gap) else None,
         "mix": mix_rows(fleet, mix),
+        "choices": _choices_json(mix),
         "pools": _pools_json(plan, described, reference_date),
         "stock": stock_rows(fleet, mix),
         "least_regret": None
@@ -70,6 +72,31 @@ def plan_json(plan: FleetPlan, described: FleetFile, reference_date: datetime.da
             for e in plan.excluded
         ],
     }
+
+
+def _choices_json(mix: Mix) -> list[dict[str, Any]]:
+    """Return what was chosen of the precisions and ways of decoding that a pool may have, where it is not its own."""
+    return [
+        {
+            "pool": c.pool,
+            "stock": c.stock,
+            "tensor_parallel": c.tensor_parallel,
+            "precision": c.precision,
+            "draft_tokens": None if c.drafting is None else c.drafting.draft_tokens,
+            "acceptance": None if c.drafting is None else c.drafting.acceptance,
+            "caveats": list(c.caveats),
+        }
+        for c, _ in mix.replicas
+        if c.precision is not None or c.drafting is not None
+    ]
+
+
+def _choice_line(row: dict[str, Any]) -> str:
+    chosen = [] if row["precision"] is None else [f"{row['precision']} weights"]
+    if row["draft_tokens"] is not None:
+        chosen.append(f"{row['draft_tokens']} drafts with {row['acceptance']:g} accepted")
+    where = f"{row['pool']} on {row['stock']}, tensor parallel {row['tensor_parallel']}"
+    return f"{where}: {' and '.join(chosen)}; {'; '.join(row['caveats'])}."
 
 
 def _regret_json(regret: Regret) -> dict[str, float]:
@@ -129,6 +156,7 @@ def _money_json(money: PoolMoney) -> dict[str, Any]:
 def plan_text(data: dict[str, Any]) -> str:
     """Return the plan of ``plan_json`` as tables and sentences."""
     lines = [*columns_text(_MIX, [_mix_row(row) for row in data["mix"]]), ""]
+    lines += [*(_choice_line(row) for row in data["choices"]), *([""] if data["choices"] else [])]
     lines += [*columns_text(_POOLS, [_pool_row(row) for row in data["pools"]]), ""]
     lines.append(
         f"{data['dollars_per_hour']:,.2f} $/h at the {data['quantile']:.0%} quantile of demand, of which reserved "

@@ -72,6 +72,29 @@ def test_the_example_holds_every_slo_within_its_budget():
 
 
 @pytest.mark.slow
+def test_other_precisions_and_drafts_are_chosen_where_they_carry_more_and_say_what_they_leave_out(tmp_path):
+    path = tmp_path / "fleet.toml"
+    more = 'precisions = ["fp8"]\ndraft_tokens = 4\nacceptance = 0.8\ndraft_cost = 0.05\n'
+    path.write_text(SMALL.replace("tensor_parallel = [1]\n", "tensor_parallel = [1]\n" + more))
+    (choice,) = planned(path)["choices"]
+    assert (choice["pool"], choice["precision"], choice["draft_tokens"], choice["acceptance"]) == (
+        "chat",
+        "fp8",
+        4,
+        0.8,
+    )
+    text = plan(path).stdout
+    assert (
+        "chat on h100, tensor parallel 1: fp8 weights and 4 drafts with 0.8 accepted; the quality of the answers is"
+        in text
+    )
+    path.write_text(SMALL)
+    assert planned(path)["choices"] == []
+    path.write_text(SMALL.replace("tensor_parallel = [1]\n", "tensor_parallel = [1]\ndraft_tokens = 4\n"))
+    assert "they have no defaults" in plan(path, code=2).stderr
+
+
+@pytest.mark.slow
 def test_a_budget_that_is_too_small_says_who_goes_short_and_what_would_do():
     data = planned(EXAMPLE, "--budget", "25", "--scenarios", "4", "--seed", "3", code=3)
     assert [row["short_share"] > 0 for row in data["pools"]] == [False, True, True]
