@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import json
 import os
 import random
@@ -54,6 +55,7 @@ MIX = (
 HISTORY = f"/v1/windows/{MODEL}/{{pool}}?start={{start}}&end={{end}}"
 
 Told = list[tuple[float, int]]
+Heard = list[tuple[float, int]]
 
 
 async def read(session: aiohttp.ClientSession, path: str, due: float, told: Told) -> None:
@@ -89,7 +91,7 @@ async def storm(session: aiohttp.ClientSession, seconds: float) -> Told:
     return told
 
 
-async def listen(session: aiohttp.ClientSession, heard: list[tuple[float, int]]) -> None:
+async def listen(session: aiohttp.ClientSession, heard: Heard) -> None:
     """A board: when each status came (epoch seconds), and how far steps had come by then."""
     async with session.get("/board/stream", timeout=aiohttp.ClientTimeout(total=None)) as response:
         async for line in response.content:
@@ -151,7 +153,7 @@ async def measure(url: str, processes: Mapping[str, int], seconds: float, stormy
         found["/metrics, idle"] = summary(await scraped(IDLE_SECONDS))
         found["shares"]["scrapes alone"] = shares.taken()
         first = await events(session)
-        heard: list[list[tuple[float, int]]] = [[] for _ in range(LISTENERS)]
+        heard: list[Heard] = [[] for _ in range(LISTENERS)]
         boards = [asyncio.create_task(listen(session, into)) for into in heard]
         api, metrics = await asyncio.gather(stream(session, reads, READS_PER_SECOND), scraped(seconds))
         for board in boards:
@@ -210,7 +212,7 @@ def report(found: dict[str, Any], rate: float) -> str:
     idle, worst = found["/metrics, idle"]["p99_ms"], found[f"/metrics, {STORM} readers of history"]["p99_ms"]
     waited = found["closed_to_published"]
     p50, p99 = np.quantile(waited, (0.5, 0.99)) if waited else (float("nan"),) * 2
-    gaps = [b[0] - a[0] for board in found["heard"] for a, b in zip(board, board[1:], strict=False)]
+    gaps = [b[0] - a[0] for board in found["heard"] for a, b in itertools.pairwise(board)]
     late = [
         next(at for at, as_of in board if as_of == step) - found["shown"][str(step)]
         for board in found["heard"]
@@ -219,11 +221,11 @@ def report(found: dict[str, Any], rate: float) -> str:
     ]
     lines += [
         "",
-        f"- Bars: API p99 ≤ 50 ms; /metrics p99 ≤ 100 ms; closed → published p99 ≤ 1 s; storm ≤ 5 × idle.",
+        "- Bars: API p99 ≤ 50 ms; /metrics p99 ≤ 100 ms; closed → published p99 ≤ 1 s; storm ≤ 5 × idle.",
         f"- /metrics, p99 in the storm over p99 idle: {worst / idle:.1f}.",
         f"- Closed → published, {len(waited)} pools' windows: p50 {p50:.2f} s, p99 {p99:.2f} s.",
-        f"- {LISTENERS} boards: between two statuses p99 {np.quantile(gaps, 0.99):.2f} s; a step was on the board at most "
-        f"{max(late, default=float('nan')):.2f} s after it was shown.",
+        f"- {LISTENERS} boards: between two statuses p99 {np.quantile(gaps, 0.99):.2f} s; a step was on the board at "
+        f"most {max(late, default=float('nan')):.2f} s after it was shown.",
         f"- Events stored: {found['events_per_second']:,.0f} a second of {rate:,.0f} asked.",
         "",
         "| cores taken | " + " | ".join(found["shares"]["API"]) + " |",

@@ -2,8 +2,8 @@
 
     python -m benchmarks.api.server MEASURED.json
 
-The settings come from the environment, but for the pools. At the end it writes how long pools waited from closed to published, and when
-each step was shown (epoch seconds).
+The settings come from the environment, but for the pools. At the end it writes how long pools waited from closed to
+published, and when each step was shown (epoch seconds).
 """
 
 from __future__ import annotations

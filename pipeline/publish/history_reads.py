@@ -19,7 +19,7 @@ from pipeline.publish.http.answer import tagged, timed_answer
 from pipeline.publish.http.page import TIME_CURSOR, list_schema, page_members, time_place
 from pipeline.publish.http.parameter import seconds, whole
 from pipeline.publish.http.route import Route
-from pipeline.publish.json import to_json
+from pipeline.publish.json import plain_json, to_json
 from pipeline.publish.live_reads import view_of
 from pipeline.publish.problem import ProblemError
 from pipeline.publish.reader import Reader
@@ -122,7 +122,7 @@ class HistoryReads:
             rows = list(self._reader.recommendations(view.key.model, view.key.pool, limit + 1, before))
             told = [recommendation_data(row) for row in rows[:limit]]
             cut = time_place(told[-1]["issued_at"], str(told[-1]["generation"])) if len(rows) > limit else None
-            return to_json({"recommendations": told, **page_members(cut)})
+            return plain_json({"recommendations": told, **page_members(cut)})
 
         return tagged(await self._queue.run(query))
 
@@ -147,7 +147,7 @@ class HistoryReads:
             windows = [window_data(row, key, grain, as_of, told.get(row["start"])) for row in rows[:limit]]
             cut = str(float(windows[-1]["start"])) if len(rows) > limit else None
             named = {"model": key.model, "pool": key.pool, "grain_seconds": grain}
-            return to_json({**named, "windows": windows, **page_members(cut)})
+            return plain_json({**named, "windows": windows, **page_members(cut)})
 
         return tagged(await self._queue.run(query))
 
