@@ -134,7 +134,17 @@ async def events(session: aiohttp.ClientSession) -> tuple[float, int]:
         return time.monotonic(), (await response.json())["ledger"]["events"]
 
 
-async def measure(url: str, processes: Mapping[str, int], seconds: float, stormy: float) -> dict[str, Any]:
+def fed(log: Path) -> tuple[float, int]:
+    """How many events the feed has sent by now."""
+    told = log.read_text(encoding="ascii").split()
+    return time.monotonic(), int(told[-1]) if told else 0
+
+
+def rate_of(first: tuple[float, int], last: tuple[float, int]) -> float:
+    return (last[1] - first[1]) / (last[0] - first[0])
+
+
+async def measure(url: str, log: Path, processes: Mapping[str, int], seconds: float, stormy: float) -> dict[str, Any]:
     chance = random.Random(1)
     end = int(time.time())
     paths, weights = zip(*MIX, strict=True)
@@ -152,7 +162,7 @@ async def measure(url: str, processes: Mapping[str, int], seconds: float, stormy
         shares = Shares(processes)
         found["/metrics, idle"] = summary(await scraped(IDLE_SECONDS))
         found["shares"]["scrapes alone"] = shares.taken()
-        first = await events(session)
+        first, first_fed = await events(session), fed(log)
         heard: list[Heard] = [[] for _ in range(LISTENERS)]
         boards = [asyncio.create_task(listen(session, into)) for into in heard]
         api, metrics = await asyncio.gather(stream(session, reads, READS_PER_SECOND), scraped(seconds))
@@ -160,8 +170,8 @@ async def measure(url: str, processes: Mapping[str, int], seconds: float, stormy
             board.cancel()
         await asyncio.gather(*boards, return_exceptions=True)
         found["shares"]["API"] = shares.taken()
-        last = await events(session)
-        found["events_per_second"] = (last[1] - first[1]) / (last[0] - first[0])
+        found["stored_per_second"] = rate_of(first, await events(session))
+        found["fed_per_second"] = rate_of(first_fed, fed(log))
         found[f"API, {READS_PER_SECOND} reads/s"] = summary(api)
         found[f"/metrics, {READS_PER_SECOND} reads/s of the API"] = summary(metrics)
         found["heard"] = heard
@@ -192,7 +202,7 @@ def run(rate: float, seconds: float, stormy: float) -> dict[str, Any]:
             pids = {"controller": controller.pid, "aggregator": aggregator.pid, "feed": feeder.pid}
             pids |= {"broker": broker.pid or 0, "readers": os.getpid()}
             url = f"http://127.0.0.1:{settings.publish.port}"
-            found = asyncio.run(measure(url, pids, seconds, stormy))
+            found = asyncio.run(measure(url, folder / "fed", pids, seconds, stormy))
         return found | json.loads(measured.read_text(encoding="utf-8"))
 
 
@@ -226,7 +236,8 @@ def report(found: dict[str, Any], rate: float) -> str:
         f"- Closed → published, {len(waited)} pools' windows: p50 {p50:.2f} s, p99 {p99:.2f} s.",
         f"- {LISTENERS} boards: between two statuses p99 {np.quantile(gaps, 0.99):.2f} s; a step was on the board at "
         f"most {max(late, default=float('nan')):.2f} s after it was shown.",
-        f"- Events stored: {found['events_per_second']:,.0f} a second of {rate:,.0f} asked.",
+        f"- Events a second: {rate:,.0f} asked, {found['fed_per_second']:,.0f} fed, {found['stored_per_second']:,.0f} "
+        "stored.",
         "",
         "| cores taken | " + " | ".join(found["shares"]["API"]) + " |",
         "|---|" + "---|" * len(found["shares"]["API"]),

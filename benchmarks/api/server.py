@@ -92,7 +92,8 @@ def main() -> int:
 
     def updated(live: LiveState, output: StepOutput, *, finished: bool = True) -> None:
         update(live, output, finished=finished)
-        shown.setdefault(output.as_of, time.time())
+        if finished:
+            shown[output.as_of] = time.time()
 
     controller_module.controller_app = watched
     LiveState.update = updated  # type: ignore[method-assign]
