@@ -52,6 +52,8 @@ MIX = (
     ('/prometheus/api/v1/query_range?query=tokentide_demand_requests_per_second{{pool="{pool}"}}&start={start}'
      "&end={end}&step=60", 2),
 )  # fmt: skip
+#: The share of reads that the store answers.
+STORED = 0.1
 HISTORY = f"/v1/windows/{MODEL}/{{pool}}?start={{start}}&end={{end}}"
 
 Told = list[tuple[float, int]]
@@ -165,14 +167,20 @@ async def measure(url: str, log: Path, processes: Mapping[str, int], seconds: fl
         first, first_fed = await events(session), fed(log)
         heard: list[Heard] = [[] for _ in range(LISTENERS)]
         boards = [asyncio.create_task(listen(session, into)) for into in heard]
-        api, metrics = await asyncio.gather(stream(session, reads, READS_PER_SECOND), scraped(seconds))
+        live, history, metrics = await asyncio.gather(
+            stream(session, [path for path in reads if "start=" not in path], READS_PER_SECOND * (1 - STORED)),
+            stream(session, [path for path in reads if "start=" in path], READS_PER_SECOND * STORED),
+            scraped(seconds),
+        )
         for board in boards:
             board.cancel()
         await asyncio.gather(*boards, return_exceptions=True)
         found["shares"]["API"] = shares.taken()
         found["stored_per_second"] = rate_of(first, await events(session))
         found["fed_per_second"] = rate_of(first_fed, fed(log))
-        found[f"API, {READS_PER_SECOND} reads/s"] = summary(api)
+        found[f"API, {READS_PER_SECOND} reads/s"] = summary([row for rows in (live, history) for row in rows])
+        found["… of those that memory answers"] = summary(live)
+        found["… of those that the store answers"] = summary(history)
         found[f"/metrics, {READS_PER_SECOND} reads/s of the API"] = summary(metrics)
         found["heard"] = heard
         history, metrics = await asyncio.gather(storm(session, stormy), scraped(stormy))

@@ -72,8 +72,8 @@ def create_app(
     status = lambda: to_json(status_data(live.snapshot(with_pools=False)))  # noqa: E731
     data = board.BoardData(live, reader, queue.run, aside, status)
     app.cleanup_ctx.extend([service.threads, data.stream.sender])
-    table = service.routes(route_table(live, reader, clock, queue, aside))
-    add_routes(app, [*table, feedback_route(clock, send_feedback)])
+    mark = feedback_route(clock, send_feedback)
+    add_routes(app, service.routes([*route_table(live, reader, clock, queue, aside), mark]))
     reports = board.Reports(settings.reports_folder, queue.run)
     app.add_routes(board.routes(service.exporter.rules, data, reports))
     return app
@@ -97,7 +97,7 @@ def described() -> list[Route]:
     clock, queue, aside = ManualClock(0.0), ReadQueue(), SideThread()
     live = LiveState(clock)
     service = _Service(live, Exporter(live), Compressor(), queue, aside)
-    return service.routes(route_table(live, None, clock, queue, aside))
+    return service.routes([*route_table(live, None, clock, queue, aside), feedback_route(clock, None)])
 
 
 class _Service:

@@ -219,7 +219,7 @@ def _outlook_data(view: PoolView, signal: str | None, grain: str) -> dict[str, A
 def _tenant_data(view: PoolView, signal: str | None, grain: str, tenant: str) -> dict[str, Any]:
     """Return the forecasts of one tenant of a pool."""
     if grain != Grain.MINUTE:
-        raise ProblemError(400, "tenants are forecast at the grain of minutes only")
+        raise ProblemError(404, "tenants are forecast at the grain of minutes only")
     told = next((told for told in view.tenants if told.tenant == tenant), None)
     if told is None:
         raise ProblemError(404, f"tenant {tenant[:256]!r} of {'/'.join(view.key)} is not forecast apart")
