@@ -49,6 +49,12 @@ class Server:
         assert http.port is not None
         self._http, self.port = http, http.port
 
+    def connections(self) -> int:
+        """How many are open."""
+        assert self._http is not None
+        assert self._http._runner.server is not None
+        return len(self._http._runner.server.connections)
+
     async def _mark(self, record: CalendarRecord) -> None:
         self.marks.append(record)
 
