@@ -28,22 +28,22 @@ def signal_rates(window: ClosedWindow) -> dict[str, float | None]:
     if window.gap:
         return dict.fromkeys((signal.value for signal in Signal), None)
     return summed_rates(
+        counted_seconds(window),
         window.requests,
         window.input_tokens,
         window.cached_input_tokens,
         window.output_tokens,
         window.kv_token_milliseconds,
-        counted_seconds(window),
     )
 
 
 def summed_rates(
+    seconds: float,
     requests: int,
     input_tokens: int,
     cached_input_tokens: int,
     output_tokens: int,
     kv_token_milliseconds: int,
-    seconds: float,
 ) -> dict[str, float | None]:
     """Return the demand rates by signal name of what was counted in so many seconds."""
     return {

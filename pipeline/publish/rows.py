@@ -30,7 +30,7 @@ def window_data(
     """
     finished = row["end"] <= as_of if as_of is not None else bool(row.get("closed"))
     if finished and not row.get("gap"):
-        rates = summed_rates(*(row.get(name) or 0 for name in _OF_RATES), seconds=grain_seconds)
+        rates = summed_rates(grain_seconds, *(row.get(name) or 0 for name in _OF_RATES))
     else:
         rates = dict.fromkeys(_SIGNALS)
     named = {"model": key.model, "pool": key.pool, "grain_seconds": grain_seconds, **row}
