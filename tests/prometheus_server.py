@@ -113,4 +113,4 @@ def running_prometheus(folder: Path) -> Iterator[Prometheus]:
                 process.wait(scaled(20))
             except subprocess.TimeoutExpired:
                 process.kill()
-                process.wait(10)
+                process.wait(scaled(10))

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import jsonschema
+import pytest
 from typer.testing import CliRunner, Result
 
 from pipeline.cli.main import app
@@ -18,6 +19,7 @@ def evaluate(folder: Path, rows: str, *args: str) -> Result:
     return CliRunner().invoke(app, ["evaluate", str(folder / "trace.csv"), "--pool", str(folder / "pool.toml"), *args])
 
 
+@pytest.mark.slow
 def test_results_go_to_stdout_and_the_verdict_to_stderr(tmp_path: Path) -> None:
     rows = "".join(f"{second},1000,100\n" for second in range(240))
     page = tmp_path / "report.html"
@@ -36,6 +38,7 @@ def test_results_go_to_stdout_and_the_verdict_to_stderr(tmp_path: Path) -> None:
     assert "regret" in table.stdout
 
 
+@pytest.mark.slow
 def test_a_single_request_and_one_that_no_replica_can_take(tmp_path: Path) -> None:
     result = evaluate(tmp_path, "7,1000,100\n", "--policies", "tokentide,oracle,static-mean", "--json", "-")
     assert result.exit_code == 0, result.stderr
@@ -45,12 +48,14 @@ def test_a_single_request_and_one_that_no_replica_can_take(tmp_path: Path) -> No
     assert [policy["unserved_requests"] for policy in json.loads(result.stdout)["policies"]] == [1, 1]
 
 
+@pytest.mark.slow
 def test_a_score_that_begins_after_the_end_is_refused(tmp_path: Path) -> None:
     result = evaluate(tmp_path, "0,10,10\n60,10,10\n", "--score-from", "1h")
     assert result.exit_code == 2
     assert "before anything is scored" in result.stderr
 
 
+@pytest.mark.slow
 def test_with_work_that_may_wait_every_policy_is_there_twice(tmp_path: Path) -> None:
     rows = "".join(f"{second},1000,100\n" for second in range(0, 600, 2))
     args = ("--policies", "tokentide,static-mean", "--defer-share", "0.4", "--defer-deadline", "5m")

@@ -56,6 +56,7 @@ def planned(*args, code=0):
     return data
 
 
+@pytest.mark.slow
 def test_the_example_holds_every_slo_within_its_budget():
     data = planned(EXAMPLE)
     assert data["holds"]
@@ -70,6 +71,7 @@ def test_the_example_holds_every_slo_within_its_budget():
     assert planned(EXAMPLE) == data
 
 
+@pytest.mark.slow
 def test_a_budget_that_is_too_small_says_who_goes_short_and_what_would_do():
     data = planned(EXAMPLE, "--budget", "25", "--scenarios", "4", "--seed", "3", code=3)
     assert [row["short_share"] > 0 for row in data["pools"]] == [False, True, True]
@@ -155,6 +157,7 @@ def test_no_stock_and_a_budget_below_the_reserved_stock(tmp_path):
     assert "budget_dollars_per_hour (5) must not be below the cost of the reserved stock (12)" in text
 
 
+@pytest.mark.slow
 def test_a_search_that_ends_at_its_limit_still_answers(monkeypatch):
     monkeypatch.setattr("pipeline.cli.fleet.MOST_WORK", 1)
     data = planned(EXAMPLE, "--budget", "30", code=3)
@@ -162,7 +165,11 @@ def test_a_search_that_ends_at_its_limit_still_answers(monkeypatch):
     assert data["dollars_per_hour"] <= 30 + 1e-6
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=20,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(
     line=st.integers(0, SMALL.count("\n") - 1),
     value=st.sampled_from(

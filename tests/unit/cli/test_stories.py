@@ -27,6 +27,7 @@ def row(title):
     return [cell.strip() for cell in line.strip("|").split("|")][1:]
 
 
+@pytest.mark.slow
 def test_a_launch_that_is_announced_finds_its_capacity(tmp_path):
     runpy.run_path(str(STORIES / "launch.py"))["write"](tmp_path / "launch.csv")
     pool = STORIES / "launch-pool.toml"
@@ -42,6 +43,7 @@ def test_a_launch_that_is_announced_finds_its_capacity(tmp_path):
         assert (attained >= 0.95) == bool(more)
 
 
+@pytest.mark.slow
 def test_a_quarter_for_a_team_with_three_models(tmp_path):
     runpy.run_path(str(STORIES / "three_models.py"))["write"](tmp_path)
     shutil.copy(STORIES / "three_models.toml", tmp_path)

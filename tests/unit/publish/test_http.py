@@ -215,7 +215,8 @@ def test_connections_that_ask_nothing_are_closed(feed):
         for client in sockets:
             assert client.recv(1) == b""
             client.close()
-        assert ask(server, "/healthz")[0] == 200
+        # A busy machine may hold up an honest question for that long too.
+        wait_until(lambda: ask(server, "/healthz")[0] == 200, 20, "an answer", passing=(OSError,))
 
 
 def test_idle_connections_make_room_for_those_that_ask(feed, monkeypatch):

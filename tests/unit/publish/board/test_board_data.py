@@ -62,6 +62,7 @@ def test_expired_advice_leaves_nothing_to_follow(server: Server, feed: Feed) -> 
         assert row["expires_at"] is not None
 
 
+@pytest.mark.slow
 def test_200_pools_fit_into_one_bounded_answer_made_at_most_twice_a_second() -> None:
     fleet, elapsed = Fleet(200, past_hours=24), [0.0]
     fleet.step()

@@ -90,6 +90,7 @@ def score(fleet, mix):
     return [*short, mix.dollars_per_hour + mix.changes * fleet.change_dollars_per_hour]
 
 
+@pytest.mark.slow
 def test_the_cheapest_mix_equals_enumeration_on_240_random_fleets():
     rng = random.Random(7)
     held = 0
@@ -103,6 +104,7 @@ def test_the_cheapest_mix_equals_enumeration_on_240_random_fleets():
     assert 60 < held < 200  # both kinds were tried
 
 
+@pytest.mark.slow
 def test_more_budget_never_costs_slo_and_the_smallest_budget_is_the_smallest():
     rng = random.Random(11)
     for _ in range(25):
