@@ -11,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from pipeline.publish.exporter import Exporter
 from pipeline.publish.metric_catalogue import BANDS, CATALOGUE, METRICS, markdown
 from tests.publish_feed import Feed
+from tests.stock_feed import share_stock
 from tests.waiting import scaled
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -20,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def exposition() -> str:
     feed = Feed()
     feed.step(180)
+    share_stock(feed, budget=8.0)
     return Exporter(feed.live).render().decode()
 
 

@@ -18,6 +18,7 @@ from pipeline.evaluate.run import Run, replicas_over_time, run_policy
 from pipeline.evaluate.verdict import verdict
 from sizing.catalog import Catalog
 from sizing.simulate import World
+from sizing.start_up import StartUp
 from tests.unit.evaluate.pools import POOL, SETTINGS, setup, trace
 
 KEYS = [
@@ -44,7 +45,7 @@ ALL = ("tokentide", "oracle", "static-peak", "hpa-concurrency")
 
 
 def evaluation(world: World | None = None, names: tuple[str, ...] = ALL, *, frontier: bool = False) -> Evaluation:
-    question = Question(trace(), SETTINGS, POOL, Catalog(), 30.0, world=world)
+    question = Question(trace(), SETTINGS, POOL, Catalog(), StartUp(30.0), world=world)
     return evaluate(question, [POLICIES[name] for name in names], frontier=frontier)
 
 

@@ -129,6 +129,7 @@ def test_latencies_of_windows_from_before_are_of_all_statuses(tmp_path, new_stor
 
 #: Tables that ``fill_with_history`` has nothing for.
 EMPTY = {
+    "fleet_split",
     "retired_dead_letters",
     "retired_totals",
     "closed_parts",

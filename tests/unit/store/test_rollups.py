@@ -125,6 +125,7 @@ def test_an_older_file_is_rolled_up_when_it_is_opened(tmp_path):
             "closed_parts",
             "pool_snapshots",
             "latency_statuses",
+            "fleet_split",
         ):
             store.cursor().execute(f"DROP TABLE {name}")
         store.cursor().execute("DELETE FROM schema_migrations WHERE version >= 3")
