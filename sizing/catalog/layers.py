@@ -9,7 +9,7 @@ from enum import StrEnum
 from sizing.catalog.reader import Reader
 from sizing.errors import InvalidInput, UnknownModel
 
-__all__ = ["FeedForward", "LayerPlan", "Mixer", "layer_plan"]
+__all__ = ["FeedForward", "LayerPlan", "Mixer", "layer_plan", "without_idle_windows"]
 
 
 class Mixer(StrEnum):
@@ -87,6 +87,17 @@ def layer_plan(read: Reader, layers: int, experts: int) -> LayerPlan:
     if not read.flag("use_cla"):  # Hunyuan's cross-layer attention shares a KV cache between layers
         read.ignore("cla_share_factor")
     return LayerPlan(tuple(mixers), tuple(_feed_forward(read, layers, experts)), window)
+
+
+def without_idle_windows(plan: LayerPlan, context: int | None) -> LayerPlan:
+    """Return the plan with layers whose window is as long as the longest context counted as full ones.
+
+    Configurations carry such a window as "none" (Phi-4-mini: 262,144 tokens of a context of 131,072).
+    """
+    if context is None or not plan.window_tokens or plan.window_tokens < context or Mixer.CHUNK in plan.mixers:
+        return plan
+    mixers = tuple(Mixer.FULL if mixer is Mixer.WINDOW else mixer for mixer in plan.mixers)
+    return LayerPlan(mixers, plan.feed_forward, 0)
 
 
 def _nemotron_pattern(read: Reader, layers: int) -> LayerPlan | None:

@@ -5,13 +5,14 @@ Parameter counts follow from the layer shapes (biases and norms, below 0.1 %, ar
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from sizing.catalog.encoders import encoder_parameters
 from sizing.catalog.feed_forward import Experts, FeedForwardShape, expert_count, feed_forward_shape
-from sizing.catalog.layers import LayerPlan, Mixer, layer_plan
+from sizing.catalog.layers import LayerPlan, Mixer, layer_plan, without_idle_windows
 from sizing.catalog.mixers import MixerShape, indexer_layers, mixer_shape
 from sizing.catalog.quantization import Quantization, checkpoint_quantization
 from sizing.catalog.reader import Reader
@@ -183,7 +184,8 @@ def from_hf_config(config: Mapping[str, Any], name: str = "config", source: str 
     if layers > _MOST_LAYERS:
         raise InvalidInput(f"{name}: num_hidden_layers must be at most {_MOST_LAYERS:,}, not {layers:,}")
     hidden, vocab = read.size("hidden_size"), read.size("vocab_size")
-    plan = layer_plan(read, layers, expert_count(read))
+    context = read.size("max_position_embeddings", "seq_length", "max_sequence_length", default=0) or None
+    plan = without_idle_windows(layer_plan(read, layers, expert_count(read)), context)
     shapes = {mixer: mixer_shape(read, mixer, hidden) for mixer in dict.fromkeys(plan.mixers)}
     read.ignore("num_attention_heads", "num_key_value_heads", "head_dim", "attention_head_dim", "v_head_dim")
     indexed = indexer_layers(read, layers)
@@ -191,7 +193,6 @@ def from_hf_config(config: Mapping[str, Any], name: str = "config", source: str 
     lookup, per_layer = _per_layer_embeddings(read, layers, hidden)
     shared = read.size("num_kv_shared_layers", default=0)
     tied = _tied(read, config)
-    context = read.size("max_position_embeddings", "seq_length", "max_sequence_length", default=0) or None
     read.refuse_unread()
     parts = _parts(plan, shapes, mlp, indexed, per_layer)
     caches = _caches(plan, shapes, indexed, shared)
@@ -199,7 +200,7 @@ def from_hf_config(config: Mapping[str, Any], name: str = "config", source: str 
     windowed = [cache for cache in caches if cache.mixer in (Mixer.WINDOW, Mixer.CHUNK)]
     heads = [cache.heads for cache in (*full, *windowed) if cache.heads is not None]
     used = {mixer for mixer in shapes if mixer in (Mixer.FULL, Mixer.WINDOW, Mixer.CHUNK)}
-    encoder = encoder_parameters(config)
+    encoder = encoder_parameters(config, name)
     parts += (Part("head", split=float(hidden * vocab)),)
     if not tied:
         parts += (Part("embedding", split=float(hidden * vocab)),)
@@ -268,11 +269,16 @@ def _refuse_encoders(config: Mapping[str, Any], name: str) -> None:
     kind = model_type if isinstance(model_type, str) else ""
     if kind in _ENCODER_TYPES or architecture.endswith(_ENCODERS) or architecture.endswith("EncoderModel"):
         raise UnknownModel(f"{name}: {architecture or kind} is an encoder: it generates no tokens and has no KV cache")
+    base = re.search(r"(?<!Chat)(?<!GLM)(?<!Head)Model$", architecture) is not None
+    if base or any(fields.get("is_causal") is False or fields.get("use_bidirectional_attention") is True
+                   for fields in (config, _language_model(config))):  # fmt: skip
+        raise UnknownModel(f"{name}: {architecture or kind} embeds or scores texts: it generates no tokens")
     if config.get("is_encoder_decoder") is True or kind in _ENCODER_DECODERS:
         raise UnknownModel(f"{name}: encoder-decoder models ({architecture or kind}) are not supported")
 
 
 def _tied(read: Reader, config: Mapping[str, Any]) -> bool:
+    read.ignore("tie_word_embeddings")
     for fields in (read.fields, config):
         value = fields.get("tie_word_embeddings")
         if value is not None:

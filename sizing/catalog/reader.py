@@ -26,13 +26,14 @@ _CONTAIN = (
     r"scal(e|ing)", r"softcap", r"token",
 )  # fmt: skip
 _BEGIN = (
-    r"bad", r"begin", r"diversity", r"do", r"early", r"encoder_no", r"forced", r"is", r"length_",
-    r"mamba_(hidden_act|chunk|dt_(min|max|init|scale)|rms)", r"max_length", r"min_length", r"min_p", r"no_repeat",
-    r"num_beam", r"num_logits", r"num_return", r"output", r"remove", r"repetition", r"rescale_prenorm",
-    r"residual_in_fp32", r"return", r"ssm_(cfg|chunk)", r"suppress", r"temperature", r"time_step", r"top_[kp]$",
-    r"typical", r"use_(mrope|bidirectional_attention|flash_attn|logn\w*|dynamic\w*|parallel_residual)",
-    r"use_(qk_norm|bias|conv_bias|mamba_kernels|gemma_norm|mtp)", r"use_(rmsnorm|deterministic\w*|nope\w*|cache\w*)",
-    r"use_(routing_bias|moe_router_bias|bfloat16|cla|alibi|layer_scale)", r"use_cache",
+    r"bad_", r"begin_", r"diversity_", r"do_", r"early_", r"encoder_no", r"for_llm_compressor", r"forced_", r"is_",
+    r"length_", r"mamba_(hidden_act|chunk|dt_(min|max|init|scale)|rms)", r"max_length", r"min_length", r"min_p$",
+    r"no_repeat", r"num_beam", r"num_logits", r"num_return", r"output_", r"remove_", r"repetition_",
+    r"rescale_prenorm", r"residual_in_fp32", r"return_", r"ssm_(cfg|chunk)", r"suppress_", r"temperature",
+    r"time_step", r"top_[kp]$", r"typical_",
+    r"use_(mrope|bidirectional_attention|flash_attn|logn\w*|dynamic\w*|parallel_residual|parallel_block)$",
+    r"use_(qk_norm|bias|conv_bias|mamba_kernels|gemma_norm|mtp|embedding_sharing|gated_activation)$",
+    r"use_(rmsnorm|deterministic\w*|nope\w*|cache\w*|routing_bias|moe_router_bias|bfloat16|cla|alibi|layer_scale)$",
 )  # fmt: skip
 _WHOLE = (
     r"\w+_(sink_)?bias", r"activation\w*", r"add_cross_attention", r"anyres_\w+", r"architectures",
@@ -54,7 +55,7 @@ _WHOLE = (
     r"norm_topk\w*", r"norm_topk_prob", r"norm_type", r"num_(mtp|nextn|hash)\w*", r"num_expert_group",
     r"num_media_embeds", r"onnx_safe", r"order_of_interleaved_layers", r"org_vocab_size", r"original_max\w*",
     r"parallel_residual", r"partial_\w+", r"position_embedding_type", r"prediction_\w+", r"prefix",
-    r"pretraining_tp", r"problem_type", r"pruned_heads", r"qk_head_dim", r"qk_norm\w*", r"quantization_config",
+    r"pretraining_tp", r"problem_type", r"pruned_heads", r"qk_head_dim", r"qk_(layer)?norm\w*", r"quantization_config",
     r"query_pre_attn_scalar", r"resid_pdrop", r"residual_multiplier", r"rms_norm\w*", r"rope", r"rotary\w*",
     r"router_\w+", r"sandwich_norm", r"scale_\w+", r"score_function", r"scoring_func", r"seq_aux", r"seq_length",
     r"shared_moe_mode", r"sigmoid_gate\w*", r"softmax_\w+", r"sparse_attention_config", r"task_specific_params",
@@ -163,12 +164,20 @@ class Reader:
             UnknownModel: with the first such key by name.
         """
         for key, value in self.fields.items():
-            if not isinstance(key, str) or key in self._read or _is_off(value):
+            if not isinstance(key, str) or key in self._read or _is_off(key, value):
                 continue
             if _STRUCTURAL.search(key) and not _HARMLESS.search(key):
                 raise UnknownModel(f"{self.name}: architectures with {key[:60]!r} are not supported yet")
 
 
-def _is_off(value: Any) -> bool:
-    """Whether a value means that a feature is not used."""
-    return value is None or value is False or value in (0, 1.0, "", [], {}, ()) or value == -1
+#: Keys whose 1 means "no change": factors, and steps between layers.
+_FACTORS = re.compile(r"ratio|factor|multiplier|interval|freq|_mod$|step|every|stride|period|scale")
+
+
+def _is_off(key: str, value: Any) -> bool:
+    """Whether a value means that a feature is not used; 1 does so for factors alone (one KV head is no habit)."""
+    if value is None or value is False:
+        return True
+    if value is True:
+        return False
+    return value in (0, "", [], {}, (), -1) or (value == 1 and bool(_FACTORS.search(key)))
