@@ -22,6 +22,8 @@ from sizing.errors import UnknownGpu, UnknownModel
 __all__ = ["Catalog", "GpuSpec", "Link", "ModelSpec", "Price", "from_hf_config", "resolve_gpu", "resolve_model"]
 
 
+#: How nvidia-smi and NVIDIA's device plugin name a slice of a board, and boards that several containers share.
+_PART_OF_GPU = re.compile(r"(?:^|[^a-z])mig(?:[^a-z]|$)|[- ]\d+g\.\d+gb|-shared$")
 #: An error names this many entries at most.
 _LISTED = 12
 
@@ -136,6 +138,11 @@ class Catalog:
         wanted = str(name).strip().lower()
         if wanted in self._gpus:
             return self._gpus[wanted]
+        labels = section("gpus.yaml", "labels")
+        if wanted in labels:
+            return _builtin_gpu(labels[wanted])
+        if _PART_OF_GPU.search(wanted):
+            raise UnknownGpu(f"{_shown(name)} is a part of a GPU (MIG or time-slicing); only whole ones are sized")
         known = _gpu_names()
         plain = _plain_gpu(wanted)
         if plain in known:

@@ -56,9 +56,34 @@ _DEFAULTS: dict[str, Mapping[str, Any]] = {
     "mistral": {"num_key_value_heads": 8},
     "mixtral": {"num_key_value_heads": 8, "num_local_experts": 8, "num_experts_per_tok": 2},
     "phi3": {"vocab_size": 32064},
+    "ernie4_5": {"tie_word_embeddings": True, "head_dim": 128},
+    "ernie4_5_moe": {"tie_word_embeddings": True},
+    "smollm3": {"tie_word_embeddings": True},
+    "starcoder2": {"tie_word_embeddings": True},
+}
+_LATENT = {"kv_lora_rank": 512, "q_lora_rank": 1536, "qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "v_head_dim": 128}
+_SEVEN = {"hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32}
+#: Of a language model inside a larger one, whose configuration may say no more than where it differs from its class.
+_NESTED: dict[str, Mapping[str, Any]] = {
+    "llama": {**_SEVEN, "vocab_size": 32000, "intermediate_size": 11008, "max_position_embeddings": 2048},
+    "mistral": {
+        **_SEVEN,
+        "vocab_size": 32000,
+        "intermediate_size": 14336,
+        "sliding_window": 4096,
+        "max_position_embeddings": 131072,
+    },
+    "qwen2": {**_SEVEN, "vocab_size": 151936, "intermediate_size": 22016, "max_position_embeddings": 32768},
+    "deepseek_v2": _LATENT,
+    "deepseek_v3": _LATENT,
 }
 
 
-def class_defaults(model_type: Any) -> Mapping[str, Any]:
-    """Return the defaults of a configuration class; empty where none are known."""
-    return _DEFAULTS.get(model_type, {}) if isinstance(model_type, str) else {}
+def class_defaults(model_type: Any, *, nested: bool = False) -> Mapping[str, Any]:
+    """Return the defaults of a configuration class; empty where none are known.
+
+    ``nested``: it is that of a language model inside a larger one, of which transformers may write only what differs.
+    """
+    if not isinstance(model_type, str):
+        return {}
+    return {**(_NESTED.get(model_type, {}) if nested else {}), **_DEFAULTS.get(model_type, {})}

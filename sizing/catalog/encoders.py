@@ -8,12 +8,14 @@ from typing import Any
 from sizing.catalog.reader import Reader
 from sizing.errors import SizingError, UnknownModel
 
-__all__ = ["encoder_parameters"]
+__all__ = ["encoder_parameters", "is_tower"]
 
 #: Towers of a class whose configuration leaves the part out: parameters of the encoder by model type (google/gemma-4
 #: model cards: E2B and E4B, "vision encoder ~150M, audio encoder ~300M"; google/gemma-3 cards: SigLIP, 417M; the
 #: classes' defaults; read 2026-11).
 _DEFAULTS = {"gemma4": {"vision_config": 151e6, "audio_config": 305e6}, "gemma3": {"vision_config": 417e6}}
+#: How the keys end under which towers are described.
+_PARTS = ("vision_config", "audio_config", "speech_config")
 #: No tower widens more than this between its two matrices.
 _MOST_RATIO = 100
 #: Towers by their own model type, where a configuration leaves out what its class has as defaults: hidden size, layers
@@ -26,6 +28,11 @@ _CLASSES = {
 }
 #: Model types whose vision feed-forward part has a gate: three matrices instead of two.
 _GATED = ("gemma4", "pixtral", "qwen2_5_vl", "mistral3")
+
+
+def is_tower(key: object) -> bool:
+    """Whether a key of a configuration holds the description of a vision or audio tower."""
+    return str(key).endswith(_PARTS)
 
 
 def encoder_parameters(config: Mapping[str, Any], name: str = "config") -> float:
@@ -42,12 +49,10 @@ def encoder_parameters(config: Mapping[str, Any], name: str = "config") -> float
     holder: Mapping[str, Any] = inner if isinstance(inner, Mapping) else config
     model_type = holder.get("model_type")
     known = _DEFAULTS.get(model_type, {}) if isinstance(model_type, str) else {}
-    total = 0.0
-    for part in ("vision_config", "audio_config"):
-        fields = holder.get(part)
-        if part not in holder:
-            total += known.get(part, 0.0)
-        elif isinstance(fields, Mapping) and fields:
+    total = sum(size for part, size in known.items() if part not in holder)
+    for part, fields in holder.items():
+        # Also high_res_vision_config, and what else a model has beside its first tower.
+        if is_tower(part) and isinstance(fields, Mapping) and fields:
             try:
                 total += _transformer(fields)
             except SizingError as error:
@@ -73,6 +78,9 @@ def _transformer(fields: Mapping[str, Any]) -> float:
     names = ("out_hidden_size", "text_hidden_size", "output_hidden_size", *(("hidden_size",) if narrow else ()))
     out = read.size(*names, "projection_dim", default=hidden)
     merge = read.size("spatial_merge_size", default=1) ** 2
+    if read.model_type.startswith("glm4v"):
+        # Blocks are gated and as wide as the language model; intermediate_size is the merger's (modeling_glm4v).
+        return float(depth * (4 * hidden**2 + 3 * hidden * out) + out * (hidden * merge + out + 3 * inner))
     matrices = 3 if read.model_type.startswith(_GATED) else 2
     blocks = depth * (4 * hidden**2 + matrices * hidden * inner)
     deep = fields.get("deepstack_visual_indexes")

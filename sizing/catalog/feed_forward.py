@@ -17,6 +17,8 @@ _WITHOUT_GATE = {
 }  # fmt: skip
 #: Activations that are a gate's wherever they occur (SiLU and what is made of it).
 _GATES = ("silu", "swish", "swiglu", "situ")
+#: Model types whose squared ReLU has no gate; that of BitNet has one.
+_SQUARED_RELU = ("nemotron", "arcee")
 #: Model types whose GELU is a gate's.
 _GATED_GELU = ("gemma", "cohere", "recurrent_gemma")
 
@@ -146,9 +148,15 @@ def _matrices(read: Reader) -> int:
         ),
         "silu",
     )
-    if activation == "relu2" or read.model_type in _WITHOUT_GATE:
-        return 2  # squared ReLU has no gate (Nemotron)
-    gated = activation.startswith(_GATES) or (activation.startswith("gelu") and read.model_type.startswith(_GATED_GELU))
+    if read.model_type in _WITHOUT_GATE or (
+        activation == "relu2" and (not read.model_type or read.model_type.startswith(_SQUARED_RELU))
+    ):
+        return 2
+    gated = (
+        (activation == "relu2" and read.model_type == "bitnet")
+        or activation.startswith(_GATES)
+        or (activation.startswith("gelu") and read.model_type.startswith(_GATED_GELU))
+    )
     if not gated:
         raise UnknownModel(
             f"{read.name}: hidden_act {activation[:20]!r} of model_type {read.model_type[:30]!r} does not say "

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sizing.catalog.encoders import encoder_parameters
+from sizing.catalog.encoders import encoder_parameters, is_tower
 from sizing.catalog.feed_forward import Experts, FeedForwardShape, expert_count, feed_forward_shape
 from sizing.catalog.layers import LayerPlan, Mixer, layer_plan, without_idle_windows
 from sizing.catalog.mixers import MixerShape, indexer_layers, mixer_shape
@@ -26,6 +26,13 @@ USER_SOURCE = "config.json given by the user"
 _MOST_LAYERS = 2_000
 #: Layers that do not follow from the fields read here, named before what else such a configuration lacks.
 _UNSUPPORTED = ("block_configs", "mamba_d_ssm", "compress_ratios", "linear_attn_config")
+#: Model types that hold more than their fields tell by the names read here (jetmoe: experts of attention; got_ocr2 and
+#: ovis2: necks and heads of their towers).
+_UNSUPPORTED_TYPES = ("got_ocr2", "jetmoe", "ovis2")
+#: Names of the language model inside a larger one.
+_LANGUAGE = ("text_config", "llm_config", "language_config")
+#: Parts that engines do not load to generate text (Qwen-Omni's speech).
+_NOT_LOADED = ("talker_config", "code2wav_config", "token2wav_config")
 #: Architectures that encode: they have no KV cache and generate nothing.
 _ENCODERS = ("ForMaskedLM", "ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering")
 _ENCODER_TYPES = {"albert", "bert", "deberta", "deberta-v2", "distilbert", "electra", "modernbert", "mpnet",
@@ -177,7 +184,8 @@ def from_hf_config(config: Mapping[str, Any], name: str = "config", source: str 
     for key in _UNSUPPORTED:
         if fields.get(key) is not None:
             raise UnknownModel(f"{name}: architectures with {key!r} are not supported yet")
-    read = Reader(name, fields)
+    _refuse_other_parts(config, name)
+    read = Reader(name, fields, nested=fields is not config)
     blocks = fields.get("layers_block_type")
     named = len(blocks) if isinstance(blocks, list | tuple) and blocks else None
     layers = read.size("num_hidden_layers", default=named)
@@ -250,11 +258,24 @@ def _language_model(config: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the part of a configuration that describes the language model, under one of the names that owners use."""
     inner = config.get("thinker_config")
     holder = inner if isinstance(inner, Mapping) else config
-    for key in ("text_config", "llm_config", "language_config"):
+    for key in _LANGUAGE:
         if isinstance(holder.get(key), Mapping):
             nested: Mapping[str, Any] = holder[key]
             return nested
     return config
+
+
+def _refuse_other_parts(config: Mapping[str, Any], name: str) -> None:
+    """Refuse model types and parts (a perceiver, a codebook) whose weights nothing here counts."""
+    model_type = config.get("model_type")
+    if model_type in _UNSUPPORTED_TYPES:
+        raise UnknownModel(f"{name}: architectures of model_type {model_type!r} are not supported yet")
+    for key, value in config.items():
+        known = str(key) in (*_LANGUAGE, *_NOT_LOADED, "thinker_config", "quantization_config") or is_tower(key)
+        if str(key).endswith("_config") and not known and isinstance(value, Mapping):
+            sized = any(re.search(r"dim|depth|hidden|layers|latents", str(inner)) and value[inner] for inner in value)
+            if sized and config is not _language_model(config):
+                raise UnknownModel(f"{name}: architectures with a {str(key)[:60]!r} are not supported yet")
 
 
 def _named(parts: tuple[Part, ...], mlp: FeedForwardShape) -> set[str]:

@@ -80,10 +80,10 @@ class Reader:
     Where a configuration leaves a field out, the default of its class in transformers counts (``class_defaults``).
     """
 
-    def __init__(self, name: str, fields: Mapping[str, Any]) -> None:
+    def __init__(self, name: str, fields: Mapping[str, Any], *, nested: bool = False) -> None:
         self.name = name
         self.fields = fields
-        self.defaults = class_defaults(fields.get("model_type"))
+        self.defaults = class_defaults(fields.get("model_type"), nested=nested)
         self._read: set[str] = set()
 
     @property

@@ -127,6 +127,18 @@ def test_which_layers_have_experts(change: dict[str, Any], layers: int) -> None:
         ({**DENSE, "hidden_act": "gelu", "model_type": "something"}, "hidden_act 'gelu'"),
         ({**DENSE, "hidden_act": "xielu", "model_type": "apertus"}, "hidden_act 'xielu'"),
         ({"model_type": "gpt2", "n_embd": 768}, "model_type 'gpt2'"),
+        # Switches, and the number one, are no habits.
+        ({**DENSE, "residual_moe": True}, "'residual_moe'"),
+        ({**DENSE, "parallel_attn_mlp_res": True}, "'parallel_attn_mlp_res'"),
+        ({**DENSE, "kv_n_heads": 1}, "'kv_n_heads'"),
+        ({**DENSE, "double_wide_layers": 2}, "'double_wide_layers'"),
+        ({**DENSE, "model_type": "jetmoe"}, "model_type 'jetmoe'"),
+        ({**DENSE, "hidden_act": "relu2", "model_type": "something"}, "hidden_act 'relu2'"),
+        ({"text_config": DENSE, "perceiver_config": {"resampler_depth": 3}}, "'perceiver_config'"),
+        ({"text_config": DENSE, "vision_config": {"model_type": "odd", "patches": 4}}, "vision_config .odd."),
+        ({**DENSE, "architectures": ["LlamaModel"]}, "generates no tokens"),
+        ({**DENSE, "is_causal": False}, "generates no tokens"),
+        ({**DENSE, "use_bidirectional_attention": True}, "generates no tokens"),
     ],
 )
 def test_what_is_not_understood_is_refused_by_name(config: dict[str, Any], named: str) -> None:
@@ -165,6 +177,64 @@ def test_the_language_model_inside_a_larger_one(key: str) -> None:
 )
 def test_habits_of_owners_are_let_be(habits: dict[str, Any]) -> None:
     assert read(**habits).total_parameters == read().total_parameters
+
+
+def test_a_window_as_long_as_the_context_is_none() -> None:
+    whole = read(max_position_embeddings=4096)
+    for window in (4096, 8192):
+        model = read(max_position_embeddings=4096, sliding_window=window)
+        assert (model.window_tokens, model.kv_elements_windowed) == (0, 0)
+        assert model.kv_elements_full == whole.kv_elements_full
+    assert read(max_position_embeddings=4096, sliding_window=2048).window_tokens == 2048
+
+
+@pytest.mark.parametrize(
+    ("tower", "size"),
+    [
+        # Qwen2-VL: embed_dim is the tower's width, hidden_size the language model's.
+        ({"embed_dim": 1280, "hidden_size": 4096, "depth": 32, "mlp_ratio": 4, "spatial_merge_size": 2}, 0.68e9),
+        ({"d_model": 1280, "encoder_layers": 32, "encoder_ffn_dim": 5120, "output_dim": 4096}, 0.63e9),
+        ({"width": 1792, "layers": 63, "mlp_ratio": 8.57}, 4.3e9),
+        ({"model_type": "pixtral", "image_size": 1024}, 0.4e9),
+        (
+            {
+                "model_type": "glm4v",
+                "depth": 24,
+                "hidden_size": 1536,
+                "intermediate_size": 13696,
+                "out_hidden_size": 4096,
+                "spatial_merge_size": 2,
+            },
+            0.89e9,
+        ),
+    ],
+)
+def test_towers_by_the_names_that_owners_give_their_sizes(tower: dict[str, Any], size: float) -> None:
+    for holder in (
+        {"text_config": DENSE, "vision_config": tower},
+        {"thinker_config": {"text_config": DENSE, "audio_config": tower}},
+    ):
+        assert from_hf_config(holder).encoder_parameters == pytest.approx(size, rel=0.03)
+
+
+def test_a_language_model_inside_may_leave_out_the_defaults_of_its_class() -> None:
+    vicuna = from_hf_config({"text_config": {"model_type": "llama", "vocab_size": 32064}})
+    assert vicuna.total_parameters / 1e9 == pytest.approx(6.74, rel=0.01)
+    with pytest.raises(UnknownModel, match="num_hidden_layers"):
+        from_hf_config({"model_type": "llama", "vocab_size": 32064})
+    latent = {k: v for k, v in DENSE.items() if k != "num_key_value_heads"} | {"model_type": "deepseek_v3"}
+    assert from_hf_config({"text_config": latent}).kv_elements_full == 32 * 576
+
+
+def test_classes_whose_embeddings_are_tied_where_nothing_is_said() -> None:
+    for model_type in ("smollm3", "ernie4_5", "ernie4_5_moe"):
+        assert read(model_type=model_type, head_dim=128).embedding_parameters == 0
+    assert read(model_type="llama").embedding_parameters > 0
+
+
+def test_squared_relu_has_a_gate_in_bitnet_alone() -> None:
+    gated, plain = (read(model_type=kind, hidden_act="relu2").dense_parameters for kind in ("bitnet", "arcee"))
+    assert gated - plain == 32 * 4096 * 14336
 
 
 def test_layers_that_share_a_cache_keep_none() -> None:

@@ -46,12 +46,33 @@ from sizing.errors import UnknownGpu
         ("AMD Instinct MI300X", "mi300x"),
         ("AMD Instinct MI350X", "mi350x"),
         ("AMD Instinct MI355X", "mi355x"),
+        ("NVIDIA B300 SXM6 AC", "b300-sxm"),
+        ("AMD_Instinct_MI300X_OAM", "mi300x"),
+        ("nvidia-h100-mega-80gb", "h100-sxm"),
+        ("nvidia-a100-80gb", "a100-sxm-80gb"),
+        ("nvidia-tesla-a100", "a100-sxm-40gb"),
+        ("nvidia-tesla-v100", "v100-sxm-16gb"),
+        ("nvidia-tesla-t4", "t4"),
         ("rtx4090", "rtx-4090"),
         ("RTX_4090", "rtx-4090"),
     ],
 )
 def test_names_as_drivers_print_them(driver: str, name: str) -> None:
     assert resolve_gpu(driver).name == name
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "NVIDIA-H100-80GB-HBM3-MIG-3g.40gb",
+        "NVIDIA A100-SXM4-40GB MIG 1g.5gb",
+        "NVIDIA-L4-SHARED",
+        "A100-SXM4-80GB-1g.10gb",
+    ],
+)
+def test_parts_of_a_gpu_are_refused_as_such(name: str) -> None:
+    with pytest.raises(UnknownGpu, match="is a part of a GPU"):
+        resolve_gpu(name)
 
 
 @pytest.mark.parametrize("name", ["Gaudi 3", "gaudi2", "TPU v5e", "tpu-v6e", "Inferentia2", "trn1", "Trainium"])
