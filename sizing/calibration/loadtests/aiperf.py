@@ -11,13 +11,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sizing.calibration.loadtests.fields import at, count, first, items, number, quantiles, scaled, text
+from sizing.calibration.loadtests.fields import at, count, first, items, number, quantiles, scaled, text, time_unit
 from sizing.calibration.loadtests.types import LoadKind, Stage, Subject
 from sizing.errors import InvalidInput
 
 __all__ = ["AiPerf", "GenAiPerf"]
 
-_UNITS = {"s": 1.0, "sec": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 _LEVELS = {0.0: "min", 0.1: "p10", 0.9: "p90"}
 _WARMUP = ("warmup", "warm_up", "ramp_up")
 
@@ -124,13 +123,14 @@ def _genai_load(report: Any) -> tuple[LoadKind | None, float | None, float | Non
 
 
 def _stage(report: Any, kind: LoadKind | None, offered: float | None, limit: float | None) -> Stage:
-    def metric(name: str, field: str = "avg", unit: float | None = None) -> float | None:
-        factor = unit if unit is not None else _UNITS.get(str(at(report, name, "unit")), 1.0)
-        return scaled(count(at(report, name, field)), factor)
+    def metric(name: str, field: str = "avg") -> float | None:
+        return count(at(report, name, field))
 
     def positive(name: str, field: str = "avg") -> float | None:
-        value = metric(name, field)
-        return value if value else None
+        return number(at(report, name, field))
+
+    def seconds(name: str, field: str = "avg") -> float | None:
+        return scaled(positive(name, field), time_unit(report.get(name), "unit", name))
 
     if "time_to_first_token" not in report:
         raise InvalidInput("the run: no time to first token; test with --streaming")
@@ -142,8 +142,8 @@ def _stage(report: Any, kind: LoadKind | None, offered: float | None, limit: flo
         "the run, cut short" if cut else "the run",
         input_tokens=first(positive("usage_prompt_tokens"), positive("input_sequence_length")),
         output_tokens=first(positive("usage_completion_tokens"), positive("output_sequence_length")),
-        e2e_seconds=(positive("request_latency"), positive("request_latency", "p50")),
-        ttft_seconds=(positive("time_to_first_token"), positive("time_to_first_token", "p50")),
+        e2e_seconds=(seconds("request_latency"), seconds("request_latency", "p50")),
+        ttft_seconds=(seconds("time_to_first_token"), seconds("time_to_first_token", "p50")),
         rate=positive("request_throughput"),
         kind=kind,
         offered_rate=offered,
@@ -151,9 +151,11 @@ def _stage(report: Any, kind: LoadKind | None, offered: float | None, limit: flo
         completed=completed,
         incomplete=metric("incomplete_request_count") or 0.0,
         failed=metric("error_request_count") or 0.0,
-        duration_seconds=positive("benchmark_duration"),
-        ttft_quantiles=quantiles(ttft, _LEVELS, _UNITS.get(str(at(ttft, "unit")), 1.0)),
-        ttft_deviation_seconds=metric("time_to_first_token", "std"),
+        duration_seconds=seconds("benchmark_duration"),
+        ttft_quantiles=quantiles(ttft, _LEVELS, time_unit(ttft, "unit", "time_to_first_token")),
+        ttft_deviation_seconds=scaled(
+            metric("time_to_first_token", "std"), time_unit(ttft, "unit", "time_to_first_token")
+        ),
         cached_share=min(cached / prompt, 1.0) if cached and prompt else None,
     )
 

@@ -24,6 +24,9 @@ _SERVERS = {
     "trtllm": "tensorrt-llm",
 }
 
+#: Tokens accepted per step of a speculative decoder (sglang; vllm bench serve).
+_ACCEPTED = ("accept_length", "spec_decode_acceptance_length")
+
 
 class VllmBench:
     """Reader of ``vllm bench serve`` results: one stage per run."""
@@ -69,16 +72,27 @@ def _read(report: Any, kind: str) -> tuple[Sequence[Stage], Subject, str | None]
     runs = _runs(report)
     if not all(isinstance(run, Mapping) and "request_throughput" in run for run in runs):
         raise InvalidInput(f"not a {kind} report: it has no 'request_throughput'")
-    head = runs[0]
-    backend = str(at(head, "backend")).lower().partition("-oai")[0]
+    subjects = {_subject(run) for run in runs}
+    if len(subjects) > 1:
+        raise InvalidInput(
+            f"this file has {kind} runs of {len(subjects)} models or servers; import the runs of each by itself"
+        )
+    return [_stage(i, run, len(runs)) for i, run in enumerate(runs, 1)], subjects.pop(), None
+
+
+def _subject(run: Any) -> Subject:
+    backend = str(at(run, "backend")).lower().partition("-oai")[0]
     # "vllm" and "openai" of vllm bench serve are ways to speak to any server.
-    engine = _SERVERS.get(backend) if _is_sglang(head) or backend != "vllm" else None
-    model = text(at(head, "model_id")) or text(at(head, "model")) or text(at(head, "server_info", "model_path"))
-    return [_stage(i, run, len(runs)) for i, run in enumerate(runs, 1)], Subject(model=model, engine=engine), None
+    engine = _SERVERS.get(backend) if _is_sglang(run) or backend != "vllm" else None
+    model = text(at(run, "model_id")) or text(at(run, "model")) or text(at(run, "server_info", "model_path"))
+    return Subject(model=model, engine=engine)
 
 
 def _stage(position: int, run: Any, runs: int) -> Stage:
     completed = number(run.get("completed"))
+    name = "the run" if runs == 1 else f"run {position}"
+    if text(run.get("ramp_up_strategy")) is not None:
+        raise InvalidInput(f"{name}: --ramp-up-strategy sent at many rates; a mean over them measures no load")
 
     def mean(total: str) -> float | None:
         tokens = number(run.get(total))
@@ -97,7 +111,7 @@ def _stage(position: int, run: Any, runs: int) -> Stage:
     if failed is None:
         failed = max(prompts - completed, 0.0) if prompts and completed else 0.0
     return Stage(
-        "the run" if runs == 1 else f"run {position}",
+        name,
         input_tokens=mean("total_input_tokens"),
         output_tokens=mean("total_output_tokens"),
         e2e_seconds=(either("mean"), either("median")),
@@ -112,4 +126,5 @@ def _stage(position: int, run: Any, runs: int) -> Stage:
         failed=failed,
         duration_seconds=number(run.get("duration")),
         ttft_deviation_seconds=scaled(count(run.get("std_ttft_ms")), 1e-3),
+        speculative=any((number(run.get(key)) or 0.0) > 1.0 for key in _ACCEPTED),
     )

@@ -6,7 +6,17 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["at", "count", "first", "items", "number", "quantiles", "scaled", "text"]
+from sizing.errors import InvalidInput
+
+__all__ = ["at", "count", "first", "items", "number", "quantiles", "scaled", "text", "time_unit"]
+
+_MICRO = dict.fromkeys(("us", "µs", "μs", "microseconds"), 1e-6)
+_TIME_UNITS = {
+    **dict.fromkeys(("s", "sec", "seconds"), 1.0),
+    **dict.fromkeys(("ms", "msec", "milliseconds"), 1e-3),
+    **_MICRO,
+    **dict.fromkeys(("ns", "nanoseconds"), 1e-9),
+}
 
 
 def at(value: Any, *keys: str | int) -> Any:
@@ -44,6 +54,21 @@ def scaled(value: float | None, unit: float) -> float | None:
 def first(*values: float | None) -> float | None:
     """Return the first value that is not None."""
     return next((value for value in values if value is not None), None)
+
+
+def time_unit(found: Any, key: str, name: str) -> float:
+    """Return the seconds that a metric's values are multiples of, by the unit that it names under ``key``.
+
+    Raises:
+        InvalidInput: it has values but names no unit of time that is known: a guess would be wrong a thousandfold.
+    """
+    if found is None:
+        return 1.0
+    named = str(at(found, key)).strip().lower().removesuffix("/token")
+    factor = _TIME_UNITS.get(named)
+    if factor is None:
+        raise InvalidInput(f"{name} is in {named[:20]!r}, no unit of time that is read: {', '.join(_TIME_UNITS)}")
+    return factor
 
 
 def text(value: Any) -> str | None:

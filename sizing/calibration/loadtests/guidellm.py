@@ -40,6 +40,11 @@ class GuideLlm:
         if not isinstance(report, Mapping) or "benchmarks" not in report:
             raise InvalidInput("not a GuideLLM report: it has no 'benchmarks'")
         found = items(report["benchmarks"])
+        if found and "metrics" not in (found[0] if isinstance(found[0], Mapping) else {}):
+            raise InvalidInput(
+                "this is no report of GuideLLM 0.2 to 0.8 (its benchmarks have no 'metrics', as in 0.1); run a newer "
+                "version and import its benchmarks.json"
+            )
         return (
             [_stage(i, benchmark) for i, benchmark in enumerate(found, 1)],
             Subject(model=_model(report, found)),

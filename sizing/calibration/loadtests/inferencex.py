@@ -31,6 +31,13 @@ class InferenceX:
         if not self.detect(report):
             raise InvalidInput("not an InferenceX result: it has no 'conc' with 'median_tpot'")
         runs = report if isinstance(report, list) else [report]
+        if any(
+            run.get("disagg") is True or run.get("is_multinode") is True for run in runs if isinstance(run, Mapping)
+        ):
+            raise InvalidInput(
+                "this InferenceX result is of a deployment with separate prefill and decode workers; points are "
+                "learned from replicas that do both"
+            )
         subjects = {_subject(run) for run in runs}
         if len(subjects) > 1:
             raise InvalidInput(
@@ -71,4 +78,5 @@ def _stage(position: int, run: Any, runs: int) -> Stage:
         concurrency=limit,
         kind=LoadKind.CLOSED,
         concurrency_limit=limit,
+        speculative=(text(at(run, "spec_decoding")) or "none").lower() not in ("none", "false", "off"),
     )

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sizing.calibration.loadtests.fields import at, count, first, items, number, quantiles, scaled, text
+from sizing.calibration.loadtests.fields import at, count, first, items, number, quantiles, scaled, text, time_unit
 from sizing.calibration.loadtests.types import LoadKind, Stage, Subject
 from sizing.errors import InvalidInput
 
 __all__ = ["LlmdReport"]
-
-_UNITS = {"s": 1.0, "s/token": 1.0, "ms": 1e-3, "ms/token": 1e-3, "us": 1e-6}
 
 
 class LlmdReport:
@@ -70,7 +68,7 @@ def _stage(aggregate: Any, load: Any) -> Stage:
     requests, latency = at(aggregate, "requests"), at(aggregate, "latency")
 
     def metric(name: str) -> tuple[float | None, float | None]:
-        unit = _UNITS.get(str(at(latency, name, "units")), 1.0)
+        unit = time_unit(at(latency, name), "units", name)
         return scaled(number(at(latency, name, "mean")), unit), scaled(number(at(latency, name, "p50")), unit)
 
     ttft = at(latency, "time_to_first_token")
@@ -92,5 +90,7 @@ def _stage(aggregate: Any, load: Any) -> Stage:
         completed=None if total is None else max(total - failed - incomplete, 0.0),
         incomplete=incomplete,
         failed=failed,
-        ttft_quantiles=quantiles(ttft, {0.0: "min", 0.1: "p10", 0.9: "p90"}, _UNITS.get(str(at(ttft, "units")), 1.0)),
+        ttft_quantiles=quantiles(
+            ttft, {0.0: "min", 0.1: "p10", 0.9: "p90"}, time_unit(ttft, "units", "time_to_first_token")
+        ),
     )

@@ -135,6 +135,8 @@ def measured_point(
         concurrency = rate * total
     if stage.failed > 0 and stage.completed is not None and stage.failed > 0.05 * (stage.completed + stage.failed):
         notes.append(f"{stage.name}: {stage.failed:.0f} requests failed; only the others count")
+    if stage.speculative:
+        notes.append(f"{stage.name}: measured with speculative decoding; what is learned holds for such servers alone")
     share = cached_share if cached_share is not None else stage.cached_share
     tpot = stage.tpot_seconds if stage.tpot_seconds is not None else (total - first) / decoded
     if tpot < _LEAST_TPOT_SECONDS:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from sizing.calibration.loadtests.aiperf import AiPerf, GenAiPerf
 from sizing.calibration.loadtests.bench_serving import SglangBench, VllmBench
-from sizing.calibration.loadtests.fields import at
 from sizing.calibration.loadtests.guidellm import GuideLlm
 from sizing.calibration.loadtests.inference_perf import InferencePerf
 from sizing.calibration.loadtests.inferencex import InferenceX
@@ -15,6 +13,7 @@ from sizing.calibration.loadtests.llmd import LlmdReport
 from sizing.calibration.loadtests.llmperf import LlmPerf
 from sizing.calibration.loadtests.measure import measured_point
 from sizing.calibration.loadtests.types import LoadKind, LoadTest, Reader
+from sizing.calibration.loadtests.unreadable import unreadable
 from sizing.calibration.measurement import ObservedPoint
 from sizing.errors import InvalidInput
 
@@ -48,7 +47,7 @@ def reader_of(report: Any, tool: str | None = None) -> Reader:
     found = next((reader for reader in READERS if reader.detect(report)), None)
     if found is not None:
         return found
-    raise InvalidInput(_unreadable(report))
+    raise InvalidInput(unreadable(report, [reader.name for reader in READERS]))
 
 
 def read_report(
@@ -88,22 +87,3 @@ def read_report(
             f"no usable measurement in the {reader.name} report: {'; '.join(problems[:5]) or 'it is empty'}"
         )
     return LoadTest(reader.name, version, tuple(points), subject, (*notes, *(f"left out: {text}" for text in problems)))
-
-
-def _unreadable(report: Any) -> str:
-    """Return one line on a report that no reader recognises: what it is, if known, and what to import instead."""
-    head = report[0] if isinstance(report, list) and report else report
-    keys = set(head) if isinstance(head, Mapping) else set()
-    if {"experiments", "version"} <= keys or "service_kind" in keys:
-        return "this is perf_analyzer's export of single requests; import genai-perf's profile_export_genai_perf.json"
-    if at(head, "metadata", "benchmark_phase") is not None:
-        return "this is aiperf's list of single requests; import profile_export_aiperf.json"
-    if "http_req_duration" in keys or {"type", "metric", "data"} <= keys:
-        return "this is a k6 result, which has no token counts; run one of the tools named in docs/sizing.md"
-    if "avg_latency" in keys and "latencies" in keys:
-        return "this is `vllm bench latency`, which has no TTFT; run `vllm bench serve --save-result`"
-    if {"elapsed_time", "num_requests", "tokens_per_second"} <= keys:
-        return "this is `vllm bench throughput`, which has no latencies; run `vllm bench serve --save-result`"
-    tools = ", ".join(reader.name for reader in READERS)
-    shown = f"; its keys: {', '.join(sorted(str(k)[:30] for k in keys)[:6])}" if keys else ""
-    return f"not a load-test report: none of {tools} recognises it{shown}"

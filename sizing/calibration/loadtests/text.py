@@ -8,6 +8,7 @@ import json
 import re
 from typing import Any
 
+from sizing.calibration.loadtests.unreadable import unreadable_text
 from sizing.errors import InvalidInput
 
 __all__ = ["parse_report"]
@@ -24,6 +25,9 @@ def parse_report(text: str, name: str = "") -> Any:
     Raises:
         InvalidInput: it is none of the formats; the text says what is wrong where.
     """
+    known = unreadable_text(text)
+    if known is not None:
+        raise InvalidInput(known)
     stem = name.lower().removesuffix(".gz")
     if stem.endswith(".csv"):
         return _metrics_csv(text)
@@ -47,12 +51,17 @@ def parse_report(text: str, name: str = "") -> Any:
 def _lines(text: str) -> list[Any] | None:
     """Return the documents of a file with one JSON document per line, None where it is none."""
     lines = [line for line in text.splitlines() if line.strip()]
-    if not 1 < len(lines) <= _MOST_LINES:
+    if len(lines) < 2:
         return None
     try:
-        return [json.loads(line) for line in lines]
+        found = [json.loads(line) for line in lines[: _MOST_LINES + 1]]
     except (ValueError, RecursionError):
         return None
+    if len(found) > _MOST_LINES:
+        raise InvalidInput(
+            f"{len(lines):,} JSON documents, one a line, are single requests, not runs; import the tool's summary"
+        )
+    return found
 
 
 def _yaml(text: str) -> Any:

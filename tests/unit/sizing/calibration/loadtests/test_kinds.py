@@ -242,6 +242,18 @@ def test_older_inference_perf_has_lengths_by_the_client() -> None:
         ({"avg_latency": 1.0, "latencies": []}, "vllm bench latency"),
         ({"elapsed_time": 1.0, "num_requests": 3, "tokens_per_second": 4.0}, "vllm bench throughput"),
         ({"http_req_duration": {}}, "k6 result"),
+        ({"root_group": {}, "metrics": {"http_req_duration": {}}}, "k6 result"),
+        ({"engine": {}, "world_info": {}, "request_info": {}, "performance": {}}, "trtllm-bench's report"),
+        ({"run_name": "default", "batch_size": 1, "latency": 2.0}, "bench_one_batch"),
+        ({"results": [], "config": {}, "summary": {}}, "llm-load-test's output"),
+        ([{"method": "POST", "num_requests": 5, "response_times": {}}], "locust result"),
+        ([{"n_prompt": 512, "n_gen": 0, "avg_ts": 100.0}], "llama-bench's result"),
+        ({"benchmarks": [{"mode": "sweep", "rate": 1.0, "results": []}]}, "GuideLLM 0.2 to 0.8"),
+        ({**INFERENCEX, "disagg": True}, "separate prefill and decode workers"),
+        ([VLLM, {**VLLM, "model_id": "another/model"}], "runs of 2 models or servers"),
+        ({**VLLM, "ramp_up_strategy": "linear", "ramp_up_start_rps": 1, "ramp_up_end_rps": 9}, "many rates"),
+        ({**AIPERF, "request_latency": {"avg": 1.0, "unit": "fortnights"}}, "request_latency is in 'fortnights'"),
+        ({**AIPERF, "time_to_first_token": {"avg": 1.0}}, "time_to_first_token is in 'none'"),
         ({"answer": 42}, "its keys: answer"),
         ({**AIPERF, "input_config": {"phases": [PHASE, PHASE]}}, "a mean over 2 phases"),
         ({k: v for k, v in AIPERF.items() if k != "time_to_first_token"}, "--streaming"),
@@ -334,6 +346,13 @@ def test_a_limit_that_is_always_reached_makes_a_closed_loop() -> None:
     [
         ("{", "a.json", "not JSON"),
         ("{}\n{", "a.jsonl", "not JSON: Extra data"),
+        ("", "a.json", "the file is empty"),
+        (" \n", "a.csv", "the file is empty"),
+        ('{"a": 1}\n' * 10_001, "a.jsonl", "10,001 JSON documents"),
+        ("=====\nMLPerf Results Summary\n", "mlperf_log_summary.txt", "MLPerf"),
+        ("Running 30s test @ http://x\n", "a.txt", "wrk's output"),
+        ("Type,Name,Request Count,Failure Count\n", "a_stats.csv", "locust result"),
+        ("<!DOCTYPE html>", "benchmarks.html", "an HTML page"),
         ("a: [", "a.yaml", "not YAML"),
         ("Run Id,Benchmark\n1,2\n", "a.csv", "GuideLLM's CSV"),
         ("x,y\n1,2\n", "a.csv", "not a CSV of aiperf or genai-perf"),
@@ -355,3 +374,30 @@ def test_a_cached_share_is_a_share(share: float) -> None:
 def test_a_tool_that_is_not_known() -> None:
     with pytest.raises(InvalidInput, match="unknown load-test tool 'ab'; known: guidellm"):
         read_report(STAGE, tool="ab")
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        {**SGLANG, "accept_length": 2.7},
+        {**VLLM, "spec_decode_acceptance_length": 1.8},
+        {**INFERENCEX, "spec_decoding": "mtp"},
+    ],
+)
+def test_speculative_decoding_is_told(report: Any) -> None:
+    assert any("speculative decoding" in note for note in read_report(report).notes)
+
+
+@pytest.mark.parametrize("report", [SGLANG, {**SGLANG, "accept_length": None}, {**INFERENCEX, "spec_decoding": "none"}])
+def test_no_speculative_decoding_is_told_where_there_is_none(report: Any) -> None:
+    assert not any("speculative" in note for note in read_report(report).notes)
+
+
+@pytest.mark.parametrize(("unit", "factor"), [("sec", 1e3), ("milliseconds", 1.0), ("µs", 1e-3)])
+def test_times_are_read_in_the_unit_that_they_name(unit: str, factor: float) -> None:
+    changed = {
+        key: {name: value if name in ("unit", "count") else value / factor for name, value in AIPERF[key].items()}
+        | {"unit": unit}
+        for key in ("request_latency", "time_to_first_token")
+    }
+    assert only({**AIPERF, **changed}).ttft_seconds == pytest.approx(only(AIPERF).ttft_seconds)
