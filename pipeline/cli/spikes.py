@@ -211,7 +211,7 @@ def _series(
     csv: CsvFormat,
 ) -> Iterator[tuple[str, list[float], list[float | None]]]:
     """Yield name, times in epoch seconds and values (None: missing), series by series, in order of time."""
-    from pipeline.replay.kinds import guess_kind, odd_rows
+    from pipeline.replay.kinds import dots_between_thousands, guess_kind, odd_rows
     from pipeline.replay.table import Table, quoted
 
     with Table(source, csv) as table:
@@ -227,6 +227,9 @@ def _series(
         )
         for text in odd_rows(table, time_column, at, name, adds_up=False):
             notice(f"{table.name}: {text}")
+        dots = dots_between_thousands(table, value_column)
+        if dots is not None:
+            notice(f"{table.name}: {dots}")
         if kind is SeriesKind.AUTO:
             kind, why = guess_kind(table, at, value_column, name)
             if kind is SeriesKind.COUNTER:

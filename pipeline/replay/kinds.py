@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pipeline.replay.formats import SeriesKind
 from pipeline.replay.table import Table, quoted
 
-__all__ = ["guess_kind", "odd_rows", "own_step", "unnamed_values"]
+__all__ = ["dots_between_thousands", "guess_kind", "odd_rows", "own_step", "unnamed_values"]
 
 
 #: Rows from the beginning of a file that a guess is made from.
@@ -50,8 +50,9 @@ def guess_kind(table: Table, seconds: str, column: str, identity: str) -> tuple[
     """
     value = table.number(column)
     found = table.one(
-        f"""WITH head AS (SELECT {identity} AS g, {seconds} AS t, {value} AS v FROM source
-                          WHERE {value} IS NOT NULL LIMIT {_GUESS_ROWS}),
+        f"""WITH head AS (SELECT g, t, max(v) AS v  -- one row for each instant: an hour that comes twice is no reset
+                          FROM (SELECT {identity} AS g, {seconds} AS t, {value} AS v FROM source
+                                WHERE {value} IS NOT NULL LIMIT {_GUESS_ROWS}) GROUP BY g, t),
                  steps AS (SELECT v - lag(v) OVER w AS d, lag(v) OVER w AS p, v, t - lag(t) OVER w AS s
                            FROM head WINDOW w AS (PARTITION BY g ORDER BY t))
             SELECT count(d), count(*) FILTER (d < 0), count(*) FILTER (d < 0 AND v > {_RESET_TO} * p),
@@ -90,6 +91,32 @@ def _even(table: Table, seconds: str, identity: str, spacing: float) -> bool:
               FROM (SELECT DISTINCT {identity} AS g, {seconds} AS t FROM source LIMIT {_GUESS_ROWS})) WHERE d > 0"""
     )
     return bool(found and float(found[0] or 0.0) >= _EVEN_SHARE)
+
+
+def dots_between_thousands(table: Table, column: str) -> str | None:
+    """Return a warning where dots look like those between thousands ("1.026" beside "973"); None where they do not.
+
+    Then what has a fraction is small, has three decimals, and is a tenth of what has none at most.
+    """
+    value = table.number(column)
+    found = table.one(
+        f"""WITH numbers AS (SELECT {value} AS v FROM source WHERE isfinite({value}) AND {value} != 0
+                             LIMIT {_GUESS_ROWS}),
+                 parts AS (SELECT v, v != floor(v) AS fraction FROM numbers)
+            SELECT avg(fraction::INT), max(v), 10 * median(v) FILTER (fraction) < median(v) FILTER (NOT fraction),
+                   bool_and(abs(v * 1000 - round(v * 1000)) < 1e-6) FILTER (fraction),
+                   avg((abs(v * 100 - round(v * 100)) > 1e-6)::INT) FILTER (fraction)
+            FROM parts"""
+    )
+    share, largest, apart, short, three = found or (None,) * 5
+    if not apart or not short or not 0.05 < float(share or 0.0) < 0.95:
+        return None
+    if float(largest or 0.0) >= 1000.0 or float(three or 0.0) < 0.5:
+        return None
+    return (
+        f"the values of {column} look as if dots stood between thousands (1.026 for 1026) and are read as fractions; "
+        "--decimal comma reads such dots"
+    )
 
 
 def unnamed_values(table: Table, seconds: str, group: str, used: set[str]) -> str | None:

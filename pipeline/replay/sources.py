@@ -21,13 +21,15 @@ from numpy.typing import NDArray
 from pipeline.errors import InputError
 from pipeline.replay.formats import CsvFormat, Rows, SeriesKind
 from pipeline.replay.grid import DemandSeries, Grid
-from pipeline.replay.kinds import guess_kind, odd_rows, own_step, unnamed_values
+from pipeline.replay.kinds import dots_between_thousands, guess_kind, odd_rows, own_step, unnamed_values
 from pipeline.replay.table import Table, quoted
 
 __all__ = ["DemandSeries", "read_columns", "read_demand"]
 
 #: A step has at most nine digits; no demand is that coarse.
 _STEP_END_SECONDS = 1e9
+#: More windows than this share without rows are told.
+_MOSTLY = 0.75
 
 
 def read_demand(
@@ -95,8 +97,20 @@ def read_demand(
         found: list[DemandSeries] = []
         for column in values:
             read = _read_values(grid, column, kind)
+            _tell_of_gaps(table.name, read, notice)
             found += [replace(s, name=_name(s.name, column, len(values) > 1, group_column)) for s in read]
         return sorted(found, key=lambda series: series.name)
+
+
+def _tell_of_gaps(name: str, found: Sequence[DemandSeries], notice: Callable[[str], None]) -> None:
+    """Tell of series that are mostly gaps: telemetry seldom is, dates read in a wrong order are."""
+    windows = sum(len(series.values) for series in found)
+    gaps = sum(int(np.isnan(series.values).sum()) for series in found)
+    if gaps > _MOSTLY * windows:
+        notice(
+            f"{name}: {gaps} of {windows} windows have no rows; are the times read as they are meant (--dates, "
+            "--time-column)?"
+        )
 
 
 def _name(group: str, column: str, several: bool, group_column: str | None) -> str:
@@ -113,6 +127,9 @@ def _read_values(grid: Grid, column: str, kind: SeriesKind | None) -> list[Deman
         f"{quoted(column)} IS NOT NULL AND coalesce(isinf({value}), true)",
         "a value that is not a number",
     )
+    dots = dots_between_thousands(table, column)
+    if dots is not None:
+        grid.notice(f"{table.name}: {dots}")
     identity = grid.group if table.series_column is None else quoted(table.series_column)
     if kind is SeriesKind.AUTO:
         kind, why = guess_kind(table, grid.seconds, column, identity)

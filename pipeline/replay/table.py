@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import InputError
 from pipeline.replay.formats import ENCODINGS, CsvFormat, DateOrder, Decimal, Rows
+from pipeline.replay.head import is_utf16, separator_line
 
 __all__ = ["Table", "quoted"]
 
@@ -19,6 +20,8 @@ _NUMBERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "
 _FLOATS = ("FLOAT", "DOUBLE")
 #: Numbers from here on are no seconds (the year 5138), but since 1973 a time in one of the finer units.
 _SECONDS_END = 1e11
+#: Days that spreadsheets write for the years 2000 to 2099.
+_EXCEL_DAYS = (36_526, 73_051)
 _FINER = ("milliseconds", "microseconds", "nanoseconds")
 
 
@@ -92,7 +95,12 @@ class Table:
         # Without it, a file that holds nothing but its header reads as one row of data.
         options = ", header = true"
         encoding = None if self._csv.encoding is None else ENCODINGS[self._csv.encoding.lower()]
-        if encoding is None and _is_utf16(path):
+        separator = separator_line(path)
+        if separator is not None:
+            options += f", skip = 1, delim = '{separator}'"
+        if encoding is None and is_utf16(path, marked=False):
+            raise InputError(f"{path.name} looks like UTF-16 without its mark: name the encoding, --encoding utf-16")
+        if encoding is None and is_utf16(path):
             encoding = "utf-16"
             self.notes.append("is UTF-16 text, read as such")
         if encoding not in (None, "utf-8"):
@@ -155,7 +163,8 @@ class Table:
             # DuckDB moves a bare cast into its reader of CSV, which fails where try_cast gives NULL.
             return f"(try_cast(trim({name}) AS DOUBLE))"
         if kind.startswith("VARCHAR") and self._csv.dates is not DateOrder.ISO:
-            text, order = f"trim({name})", self._csv.dates
+            # Browsers put narrow spaces before AM and PM.
+            text, order = f"trim(regexp_replace({name}, '[\\x{{A0}}\\x{{202F}}]', ' ', 'g'))", self._csv.dates
             # Apart, since %Y reads two digits as a year of the first century.
             long = f"regexp_matches({text}, '^\\d{{1,2}}[./-]\\d{{1,2}}[./-]\\d{{4}}')"
             of_four, of_two = (f"try_strptime({text}, {_formats(order, year)})" for year in "Yy")
@@ -181,6 +190,16 @@ class Table:
         if not self.is_epoch(column):
             return
         seconds = self.seconds(column)
+        first, end = _EXCEL_DAYS
+        found = self.one(
+            f"SELECT min({seconds}) >= {first} AND max({seconds}) < {end} AND bool_or({seconds} != floor({seconds})) "
+            "FROM source"
+        )
+        if found is not None and found[0]:
+            raise InputError(
+                f"{self.name}: the times in column {column!r} look like a spreadsheet's days since 1899-12-30; format "
+                "the column as a date and time (yyyy-mm-dd hh:mm:ss) before saving"
+            )
         for power, unit in enumerate(_FINER):
             low, high = _SECONDS_END * 1e3**power, _SECONDS_END * 1e3 ** (power + 1)
             # More than half of the rows: a single wrong time is another fault.
@@ -206,6 +225,10 @@ class Table:
         """Return which option reads a value like ``text``, "" where none is known to."""
         if self._csv.dates is DateOrder.ISO and re.match(r"\s*\d{1,2}[./-]\d{1,2}[./-]\d{2,4}\b", text):
             return "; --dates day-first or --dates month-first says how dates are written"
+        if re.fullmatch(r"\s*[+-]?\d{1,3}(,\d{3})+(\.\d+)?\s*", text):
+            return (
+                "; if its commas stand between thousands, write numbers without them (--decimal comma reads fractions)"
+            )
         if self._csv.decimal is Decimal.POINT and re.fullmatch(r"\s*[+-]?[\d.]*,\d+\s*", text):
             return "; --decimal comma reads decimal commas"
         return ""
@@ -242,13 +265,9 @@ class Table:
 def _formats(order: DateOrder, year: str) -> str:
     """SQL list of the formats that dates of an order are written in; ``year`` Y: four digits, y: two."""
     date = "%d{0}%m{0}%" if order is DateOrder.DAY_FIRST else "%m{0}%d{0}%"
-    times = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S.%f", " %I:%M %p", " %I:%M:%S %p", ", %H:%M", ", %H:%M:%S")
+    times = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S.%f", " %I:%M %p", " %I:%M:%S %p", ", %H:%M", ", %H:%M:%S",
+             ", %I:%M %p", ", %I:%M:%S %p")  # fmt: skip
     return "[" + ", ".join(f"'{date.format(mark)}{year}{time}'" for mark in "./-" for time in times) + "]"
-
-
-def _is_utf16(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(2) in (b"\xff\xfe", b"\xfe\xff")
 
 
 def _rows_of(path: Path) -> Rows:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import math
 import random
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -331,3 +333,81 @@ def test_series_as_people_have_them(name: str, step: int, options: dict[str, Any
     assert len(series.values) == windows
     assert not np.isnan(series.values).any()
     assert any(says in text for text in said)
+
+
+def stamp(hour: int, form: str = "%Y-%m-%d %H:%M") -> str:
+    return (datetime(2026, 3, 2, tzinfo=UTC) + timedelta(hours=hour)).strftime(form)
+
+
+@pytest.mark.parametrize(("line", "mark"), [("sep=;", ";"), ("sep=,", ","), ('"sep=|"', "|"), ("sep=\t", "\t")])
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_spreadsheets_line_about_its_separator_is_no_header(
+    tmp_path: Path, line: str, mark: str, encoding: str
+) -> None:
+    rows = [line, f"t{mark}n", *(f"{stamp(hour)}{mark}{value}" for hour, value in enumerate(COUNTS))]
+    path = tmp_path / "d.csv"
+    path.write_text("\r\n".join(rows) + "\r\n", encoding=encoding, newline="")
+    assert read(path)[0].values.tolist() == COUNTS
+    packed = tmp_path / "d.csv.gz"
+    if encoding == "utf-8-sig":
+        packed.write_bytes(gzip.compress(path.read_bytes()))
+        assert read(packed)[0].values.tolist() == COUNTS
+
+
+@pytest.mark.parametrize("space", [" ", "\u202f", "\u00a0"])
+def test_times_as_browsers_write_them(tmp_path: Path, space: str) -> None:
+    rows = [
+        f"{stamp(hour, '%m/%d/%Y, %I:%M:%S')}{space}{'AM' if hour % 24 < 12 else 'PM'};{value}"
+        for hour, value in enumerate(COUNTS)
+    ]
+    path = tmp_path / "d.csv"
+    path.write_text("\n".join(["t;n", *rows]) + "\n", encoding="utf-8")
+    assert read(path, csv=CsvFormat(dates=DateOrder.MONTH_FIRST))[0].values.tolist() == COUNTS
+
+
+def test_dots_between_thousands_are_told(tmp_path: Path) -> None:
+    def rows(write: Any) -> Any:
+        return [(stamp(hour), write(value)) for hour, value in enumerate(COUNTS)]
+
+    _, said = read(written(tmp_path, "t,n", rows(lambda value: f"{value:,}".replace(",", "."))))
+    assert any("dots stood between thousands" in text for text in said)
+    for plain in (str, lambda value: value / 8, lambda value: f"{value / 1000:.3f}", lambda value: round(value / 3, 1)):
+        _, said = read(written(tmp_path, "t,n", rows(plain)))
+        assert not any("thousands" in text for text in said)
+
+
+def test_commas_between_thousands_are_not_called_decimal_commas(tmp_path: Path) -> None:
+    path = written(tmp_path, "t,n", [(stamp(hour), f'"{value:,}"') for hour, value in enumerate(COUNTS)])
+    with pytest.raises(InputError, match="commas stand between thousands, write numbers without them"):
+        read(path)
+
+
+def test_days_of_a_spreadsheet_are_no_seconds(tmp_path: Path) -> None:
+    path = written(tmp_path, "t,n", [(46000 + hour / 24, value) for hour, value in enumerate(COUNTS)])
+    with pytest.raises(InputError, match="days since 1899-12-30"):
+        read(path)
+    relative = written(tmp_path, "t,n", [(40000 + hour * HOUR + 0.5, value) for hour, value in enumerate(COUNTS)])
+    assert read(relative)[0].rows == len(COUNTS)
+
+
+def test_a_running_total_over_an_hour_that_comes_twice(tmp_path: Path) -> None:
+    total = np.cumsum(COUNTS)
+    rows = [(stamp(hour if hour < 50 else hour - 1), value) for hour, value in enumerate(total.tolist())]
+    series, said = read(written(tmp_path, "t,n", rows))
+    assert any("read as counter" in text for text in said)
+    assert np.nansum(series.values) == total[-1] - total[0]
+
+
+def test_dates_that_leave_most_windows_empty_are_told(tmp_path: Path) -> None:
+    rows = [(stamp(hour, "%d/%m/%Y %H:%M"), value) for hour, value in enumerate(COUNTS)]
+    path = written(tmp_path, "t,n", rows)
+    for order, told in ((DateOrder.DAY_FIRST, False), (DateOrder.MONTH_FIRST, True)):
+        _, said = read(path, csv=CsvFormat(dates=order))
+        assert any("are the times read as they are meant" in text for text in said) is told
+
+
+def test_utf_16_without_its_mark_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "d.csv"
+    path.write_bytes(("t,n\n" + "".join(f"{stamp(h)},{v}\n" for h, v in enumerate(COUNTS))).encode("utf-16-le"))
+    with pytest.raises(InputError, match="--encoding utf-16"):
+        read(path)
