@@ -40,6 +40,18 @@ def catalog_from(models: Iterable[str | None], path: Path | None = None) -> Cata
         content = read_json(Path(name))
         if not isinstance(content, Mapping):
             raise InputError(f"{name} is not a model configuration: it holds a {type(content).__name__}")
-        configs[name] = content
+        configs[name] = _with_quantization(Path(name), content)
     content = read_mapping(path) if path is not None else {}
     return catalog_from_mapping(content, configs)
+
+
+def _with_quantization(path: Path, config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a model configuration with the quantization that modelopt writes into a file of its own beside it.
+
+    Raises:
+        InputError: that file cannot be read.
+    """
+    beside = path.with_name(path.name.removesuffix("config.json") + "hf_quant_config.json")
+    if not path.name.endswith("config.json") or "quantization_config" in config or not beside.is_file():
+        return config
+    return {**config, "quantization_config": read_mapping(beside)}

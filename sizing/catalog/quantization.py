@@ -138,8 +138,14 @@ def checkpoint_quantization(config: Mapping[str, Any], name: str = "config") -> 
     return reader(fields, name)
 
 
+#: Names that tools give their lists of modules in 16 bits.
+_IGNORE = (
+    "ignore", "modules_to_not_convert", "exclude_modules", "ignored_layers", "exclude", "llm_int8_skip_modules",
+)  # fmt: skip
+
+
 def _ignore(fields: Mapping[str, Any]) -> tuple[str, ...]:
-    for key in ("ignore", "modules_to_not_convert", "exclude_modules", "ignored_layers", "exclude"):
+    for key in _IGNORE:
         values = fields.get(key)
         if isinstance(values, list | tuple):
             return tuple(str(value) for value in values[:20_000])
@@ -177,15 +183,38 @@ def _integer(fields: Mapping[str, Any], name: str) -> Quantization:
     method, bits = str(fields.get("quant_method")), fields.get("bits", fields.get("w_bit", 4))
     if bits not in (4, 8):
         raise InvalidInput(f"{name}: {method[:20]} with {str(bits)[:20]} bits cannot be read; known: 4, 8")
-    symmetric = fields.get("sym") is True
+    symmetric = fields.get("sym") is True or fields.get("zero_point") is False
     return Quantization(
         "int4" if bits == 4 else "int8",
         "group",
         _group_size(fields, name, 128) or 128,
         zeros=not symmetric,
         method=method,
-        ignore=_ignore(fields),
+        ignore=(*_ignore(fields), *_exceptions(fields, bits, name)),
     )
+
+
+def _exceptions(fields: Mapping[str, Any], bits: Any, name: str) -> tuple[str, ...]:
+    """Return the modules that stay in 16 bits by rules of their own: GPTQModel's ``dynamic``, AutoRound's
+    ``extra_config``.
+
+    Raises:
+        InvalidInput: a rule gives modules other bits, fewer than 16.
+    """
+    found = []
+    for key in ("dynamic", "extra_config"):
+        rules = fields.get(key) or {}
+        if not isinstance(rules, Mapping):
+            raise InvalidInput(f"{name}: {key} of quantization_config must be a mapping")
+        for pattern, rule in rules.items():
+            own = rule.get("bits", bits) if isinstance(rule, Mapping) else bits
+            if str(pattern).startswith("-:"):
+                found.append(f"re:{pattern[2:]}")
+            elif own in (16, 32):
+                found.append(str(pattern))
+            elif own != bits:
+                raise InvalidInput(f"{name}: {key} with {str(own)[:20]} bits for {str(pattern)[:40]!r} cannot be read")
+    return tuple(found)
 
 
 def _bitsandbytes(fields: Mapping[str, Any], name: str) -> Quantization:
@@ -211,6 +240,8 @@ def _weights(group: Mapping[str, Any], name: str, form: str) -> Quantization:
     bits, kind = weights.get("num_bits"), weights.get("type", "float")
     size = _group_size(weights, name)
     written = str(group.get("format") or form)
+    if bits == 8 and kind == "float" and size is not None:
+        raise InvalidInput(f"{name}: weights of 8 bits in groups of {size} (MXFP8) cannot be read")
     if bits == 8 and kind == "float":
         scales = {"tensor": "tensor", "channel": "channel", "block": "block"}.get(
             str(weights.get("strategy")), "tensor"
@@ -241,6 +272,9 @@ def _groups(fields: Mapping[str, Any], name: str) -> list[tuple[tuple[str, ...],
 
 
 def _compressed_tensors(fields: Mapping[str, Any], name: str) -> Quantization:
+    sparse = fields.get("sparsity_config")
+    if isinstance(sparse, Mapping) and sparse.get("format") not in (None, "dense"):
+        raise InvalidInput(f"{name}: sparse weights ({str(sparse.get('format'))[:30]}) cannot be read")
     groups = _groups(fields, name)
     chosen = groups[0][1]
     common: dict[str, Any] = {"kv_precision": _kv(fields), "method": "compressed-tensors", "ignore": _ignore(fields)}

@@ -74,3 +74,34 @@ def test_a_pool_names_its_engine_and_release(tmp_path: Path) -> None:
     assert plain.deployment().precision == "auto"
     with pytest.raises(ConfigError, match="engine_version"):
         check_pools(load(settings(tmp_path, "qwen3-8b", "h100", None, 'engine_version = "newest"\n')))
+
+
+@pytest.mark.parametrize(
+    ("config", "beside"), [("config.json", "hf_quant_config.json"), ("x_config.json", "x_hf_quant_config.json")]
+)
+def test_modelopts_file_beside_a_configuration_says_how_it_is_quantised(
+    tmp_path: Path, config: str, beside: str
+) -> None:
+    dense = {
+        "model_type": "llama",
+        "num_hidden_layers": 2,
+        "hidden_size": 64,
+        "num_attention_heads": 4,
+        "intermediate_size": 128,
+        "vocab_size": 1000,
+    }
+    path = tmp_path / config
+    path.write_text(json.dumps(dense))
+    assert catalog_from([str(path)]).model(str(path)).quantization is None
+    exported = {
+        "producer": {"name": "modelopt"},
+        "quantization": {"quant_algo": "NVFP4", "exclude_modules": ["lm_head"]},
+    }
+    (tmp_path / beside).write_text(json.dumps(exported))
+    assert catalog_from([str(path)]).model(str(path)).checkpoint_precision == "nvfp4"
+    path.write_text(json.dumps({**dense, "quantization_config": {"quant_method": "fp8"}}))
+    assert catalog_from([str(path)]).model(str(path)).checkpoint_precision == "fp8"
+    path.write_text(json.dumps(dense))
+    (tmp_path / beside).write_text("[")
+    with pytest.raises(InputError, match="hf_quant_config.json is not JSON"):
+        catalog_from([str(path)])

@@ -120,6 +120,57 @@ def test_mixed_checkpoints_keep_each_part_in_its_own_precision() -> None:
     assert (found.precision, found.of("attention").precision, found.share_kept("mlp")) == ("int4", "fp8", 1.0)
 
 
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ({"quant_method": "gptq", "bits": 4, "dynamic": {"-:.*self_attn.*": {}}}, {"attention": 1.0}),
+        ({"quant_method": "gptq", "bits": 4, "dynamic": {"+:.*": {"bits": 4}}}, {}),
+        (
+            {"quant_method": "auto-round", "bits": 4, "extra_config": {"model.layers.1.self_attn": {"bits": 16}}},
+            {"attention": 0.25},
+        ),
+        (
+            {"quant_method": "bitsandbytes", "load_in_4bit": True, "llm_int8_skip_modules": ["self_attn", "lm_head"]},
+            {"attention": 1.0},
+        ),
+    ],
+)
+def test_rules_for_single_modules_count(given: dict[str, Any], kept: dict[str, float]) -> None:
+    assert dict(read(given).kept) == kept
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"quant_method": "gptq", "bits": 4, "dynamic": {"+:.*down_proj.*": {"bits": 8}}}, "dynamic with 8 bits"),
+        ({"quant_method": "auto-round", "bits": 4, "extra_config": ["x"]}, "extra_config"),
+        (
+            {
+                "quant_method": "compressed-tensors",
+                "config_groups": {"g": GROUP},
+                "sparsity_config": {"format": "sparse-24-bitmask"},
+            },
+            "sparse weights",
+        ),
+        (
+            {
+                "quant_method": "compressed-tensors",
+                "config_groups": {"g": {"weights": {"num_bits": 8, "type": "float", "group_size": 32}}},
+            },
+            "MXFP8",
+        ),
+    ],
+)
+def test_rules_that_change_the_size_are_read_or_refused(given: dict[str, Any], named: str) -> None:
+    with pytest.raises(InvalidInput, match=named):
+        read(given)
+
+
+def test_awq_without_zero_points_has_none() -> None:
+    assert read({"quant_method": "awq", "bits": 4, "zero_point": True}).zeros
+    assert not read({"quant_method": "awq", "bits": 4, "zero_point": False}).zeros
+
+
 def test_the_kv_cache_is_as_the_checkpoint_asks() -> None:
     asked = {"quant_algo": "NVFP4", "kv_cache_scheme": {"num_bits": 8, "type": "float"}}
     catalog = Catalog(extra_models={"mine": {**MOE, "quantization_config": asked}})
