@@ -103,5 +103,5 @@ def test_modelopts_file_beside_a_configuration_says_how_it_is_quantised(
     assert catalog_from([str(path)]).model(str(path)).checkpoint_precision == "fp8"
     path.write_text(json.dumps(dense))
     (tmp_path / beside).write_text("[")
-    with pytest.raises(InputError, match="hf_quant_config.json is not JSON"):
+    with pytest.raises(InputError, match=r"hf_quant_config\.json is not JSON"):
         catalog_from([str(path)])
