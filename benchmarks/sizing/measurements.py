@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sizing.calibration.measurement import ObservedPoint
-from sizing.replica.memory import resolve
 from sizing.types import Deployment, Workload
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data" / "sizing"
@@ -100,8 +99,8 @@ def _drafts(raw: dict[str, str], listed_later: set[tuple[str, ...]]) -> bool:
     with TensorRT-LLM: release 1.2.0rc6.post3 is in the recipes with it alone (pull requests 632 and 642), and in 2026
     release 1.1.0rc2.post2 was run for those alone (392; two weeks later for both, 587: not told apart). DeepSeek-R1 in
     FP8 with SGLang 0.5.9 on eight B200 was run with and without it on one day (943); the dump of 2026-04-27 has those
-    of the recipe without it alone: every shape and concurrency of that recipe, once. Qwen3.5 in FP8 with SGLang 0.5.9 on
-    four GPUs without expert parallelism: the image without -amd64 is of the recipe with it (898).
+    of the recipe without it alone: every shape and concurrency of that recipe, once. Qwen3.5 in FP8 with SGLang 0.5.9
+    on four GPUs without expert parallelism: the image without -amd64 is of the recipe with it (898).
     """
     model, image = raw["model_path"].lower(), _source(raw, r"(?:image=|; )(\S+/\S+:\S+)$")
     measured, version = _source(raw, r"measured=([\d-]+)"), raw["backend_version"]
@@ -138,13 +137,12 @@ def silicon(folder: Path = DATA, *, corrected: bool = True) -> tuple[list[Row], 
     """Aggregated measurements shipped by ai-dynamo/aiconfigurator (commit 095f58a51c), and what was dropped or mended.
 
     Corrected: one row per measurement (the same one is listed under several names); rows with multi-token prediction
-    left out (``_drafts``), because nothing here predicts how many drafted tokens are accepted; GB200/GB300 left out (GPU
-    counts that look like rack totals); the root of GPU counts that are the product of expert-tensor and expert
+    left out (``_drafts``), because nothing here predicts how many drafted tokens are accepted; GB200/GB300 left out
+    (GPU counts that look like rack totals); the root of GPU counts that are the product of expert-tensor and expert
     parallelism, both of the same ranks (the ``tpN`` of the id says so wherever there is one, and so do the recipes);
     where tensor and attention data parallelism are alike the GPUs are counted once, as ``_shares_attention`` tells;
     rows dropped whose ranks stay doubtful (``batch_size`` is the concurrency per rank, and the ranks differ from the
-    column's), one outlier above 400 ms and one row that would need more FLOP/s than its GPUs have; concurrency from
-    the text of the source. As given: every row, with its own columns.
+    column's); concurrency from the text of the source. As given: every row, with its own columns.
 
     Raises:
         FileNotFoundError: the data set is not there.
@@ -188,9 +186,6 @@ def silicon(folder: Path = DATA, *, corrected: bool = True) -> tuple[list[Row], 
             elif tp == dp and tp in (2, 4, 8):
                 tp, dp = (tp, 1) if said and _shares_attention(raw, int(said.group(1))) else (1, dp)
                 notes["GPUs counted once"] += 1
-            if float(raw["silicon_tpot_ms"]) > 400:
-                notes["outlier"] += 1
-                continue
             seen[key] = len(rows)
             if said:
                 concurrency = int(said.group(1))
@@ -221,21 +216,8 @@ def silicon(folder: Path = DATA, *, corrected: bool = True) -> tuple[list[Row], 
             aic_ttft_seconds=answer[0] if answer else None,
             aic_tpot_seconds=answer[1] if answer else None,
         )
-        if corrected and _flops_share(row) > 1.0:
-            notes["more FLOP/s than the GPUs have"] += 1
-            seen[key] = -1
-            continue
         rows.append(row)
     return rows, notes
-
-
-def _flops_share(row: Row) -> float:
-    """Return the FLOP/s of the parameters' multiplications that a row implies over what its GPUs can do at most."""
-    resolved = resolve(row.deployment)
-    seconds = row.ttft_seconds + row.tpot_seconds * (row.output_tokens - 1)
-    tokens = row.concurrency / seconds * (row.input_tokens + row.output_tokens)
-    peak = max(resolved.gpu.flops_per_second.values()) * row.deployment.gpus
-    return 2 * resolved.model.active_parameters * tokens / peak
 
 
 def guidellm(folder: Path = DATA) -> list[tuple[float, float, float, float, float]]:

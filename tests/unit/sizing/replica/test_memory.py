@@ -69,7 +69,10 @@ def test_a_misfit_says_by_how_much_and_what_helps() -> None:
     assert "fp8 weights with tensor parallelism 8 would fit" in explain_misfit(
         resolve(Deployment("llama-3.1-405b", "h100"))
     )
-    # Its checkpoint is in FP8.
+    # Its checkpoint is in FP8: 4 bits are another checkpoint, so the nodes that hold this one are named, too.
+    assert "int4 weights would fit, or at this precision 16 GPUs, 2 nodes" in explain_misfit(
+        resolve(Deployment("deepseek-v3", "h100", tensor_parallel=8))
+    )
     assert "it fits on 32 GPUs, 4 nodes" in explain_misfit(resolve(Deployment("kimi-k2", "l40s")))
 
 
