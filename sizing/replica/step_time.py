@@ -232,14 +232,14 @@ def _corner(read_seconds: float, multiply_seconds: float) -> float:
 
 
 def _expert_read_seconds(resolved: Resolved, expert_bytes: float) -> float:
-    """Return the ideal seconds of reading all experts with one GPU's memory, or of what unpacking them comes to.
+    """Return the seconds of reading all experts with one GPU's memory, or of unpacking them, over ``_WEIGHT_RATIO``.
 
-    The measured rate of unpacking holds already what reading takes beyond the ideal.
+    Both as kernels take them: the measured rate of unpacking holds already what reading takes beyond the ideal.
     """
     gpu, model = resolved.gpu, resolved.model
     seconds = expert_bytes / gpu.memory_bandwidth_bytes_per_second
     if gpu.unpacked_weights_per_second is None or not gpu.unpacks(resolved.precision):
-        return seconds
+        return seconds * gpu.expert_reading_ratio(resolved.precision) / _WEIGHT_RATIO
     return max(seconds, model.expert_parameters / gpu.unpacked_weights_per_second / _WEIGHT_RATIO)
 
 
