@@ -33,7 +33,7 @@ def step(gpu: str, precision: str = "mxfp4", tp: int = 1) -> StepModel:
 
 def test_boards_with_equal_cores_unpack_alike_whatever_their_memory() -> None:
     """H100 and H200 differ in bandwidth by 43 %; bf16 experts profit by it, unpacked ones by what cores unpack."""
-    for precision, least, most in (("bf16", 1.40, 1.45), ("mxfp4", 1.0, 1.2), ("int4", 1.0, 1.2)):
+    for precision, least, most in (("bf16", 1.40, 1.47), ("mxfp4", 1.0, 1.2), ("int4", 1.0, 1.2)):
         ratio = step("h100-sxm", precision).expert_seconds / step("h200-sxm", precision).expert_seconds
         assert least < ratio < most, precision
 
@@ -131,7 +131,7 @@ def test_shares_are_those_of_the_kernel_timings(name: str) -> None:
         peak = gpu.flops_per_second[gpu.compute_precision(precision)]
         assert found.flops_per_second == pytest.approx(share * peak, rel=0.01), precision
         if not gpu.unpacks(precision) or gpu.unpacked_weights_per_second is None:
-            assert found.reading_ratio == pytest.approx(gpu.expert_reading_ratio(precision), rel=0.01), precision
+            assert found.read_ratio == pytest.approx(gpu.expert_reading_ratio(precision), rel=0.01), precision
         assert found.error < min(0.11, 0.55 * found.error_without_moving), precision
         if not (gpu.unpacks(precision) and gpu.architecture == "blackwell"):
             moving.append(found.moving_ratio)
