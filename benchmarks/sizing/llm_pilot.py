@@ -13,9 +13,9 @@ step coefficients are fitted anew on the other seven LLMs, plus a term for what 
 attention. They launch every kernel from Python, so what a layer costs is a matter of the host: one coefficient per kind
 of machine, and one more for layers that are split, in both times. A layer of an encoder-decoder's decoder launches
 three blocks (attention, cross attention, MLP) in the place of two and costs half as much again. Servers with paged
-attention read KV as fast as its kernels do, bounded by their timings; those without copy it in every step, a coefficient
-of its own. An encoder-decoder is sized as its decoder; its encoder counts in memory and is taken to cost a prompt as
-much as the decoder would.
+attention read KV as fast as its kernels do, bounded by their timings; those without copy it in every step, a
+coefficient of its own. An encoder-decoder is sized as its decoder; its encoder counts in memory and is taken to cost a
+prompt as much as the decoder would.
 
 They admit a request only while its longest possible length still fits in memory, and hold the others back: the batch
 is at most KV capacity / tokens reserved per sequence. How many tokens that is (a setting of the servers that the data

@@ -67,8 +67,8 @@ def test_rivals_get_the_score_that_is_known_and_the_llm_tested_is_in_no_fit() ->
     step, _ = terms.columns((4000.0, 250.0))
     launches = step[:, 2 : 2 + terms.hosts.shape[1]].sum(axis=1)
     layers = np.array([module.SHAPES[name].layers for name in terms.llms])
-    per_layer = launches / layers / terms.blocks
-    assert per_layer == pytest.approx(np.full(len(rows), per_layer[0]))
+    per_block = (launches / layers / terms.blocks)[terms.split == 0.0]
+    assert per_block == pytest.approx(np.full(len(per_block), per_block[0]))
     alike = module.WEIGHTS["every row alike"]
     before = module.left_out(rows, terms, alike)
     terms.itl[terms.llms == "llama-7b"] *= 3.0
