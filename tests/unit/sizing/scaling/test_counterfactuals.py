@@ -82,7 +82,7 @@ def test_each_change_comes_to_what_a_plan_with_it_says(deployment: Deployment, w
 
 def test_words_and_caveats() -> None:
     told = by_setting(decided(controller(), demand(), len(CHANGES)))
-    assert told["kv_precision"].text == "FP8 KV cache: 1 fewer"
+    assert told["kv_precision"].text == "FP8 KV cache: 2 fewer"
     assert "quality" in (told["kv_precision"].caveat or "")
     assert "quality" in (told["precision"].caveat or "")
     assert told["slo_tpot_seconds"].text == "TPOT 60 ms: nothing"
@@ -116,7 +116,7 @@ def test_limits_are_counterfactuals_too() -> None:
     needed = top["max_replicas"].replicas
     assert needed is not None
     assert top["max_replicas"].text == f"max_replicas {needed}: {needed - 12} more"
-    assert top["kv_precision"].difference == -1
+    assert top["kv_precision"].difference == -2
     low = by_setting(decided(controller(replace(POLICY, min_replicas=30)), demand(), len(CHANGES)))
     assert low["min_replicas"].text == f"min_replicas {needed}: {30 - needed} fewer"
     assert {one.difference for name, one in low.items() if name != "min_replicas"} == {0}
