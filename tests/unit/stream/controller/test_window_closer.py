@@ -86,6 +86,22 @@ def test_windows_carry_what_the_fleet_and_its_servers_told(settings: Settings, s
     assert [w for step in store.closed_since(0) for w in step.windows] == [first, second, third]
 
 
+@pytest.mark.slow
+def test_windows_carry_the_requests_that_the_fleet_counted(settings: Settings, store: Store) -> None:
+    fill(store, 2)
+    book = ReplicaBook()
+    for at in range(0, 120, 15):
+        book.add(ReplicaStatus(model="m", at=NOW + at, current=1, running_requests=0, requests_total=2 * at))
+    closer = WindowCloser(settings, store, Advisor(settings), book)
+    output = closer.close_next(NOW + 95)
+    assert output is not None
+    window = {window.key: window for window in output.windows}[PoolKey("m", "default")]
+    assert window.fleet is not None
+    assert window.fleet.counted == (120, 120, 60.0, True)
+    assert window in next(iter(store.closed_since(0))).windows
+
+
+@pytest.mark.slow
 def test_a_silent_pool_has_a_window_of_zeros(settings: Settings, store: Store) -> None:
     fill(store, 3)
     closer = WindowCloser(settings, store, Advisor(settings), ReplicaBook())
@@ -126,6 +142,7 @@ def test_a_pool_that_stays_away_gets_no_windows_until_it_comes_back(settings: Se
     assert named(NOW + FORGET_SECONDS + 3_720, "other") == {"known", "weekly", "other", "gone"}
 
 
+@pytest.mark.slow
 def test_a_restart_says_the_last_step_again_bit_for_bit(settings: Settings, store: Store) -> None:
     fill(store, 6)
     closer = WindowCloser(settings, store, Advisor(settings), ReplicaBook())
@@ -201,6 +218,7 @@ def fill_pools(store: Store, pools: int, minutes: int) -> None:
     driver.finish()
 
 
+@pytest.mark.slow
 def test_parts_and_restarts_within_them_change_nothing(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -256,6 +274,7 @@ def test_a_pool_that_comes_while_a_step_is_closed_is_in_it(
     assert sum(row["late"] for row in store.ledger()) == 1, "b had closed"
 
 
+@pytest.mark.slow
 def test_a_telemetry_gap_is_stored_with_the_window(
     settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -273,6 +292,7 @@ def test_a_telemetry_gap_is_stored_with_the_window(
     assert last.windows == output.windows
 
 
+@pytest.mark.slow
 def test_snapshots_are_spread_over_steps_and_none_is_older_than_two_rounds(
     settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
