@@ -10,7 +10,7 @@ decisions costs no more than the weighted mean of their costs.
 from __future__ import annotations
 
 import math
-from collections import deque
+import pickle
 from collections.abc import Hashable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -85,13 +85,23 @@ class DecisionExperts:
     """
 
     def __init__(self, rules: Sequence[DecisionRule], signals: int, season_steps: int, level: float) -> None:
-        self._rules = tuple(rules)
-        self.names = tuple(name for rule in rules for name in rule.names)
+        self._rules, self.names = tuple(rules), _names(rules)
         self._weights = ExpertWeights(
             _Rows(signals, season_steps), len(self.names), level=level, clip=_CLIP, trust=_TRUST_WINDOWS
         )
-        self._pending: deque[_Pending] = deque(maxlen=_MOST_PENDING)
+        self._pending: list[_Pending] = []
         self._recent: Floats = np.zeros((0, signals))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The rules, which keep no state, are packed: pools that are read share them again."""
+        state = self.__dict__ | {"_rules": pickle.dumps(self._rules)}
+        del state["names"]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Unpack the rules."""
+        self.__dict__.update(state)
+        self._rules, self.names = _unpacked(state["_rules"])
 
     @property
     def alike(self) -> Hashable:
@@ -119,7 +129,7 @@ class DecisionExperts:
         observed = np.array(known)
         self._recent = np.concatenate((self._recent[1 - RECENT :], observed[None]))
         while self._pending and self._pending[0].target <= index:
-            due = self._pending.popleft()
+            due = self._pending.pop(0)
             if due.target == index:
                 return observed.astype(np.float32)[:, None] - due.demand, due.apart
         return None
@@ -138,6 +148,18 @@ class DecisionExperts:
         while self._pending and self._pending[-1].target >= target:
             self._pending.pop()  # the lead time has become shorter
         self._pending.append(_Pending(target, demand, apart))
+        del self._pending[:-_MOST_PENDING]
+
+
+def _names(rules: Sequence[DecisionRule]) -> tuple[str, ...]:
+    return tuple(name for rule in rules for name in rule.names)
+
+
+@lru_cache(maxsize=64)
+def _unpacked(packed: bytes) -> tuple[tuple[DecisionRule, ...], tuple[str, ...]]:
+    """Rules that were packed, and the names of their variants; only ever read back from the state of a pool."""
+    rules = pickle.loads(packed)
+    return rules, _names(rules)
 
 
 class Learning(NamedTuple):

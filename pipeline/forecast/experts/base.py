@@ -16,6 +16,8 @@ class Expert(ABC):
     are deterministic, picklable and of bounded size.
     """
 
+    __slots__ = ("context",)  # a dict for each of a dozen experts of every series would take more than what they know
+
     def __init__(self, context: SeriesContext) -> None:
         self.context = context
 
