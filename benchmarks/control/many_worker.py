@@ -67,7 +67,8 @@ def settings_of(pools: int, **sections: Any) -> Settings:
     named = tuple(
         PoolSettings(model=MODEL, pool=f"p{i:05d}", profile="llama-3.1-8b", accelerator="L40S") for i in range(pools)
     )
-    return load(None, kafka={"partitions": 1} | sections.pop("kafka", {}), **sections).model_copy(
+    kafka = {"partitions": 1} | sections.pop("kafka", {})
+    return load(None, kafka=kafka, windows={"max_pools": max(1_000, pools)}, **sections).model_copy(
         update={"pools": named}
     )
 
