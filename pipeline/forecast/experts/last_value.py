@@ -11,7 +11,7 @@ __all__ = ["LastValue"]
 class LastValue(Expert):
     """The newest value at every horizon; also the yardstick by which the pool scales losses."""
 
-    __slots__ = ()
+    __slots__ = ("context",)
 
     @property
     def name(self) -> str:

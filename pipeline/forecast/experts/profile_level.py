@@ -14,7 +14,7 @@ class ProfileLevel(Expert):
     As steady as a moving average on noise, yet it steps with a spike that recurs at the same time of day.
     """
 
-    __slots__ = ()
+    __slots__ = ("context",)
 
     @property
     def name(self) -> str:

@@ -13,7 +13,7 @@ __all__ = ["SeasonalIncrement"]
 class SeasonalIncrement(Expert):
     """``y(t) + y(t + h - season) - y(t - season)``, not below zero; the last value until a season has been seen."""
 
-    __slots__ = ()
+    __slots__ = ("context",)
 
     @property
     def name(self) -> str:

@@ -11,7 +11,7 @@ __all__ = ["SeasonalNaive"]
 class SeasonalNaive(Expert):
     """The value one season before the target; the last value until a season has been seen."""
 
-    __slots__ = ()
+    __slots__ = ("context",)
 
     @property
     def name(self) -> str:

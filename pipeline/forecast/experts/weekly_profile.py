@@ -20,7 +20,7 @@ class _OfTheWeek(Expert):
     begin with it.
     """
 
-    __slots__ = ("_said",)
+    __slots__ = ("_said", "context")
 
     def __init__(self, context: SeriesContext) -> None:
         super().__init__(context)
