@@ -193,8 +193,8 @@ class ExpertWeights:
         for member in members:
             at = slice(end, end := end + len(member.quarantined))
             for name in _BY_ROW:
-                setattr(member, name, getattr(self, name)[at])
-            member._sums = self._sums[:, at]
+                np.copyto(getattr(member, name), getattr(self, name)[at])
+            np.copyto(member._sums, self._sums[:, at])
             member._held = self._held and bool(member.quarantined.any())
             member._settled = self._settled or member._is_settled()
             member._weighed = None
