@@ -70,7 +70,7 @@ unit: $(DEV_STAMP) ## run the fast tests, without servers, in a minute
 check: lint ## what continuous integration runs, without the slow tests and those with servers
 	$(PYTEST) -q -m "$(FAST)" $(ARGS)
 
-test-statsforecast: $(STATS_STAMP) ## run the tests of the extras statsforecast and batch, in an environment of their own
+test-statsforecast: $(STATS_STAMP) ## run the tests of the extras statsforecast, batch and prophet, in an environment of their own
 	$(STATS_VENV)/bin/python -m pytest -n $(WORKERS) -q -m statsforecast tests/unit/forecast/test_scheduled_refit.py tests/unit/forecast/test_chosen_experts.py $(ARGS)
 
 test-real: $(DEV_STAMP) ## real vLLM and LiteLLM (CPU, about 3 GB, installed apart) against the emitters
@@ -116,7 +116,7 @@ lock: $(DEV_STAMP) ## pin the dependencies again: the product, what development 
 	$(BIN)/python -m pip install --quiet "uv>=0.9,<1"
 	$(LOCK) --extra embedded --extra grafana --extra calendar --extra keda --extra build -o requirements.lock
 	$(LOCK) --extra dev -c requirements.lock -o requirements-dev.lock
-	$(LOCK) --extra statsforecast --extra batch --extra test --extra build -o requirements-statsforecast.lock
+	$(LOCK) --extra statsforecast --extra batch --extra prophet --extra test --extra build -o requirements-statsforecast.lock
 
 release-check: $(DEV_STAMP) ## build wheel and sdist, install them as locked into an empty environment, run the demo there
 	.ci/release-check $(ARGS)

@@ -114,7 +114,7 @@ class Feed:
             tuple(alerts),
             tenants=self._tenants(windows[0], forecasts),
             scorecards=tuple(
-                Scorecard(pool.model, pool.pool, span, 900, 0.08, 0.55, 0.91, 1.5, 40.0, 120.0, 0.9)
+                Scorecard(pool.model, pool.pool, span, 900, 0.08, 0.55, 0.91, 1.5, 40.0, 120.0, 0.95, 0.9)
                 for pool in self.settings
                 for span in SCORE_SPANS
             ),

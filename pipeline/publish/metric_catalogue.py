@@ -195,7 +195,12 @@ CATALOGUE: tuple[Metric, ...] = (
             "Replica-seconds advised under and over what the demand that came needed.",
         ),
         ("advice_unserved_requests", _SPAN, "Requests beyond what the advised replicas carry."),
-        ("advice_lead_time_met_ratio", _SPAN, "Share of advice to go up whose replicas served in time."),
+        ("advice_followed_ratio", _SPAN, "Share of advice to go up whose replicas ran or started when its time came."),
+        (
+            "advice_lead_time_met_ratio",
+            _SPAN,
+            "Share of advice followed whose replicas all served by then.",
+        ),
     ),
     *_gauges(
         "Money (US dollars, at the prices of the settings)",

@@ -67,7 +67,8 @@ async def topic_records(settings: Settings) -> dict[int, list[tuple[int, bytes |
 
 async def truth(settings: Settings, feed: Feed) -> Oracle:
     """What the store must hold, from the records of the requests topic and nothing else."""
-    return Oracle.from_log(await topic_records(settings), feed.poison, settings.stream.dedupe_horizon_records)
+    horizon = settings.stream.dedupe_horizon_records
+    return Oracle.from_log(await topic_records(settings), feed.poison, horizon, feed.read)
 
 
 async def topic_ends(settings: Settings, topic: str) -> list[int]:
