@@ -163,23 +163,23 @@ def _unpacked(packed: bytes) -> tuple[tuple[DecisionRule, ...], tuple[str, ...]]
 
 
 class Learning(NamedTuple):
-    """Rules to judge by window ``index``, whose rates are ``rates``; see ``DecisionExperts.learn``."""
+    """Rules to judge by window number ``window``, whose rates are ``rates``; see ``DecisionExperts.learn``."""
 
     experts: DecisionExperts
-    index: int
+    window: int
     rates: Sequence[float | None]
 
 
 class Asking(NamedTuple):
-    """Rules that are asked what to provision for ``ahead`` windows after window ``index``.
+    """Rules that are asked what to provision for ``ahead`` windows after window number ``window``.
 
-    ``index`` is the newest window. ``ahead``, at least one, are the windows until the lead time is over. ``observed``
+    ``window`` is the newest one. ``ahead``, at least one, are the windows until the lead time is over. ``observed``
     is, of each signal, what is live now; at least what the newest window says. ``quantiles`` ``(levels, signals)`` are
     those of the forecast at the lead time; NaN: not to be trusted yet. ``season_before``: see ``DemandView``.
     """
 
     experts: DecisionExperts
-    index: int
+    window: int
     ahead: int
     observed: Sequence[float]
     quantiles: Floats
@@ -188,7 +188,7 @@ class Asking(NamedTuple):
 
 def learn_together(asked: Sequence[Learning]) -> list[None]:
     """Judge the rules of several pools, which are ``alike``."""
-    found = [(one.experts._weights, label) for one in asked if (label := one.experts._label(one.index, one.rates))]
+    found = [(one.experts._weights, label) for one in asked if (label := one.experts._label(one.window, one.rates))]
     if found:
         members = [weights for weights, _ in found]
         together = _together(members)
@@ -217,7 +217,7 @@ def decide_together(asked: Sequence[Asking]) -> list[Decision | None]:
     found: dict[int, Decision] = {}
     for at, ((one, _), rules, shares) in enumerate(zip(known, best.tolist(), most, strict=True)):
         rows, experts = slice(at * signals, (at + 1) * signals), one.experts
-        experts._decided(one.index + one.ahead, waiting[rows].copy(), waiting_apart[rows].copy())
+        experts._decided(one.window + one.ahead, waiting[rows].copy(), waiting_apart[rows].copy())
         names = experts.names
         found[id(one)] = Decision(demand[rows], tuple((names[r], s) for r, s in zip(rules, shares, strict=True)))
     return [found.get(id(one)) for one in asked]

@@ -38,7 +38,7 @@ def step_together(steps: Sequence[Stepping[T]]) -> list[T]:
                 learning[at] = question
             else:
                 asking[at] = question
-        answers = _answered(learning, learn_together) | _answered(asking, decide_together)
+        answers = {**_answered(learning, learn_together), **_answered(asking, decide_together)}
     return [said[at] for at in range(len(steps))]
 
 
