@@ -17,7 +17,9 @@ SERVERS = prometheus prometheus-alertmanager chromium kcat openjdk-17-jre-headle
 # Tests run in so many processes: as many as there are cores, and one more where many tests wait for servers.
 CORES := $(shell n=$$(nproc); [ $$n -lt 2 ] && n=2; [ $$n -gt 8 ] && n=8; echo $$n)
 WORKERS ?= $(CORES)
-PYTEST = $(BIN)/python -m pytest -n $(WORKERS)
+# Rewriting the asserts of the tests takes each process half of its start: what was rewritten is kept, also where the
+# environment says that Python shall keep no compiled files.
+PYTEST = PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(WORKERS)
 FAST := not slow and not integration and not faults and not e2e and not real and not preview and not statsforecast
 
 .DEFAULT_GOAL := help
@@ -65,7 +67,7 @@ test-again: $(DEV_STAMP) ## run what failed last time once more, one after the o
 	$(BIN)/python -m pytest --last-failed --last-failed-no-failures none -rA --no-header --tb=short $(ARGS)
 
 unit: $(DEV_STAMP) ## run the fast tests, without servers, in a minute
-	$(PYTEST) -q -m "$(FAST)" tests/unit tests/contract pipeline sizing $(ARGS)
+	$(PYTEST) -q -m "$(FAST)" --hypothesis-profile=quick tests/unit tests/contract pipeline sizing $(ARGS)
 
 check: lint ## what continuous integration runs, without the slow tests and those with servers
 	$(PYTEST) -q -m "$(FAST)" $(ARGS)

@@ -85,7 +85,11 @@ class Feed:
         for _ in range(minutes):
             self.as_of += 60
             self.clock.set(self.as_of + delay_seconds)
-            self.live.update(self._output())
+            output = self._output()
+            self.live.update(output)
+            if self.live.fleet is not None:  # as the controller does
+                self.live.fleet.take(output.recommendations)
+                self.live.fleet.split(self.as_of)
         self._health()
 
     def _output(self) -> StepOutput:
@@ -290,6 +294,12 @@ class Feed:
             )
         return found
 
+    def tell_bridged(self, *pools: PoolSettings) -> None:
+        """From now until the next step these pools are counted by a bridge alone."""
+        health = self.live.health()
+        counted = {f"{pool.model}|{pool.pool}": 120 for pool in pools}
+        self.live.set_health(replace(health, event_notes={**health.event_notes, "bridge_counted": counted}))
+
     def _health(self) -> None:
         rejected = {"malformed": 7, "negative": 2}
         self.live.set_health(
@@ -338,6 +348,10 @@ class Feed:
             open_ = replace(found[-1], start=self.as_of, requests=3, completeness=1.0)
             rows.append({"end": open_.end, **asdict(open_), "closed": 0, "current_replicas": None})
         return rows
+
+    def history_span(self) -> tuple[int, int] | None:
+        known = [window for windows in self.windows.values() for window in windows]
+        return (min(w.start for w in known), max(w.end for w in known) + 60) if known else None
 
     def latencies(self, model: str, pool: str, start: float, end: float, grain_seconds: int) -> dict[int, Any]:
         percentiles = {"p50": 0.4, "p90": 0.7, "p95": 0.8, "p99": 1.1}

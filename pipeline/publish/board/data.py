@@ -13,11 +13,13 @@ from pipeline.forecast.types import Signal
 from pipeline.publish.board.overview import Overview
 from pipeline.publish.board.pool_page import past_forecasts, pool_page
 from pipeline.publish.board.stream import StatusStream
+from pipeline.publish.http.side_thread import SideThread
 from pipeline.publish.json import to_json
 from pipeline.publish.problem import ProblemError
 from pipeline.publish.reader import Reader
 from pipeline.publish.recent_demand import SPANS
 from pipeline.publish.state import LiveState
+from pipeline.publish.status import bridged_keys
 from pipeline.publish.views import PoolView
 
 __all__ = ["BoardData"]
@@ -28,8 +30,8 @@ MAX_HORIZON_SECONDS = 86_400
 
 
 class BoardData:
-    """Answers the board. ``read`` runs a query of the store beside others, in turn; ``status`` is the JSON of
-    ``/v1/status``.
+    """Answers the board. ``read`` runs a query of the store beside others, in turn; the overview is written in
+    ``aside``; ``status`` is the JSON of ``/v1/status``.
     """
 
     def __init__(
@@ -37,11 +39,13 @@ class BoardData:
         live: LiveState,
         reader: Reader,
         read: Callable[[Callable[[], bytes]], Awaitable[bytes]],
+        aside: SideThread,
         status: Callable[[], bytes],
     ) -> None:
         self._live = live
         self._reader = reader
         self._read = read
+        self._aside = aside
         self._overview = Overview(live)
         self.stream = StatusStream(live, status)
 
@@ -50,12 +54,14 @@ class BoardData:
         span = request.query.get("span", "3h")
         if span not in SPANS:
             raise ProblemError(400, f"span must be one of {', '.join(SPANS)}")
-        return _json(self._overview.render(span))
+        return _json(await self._aside.run(lambda: self._overview.render(span)))
 
     async def pool(self, request: web.Request) -> web.StreamResponse:
         """Answer with all that is known of one pool now."""
         view, now = self._view(request), self._live.now()
-        return _json(to_json({"now": now, **pool_page(view, now, self._live.calendar(*view.key))}))
+        bridged = view.key in bridged_keys(self._live.health().event_notes)
+        page = pool_page(view, now, self._live.calendar(*view.key), bridged=bridged)
+        return _json(to_json({"now": now, **page}))
 
     async def past(self, request: web.Request) -> web.StreamResponse:
         """Answer with what was forecast ``horizon_seconds`` ahead for the newest hours."""

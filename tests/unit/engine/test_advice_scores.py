@@ -105,6 +105,7 @@ def test_what_was_needed_in_a_gap_is_not_known(advice: Recommendation) -> None:
     assert AdviceScores(KEY).scorecards(START) == ()
 
 
+@pytest.mark.slow
 def test_memory_is_bounded_and_spans_end(advice: Recommendation) -> None:
     subject = AdviceScores(KEY)
     far = replace(advice, evidence=advice.evidence | {"lead_time_seconds": 1e9})

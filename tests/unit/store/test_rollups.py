@@ -97,6 +97,7 @@ def test_every_grain_adds_up_to_the_base_windows():
         assert all(NOW + 1_000 <= r["start"] < NOW + 5_100 for r in some)
 
 
+@pytest.mark.slow
 def test_steps_in_one_transaction_and_over_a_silence_roll_up_too():
     with Store.open(Path(":memory:")) as store:
         ends = [NOW + 60, NOW + 120, NOW + 7_260, NOW + 7_320, NOW + 10_800]
@@ -124,6 +125,7 @@ def test_an_older_file_is_rolled_up_when_it_is_opened(tmp_path):
             "closed_parts",
             "pool_snapshots",
             "latency_statuses",
+            "fleet_split",
         ):
             store.cursor().execute(f"DROP TABLE {name}")
         store.cursor().execute("DELETE FROM schema_migrations WHERE version >= 3")
@@ -148,6 +150,7 @@ def test_retention_takes_rollups_with_the_closed_windows():
         assert store.history("model", "a", *kept) == before, "late events outlive base windows"
 
 
+@pytest.mark.slow
 def test_a_reader_never_counts_a_window_twice_while_it_closes():
     with Store.open(Path(":memory:")) as store:
         store.apply([(0, 0, delta([request_event(str(i), NOW + i, pool="a") for i in range(600)], 0))])
@@ -155,3 +158,14 @@ def test_a_reader_never_counts_a_window_twice_while_it_closes():
             end = NOW + 60 * minute
             store.record_step(StepOutput(as_of=end, windows=tuple(store.window_sums(end - 60, end))))
             assert sum(r["requests"] for r in store.history("model", "a", NOW, NOW + 600, 60)) == 600
+
+
+def test_the_span_of_history_is_from_the_first_window_to_the_end_of_the_last(tmp_path):
+    with Store.open(tmp_path / "t.duckdb") as store:
+        assert store.history_span() is None
+        play(store, 3)
+        first, last = store.history_span()
+        rows = [row for pool in POOLS for row in store.history("model", pool, 0, NOW + 1e6, 10)]
+        # Buckets of an hour begin before their windows.
+        assert first <= min(row["start"] for row in rows) < first + 3_600
+        assert last == max(row["end"] for row in rows)
