@@ -10,7 +10,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+import pickle
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
 
 from sizing.catalog import Catalog, GpuSpec, ModelSpec
 from sizing.catalog.engines import engine, engine_memory, engine_release
@@ -36,6 +39,12 @@ _NEWEST = (10**6,)
 _BLOCK_TOKENS, _LATENT_BLOCK_TOKENS = 16, 64
 
 
+@lru_cache(maxsize=256)
+def _unpacked(packed: bytes) -> Resolved:
+    """Read what ``Resolved`` packed."""
+    return Resolved(*pickle.loads(packed))
+
+
 @dataclass(frozen=True, slots=True)
 class Resolved:
     """A deployment with its names looked up and its numbers checked."""
@@ -45,6 +54,11 @@ class Resolved:
     gpu: GpuSpec
     precision: str
     kv_precision: str
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Packed, so that what many pools run on is one object when they are read."""
+        fields = self.deployment, self.model, self.gpu, self.precision, self.kv_precision
+        return _unpacked, (pickle.dumps(fields),)
 
     @property
     def assumed_gpu(self) -> bool:

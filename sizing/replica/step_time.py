@@ -40,6 +40,7 @@ OVERLAP_ORDER = 1.6
 #: Latency of an all-gather and a reduce-scatter over that of an all-reduce: median of 5 boards, two GPUs, the smallest
 #: message (NCCL 2.27 and 2.29 as timed for ai-dynamo/aiconfigurator 095f58a51c: 1.70 to 1.81).
 _TWO_COLLECTIVES = 1.77
+_OVERLAP_ROOT = 1.0 / OVERLAP_ORDER
 _LAYER_SECONDS = 4.0e-5
 _WEIGHT_RATIO, _KV_RATIO = 1.1, 1.2
 
@@ -48,7 +49,7 @@ N = TypeVar("N", float, "NDArray[np.float64]")
 
 def _unhidden(ratio: N) -> N:
     """Return the share of reading weights that computing does not hide; ``ratio`` is ideal computing over reading."""
-    together: N = (1.0 + ratio**OVERLAP_ORDER) ** (1.0 / OVERLAP_ORDER)
+    together: N = (1.0 + ratio**OVERLAP_ORDER) ** _OVERLAP_ROOT
     return together - ratio
 
 
@@ -127,7 +128,7 @@ class StepModel:
         """Return what a step of ``tokens`` tokens (decode and prefill) per lane takes beside what tokens add."""
         # ``_unhidden`` written out: this is asked tens of times for every operating point.
         ratio = tokens / self.dense_corner_tokens
-        unhidden: float = (1.0 + ratio**OVERLAP_ORDER) ** (1.0 / OVERLAP_ORDER) - ratio
+        unhidden: float = (1.0 + ratio**OVERLAP_ORDER) ** _OVERLAP_ROOT - ratio
         seconds = self.fixed_seconds + self.dense_seconds * unhidden
         if self.expert_seconds == 0.0:
             return seconds
@@ -146,10 +147,16 @@ class StepModel:
         """
         if self.dense_seconds == 0.0 and self.expert_seconds == 0.0:
             return self.fixed_seconds
-        chunk = max(chunk_tokens, 1e-9)
-        share = -math.expm1(-prompt_tokens / chunk)
+        share = -math.expm1(-prompt_tokens / (chunk_tokens if chunk_tokens > 1e-9 else 1e-9))
         if share <= 0.0:
             return self.base_seconds(batch)
+        if self.expert_seconds == 0.0:
+            # ``base_seconds`` of both written out: this is most of the work of finding an operating point.
+            fixed, dense, corner = self.fixed_seconds, self.dense_seconds, self.dense_corner_tokens
+            alone, with_chunk = batch / corner, (batch + prompt_tokens / share) / corner
+            without: float = fixed + dense * ((1.0 + alone**OVERLAP_ORDER) ** _OVERLAP_ROOT - alone)
+            chunked: float = fixed + dense * ((1.0 + with_chunk**OVERLAP_ORDER) ** _OVERLAP_ROOT - with_chunk)
+            return (1.0 - share) * without + share * chunked
         return (1.0 - share) * self.base_seconds(batch) + share * self.base_seconds(batch + prompt_tokens / share)
 
     def mean_base_seconds_of(
