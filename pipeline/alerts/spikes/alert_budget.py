@@ -15,8 +15,8 @@ __all__ = ["LEAST_THRESHOLD", "AlertBudget"]
 LEAST_THRESHOLD, _MOST_THRESHOLD = 0.2, 6.0
 #: ... and is sought between so many levels, evenly spaced in the logarithm.
 _LEVELS = 35
-_LEAST_LOG = math.log(LEAST_THRESHOLD)
-_STEP = (math.log(_MOST_THRESHOLD) - _LEAST_LOG) / (_LEVELS - 1)
+_LEAST_LOG, _MOST_LOG = math.log(LEAST_THRESHOLD), math.log(_MOST_THRESHOLD)
+_STEP = (_MOST_LOG - _LEAST_LOG) / (_LEVELS - 1)
 _LOGS = tuple(_LEAST_LOG + _STEP * level for level in range(_LEVELS))
 #: Tails fitted to few scores understate rare ones and overstate frequent ones: before anything is known the logarithm
 #: is this times that of the chance at which they are right over the one wanted, within bounds.
@@ -37,6 +37,9 @@ _MOST_COUNT = 2.0
 #: Counts fade in the time in which so many false alerts are wanted.
 _MEMORY_WANTED = 25.0
 _MOST_WEIGHT = 1e9
+#: The threshold is found anew whenever a score counts, and in the time in which so many false alerts are wanted.
+_LEAST_WANTED = 0.002
+_TINY = 1e-300
 #: What is left of a wrong rate moves the logarithm by so much per alert, and no farther than this in all.
 _SHIFT_STEP, _MOST_SHIFT = 0.05, 0.5
 #: Newest alerts that can be marked.
@@ -93,6 +96,7 @@ class AlertBudget:
         "_counts",
         "_expected",
         "_fade",
+        "_fall",
         "_fitted",
         "_in_run",
         "_last",
@@ -100,6 +104,7 @@ class AlertBudget:
         "_longest_run",
         "_louder",
         "_loudest",
+        "_pending",
         "_prior_counts",
         "_prior_expected",
         "_probability",
@@ -132,7 +137,8 @@ class AlertBudget:
         self._since = array("q", [0]) * _LEVELS
         # A run that lasts half of the wanted time between alerts counts again: else one that never ends would be none.
         self._longest_run = math.ceil(0.5 / probability)
-        self._shift = 0.0
+        self._shift = self._pending = 0.0
+        self._fall = _SHIFT_STEP * probability
         self._windows = 0
         self._fitted = _PRIOR_ALERTS
         self._logs = _PRIOR_ALERTS / _POWER
@@ -166,8 +172,10 @@ class AlertBudget:
             self._logs = keep * self._logs + min(excess, math.log(_MOST_RATIO))
             self._told.append(_Told(at, self._windows, levels, counted, count))
         self._in_run = told
-        self._move(-self._probability)
-        self._settle()
+        self._shift = max(-_MOST_SHIFT, self._shift - self._fall)
+        self._pending += self._probability
+        if told or counted or self._pending >= _LEAST_WANTED:
+            self._settle()
         if self._weight > _MOST_WEIGHT:
             self._expected /= self._weight
             self._counts = array("d", (count / self._weight for count in self._counts))
@@ -214,18 +222,16 @@ class AlertBudget:
 
     def _settle(self) -> None:
         """Find the threshold: from where it was, the next level at which no more than wanted were counted."""
-        at = self._at
-        while at < _LEVELS - 1 and self._excess(at) > 0.0:
+        self._pending = 0.0
+        at, weight, expected = self._at, self._weight, self._expected
+        counts, more, wanted = self._counts, self._prior_counts, self._prior_expected
+        while at < _LEVELS - 1 and counts[at] + weight * more[at] > expected + weight * wanted[at]:
             at += 1
-        while at > 1 and self._excess(at - 1) <= 0.0:
+        while at > 1 and counts[at - 1] + weight * more[at - 1] <= expected + weight * wanted[at - 1]:
             at -= 1
         self._at = at
-        below, here = self._excess(at - 1), self._excess(at)
+        # Logarithms of the alerts counted over those wanted, at the two levels.
+        below = math.log((counts[at - 1] + weight * more[at - 1] or _TINY) / (expected + weight * wanted[at - 1]))
+        here = math.log((counts[at] + weight * more[at] or _TINY) / (expected + weight * wanted[at]))
         share = 0.0 if below <= 0.0 else 1.0 if here > 0.0 else below / (below - here)
-        log = _LOGS[at - 1] + share * _STEP + self._shift
-        self.threshold = math.exp(max(_LOGS[0], min(_LOGS[-1], log)))
-
-    def _excess(self, level: int) -> float:
-        """Logarithm of the alerts counted at a level over those wanted."""
-        counts = self._counts[level] + self._weight * self._prior_counts[level]
-        return math.log(max(counts, 1e-300) / (self._expected + self._weight * self._prior_expected[level]))
+        self.threshold = math.exp(max(_LEAST_LOG, min(_MOST_LOG, _LOGS[at - 1] + share * _STEP + self._shift)))
