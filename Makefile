@@ -17,7 +17,9 @@ SERVERS = prometheus prometheus-alertmanager chromium kcat openjdk-17-jre-headle
 # Tests run in so many processes: as many as there are cores, and one more where many tests wait for servers.
 CORES := $(shell n=$$(nproc); [ $$n -lt 2 ] && n=2; [ $$n -gt 8 ] && n=8; echo $$n)
 WORKERS ?= $(CORES)
-PYTEST = $(BIN)/python -m pytest -n $(WORKERS)
+# Rewriting the asserts of the tests takes each process half of its start: what was rewritten is kept, also where the
+# environment says that Python shall keep no compiled files.
+PYTEST = PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(WORKERS)
 FAST := not slow and not integration and not faults and not e2e and not real and not preview and not statsforecast
 
 .DEFAULT_GOAL := help
@@ -65,12 +67,12 @@ test-again: $(DEV_STAMP) ## run what failed last time once more, one after the o
 	$(BIN)/python -m pytest --last-failed --last-failed-no-failures none -rA --no-header --tb=short $(ARGS)
 
 unit: $(DEV_STAMP) ## run the fast tests, without servers, in a minute
-	$(PYTEST) -q -m "$(FAST)" tests/unit tests/contract pipeline sizing $(ARGS)
+	$(PYTEST) -q -m "$(FAST)" --hypothesis-profile=quick tests/unit tests/contract pipeline sizing $(ARGS)
 
 check: lint ## what continuous integration runs, without the slow tests and those with servers
 	$(PYTEST) -q -m "$(FAST)" $(ARGS)
 
-test-statsforecast: $(STATS_STAMP) ## run the tests of the extras statsforecast and batch, in an environment of their own
+test-statsforecast: $(STATS_STAMP) ## run the tests of the extras statsforecast, batch and prophet, in an environment of their own
 	$(STATS_VENV)/bin/python -m pytest -n $(WORKERS) -q -m statsforecast tests/unit/forecast/test_scheduled_refit.py tests/unit/forecast/test_chosen_experts.py $(ARGS)
 
 test-real: $(DEV_STAMP) ## real vLLM and LiteLLM (CPU, about 3 GB, installed apart) against the emitters
@@ -116,7 +118,7 @@ lock: $(DEV_STAMP) ## pin the dependencies again: the product, what development 
 	$(BIN)/python -m pip install --quiet "uv>=0.9,<1"
 	$(LOCK) --extra embedded --extra grafana --extra calendar --extra keda --extra build -o requirements.lock
 	$(LOCK) --extra dev -c requirements.lock -o requirements-dev.lock
-	$(LOCK) --extra statsforecast --extra batch --extra test --extra build -o requirements-statsforecast.lock
+	$(LOCK) --extra statsforecast --extra batch --extra prophet --extra test --extra build -o requirements-statsforecast.lock
 
 release-check: $(DEV_STAMP) ## build wheel and sdist, install them as locked into an empty environment, run the demo there
 	.ci/release-check $(ARGS)

@@ -162,9 +162,13 @@ def _past(add: Add) -> None:
             "short",
         ),
         (
-            "Lead time met",
-            "Share of advice to go up whose replicas served in time.",
-            [gauge("tokentide_advice_lead_time_met_ratio", f"{{{{span}}}} {LEGEND}", by="span")],
+            "Advice followed, and in time",
+            "Share of advice to go up whose replicas ran or started when its time came, and of that the share whose "
+            "replicas all served by then.",
+            [
+                gauge("tokentide_advice_followed_ratio", f"followed, {{{{span}}}} {LEGEND}", by="span"),
+                gauge("tokentide_advice_lead_time_met_ratio", f"in time, {{{{span}}}} {LEGEND}", by="span"),
+            ],
             "percentunit",
         ),
         (

@@ -6,6 +6,7 @@ from typing import Any
 
 from builder import LEGEND, POOL, Add, Layout, dashboard, gauge, query, row, series, state_timeline, table
 from money import money
+from shared_stock import shared_stock
 from spikes import spikes
 
 __all__ = ["slo_board"]
@@ -117,7 +118,7 @@ def slo_board() -> dict[str, Any]:
         DashboardError: an expression names a metric or label that the catalogue does not have.
     """
     layout = Layout()
-    for section in (_objectives, _latencies, money):
+    for section in (_objectives, _latencies, money, shared_stock):
         section(layout.add)
     return dashboard(
         "tokentide-slo",

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -11,16 +12,35 @@ if TYPE_CHECKING:
     from tests.kafka_secured import SecuredListeners
     from tests.kafka_servers import ApacheKafka
 
-from tests.waiting import core_slowness
+from pipeline.kafka import embedded_broker as broker_module
+from tests.limited_examples import limit_examples
+from tests.waiting import core_slowness, scaled
 
-# How long an example takes depends on the machine; a hang ends by the timeout. Continuous integration tries the same
-# examples at every run, so that a change is judged by what it changed; developers' runs look for new ones.
-hypothesis.settings.register_profile("tests", deadline=None, derandomize="CI" in os.environ)
+# How long an example takes, to make or to try, depends on the machine; a hang ends by the timeout. Continuous
+# integration tries the same examples at every run, so that a change is judged by what it changed; developers' runs look
+# for new ones.
+hypothesis.settings.register_profile(
+    "tests",
+    deadline=None,
+    derandomize="CI" in os.environ,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+#: Of `make unit`: with it no property tries more examples than this, whatever it says itself.
+QUICK_EXAMPLES = 20
+hypothesis.settings.register_profile("quick", hypothesis.settings.get_profile("tests"), max_examples=QUICK_EXAMPLES)
 hypothesis.settings.load_profile("tests")
 
 #: Markers of tests with servers or processes of their own, in the order in which they start: the longest first, so that
 #: no worker is left with a long one at the end.
 _HEAVY = ("e2e", "faults", "integration")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Share the ports out among the workers: one that a test of another worker will open is as free as any."""
+    worker = getattr(config, "workerinput", None)
+    if worker is not None:
+        first = broker_module.PORTS.start + int(worker["workerid"].removeprefix("gw"))
+        broker_module.PORTS = range(first, broker_module.PORTS.stop, worker["workercount"])
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -30,6 +50,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         own = item.get_closest_marker("timeout")
         seconds = float(own.args[0] if own is not None and own.args else config.getini("timeout"))
         item.add_marker(pytest.mark.timeout(seconds * slowness), append=False)
+    if hypothesis.settings.get_current_profile_name() == "quick":
+        for item in items:
+            limit_examples(getattr(item, "obj", None), QUICK_EXAMPLES)
     items.sort(key=_order)
 
 
@@ -59,6 +82,16 @@ def _order(item: pytest.Item) -> int:
     return next((rank for rank, name in enumerate(ranks) if item.get_closest_marker(name)), len(ranks))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _one_tree_of_commands() -> Iterator[None]:
+    """The runner of Typer builds all commands anew for every call: most of what a test of the command line takes."""
+    import typer.testing
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(typer.testing, "_get_command", functools.cache(typer.testing._get_command))
+        yield
+
+
 @pytest.fixture(scope="session")
 def embedded_broker() -> Iterator[str]:
     """Address of an embedded broker, one per test process."""
@@ -69,7 +102,7 @@ def embedded_broker() -> Iterator[str]:
         find_binary()
     except ServerUnavailable as error:
         pytest.skip(str(error))
-    with EmbeddedBroker() as broker:
+    with EmbeddedBroker(start_timeout_seconds=scaled(20.0)) as broker:
         yield broker.bootstrap
 
 

@@ -19,6 +19,7 @@ from pipeline.kafka.embedded_broker import free_port
 from pipeline.publish.exporter import Exporter
 from tests.publish_feed import Feed
 from tests.publish_server import Server
+from tests.stock_feed import share_stock
 from tests.waiting import scaled, wait_until
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -66,6 +67,7 @@ def running_prometheus(folder: Path) -> Iterator[Prometheus]:
     """A Prometheus in a folder of its own, with three hours of history up to now, that scrapes the application."""
     now = int(time.time())
     feed = Feed(start=(now - 65) // 60 * 60 - HISTORY_MINUTES * 60)
+    share_stock(feed, budget=20.0)
     _history(feed, folder / "history.om")
     blocks = subprocess.run(
         ["promtool", "tsdb", "create-blocks-from", "openmetrics", "history.om", "data"],
@@ -113,4 +115,4 @@ def running_prometheus(folder: Path) -> Iterator[Prometheus]:
                 process.wait(scaled(20))
             except subprocess.TimeoutExpired:
                 process.kill()
-                process.wait(10)
+                process.wait(scaled(10))

@@ -85,7 +85,11 @@ class Feed:
         for _ in range(minutes):
             self.as_of += 60
             self.clock.set(self.as_of + delay_seconds)
-            self.live.update(self._output())
+            output = self._output()
+            self.live.update(output)
+            if self.live.fleet is not None:  # as the controller does
+                self.live.fleet.take(output.recommendations)
+                self.live.fleet.split(self.as_of)
         self._health()
 
     def _output(self) -> StepOutput:
@@ -114,7 +118,7 @@ class Feed:
             tuple(alerts),
             tenants=self._tenants(windows[0], forecasts),
             scorecards=tuple(
-                Scorecard(pool.model, pool.pool, span, 900, 0.08, 0.55, 0.91, 1.5, 40.0, 120.0, 0.9)
+                Scorecard(pool.model, pool.pool, span, 900, 0.08, 0.55, 0.91, 1.5, 40.0, 120.0, 0.95, 0.9)
                 for pool in self.settings
                 for span in SCORE_SPANS
             ),
@@ -289,6 +293,12 @@ class Feed:
                 )
             )
         return found
+
+    def tell_bridged(self, *pools: PoolSettings) -> None:
+        """From now until the next step these pools are counted by a bridge alone."""
+        health = self.live.health()
+        counted = {f"{pool.model}|{pool.pool}": 120 for pool in pools}
+        self.live.set_health(replace(health, event_notes={**health.event_notes, "bridge_counted": counted}))
 
     def _health(self) -> None:
         rejected = {"malformed": 7, "negative": 2}

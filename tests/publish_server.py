@@ -18,7 +18,7 @@ class Server:
 
     def __init__(self, feed: Feed, token: str | None = None, **settings: Any) -> None:
         self.feed = feed
-        self.settings = PublishSettings(port=0, bearer_token=token, **settings)
+        self.settings = PublishSettings(**{"port": 0, "bearer_token": token, **settings})
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._http: HttpServer | None = None
@@ -37,7 +37,7 @@ class Server:
     def __exit__(self, *error: object) -> None:
         self.stop()
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
+        self._thread.join(scaled(10))
         self._loop.close()
 
     def _start(self, settings: PublishSettings) -> None:

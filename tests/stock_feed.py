@@ -13,7 +13,10 @@ __all__ = ["share_stock"]
 
 
 def share_stock(feed: Feed, *, l40s: int = 40, budget: float | None = None) -> FleetPlanner:
-    """Give the pools of a feed a stock: 4 reserved L40S, ``l40s`` on demand and 64 H100; the chat pools come first."""
+    """Give the pools of a feed a stock and split it.
+
+    It has 4 reserved L40S, ``l40s`` on demand and 64 H100; the chat pools come first.
+    """
     stock = (
         Stock("l40s-reserved", "l40s", CapacityType.RESERVED, 4, Price(0.6, "contract", "2023-11-01")),
         Stock("l40s", "l40s", CapacityType.ON_DEMAND, l40s, Price(1.0, "list", "2023-11-01")),
@@ -24,5 +27,8 @@ def share_stock(feed: Feed, *, l40s: int = 40, budget: float | None = None) -> F
         for p in feed.settings
     }
     shared = SharedStock(stock, budget, change_dollars=0.1, hold_hours=1.0, pools=terms)
-    feed.live.fleet = FleetPlanner(shared, feed.settings, Catalog())
-    return feed.live.fleet
+    feed.live.fleet = planner = FleetPlanner(shared, feed.settings, Catalog())
+    views = feed.live.snapshot().pools
+    planner.take(advice for view in views if (advice := view.recommendation or view.expired) is not None)
+    planner.split(feed.as_of)
+    return planner

@@ -21,6 +21,7 @@ from pipeline.config.settings import Settings
 from pipeline.evaluate.evaluation import Question, evaluate
 from pipeline.evaluate.policies.registry import chosen_policies
 from sizing.catalog import Catalog
+from sizing.start_up import StartUp
 
 
 def run(cell: Cell, folder: Path | None, *, frontier: bool) -> dict[str, object]:
@@ -31,7 +32,7 @@ def run(cell: Cell, folder: Path | None, *, frontier: bool) -> dict[str, object]
         settings=Settings(pools=(pool,)),
         pool=pool,
         catalog=Catalog(),
-        start_up_seconds=cell.start_up_seconds,
+        start_up=StartUp(cell.start_up_seconds),
         world=cell.world,
         score_from_seconds=cell.score_from_seconds,
     )

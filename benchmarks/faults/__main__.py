@@ -29,7 +29,9 @@ from kafka import KafkaAdminClient
 
 from benchmarks.faults import plain_faust
 from pipeline.config.settings import Settings
+from pipeline.events.codecs.registry import AUTO
 from pipeline.store.store import Store
+from tests.faults.dialects import DIALECTS
 from tests.faults.feed import READY_SECONDS, Feed
 from tests.faults.harness import Fleet, all_stored, deltas_written, fault_settings, ready, stored, truth
 from tests.kafka_servers import KAFKA_VERSION, ApacheKafka
@@ -137,11 +139,11 @@ async def hurt(
 
 
 async def tokentide(
-    broker: ApacheKafka, folder: Path, kills: int, broker_every: int, seed: int, minutes: float
+    broker: ApacheKafka, folder: Path, kills: int, broker_every: int, seed: int, minutes: float, codec: str
 ) -> Report:
     """Run it, and compare."""
-    settings = fault_settings(broker.bootstrap, folder, PARTITIONS)
-    fleet, feed, report = Fleet(settings, folder), Feed(settings, seed), Report()
+    settings = fault_settings(broker.bootstrap, folder, PARTITIONS, stream={"codec": codec})
+    fleet, feed, report = Fleet(settings, folder), Feed(settings, seed, mixed=codec == AUTO), Report()
     feeding = asyncio.create_task(feed.run(batch=100, pause_seconds=0.2))
     began = time.monotonic()
     try:
@@ -175,7 +177,7 @@ async def tokentide(
     report.totals = {
         **{
             name: sum(row[name] for row in ledger)
-            for name in ("records", "events", "duplicates", "dead_letters", "late")
+            for name in ("records", "events", "ignored", "duplicates", "dead_letters", "late")
         },
         "(window, key) rows": counts[0],
         "windows closed": counts[1],
@@ -254,9 +256,10 @@ def per_kill(events: int, kills: int) -> str:
     return f"{events / max(1, kills):,.0f}"
 
 
-def page(ours: Report, plain: dict[str, Any] | None, command: str) -> str:
+def page(ours: Report, plain: dict[str, Any] | None, command: str, codec: str) -> str:
     """The results as Markdown."""
     ready_sorted = sorted(ours.ready_seconds)
+    formats = "native events" if codec != AUTO else f"records in turn of {', '.join(DIALECTS)} (codec `auto`)"
     lines = [
         "# Faults: the long run",
         "",
@@ -267,9 +270,9 @@ def page(ours: Report, plain: dict[str, Any] | None, command: str) -> str:
         "",
         f"```\n{command}\n```",
         "",
-        f"{AGGREGATORS} aggregators, 1 controller, {PARTITIONS} partitions, events for {ours.seconds:.0f} s. "
-        "Afterwards every (window, key), all token sums and moments, every histogram bucket, duplicates, dead letters, "
-        "late and lost are compared with the truth that is read straight from the topic.",
+        f"{AGGREGATORS} aggregators, 1 controller, {PARTITIONS} partitions, events for {ours.seconds:.0f} s, "
+        f"{formats}. Afterwards every (window, key), all token sums and moments, every histogram bucket, duplicates, "
+        "dead letters, late and lost are compared with the truth that is read straight from the topic.",
         "",
         "| | |",
         "|---|---|",
@@ -315,6 +318,9 @@ def main() -> int:
     parser.add_argument("--faust-kills", type=int, default=10, help="kills of plain Faust; 0 leaves it out")
     parser.add_argument("--minutes", type=float, default=60.0, help="stop killing after so long, however few it were")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--codec", choices=["native", AUTO], default=AUTO, help=f"auto: records of {len(DIALECTS)} formats in turn"
+    )
     parser.add_argument("--results", type=Path, help="write the report here as well")
     arguments = parser.parse_args()
 
@@ -324,7 +330,13 @@ def main() -> int:
         with tempfile.TemporaryDirectory(prefix="tokentide-faults-") as name, ApacheKafka() as broker:
             folder = Path(name)
             ours = await tokentide(
-                broker, folder, arguments.kills, arguments.broker_every, arguments.seed, arguments.minutes
+                broker,
+                folder,
+                arguments.kills,
+                arguments.broker_every,
+                arguments.seed,
+                arguments.minutes,
+                arguments.codec,
             )
             plain = None
             if arguments.faust_kills:
@@ -332,7 +344,7 @@ def main() -> int:
         command = "python -m benchmarks.faults " + " ".join(
             f"--{name.replace('_', '-')} {value}" for name, value in vars(arguments).items() if value is not None
         )
-        text = page(ours, plain, command)
+        text = page(ours, plain, command, arguments.codec)
         print(text)
         if arguments.results:
             arguments.results.write_text(text)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 
 from pipeline.errors import InputError
+from sizing.start_up import StartUp
 
-__all__ = ["parse_duration", "parse_durations"]
+__all__ = ["parse_duration", "parse_durations", "parse_start_up"]
 
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 
@@ -37,3 +38,24 @@ def parse_durations(text: str) -> tuple[int, ...]:
         InputError: one of them is not a duration.
     """
     return tuple(parse_duration(part) for part in text.split(","))
+
+
+def parse_start_up(text: str) -> StartUp:
+    """Return how long a replica takes to start: one duration, or its three parts.
+
+    >>> parse_start_up("100s").total_seconds, parse_start_up("provisioning=5m,weights=4m,warm-up=60s").total_seconds
+    (100.0, 600.0)
+
+    Raises:
+        InputError: it is neither, or a part is missing, unknown or told twice.
+    """
+    if "=" not in text:
+        return StartUp(float(parse_duration(text)))
+    parts: dict[str, float] = {}
+    for name, _, duration in (part.partition("=") for part in text.split(",")):
+        if name.strip() in parts:
+            raise InputError(f"{name.strip()[:40]} of the start-up is given twice")
+        parts[name.strip()] = float(parse_duration(duration))
+    if parts.keys() != {"provisioning", "weights", "warm-up"}:
+        raise InputError(f"a start-up in parts is provisioning=5m,weights=4m,warm-up=60s, not {text[:80]!r}")
+    return StartUp.of_parts(parts["provisioning"], parts["weights"], parts["warm-up"])

@@ -7,18 +7,20 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from pipeline.cli.common import Output, OutputOption, clean_errors, emit, notice
-from pipeline.cli.durations import parse_duration
+from pipeline.cli.durations import parse_duration, parse_start_up
 from pipeline.cli.files import write_text
 from pipeline.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
     from pipeline.evaluate.result import PolicyResult
+    from sizing.planning.preload import Preload
 
 __all__ = ["evaluate"]
 
@@ -49,12 +51,17 @@ def evaluate(
         str | None, typer.Option(help="What the advice looks ahead; the pool's own without it.")
     ] = None,
     start_up: Annotated[
-        str | None, typer.Option(help="What a replica needs to start; the lead time without it.")
+        str | None,
+        typer.Option(
+            help="What a replica needs to start; the lead time without it. In parts, for replicas that are held warm: "
+            "provisioning=5m,weights=4m,warm-up=60s."
+        ),
     ] = None,
     world: Annotated[
         str | None,
         typer.Option(
-            help="How the fleet differs from the model: slow=1.4,noise=.1,stragglers=.05,start-fail=.1,crashes=.01."
+            help="How the fleet differs from the model: slow=1.4,noise=.1,stragglers=.05,start-fail=.1,crashes=.01,"
+            "spot-interrupt=.1,spot-share=.5,spot-notice=120."
         ),
     ] = None,
     lengths: Annotated[
@@ -71,7 +78,8 @@ def evaluate(
     ] = None,
     defer_deadline: Annotated[str, typer.Option(help="How long a moved request may wait, up to a day.")] = "8h",
     calendar: Annotated[
-        Path | None, typer.Option(help="Announced events, as for backtest; only the policy tokentide heeds them.")
+        Path | None,
+        typer.Option(help="Announced events, as for backtest; the policies tokentide and preload heed them."),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Of what is drawn.")] = 0,
     json_out: Annotated[str | None, typer.Option("--json", help="Write the results as JSON; - is stdout.")] = None,
@@ -87,12 +95,13 @@ def evaluate(
     from pipeline.config.settings import load
     from pipeline.evaluate.evaluation import Question
     from pipeline.evaluate.evaluation import evaluate as evaluated
+    from pipeline.evaluate.policies.base import CALENDAR, START_UP_PARTS
     from pipeline.evaluate.policies.registry import chosen_policies
     from pipeline.evaluate.run import trace_origin
     from pipeline.evaluate.trace import read_trace
     from sizing.simulate import World
+    from sizing.start_up import StartUp
 
-    specs = chosen_policies(policies)
     settings = load(pool)
     if len(settings.pools) != 1:
         raise ConfigError(f"{pool} must have one [[pools]] table, not {len(settings.pools)}")
@@ -100,7 +109,9 @@ def evaluate(
     if lead_time is not None:
         configured = configured.model_copy(update={"lead_time_seconds": float(parse_duration(lead_time))})
     settings = settings.model_copy(update={"pools": (configured,)})
-    start_up_seconds = configured.lead_time_seconds if start_up is None else float(parse_duration(start_up))
+    starts = StartUp(configured.lead_time_seconds) if start_up is None else parse_start_up(start_up)
+    given = [name for name, told in ((CALENDAR, calendar is not None), (START_UP_PARTS, starts.is_split)) if told]
+    specs = chosen_policies(policies, given)
     read = read_trace(trace, lengths=_lengths(lengths), limit=limit, seed=seed)
     origin, epoch = trace_origin(read, settings.windows.grain_seconds)
     question = Question(
@@ -108,7 +119,7 @@ def evaluate(
         settings=settings,
         pool=configured,
         catalog=catalog_for(settings),
-        start_up_seconds=start_up_seconds,
+        start_up=starts,
         world=None if world is None else World.parse(world),
         score_from_seconds=0.0 if score_from is None else float(parse_duration(score_from)),
         seed=seed,
@@ -139,6 +150,12 @@ def evaluate(
 
         write_text(report, render_report(found))
         notice(f"report written to {report}")
+    for plan in found.preloads:
+        notice(_plan(plan))
+    for item in found.saved:
+        notice(str(item))
+    if found.spot is not None:
+        notice(str(found.spot))
     if found.verdict:
         notice(found.verdict)
     if json_out == "-" or output is Output.JSON:
@@ -162,6 +179,25 @@ def _lengths(text: str | None) -> Path | tuple[int, int] | None:
     if not all(1 <= n <= 10_000_000 for n in tokens):
         raise InputError(f"--lengths {text}: input and output tokens must be between 1 and 10,000,000")
     return tokens
+
+
+def _plan(plan: Preload) -> str:
+    """Say what was loaded before an announced event."""
+    spike = plan.spike
+    if plan.begin_at is None:
+        return f"{spike.name}: {spike.running} replicas carry it"
+    begin, onset = (
+        datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S") for at in (plan.begin_at, spike.starts_at)
+    )
+    replicas = f"{plan.replicas} replica{'' if plan.replicas == 1 else 's'}"
+    idle = "" if plan.idle_dollars is None else f", ${plan.idle_dollars:,.2f}"
+    late = "" if not plan.delay_seconds else f"; known too late: ready {plan.delay_seconds:,.0f} s after the onset"
+    return (
+        f"{spike.name} at {onset} UTC: {replicas} beside {spike.running} loaded from {begin} UTC on, "
+        f"{plan.idle_replica_seconds / 3_600:.2f} replica-hours before it{idle}; by a fluid queue "
+        f"{plan.late_requests_without:,.0f} requests wait beyond the objective if ordered at the onset, "
+        f"{plan.late_requests_with:,.0f} so{late}"
+    )
 
 
 def _progress() -> Callable[[str, float], None] | None:

@@ -13,7 +13,8 @@ from sizing.explain.text import columns_text
 from sizing.planning.fleet import FleetPlan
 from sizing.planning.fleet_money import PoolMoney, idle_reserved_dollars_per_hour, pool_money
 from sizing.planning.fleet_regret import Regret
-from sizing.price_age import age_words
+from sizing.planning.fleet_types import Mix
+from sizing.price_age import age_words, is_stale, price_age_days
 
 __all__ = ["plan_json", "plan_text", "price_warnings"]
 
@@ -53,7 +54,8 @@ def plan_json(plan: FleetPlan, described: FleetFile, reference_date: datetime.da
         "changes": mix.changes,
         "optimality_gap": mix.optimality_gap if math.isfinite(mix.optimality_gap) else None,
         "mix": mix_rows(fleet, mix),
-        "pools": _pools_json(plan, described),
+        "choices": _choices_json(mix),
+        "pools": _pools_json(plan, described, reference_date),
         "stock": stock_rows(fleet, mix),
         "least_regret": None
         if chosen is None
@@ -72,6 +74,31 @@ def plan_json(plan: FleetPlan, described: FleetFile, reference_date: datetime.da
     }
 
 
+def _choices_json(mix: Mix) -> list[dict[str, Any]]:
+    """Return what was chosen of the precisions and ways of decoding that a pool may have, where it is not its own."""
+    return [
+        {
+            "pool": c.pool,
+            "stock": c.stock,
+            "tensor_parallel": c.tensor_parallel,
+            "precision": c.precision,
+            "draft_tokens": None if c.drafting is None else c.drafting.draft_tokens,
+            "acceptance": None if c.drafting is None else c.drafting.acceptance,
+            "caveats": list(c.caveats),
+        }
+        for c, _ in mix.replicas
+        if c.precision is not None or c.drafting is not None
+    ]
+
+
+def _choice_line(row: dict[str, Any]) -> str:
+    chosen = [] if row["precision"] is None else [f"{row['precision']} weights"]
+    if row["draft_tokens"] is not None:
+        chosen.append(f"{row['draft_tokens']} drafts with {row['acceptance']:g} accepted")
+    where = f"{row['pool']} on {row['stock']}, tensor parallel {row['tensor_parallel']}"
+    return f"{where}: {' and '.join(chosen)}; {'; '.join(row['caveats'])}."
+
+
 def _regret_json(regret: Regret) -> dict[str, float]:
     return {
         "expected_dollars_per_hour": regret.expected_dollars_per_hour,
@@ -80,7 +107,7 @@ def _regret_json(regret: Regret) -> dict[str, float]:
     }
 
 
-def _pools_json(plan: FleetPlan, described: FleetFile) -> list[dict[str, Any]]:
+def _pools_json(plan: FleetPlan, described: FleetFile, reference_date: datetime.date) -> list[dict[str, Any]]:
     found = []
     for pool in plan.fleet.pools:
         api = described.apis.get(pool.name)
@@ -99,8 +126,11 @@ def _pools_json(plan: FleetPlan, described: FleetFile) -> list[dict[str, Any]]:
                 "api": None
                 if api is None
                 else {
+                    "name": described.api_names[pool.name],
                     "price_source": api.source,
                     "price_as_of": api.as_of,
+                    "price_age_days": (age := price_age_days(api.as_of, reference_date)),
+                    "price_stale": is_stale(age),
                     "dollars_per_hour": None if money is None else money.api_dollars_per_hour,
                     "break_even_utilisation": None if money is None else money.break_even_utilisation,
                 },
@@ -126,6 +156,7 @@ def _money_json(money: PoolMoney) -> dict[str, Any]:
 def plan_text(data: dict[str, Any]) -> str:
     """Return the plan of ``plan_json`` as tables and sentences."""
     lines = [*columns_text(_MIX, [_mix_row(row) for row in data["mix"]]), ""]
+    lines += [*(_choice_line(row) for row in data["choices"]), *([""] if data["choices"] else [])]
     lines += [*columns_text(_POOLS, [_pool_row(row) for row in data["pools"]]), ""]
     lines.append(
         f"{data['dollars_per_hour']:,.2f} $/h at the {data['quantile']:.0%} quantile of demand, of which reserved "
@@ -203,7 +234,7 @@ def _pool_row(row: dict[str, Any]) -> tuple[Value, ...]:
 
 def price_warnings(data: dict[str, Any]) -> list[str]:
     """Return a sentence for each price of ``plan_json`` that is old, dated after the reference date or not dated."""
-    return [
-        f"the price of stock {price['stock']} {age_words(price['as_of'], price['age_days'], data['reference_date'])}"
-        for price in data["stale_prices"]
-    ]
+    apis = {pool["api"]["name"]: pool["api"] for pool in data["pools"] if pool["api"] and pool["api"]["price_stale"]}
+    stale = [(f"stock {price['stock']}", price["as_of"], price["age_days"]) for price in data["stale_prices"]]
+    stale += [(f"API {name}", api["price_as_of"], api["price_age_days"]) for name, api in apis.items()]
+    return [f"the price of {what} {age_words(as_of, age, data['reference_date'])}" for what, as_of, age in stale]

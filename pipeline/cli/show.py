@@ -132,12 +132,13 @@ def recommend_score(url: UrlOption = DEFAULT_URL, output: OutputOption = Output.
             *(str(card[name]) for name in ("model", "pool", "span", "scored")),
             *(_percent(card[name]) for name in names),
             *(_number(card[name]) for name in hours),
+            _percent(card["followed_ratio"]),
             _percent(card["lead_time_met_ratio"]),
         )
         for card in data["scorecards"]
     ]
     columns = ("model", "pool", "span", "scored", "too low %", "too high %", "in interval %")
-    emit(output, data, (*columns, "replica-h under", "over", "requests unserved", "in time %"), rows)
+    emit(output, data, (*columns, "replica-h under", "over", "requests unserved", "followed %", "in time %"), rows)
 
 
 @recommend.command("explain")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from pipeline.cli.common import EXIT_FAILED, Output, OutputOption, clean_errors, emit, fail, say
+from pipeline.cli.durations import parse_durations
 from pipeline.cli.sizing_options import (
     CachedOption,
     CatalogOption,
@@ -30,18 +31,17 @@ from pipeline.cli.sizing_options import (
     measured,
     price_from,
 )
+from pipeline.cli.whatif_choices import Choices, api_prices, combined, numbers, shares, single
+from pipeline.cli.whatif_rows import COLUMNS, PlanRow, api_cells, api_row, late, notes_text
 from pipeline.errors import InputError
-from sizing.catalog import Catalog
 from sizing.catalog.engines import engine_defaults
-from sizing.compare import RANKINGS, Option, Outcome, compare, configurations, rank
-from sizing.explain.model import Value
+from sizing.compare import RANKINGS, Option, compare, rank
 from sizing.explain.text import columns_text
 from sizing.replica.memory import resolve
 from sizing.types import CHECKPOINT_PRECISION, Deployment, PolicyConfig, Slo, Workload
 
 __all__ = ["whatif"]
 
-COLUMNS = ("plan", "replicas", "10–90 %", "GPUs", "req/s each", "TTFT s", "TPOT ms", "binds", "$/h", "$/1M out", "note")
 #: More plans than this are a search, not a comparison.
 MAX_PLANS = 20_000
 
@@ -75,8 +75,31 @@ def whatif(
     tpots: Annotated[str | None, typer.Option(help="Other TPOT objectives, seconds, such as 0.03,0.1.")] = None,
     cached_shares: Annotated[str | None, typer.Option(help="Other prefix-cache shares, such as 0.3,0.6.")] = None,
     prices: Annotated[str | None, typer.Option(help="Other prices of this GPU, dollars per hour, such as 2,3.")] = None,
+    pps: Annotated[str | None, typer.Option(help="Other pipeline parallelism, such as 2.")] = None,
+    eps: Annotated[str | None, typer.Option(help="Other expert parallelism, such as 8.")] = None,
+    dps: Annotated[str | None, typer.Option(help="Other attention data parallelism, such as 2,8.")] = None,
+    engines: Annotated[str | None, typer.Option(help="Other engines with their defaults, such as sglang.")] = None,
+    acceptances: Annotated[
+        str | None, typer.Option(help="Speculative decoding with these acceptance rates of a draft token, as 0.6,0.8.")
+    ] = None,
+    draft_tokens: Annotated[int | None, typer.Option(min=1, max=64, help="Tokens drafted per step.")] = None,
+    draft_cost: Annotated[
+        float | None, typer.Option(min=0, max=1, help="What drafting one token takes, over a plain step.")
+    ] = None,
+    apart: Annotated[bool, typer.Option("--apart", help="Prefill and decode on replicas of their own.")] = False,
+    transfer_gigabytes_per_second: Annotated[
+        float | None,
+        typer.Option(min=1e-3, max=1e6, help="Link for the KV cache of --apart; else the catalogue's between nodes."),
+    ] = None,
+    lead_times: Annotated[
+        str | None,
+        typer.Option(help="What a step to each --demand costs if replicas come so much later, such as 1m,10m."),
+    ] = None,
+    api_price: Annotated[
+        str | None, typer.Option("--api-prices", help="An API instead: dollars per 1M input/output tokens, as 0.5/1.5.")
+    ] = None,
     combine: Annotated[
-        bool, typer.Option("--combine", help="Every combination of GPUs, precisions and tensor parallelism.")
+        bool, typer.Option("--combine", help="Every combination of GPUs, precisions and parallelism.")
     ] = False,
     by: Annotated[str, typer.Option(help=f"Order of --combine: {', '.join(RANKINGS)}.")] = "cost",
     top: Annotated[int, typer.Option(min=1, help="Plans of --combine to show.")] = 15,
@@ -116,96 +139,58 @@ def whatif(
         price=price_from(price),
         calibration=measured(resolved, learned_from(observed, catalog_file), observed),
     )
-    names = _gpus(gpus, catalog)
+    choices = Choices(
+        gpus=gpus,
+        precisions=precisions,
+        kv_precisions=kv_precisions,
+        tps=tps,
+        pps=pps,
+        eps=eps,
+        dps=dps,
+        engines=engines,
+        acceptances=acceptances,
+        draft_tokens=draft_tokens,
+        draft_cost=draft_cost,
+        apart=apart,
+        transfer_gigabytes_per_second=transfer_gigabytes_per_second,
+    )
+    apis, leads = api_prices(api_price), () if lead_times is None else parse_durations(lead_times)
+    factors = numbers(demand)
+    if leads and not any(factor > 1 for factor in factors):
+        raise InputError("--lead-times needs a --demand above 1: what comes at once while replicas start")
     if combine:
-        options = _combined(base, names, precisions, kv_precisions, tps)
+        if apis or leads:
+            raise InputError("--lead-times and --api-prices cannot be combined: leave out --combine")
+        options = combined(base, choices, catalog)
     else:
-        options = [base, *_single(base, names, precisions, kv_precisions, tps)]
-        options += [replace(base, name=f"demand × {k:g}", requests_per_second=rate * k) for k in _numbers(demand)]
-        options += [_slo(base, ttft_seconds=value) for value in _numbers(ttfts)]
-        options += [_slo(base, tpot_seconds=value) for value in _numbers(tpots)]
-        options += [_cached(base, value) for value in _shares(cached_shares)]
+        options = [base, *single(base, choices, catalog)]
+        options += [replace(base, name=f"demand × {k:g}", requests_per_second=rate * k) for k in factors]
+        options += [_slo(base, ttft_seconds=value) for value in numbers(ttfts)]
+        options += [_slo(base, tpot_seconds=value) for value in numbers(tpots)]
+        options += [_cached(base, value) for value in shares("--cached-shares", cached_shares)]
         options += [
-            replace(base, name=f"${value:g} per GPU-hour", price=price_from(value)) for value in _numbers(prices)
+            replace(base, name=f"${value:g} per GPU-hour", price=price_from(value)) for value in numbers(prices)
         ]
-        if len(options) == 1:
+        if len(options) == 1 and not apis:
             raise InputError(
                 "nothing to compare with: give --demand, --gpus, --precisions, --tps, --ttfts, … or --combine"
             )
     if len(options) > MAX_PLANS:
         raise InputError(f"{len(options):,} plans are too many; {MAX_PLANS:,} at most")
     outcomes = compare(options, PolicyConfig(max_replicas=1_000_000), catalog)
-    if combine:
-        outcomes = rank(outcomes, by)[:top]
+    plans = [PlanRow(outcome) for outcome in (rank(outcomes, by)[:top] if combine else outcomes)]
+    for step in (o for o in outcomes if leads and o.option.requests_per_second > rate):
+        for lead in leads:
+            name = f"{step.option.name} at once, {lead:,} s later"
+            plans.append(PlanRow(step, name, late(outcomes[0], step, lead)))
+    told = [api_row(price, outcomes[0]) for price in apis]
     if output is Output.JSON:
-        emit(output, [_plain(o) for o in outcomes])
+        emit(output, [plan.plain() for plan in plans] + told)
     else:
-        say("\n".join(columns_text(COLUMNS, [_row(o) for o in outcomes])))
-        problems = [f"{o.option.name}: {o.problem}" for o in outcomes if o.problem is not None]
-        say("\n".join(["", *problems]) if problems else "")
+        say("\n".join(columns_text(COLUMNS, [plan.row() for plan in plans] + [api_cells(row) for row in told])))
+        say(notes_text(plans))
     if all(o.replicas is None for o in outcomes):
         fail("none of the plans can be had; the notes say why", EXIT_FAILED)
-
-
-def _items(text: str | None) -> list[str]:
-    return [] if text is None else [part.strip() for part in text.split(",") if part.strip()]
-
-
-def _numbers(text: str | None, *, zero: bool = False) -> list[float]:
-    values = []
-    for part in _items(text):
-        try:
-            value = float(part)
-        except ValueError:
-            raise InputError(f"{part[:40]!r} is not a number") from None
-        if value < 0 or (value == 0 and not zero) or not value < 1e9:
-            raise InputError(f"{part[:40]!r} must be {'at least 0' if zero else 'above 0'} and below 1e9")
-        values.append(value)
-    return values
-
-
-def _shares(text: str | None) -> list[float]:
-    values = _numbers(text, zero=True)
-    for value in values:
-        if value > 1:
-            raise InputError(f"--cached-shares must be from 0 to 1, not {value:g}")
-    return values
-
-
-def _sizes(text: str | None) -> list[int]:
-    if any(value % 1 for value in _numbers(text)):
-        raise InputError(f"--tps must be whole numbers, not {text!r}")
-    return [int(value) for value in _numbers(text)]
-
-
-def _gpus(text: str | None, catalog: Catalog) -> list[str]:
-    if text is not None and text.strip().lower() == "all":
-        return list(catalog.gpu_names())
-    return [catalog.gpu(name).name for name in _items(text)]
-
-
-def _single(
-    base: Option, gpus: list[str], precisions: str | None, kv_precisions: str | None, tps: str | None
-) -> list[Option]:
-    """Return the options that change one thing each."""
-    options = configurations(base, gpus=gpus) if gpus else []
-    options += configurations(base, precisions=_items(precisions)) if precisions else []
-    options += configurations(base, kv_precisions=_items(kv_precisions)) if kv_precisions else []
-    options += configurations(base, tensor_parallel=_sizes(tps)) if tps else []
-    return options
-
-
-def _combined(
-    base: Option, gpus: list[str], precisions: str | None, kv_precisions: str | None, tps: str | None
-) -> list[Option]:
-    deployment = base.deployment
-    return configurations(
-        base,
-        gpus=list(dict.fromkeys([deployment.gpu, *gpus])),
-        precisions=list(dict.fromkeys([deployment.precision, *_items(precisions)])),
-        kv_precisions=list(dict.fromkeys([deployment.kv_precision, *_items(kv_precisions)])),
-        tensor_parallel=sorted({deployment.tensor_parallel, *_sizes(tps)}),
-    )
 
 
 def _slo(base: Option, **change: float) -> Option:
@@ -216,56 +201,3 @@ def _slo(base: Option, **change: float) -> Option:
 
 def _cached(base: Option, share: float) -> Option:
     return replace(base, name=f"{share:.0%} from the cache", workload=replace(base.workload, cached_share=share))
-
-
-def _row(outcome: Outcome) -> tuple[Value, ...]:
-    cost = outcome.cost
-    missed = "not possible" if outcome.replicas is None else "SLO out of reach"
-    return (
-        outcome.option.name,
-        outcome.replicas,
-        None if outcome.replicas is None else f"{outcome.replicas_lower}–{outcome.replicas_upper}",
-        outcome.gpus,
-        outcome.capacity_requests_per_second,
-        outcome.ttft_seconds,
-        None if outcome.tpot_seconds is None else outcome.tpot_seconds * 1e3,
-        None if outcome.binding is None else outcome.binding.value,
-        None if cost is None else cost.dollars_per_hour,
-        None if cost is None else cost.dollars_per_million_output_tokens,
-        outcome.confidence.value if outcome.feasible else missed,
-    )
-
-
-def _plain(outcome: Outcome) -> dict[str, Any]:
-    cost, price, option = outcome.cost, outcome.price, outcome.option
-    return {
-        "plan": option.name,
-        "gpu": option.deployment.gpu,
-        "tensor_parallel": option.deployment.tensor_parallel,
-        "precision": option.deployment.precision,
-        "kv_precision": option.deployment.kv_precision,
-        "requests_per_second": option.requests_per_second,
-        "fits": outcome.fits,
-        "feasible": outcome.feasible,
-        "replicas": outcome.replicas,
-        "replicas_lower": outcome.replicas_lower,
-        "replicas_upper": outcome.replicas_upper,
-        "gpus": outcome.gpus,
-        "capacity_requests_per_second": outcome.capacity_requests_per_second,
-        "ttft_seconds": outcome.ttft_seconds,
-        "tpot_seconds": outcome.tpot_seconds,
-        "binding": outcome.binding,
-        "confidence": outcome.confidence,
-        "price": None
-        if price is None
-        else {
-            "dollars_per_gpu_hour": price.dollars_per_gpu_hour,
-            "source": price.source,
-            "as_of": price.as_of,
-        },
-        "dollars_per_hour": None if cost is None else cost.dollars_per_hour,
-        "dollars_per_million_output_tokens": None if cost is None else cost.dollars_per_million_output_tokens,
-        "dollars_per_million_tokens": None if cost is None else cost.dollars_per_million_tokens,
-        "utilisation": None if cost is None else cost.utilisation,
-        "problem": outcome.problem,
-    }

@@ -21,6 +21,7 @@ from sizing.economics import ApiPrice
 from sizing.errors import InvalidInput
 from sizing.planning.fleet_regret import Scenario
 from sizing.planning.fleet_types import MOST_GPUS, Fleet, FleetPool
+from sizing.replica.speculative_step import Drafting
 from sizing.types import CHECKPOINT_PRECISION, Slo, Workload
 
 __all__ = ["FleetFile", "read_fleet_file"]
@@ -60,6 +61,10 @@ class _Pool(Section):
     max_spot_share: Annotated[float, Field(ge=0, le=1)] = 0.0
     under_to_over_cost: Annotated[float, Field(gt=0, lt=1e6)] = 9.0
     api: Name | None = None
+    precisions: Annotated[tuple[Name, ...], Field(strict=False, max_length=8)] = ()
+    draft_tokens: Annotated[int, Field(ge=1, le=64)] | None = None
+    acceptance: Annotated[float, Field(ge=0, lt=1)] | None = None
+    draft_cost: Annotated[float, Field(ge=0, le=1)] | None = None
 
 
 class _Current(Section):
@@ -87,12 +92,16 @@ class _File(Section):
 
 @dataclass(frozen=True, slots=True)
 class FleetFile:
-    """A fleet as its file describes it. ``apis`` are the API prices by pool, with the day that they were read."""
+    """A fleet as its file describes it.
+
+    ``apis`` are the API prices by pool, with the day that they were read, and ``api_names`` what the file calls them.
+    """
 
     file: Located[Any]
     fleet: Fleet
     scenarios: tuple[Scenario, ...]
     apis: dict[str, ApiPrice]
+    api_names: dict[str, str]
     catalog: Catalog
 
 
@@ -145,7 +154,8 @@ def read_fleet_file(path: Path, catalog_path: Path | None = None) -> FleetFile:
         if wanted.api is not None:
             with file.at("pools", number, "api"):
                 apis[wanted.name] = named_api(wanted.api, prices)
-    return FleetFile(file, fleet, scenarios, apis, catalog)
+    names = {pool.name: pool.api for pool in content.pools if pool.api is not None}
+    return FleetFile(file, fleet, scenarios, apis, names, catalog)
 
 
 def _pool(entry: _Pool) -> FleetPool:
@@ -174,7 +184,18 @@ def _pool(entry: _Pool) -> FleetPool:
         dispersion=entry.dispersion,
         max_spot_share=entry.max_spot_share,
         under_to_over_cost=entry.under_to_over_cost,
+        precisions=entry.precisions,
+        drafting=_drafting(entry),
     )
+
+
+def _drafting(entry: _Pool) -> Drafting | None:
+    tokens, acceptance, cost = entry.draft_tokens, entry.acceptance, entry.draft_cost
+    if tokens is None and acceptance is None and cost is None:
+        return None
+    if tokens is None or acceptance is None or cost is None:
+        raise InvalidInput("speculative decoding needs draft_tokens, acceptance and draft_cost: they have no defaults")
+    return Drafting(tokens, acceptance, cost)
 
 
 def _scenario(entry: _Scenario, fleet: Fleet) -> Scenario:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.demo.scenario import Scenario
+from pipeline.demo.service import START_UP_SECONDS
 from pipeline.windows.types import PoolKey
 
 __all__ = ["REPLICA_STATUS_SCHEMA", "FleetActuator"]
@@ -27,7 +28,7 @@ class FleetActuator:
     Calls must come in order of time; a call with an older time sees the newest state.
     """
 
-    def __init__(self, scenario: Scenario, lead_seconds: float = 180.0) -> None:
+    def __init__(self, scenario: Scenario, lead_seconds: float = START_UP_SECONDS) -> None:
         self._lead_seconds = lead_seconds
         self._keys = {spec.key: number for number, spec in enumerate(scenario.pools)}
         self._pools = [

@@ -36,7 +36,8 @@ __all__ = ["HistoryChunk", "events", "history", "request_events", "to_columns"]
 class HistoryChunk:
     """Base rows of the arrivals in [start, end) (epoch seconds), as ``fold_to_columns`` returns them.
 
-    ``replicas`` holds, per pool, the replicas that served each block of ``BLOCK_SECONDS``. Nobody kept who sent what.
+    ``replicas`` holds, per pool and block of ``BLOCK_SECONDS``, those that ran, starting ones included, and those that
+    served. Nobody kept who sent what.
     """
 
     start: int
@@ -44,7 +45,7 @@ class HistoryChunk:
     keys: list[WindowKey]
     rows: DeltaRows
     histograms: HistogramColumns
-    replicas: dict[PoolKey, tuple[int, ...]]
+    replicas: dict[PoolKey, tuple[tuple[int, int], ...]]
 
     def steps(self, grain_seconds: int) -> list[StepInput]:
         """Return the chunk as closed windows, one step per grain, every pool in every step.
@@ -63,8 +64,8 @@ class HistoryChunk:
             for key, replicas in self.replicas.items():
                 window = found.get((start, key)) or closed_window(start, grain_seconds, key.model, key.pool, nothing)
                 block = min((start + grain_seconds - self.start) // BLOCK_SECONDS, len(replicas)) - 1
-                serving = replicas[max(block, 0)]
-                window = dataclasses.replace(window, current_replicas=serving, ready_replicas=serving)
+                current, ready = replicas[max(block, 0)]
+                window = dataclasses.replace(window, current_replicas=current, ready_replicas=ready)
                 windows.append(with_latencies(window, told.get((start, key.model, key.pool), {})))
             steps.append(StepInput(start + grain_seconds, tuple(windows)))
         return steps
@@ -88,7 +89,7 @@ def history(scenario: Scenario, start: float, end: float, chunk_seconds: int = 3
         blocks = range(at // BLOCK_SECONDS, chunk_end // BLOCK_SECONDS)
         keys, rows, histograms = fold_to_columns(to_columns(scenario, simulator.serve_blocks(blocks)))
         replicas = {
-            spec.key: tuple(planned.ready(number, float(block * BLOCK_SECONDS)) for block in blocks)
+            spec.key: tuple(planned.running(number, float(block * BLOCK_SECONDS)) for block in blocks)
             for number, spec in enumerate(scenario.pools)
         }
         yield HistoryChunk(at, chunk_end, keys, rows, histograms, replicas)

@@ -28,6 +28,8 @@ __all__ = ["BLOCK_SECONDS", "ERROR", "REJECTED", "FleetSimulator", "PlannedRepli
 
 #: Requests are drawn and served in blocks of this many seconds of arrival time.
 BLOCK_SECONDS = 60
+#: From ordering a simulated replica until it serves.
+START_UP_SECONDS = 180
 #: A request that would wait longer is turned away.
 MAX_QUEUE_SECONDS = 12.0
 
@@ -57,6 +59,11 @@ class PlannedReplicas:
     def ready(self, pool: int, time: float) -> int:
         """Return the planned replicas of pool number ``pool`` at ``time`` (epoch seconds)."""
         return self._planned(pool, time)
+
+    def running(self, pool: int, time: float) -> tuple[int, int]:
+        """Return those that run at ``time``, ordered early enough to serve when planned, and those that serve."""
+        starting = range(0, START_UP_SECONDS + 1, BLOCK_SECONDS)
+        return max(self._planned(pool, time + ahead) for ahead in starting), self._planned(pool, time)
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,8 +61,9 @@ class AdviceScores:
         self._pending: list[_Pending] = []
         self._capacity: dict[str, float] = {}  # of one replica, by signal
         # Advice scored, too low, too high, with an interval, within it, replica-hours under and over, unserved,
-        # and advice to go up: how often it is known whether its replicas served in time, and how often they did.
-        self._sums = SpanSums(10, _GRAINS)
+        # and advice to go up: how often the fleet reported when its time came, how often all advised replicas ran then,
+        # for how many of these it is known how many served, and how often all did.
+        self._sums = SpanSums(12, _GRAINS)
         self._told: tuple[Scorecard, ...] = ()
         self._told_at: int | None = None
 
@@ -101,7 +102,9 @@ class AdviceScores:
         if one.planned:
             self.interval.learn(one.lower <= min(needed, one.most) <= one.upper)
         hours = window.grain_seconds / 3_600
-        known = one.raised and window.ready_replicas is not None
+        reported = one.raised and window.current_replicas is not None
+        followed = reported and (window.current_replicas or 0) >= one.desired
+        known = followed and window.ready_replicas is not None
         unserved = max(0.0, 1.0 - one.desired / exact) * window.requests if exact > 0 else 0.0
         self._sums.add(
             window.start,
@@ -114,8 +117,10 @@ class AdviceScores:
                 max(0, needed - one.desired) * hours,
                 max(0, one.desired - needed) * hours,
                 unserved,
+                reported,
+                followed,
                 known,
-                known and window.ready_replicas is not None and window.ready_replicas >= one.desired,
+                known and (window.ready_replicas or 0) >= one.desired,
             ),
         )
 
@@ -131,7 +136,8 @@ class AdviceScores:
     def _summed_up(self, end: int) -> tuple[Scorecard, ...]:
         told = []
         for span, seconds in SCORE_SPANS.items():
-            scored, low, high, planned, covered, under, over, unserved, known, in_time = self._sums.over(end, seconds)
+            sums = self._sums.over(end, seconds)
+            scored, low, high, planned, covered, under, over, unserved, reported, followed, known, in_time = sums
             if not scored:
                 continue
             told.append(
@@ -145,6 +151,7 @@ class AdviceScores:
                     under_replica_hours=under,
                     over_replica_hours=over,
                     unserved_requests=unserved,
+                    followed_ratio=followed / reported if reported else None,
                     lead_time_met_ratio=in_time / known if known else None,
                 )
             )

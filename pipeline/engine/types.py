@@ -23,8 +23,10 @@ class Scorecard:
     ``scored`` pieces of advice had their time come; of these ``too_low_ratio`` were fewer and ``too_high_ratio`` more
     replicas than the demand that came needed, and of those that were not held ``interval_coverage_ratio`` had the need
     in [lower, upper] (None: all were held). ``under_replica_hours`` and ``over_replica_hours`` add up to the regret;
-    ``unserved_requests`` are those beyond what the advised replicas carry. ``lead_time_met_ratio`` is how often
-    replicas that were advised served in time (None: no advice to go up, or the fleet does not report).
+    ``unserved_requests`` are those beyond what the advised replicas carry. ``followed_ratio`` is the share of advice to
+    go up whose replicas were running, starting ones included, when its time came, and ``lead_time_met_ratio`` the share
+    of those that were followed in which all of them served by then (None: no such advice, or the fleet does not
+    report).
     """
 
     model: str
@@ -37,6 +39,7 @@ class Scorecard:
     under_replica_hours: float
     over_replica_hours: float
     unserved_requests: float
+    followed_ratio: float | None
     lead_time_met_ratio: float | None
 
 

@@ -8,16 +8,21 @@ from typing import Any
 
 from pipeline.config.settings import PoolSettings, Settings
 from pipeline.errors import InputError
-from pipeline.evaluate.policies.base import PolicySpec, Setup
+from pipeline.evaluate.policies.base import Policy, PolicySpec, Setup
 from pipeline.evaluate.policies.oracle import SPEC as ORACLE
 from pipeline.evaluate.policies.oracle import needed_replicas
+from pipeline.evaluate.policies.preload import Preloading
+from pipeline.evaluate.preloading import Saved, preloading_dict, saved
 from pipeline.evaluate.result import PolicyResult, decision_cost_hours, policy_result
 from pipeline.evaluate.run import Run, make_setup, run_policy
+from pipeline.evaluate.spot import SpotAdvice, spot_advice
 from pipeline.evaluate.trace import RequestTrace
 from pipeline.evaluate.verdict import verdict
 from pipeline.forecast.calendar.effects import CalendarRecord
 from sizing.catalog import Catalog
+from sizing.planning.preload import Preload
 from sizing.simulate import World
+from sizing.start_up import StartUp
 
 __all__ = ["Evaluation", "FrontierPoint", "Question", "evaluate"]
 
@@ -26,7 +31,7 @@ Progress = Callable[[str, float], None]
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is evaluated. ``start_up_seconds`` is what a replica really needs, whatever the pool's lead time says.
+    """What is evaluated. ``start_up`` is what a replica really needs, whatever the pool's lead time says.
 
     Requests that arrive before ``score_from_seconds`` (since the beginning) are served and learned, and not scored.
     ``calendar`` holds announced events, each known from its ``announced_at`` on.
@@ -36,7 +41,7 @@ class Question:
     settings: Settings
     pool: PoolSettings
     catalog: Catalog
-    start_up_seconds: float
+    start_up: StartUp
     world: World | None = None
     score_from_seconds: float = 0.0
     seed: int = 0
@@ -56,7 +61,11 @@ class FrontierPoint:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """The results in the order of the policies; ``runs`` by policy, for charts. ``oracle_margin`` None: not run."""
+    """The results in the order of the policies; ``runs`` by policy, for charts. ``oracle_margin`` None: not run.
+
+    ``preloads`` are what was loaded before announced events, ``saved`` what loading ahead came to beside the same rule
+    without it, ``spot`` what may be on spot capacity in a world that interrupts it.
+    """
 
     question: Question
     setup: Setup
@@ -64,6 +73,9 @@ class Evaluation:
     runs: dict[str, Run]
     oracle_margin: float | None
     frontier: tuple[FrontierPoint, ...] = ()
+    preloads: tuple[Preload, ...] = ()
+    saved: tuple[Saved, ...] = ()
+    spot: SpotAdvice | None = None
 
     @property
     def verdict(self) -> str:
@@ -74,7 +86,7 @@ class Evaluation:
         """Return what ``--json`` prints (schemas/evaluation.v1.schema.json)."""
         question, setup = self.question, self.setup
         requests = setup.requests
-        return {
+        told: dict[str, Any] = {
             "schema": "tokentide.evaluation.v1",
             "trace": {
                 "name": question.trace.name,
@@ -94,7 +106,8 @@ class Evaluation:
                 "max_replicas": question.pool.max_replicas,
                 "lead_time_seconds": question.pool.lead_time_seconds,
             },
-            "start_up_seconds": question.start_up_seconds,
+            "start_up_seconds": question.start_up.total_seconds,
+            "start_up": asdict(question.start_up),
             "score_from_seconds": question.score_from_seconds,
             "seed": question.seed,
             "world": None if question.world is None else asdict(question.world),
@@ -104,6 +117,11 @@ class Evaluation:
             "policies": [asdict(result) for result in self.results],
             "frontier": [asdict(point) for point in self.frontier],
         }
+        if self.preloads or self.saved:
+            told["preloading"] = preloading_dict(self.preloads, self.saved)
+        if self.spot is not None:
+            told["spot"] = self.spot.to_dict()
+        return told
 
 
 def evaluate(
@@ -122,7 +140,7 @@ def evaluate(
         question.settings,
         question.pool,
         question.catalog,
-        start_up_seconds=question.start_up_seconds,
+        start_up=question.start_up,
         world=question.world,
         seed=question.seed,
     )
@@ -134,9 +152,12 @@ def evaluate(
             f"{question.score_from_seconds:,.0f} s)"
         )
 
-    def run(spec: PolicySpec, value: float | None) -> Run:
+    def served(spec: PolicySpec, policy: Policy) -> Run:
         told = None if progress is None else _named(progress, spec.name)
-        return run_policy(setup, spec.policy(setup, value), world=question.world, seed=question.seed, progress=told)
+        return run_policy(setup, policy, world=question.world, seed=question.seed, progress=told)
+
+    def run(spec: PolicySpec, value: float | None) -> Run:
+        return served(spec, spec.policy(setup, value))
 
     def judged(spec: PolicySpec, found: Run) -> PolicyResult:
         return policy_result(spec.name, found, setup, score_from_seconds=question.score_from_seconds)
@@ -147,9 +168,12 @@ def evaluate(
         margin, runs[ORACLE.name] = _least_margin(
             lambda value: run(ORACLE, value), lambda r: judged(ORACLE, r), question.pool.slo_percentile
         )
+    preloads: list[Preload] = []
     for spec in specs:
         if spec.name not in runs:
-            runs[spec.name] = run(spec, None)
+            policy = spec.policy(setup)
+            runs[spec.name] = served(spec, policy)
+            preloads += policy.plans if isinstance(policy, Preloading) else ()
     start = question.score_from_seconds
     needed = None if margin is None else needed_replicas(setup, margin)
     cost = None if needed is None else decision_cost_hours(runs[ORACLE.name], setup, needed, start)
@@ -164,7 +188,10 @@ def evaluate(
         for value in spec.knob.values:
             found = judged(spec, run(spec, value))
             points.append(FrontierPoint(spec.name, spec.knob.name, value, found.replica_hours, found.slo_attainment))
-    return Evaluation(question, setup, results, runs, margin, tuple(points))
+    world = question.world
+    spot = spot_advice(setup, world) if world is not None and world.spot_interrupt else None
+    compared = saved(specs, results, runs, setup, start)
+    return Evaluation(question, setup, results, runs, margin, tuple(points), tuple(preloads), compared, spot)
 
 
 def _least_margin(

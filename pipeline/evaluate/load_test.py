@@ -7,7 +7,7 @@ that they will run in: a rival is never judged by a number that its operator got
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,8 +52,8 @@ def load_test(resolved: Resolved, requests: Requests, slo: Slo, world: World | N
     random = np.random.default_rng([seed, 7])
     drawn = random.integers(0, len(requests), _REQUESTS)
     gaps = random.standard_exponential(_REQUESTS)
-    # One plain replica of this world: neither a straggler nor one that fails.
-    plain = None if world is None else replace(world, noise=0.0, stragglers=0.0, start_fail=0.0, crashes=0.0)
+    # One plain replica of this world: neither a straggler nor one that fails or is interrupted.
+    plain = None if world is None else World(slow=world.slow)
 
     def run(rate: float) -> tuple[float, Outcome]:
         columns = (requests.input_tokens[drawn], requests.output_tokens[drawn], requests.cached_tokens[drawn])

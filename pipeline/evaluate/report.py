@@ -40,7 +40,7 @@ def _asked(evaluation: Evaluation) -> Step:
         Fact("TTFT objective", pool.ttft_seconds, "s", GIVEN),
         Fact("TPOT objective", pool.tpot_seconds, "s", GIVEN),
         Fact("Replicas", f"{pool.min_replicas} to {pool.max_replicas}", "", GIVEN),
-        Fact("Start-up of a replica", question.start_up_seconds, "s", GIVEN),
+        Fact("Start-up of a replica", question.start_up.total_seconds, "s", GIVEN),
         Fact("Lead time of the advice", pool.lead_time_seconds, "s", GIVEN),
         Fact("World", "as the model believes" if world is None else str(world), "", GIVEN),
     ]

@@ -12,7 +12,7 @@ from pipeline.evaluate.load_test import within_slo
 from pipeline.evaluate.policies.base import Setup
 from pipeline.evaluate.policies.oracle import BIN_SECONDS
 from pipeline.evaluate.run import Run, replicas_over_time
-from sizing.simulate.fleet import ReplicaTimes
+from sizing.simulate.replica_state import ReplicaTimes
 
 __all__ = ["PolicyResult", "decision_cost_hours", "policy_result"]
 

@@ -13,14 +13,16 @@ from pipeline.config.settings import PoolSettings, Settings
 from pipeline.errors import InputError
 from pipeline.evaluate.load_test import load_test
 from pipeline.evaluate.metrics import FleetMetrics
-from pipeline.evaluate.policies.base import Policy, Setup
+from pipeline.evaluate.policies.base import KeepsWarm, Policy, Setup
 from pipeline.evaluate.trace import RequestTrace
 from sizing.catalog import Catalog
 from sizing.replica.memory import resolve
 from sizing.replica.step_time import step_model
 from sizing.simulate import Fleet, Outcome, Requests, World
-from sizing.simulate.fleet import ReplicaTimes, lane_limits
+from sizing.simulate.fleet import lane_limits
 from sizing.simulate.lane import BLOCK_TOKENS
+from sizing.simulate.replica_state import ReplicaTimes
+from sizing.start_up import Stage, StartUp
 
 __all__ = ["Run", "make_setup", "replicas_over_time", "run_policy", "trace_origin"]
 
@@ -59,7 +61,7 @@ def make_setup(
     pool: PoolSettings,
     catalog: Catalog,
     *,
-    start_up_seconds: float,
+    start_up: StartUp,
     world: World | None,
     seed: int,
 ) -> Setup:
@@ -86,7 +88,7 @@ def make_setup(
         load_test=load_test(resolved, requests, pool.slo(), world, seed),
         kv_tokens=float(kv_tokens),
         epoch=epoch,
-        start_up_seconds=start_up_seconds,
+        start_up=start_up,
         end_seconds=end,
     )
 
@@ -105,15 +107,19 @@ def run_policy(
 
     Raises:
         InputError: the policy's interval is not positive.
+        SizingError: it keeps replicas warm, and the parts of the start-up are not known.
     """
     initial = policy.initial_replicas
     if initial is None:
         initial = setup.limited(setup.pool.initial_replicas or _first_need(setup))
+    keeps_warm = policy if isinstance(policy, KeepsWarm) else None
     fleet = Fleet(
         setup.resolved,
         setup.requests,
         replicas=initial,
         cold_start_seconds=setup.start_up_seconds,
+        warm_replicas=0 if keeps_warm is None else _warm(setup, keeps_warm, initial),
+        warm_start_seconds=0.0 if keeps_warm is None else setup.start_up.left_seconds(Stage.LOADED),
         seed=seed,
         world=world,
     )
@@ -133,12 +139,19 @@ def run_policy(
         if wanted != metrics.replicas:
             fleet.scale_to(wanted)
             scaled.append((now, wanted))
+        if keeps_warm is not None:
+            fleet.keep_warm(_warm(setup, keeps_warm, wanted))
         if progress is not None and turn % 64 == 0:
             progress(now / setup.end_seconds)
     fleet.advance()  # after the end of the trace nothing is scaled any more
     if progress is not None:
         progress(1.0)
     return Run(fleet.outcome(), tuple(fleet.replica_times()), tuple(scaled), initial)
+
+
+def _warm(setup: Setup, policy: KeepsWarm, replicas: int) -> int:
+    """Return what may be held warm: with those that take requests, no more than the pool's limit."""
+    return min(policy.warm_replicas, max(setup.pool.max_replicas - replicas, 0))
 
 
 def _first_need(setup: Setup) -> int:

@@ -24,26 +24,32 @@ from pipeline.prctl import death_signal
 
 __all__ = ["EmbeddedBroker", "find_binary", "free_port", "wait_for_kafka"]
 
+#: Ports that ``free_port`` chooses from: below those that systems give to outgoing connections (Linux: from 32,768), so
+#: that no connection takes one before a server does. Processes that run side by side may share them out.
+PORTS = range(10_000, 32_768)
+#: Ports that this process has been given: who asks for several has not opened the first when it asks for the next.
+_given: set[int] = set()
+
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """Return a TCP port that was free a moment ago.
-
-    Below the ports that systems give to outgoing connections (Linux: from 32,768), so that no connection takes it
-    before a server does.
+    """Return one of ``PORTS`` (TCP) that was free a moment ago, and another one at every call.
 
     Raises:
         OSError: ``host`` is no address of this machine.
     """
     chance = random.SystemRandom()
-    for port in (*(chance.randrange(10_000, 32_768) for _ in range(50)), 0):
+    for wanted in (*(chance.choice(PORTS) for _ in range(50)), 0):
         with socket.socket() as probe:
             try:
-                probe.bind((host, port))
+                probe.bind((host, wanted))
             except OSError:
-                if not port:
+                if not wanted:
                     raise
-            else:
-                return int(probe.getsockname()[1])
+                continue
+            port = int(probe.getsockname()[1])
+        if not wanted or port not in _given:
+            _given.add(port)
+            return port
     raise AssertionError("not reached: the last port is given by the system")
 
 

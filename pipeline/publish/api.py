@@ -83,7 +83,7 @@ def route_table(live: LiveState, reader: Reader | None, clock: Clock, queue: Rea
     """
     live_reads, history = LiveReads(live, clock), HistoryReads(live, reader, clock, queue)
     prometheus = PrometheusApi(live, reader, clock, queue)
-    planned = [*MoneyReads(live).routes(), *FleetReads(live, queue).routes(), *DeferralReads(live).routes()]
+    planned = [*MoneyReads(live).routes(), *FleetReads(live).routes(), *DeferralReads(live).routes()]
     return [*live_reads.routes(), *planned, *history.routes(), *live_reads.pool_routes(), *prometheus.routes()]
 
 

@@ -144,6 +144,10 @@ def _process(live: LiveState, pools: int, no_rule_errors: dict[str, int]) -> Ite
     if health.watermark is not None:
         yield "watermark_lag_seconds", (), max(0.0, now - health.watermark)
     yield "pools", (), pools
+    if live.fleet is not None:
+        from pipeline.publish.fleet_metrics import fleet_samples
+
+        yield from fleet_samples(live.fleet)
     yield "build_info", (pipeline.__version__,), 1
     yield "config_info", (live.config_hash,), 1
 

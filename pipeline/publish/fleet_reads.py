@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
 from pipeline.config.settings import Settings
-from pipeline.publish.history_reads import ReadQueue
 from pipeline.publish.http.answer import json_answer
 from pipeline.publish.http.route import Route
 from pipeline.publish.problem import ProblemError
 from pipeline.publish.state import LiveState
-from pipeline.publish.views import Snapshot
 from sizing.catalog import Catalog
 from sizing.errors import SizingError
 
@@ -40,12 +37,10 @@ def fleet_planner(settings: Settings, catalog: Catalog) -> FleetPlanner | None:
 
 
 class FleetReads:
-    """The handler over a LiveState. Plans are made in the threads of the reads, one at a time for all who ask."""
+    """The handler over a LiveState: the split is there already, and the same for all who ask."""
 
-    def __init__(self, live: LiveState, queue: ReadQueue) -> None:
+    def __init__(self, live: LiveState) -> None:
         self._live = live
-        self._queue = queue
-        self._planning: asyncio.Task[dict[str, Any]] | None = None
 
     def routes(self) -> list[Route]:
         """Return the entries of the route table."""
@@ -60,16 +55,8 @@ class FleetReads:
         if planner is None:
             raise ProblemError(404, "fleet.stock is not set: the pools share no stock (docs/fleet.md)")
         at = self._live.snapshot()
-        data = planner.kept(planner.key(view for view in at.pools if view.settings is not None))
-        if data is None:
-            if self._planning is None or self._planning.done():
-                self._planning = asyncio.ensure_future(self._queue.run(lambda: self._plan(planner, at)))
-            try:
-                data = await asyncio.shield(self._planning)
-            except SizingError as error:
-                raise ProblemError(503, f"no plan was found: {error}") from error
+        try:
+            data = planner.data(at.pools, at.now if at.as_of is None else float(at.as_of))
+        except SizingError as error:
+            raise ProblemError(503, f"no plan was found: {error}") from error
         return json_answer({"now": at.now, "as_of": at.as_of, **data})
-
-    @staticmethod
-    def _plan(planner: FleetPlanner, at: Snapshot) -> dict[str, Any]:
-        return planner.plan(at.pools, at.now if at.as_of is None else float(at.as_of))

@@ -23,7 +23,7 @@ from pipeline.publish.json import to_json
 from pipeline.publish.kept_views import KeptViews
 from pipeline.publish.problem import ProblemError
 from pipeline.publish.state import LiveState
-from pipeline.publish.status import bridged_pools, status_data
+from pipeline.publish.status import bridged_keys, status_data
 from pipeline.publish.views import PoolView
 from pipeline.windows.types import PoolKey
 
@@ -120,8 +120,7 @@ class LiveReads:
 
     async def pools(self, request: web.Request) -> web.Response:
         """Every known pool."""
-        notes = self._live.health().event_notes
-        bridged = {told.key for told in bridged_pools(notes) if not told.ignored}
+        bridged = bridged_keys(self._live.health().event_notes)
         ends = b',"bridged":false}', b',"bridged":true}'
         return self._listed(request, "pools", lambda key, parts: parts.pool + ends[key in bridged])
 

@@ -31,6 +31,7 @@ class Metric:
 
 _POOL = ("model", "pool")
 _SPAN = (*_POOL, "span")
+_STOCK = ("stock", "gpu", "capacity_type")
 _HORIZON = (*_POOL, "horizon_seconds", "band")
 
 
@@ -195,7 +196,12 @@ CATALOGUE: tuple[Metric, ...] = (
             "Replica-seconds advised under and over what the demand that came needed.",
         ),
         ("advice_unserved_requests", _SPAN, "Requests beyond what the advised replicas carry."),
-        ("advice_lead_time_met_ratio", _SPAN, "Share of advice to go up whose replicas served in time."),
+        ("advice_followed_ratio", _SPAN, "Share of advice to go up whose replicas ran or started when its time came."),
+        (
+            "advice_lead_time_met_ratio",
+            _SPAN,
+            "Share of advice followed whose replicas all served by then.",
+        ),
     ),
     *_gauges(
         "Money (US dollars, at the prices of the settings)",
@@ -223,6 +229,28 @@ CATALOGUE: tuple[Metric, ...] = (
             "What the advice of the last 30 days cost less than its peak held all the time, or than what ran.",
         ),
         ("price_age_seconds", (*_POOL, "price"), "Age of the price of the GPU or of the API; old ones mislead."),
+    ),
+    *_gauges(
+        "Shared stock (fleet.stock; of the newest split of the advised replicas)",
+        ("fleet_stock_gpus", _STOCK, "GPUs of a line of the stock that pools share."),
+        ("fleet_stock_used_gpus", _STOCK, "GPUs of the line that the split uses."),
+        ("fleet_stock_price_age_seconds", ("stock",), "Age of the line's price when the stock was split last."),
+        (
+            "fleet_split_replicas",
+            (*_POOL, "stock", "tensor_parallel"),
+            "Replicas that the split gives to a pool from a line of the stock.",
+        ),
+        (
+            "fleet_split_short_ratio",
+            _POOL,
+            "Share of what a pool's advised replicas carry that stock and budget leave uncarried; 0: nothing is short.",
+        ),
+        ("fleet_split_dollars_per_hour", (), "Cost per hour of the split, reserved stock that is not used included."),
+        ("fleet_split_smallest_budget_dollars_per_hour", (), "The smallest budget at which no pool would go short."),
+        ("fleet_budget_dollars_per_hour", (), "The most that the split may cost per hour."),
+        ("fleet_split_changed_replicas", (), "Replicas started or stopped by the newest split against that before."),
+        ("fleet_split_found", (), "1 when the newest advice could be split; 0: the search ended without an answer."),
+        ("fleet_split_timestamp_seconds", (), "End of the step whose advice was split last, epoch seconds."),
     ),
     *_gauges(
         "Spikes",

@@ -46,6 +46,7 @@ def score_samples(cards: Iterable[Scorecard]) -> Iterator[Sample]:
         yield "advice_regret_replica_seconds", (card.span, "under"), 3_600 * card.under_replica_hours
         yield "advice_regret_replica_seconds", (card.span, "over"), 3_600 * card.over_replica_hours
         yield "advice_unserved_requests", (card.span,), card.unserved_requests
+        yield "advice_followed_ratio", (card.span,), card.followed_ratio
         yield "advice_lead_time_met_ratio", (card.span,), card.lead_time_met_ratio
 
 

@@ -10,7 +10,7 @@ from pipeline.publish.views import Snapshot
 from pipeline.windows.types import PoolKey
 from pipeline.windows.unknown_models import UnknownDemand
 
-__all__ = ["BridgedPool", "bridged_data", "bridged_pools", "status_data", "unknown_models_data"]
+__all__ = ["BridgedPool", "bridged_data", "bridged_keys", "bridged_pools", "status_data", "unknown_models_data"]
 
 
 class BridgedPool(NamedTuple):
@@ -35,6 +35,11 @@ def bridged_pools(notes: Mapping[str, Mapping[str, int]]) -> list[BridgedPool]:
         model, _, pool = name.rpartition("|")
         found.append(BridgedPool(model, pool, max(counted.get(name, 0), 0), ignored.get(name, 0)))
     return found
+
+
+def bridged_keys(notes: Mapping[str, Mapping[str, int]]) -> set[PoolKey]:
+    """Return the pools whose demand comes from a bridge alone: there are no request events of them."""
+    return {told.key for told in bridged_pools(notes) if not told.ignored}
 
 
 def bridged_data(notes: Mapping[str, Mapping[str, int]]) -> list[dict[str, Any]]:

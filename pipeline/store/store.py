@@ -1,7 +1,7 @@
 """The window store: one DuckDB file, one owner, one writer.
 
 Calls that write (``apply``, ``close_windows``, ``record_step``,
-``save_snapshots``, ``backfill``, ``retain``) must not overlap; the caller serialises them,
+``save_snapshots``, ``save_fleet_split``, ``backfill``, ``retain``) must not overlap; the caller serialises them,
 usually in one writer thread. Everything else may be called from any thread at any time.
 """
 
@@ -208,6 +208,21 @@ class Store(StoreReaders):
         """
         with transaction(self._connection):
             write_snapshots(self._connection, as_of, shared, pools, oldest)
+
+    def fleet_split(self) -> str | None:
+        """Return what ``save_fleet_split`` kept last; None: nothing yet."""
+        row = self.cursor().execute("SELECT body FROM fleet_split").fetchone()
+        return None if row is None else str(row[0])
+
+    def save_fleet_split(self, body: str) -> None:
+        """Keep how the stock that pools share is split, in place of what was kept.
+
+        Raises:
+            StoreError: DuckDB refused; nothing has changed.
+        """
+        with transaction(self._connection):
+            self._connection.execute("DELETE FROM fleet_split")
+            self._connection.execute("INSERT INTO fleet_split VALUES (?)", [body])
 
     def last_output(self) -> StepOutput | None:
         """Return what the newest step said as far as it is kept: all but scores and errors (None: no step yet).

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -60,13 +60,14 @@ class Oracle:
 
     ``rows`` is {(window start, model, pool): Counter of the measures}, ``histograms`` the same with (metric, bucket).
     Ids are remembered for ever, over all partitions; ``from_log`` goes by the horizon of a partition as the pipeline
-    does. ``lost`` is how many offsets retention took away before they were read. Every record holds one event.
+    does. ``lost`` is how many offsets retention took away before they were read. Every record holds one event, or none
+    and is ignored.
     """
 
     def __init__(self) -> None:
         self.rows: dict[tuple[int, str, str], Counter[str]] = defaultdict(Counter)
         self.histograms: dict[tuple[int, str, str], Counter[tuple[int, int]]] = defaultdict(Counter)
-        self.records = self.events = self.duplicates = self.lost = 0
+        self.records = self.events = self.duplicates = self.ignored = self.lost = 0
         self.dead_letters: Counter[str] = Counter()
         self._seen: set[tuple[Any, ...]] = set()
 
@@ -76,6 +77,7 @@ class Oracle:
         partitions: Mapping[int, Iterable[tuple[int, bytes | None]]],
         poison: Mapping[bytes | None, str],
         horizon_records: int,
+        read: Callable[[bytes], dict[str, Any] | None] = json.loads,
     ) -> Oracle:
         """Count the truth straight from the records of a topic.
 
@@ -83,6 +85,7 @@ class Oracle:
             partitions: {partition: (offset, value) in ascending order}.
             poison: the values that must become dead letters, and why; every other value must be a valid event.
             horizon_records: an id counts once within this many offsets of its partition.
+            read: gives the event of a value as plain data; None: it holds none.
         """
         oracle = cls()
         for records in partitions.values():
@@ -92,7 +95,11 @@ class Oracle:
                     oracle.poison(value, poison[value])
                     continue
                 assert value is not None
-                event = json.loads(value)
+                event = read(value)
+                if event is None:
+                    oracle.records += 1
+                    oracle.ignored += 1
+                    continue
                 name = _identity(event)
                 oracle._note(event, name in newest and newest[name] >= offset - horizon_records)
                 newest[name] = offset
@@ -163,7 +170,7 @@ class Oracle:
             "dead_letters": self.dead_letters.total(),
             "late": held.added_after_closing,
             "lost": self.lost,
-            "ignored": 0,
+            "ignored": self.ignored,
             "event_records": self.events + self.duplicates,
         }
         found += [

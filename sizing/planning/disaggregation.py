@@ -19,10 +19,19 @@ from sizing.errors import InvalidInput
 from sizing.replica.load_point import Latency
 from sizing.replica.memory import Resolved, kv_bytes_per_token
 from sizing.replica.replica_model import MAX_UTILISATION, ReplicaModel
+from sizing.replica.speculative_step import Drafting, SpeculativeStep
 from sizing.replica.step_time import StepCoefficients
 from sizing.types import Workload
 
-__all__ = ["Disaggregated", "Speculation", "disaggregated", "speculation"]
+__all__ = [
+    "Disaggregated",
+    "Speculation",
+    "decode_workload",
+    "disaggregated",
+    "prompt_workload",
+    "speculation",
+    "transfer_bytes",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +49,23 @@ class Disaggregated:
     transfer_seconds: float
     utilisation: float
     latency: Latency
+
+
+def prompt_workload(workload: Workload) -> Workload:
+    """Return what a prefill replica serves: it emits the first token only."""
+    return replace(
+        workload, output_tokens=1.0, output_tokens_squared=None, input_output_product=None, output_quantile=None
+    )
+
+
+def decode_workload(workload: Workload) -> Workload:
+    """Return what a decode replica serves: it finds the prompt in its cache."""
+    return replace(workload, cached_share=1.0)
+
+
+def transfer_bytes(resolved: Resolved, workload: Workload) -> float:
+    """Return the KV cache that is sent per request: a cached prefix is on both sides only by luck, so all of it."""
+    return workload.input_tokens * kv_bytes_per_token(resolved.model, resolved.kv_precision)
 
 
 def disaggregated(
@@ -65,18 +91,13 @@ def disaggregated(
         raise InvalidInput(f"network_bytes_per_second must be positive, not {network_bytes_per_second!r}")
     if not 0 < utilisation < 1:
         raise InvalidInput(f"utilisation must be in (0, 1), not {utilisation!r}")
-    # A prefill replica emits the first token only; a decode replica finds the prompt in its cache.
-    prompts = replace(
-        workload, output_tokens=1.0, output_tokens_squared=None, input_output_product=None, output_quantile=None
-    )
-    front = ReplicaModel(prefill, prompts, coefficients=coefficients)
-    back = ReplicaModel(decode, replace(workload, cached_share=1.0), coefficients=coefficients)
+    front = ReplicaModel(prefill, prompt_workload(workload), coefficients=coefficients)
+    back = ReplicaModel(decode, decode_workload(workload), coefficients=coefficients)
     rates = [replica.saturation_requests_per_second for replica in (front, back)]
     batches = [replica.lane_batch(rate * utilisation) for replica, rate in zip((front, back), rates, strict=True)]
     assert batches[0] is not None
     assert batches[1] is not None
-    # The cached prefix lies on both sides' caches only by luck, so the whole context is sent.
-    sent = workload.input_tokens * kv_bytes_per_token(decode.model, decode.kv_precision)
+    sent = transfer_bytes(decode, workload)
     seconds = sent / network_bytes_per_second
     first, rest = front.mean_latency(batches[0]), back.mean_latency(batches[1])
     return Disaggregated(
@@ -116,16 +137,11 @@ def speculation(
     Raises:
         InvalidInput: a number cannot be.
     """
-    if not 1 <= draft_tokens <= 64 or not 0 <= acceptance < 1 or not 0 <= draft_cost_ratio <= 1:
-        raise InvalidInput(f"{draft_tokens} draft tokens with acceptance {acceptance!r}, cost {draft_cost_ratio!r}")
+    drafting = Drafting(draft_tokens, acceptance, draft_cost_ratio)
     if not 0 < lane_batch <= 1e9:
         raise InvalidInput(f"lane_batch must be positive, not {lane_batch!r}")
-    step, context = replica.step, replica.context_tokens
-    plain = step.step_seconds(lane_batch, context)
-    # The verified tokens of a sequence share one reading of its KV cache.
-    checked = lane_batch * draft_tokens
-    verify = plain - step.base_seconds(lane_batch) + step.base_seconds(lane_batch + checked)
-    verify += checked * step.prompt_token_seconds(context)
-    seconds = verify + draft_tokens * draft_cost_ratio * plain
-    tokens = (1.0 - acceptance ** (draft_tokens + 1)) / (1.0 - acceptance)
+    context = replica.context_tokens
+    plain = replica.step.step_seconds(lane_batch, context)
+    seconds = SpeculativeStep.of(replica.step, drafting).mean_step_seconds(lane_batch, context, 0.0, 0.0, 1.0)
+    tokens = drafting.tokens_per_step
     return Speculation(tokens, seconds, seconds / tokens, seconds / tokens / plain)

@@ -6,14 +6,14 @@ Pure: the date that prices are judged by is an argument.
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from sizing.errors import InvalidInput
 from sizing.planning.fleet_candidates import Excluded
 from sizing.planning.fleet_mix import cheapest_mix, smallest_budget, unbounded
 from sizing.planning.fleet_regret import Regret, Scenario, least_regret_mix, regret
-from sizing.planning.fleet_types import Candidate, Fleet, Mix
+from sizing.planning.fleet_types import Candidate, Fleet, Mix, Stock
 from sizing.planning.integer_program import EXACT, Effort
 from sizing.price_age import is_stale, price_age_days
 
@@ -94,15 +94,15 @@ def plan_fleet(
         least_regret=chosen,
         regrets=tuple(regrets),
         scenarios=len(scenarios),
-        stale_prices=stale_prices(fleet, reference_date),
+        stale_prices=stale_prices(fleet.stock, reference_date),
         excluded=tuple(excluded),
     )
 
 
-def stale_prices(fleet: Fleet, reference_date: datetime.date) -> tuple[StalePrice, ...]:
-    """Return the prices that are older than 90 days at the reference date, dated after it or not dated."""
+def stale_prices(stock: Iterable[Stock], reference_date: datetime.date) -> tuple[StalePrice, ...]:
+    """Return the prices of a stock that are older than 90 days at the reference date, dated after it or not dated."""
     found = []
-    for line in fleet.stock:
+    for line in stock:
         age = price_age_days(line.price.as_of, reference_date)
         if is_stale(age):
             found.append(StalePrice(line.name, line.price.as_of, age))

@@ -1,12 +1,14 @@
 """The ways to serve each pool of a fleet: every GPU type of its stock with every tensor parallelism that it may have.
 
-What one replica carries is ``sizing.planning.known_point.known_point``, as for ``size`` and the live controller.
+What one replica carries is ``sizing.planning.known_point.known_point``, as for ``size`` and the live controller. Of the
+precisions and ways of decoding that a pool may have, one with the same GPUs costs the same: the one that carries most
+is the only one that a cheapest mix can need.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from sizing.catalog import Catalog
@@ -16,9 +18,11 @@ from sizing.planning.fleet_regret import Scenario
 from sizing.planning.fleet_types import Candidate, Fleet, FleetPool
 from sizing.planning.known_point import known_point
 from sizing.planning.operating_point import check_slo
+from sizing.planning.serving import DRAFTS, GIVEN, QUALITY, speculative_point, unmeasured
 from sizing.replica.load_point import check_workload
 from sizing.replica.memory import Resolved, resolve
-from sizing.types import Confidence, Deployment
+from sizing.replica.speculative_step import Drafting
+from sizing.types import Deployment
 
 if TYPE_CHECKING:  # who passes a calibration has loaded it
     from sizing.calibration.calibrator import Calibration
@@ -83,28 +87,45 @@ def pool_candidates(
         for size in sorted({*pool.tensor_parallel, *running}):
             if enough and size not in running:
                 continue
-            answer = _replica(pool, gpu, size, catalog, calibration)
+            answer = _best_replica(pool, gpu, size, catalog, calibration)
             if isinstance(answer, str):
                 excluded.append(Excluded(pool.name, gpu, size, answer))
                 continue
-            rate, gpus, confidence = answer
-            enough = enough or rate >= most
-            candidates += [
-                Candidate(pool.name, line.name, gpu, size, gpus, rate, confidence)
-                for line in lines
-                if names[line.name] == gpu
-            ]
+            enough = enough or answer.requests_per_second >= most
+            candidates += [replace(answer, stock=line.name) for line in lines if names[line.name] == gpu]
     return candidates, excluded
+
+
+def _best_replica(
+    pool: FleetPool,
+    gpu: str,
+    size: int,
+    catalog: Catalog,
+    calibration: Callable[[Resolved], Calibration | None] | None,
+) -> Candidate | str:
+    """Return the choice of one replica that carries most (among equals the pool's own), or why none can serve it."""
+    best: Candidate | None = None
+    reason = ""
+    for precision in (None, *pool.precisions):
+        for drafting in (None, pool.drafting) if pool.drafting is not None else (None,):
+            answer = _replica(pool, gpu, size, precision, drafting, catalog, calibration)
+            if isinstance(answer, str):
+                reason = reason or answer
+            elif best is None or answer.requests_per_second > best.requests_per_second:
+                best = answer
+    return best or reason
 
 
 def _replica(
     pool: FleetPool,
     gpu: str,
     size: int,
+    precision: str | None,
+    drafting: Drafting | None,
     catalog: Catalog,
     calibration: Callable[[Resolved], Calibration | None] | None,
-) -> tuple[float, int, Confidence] | str:
-    """Return the requests per second and the GPUs of one replica, or why it cannot serve the pool."""
+) -> Candidate | str:
+    """Return one replica of a choice, on no stock yet, or why it cannot serve the pool."""
     spec = catalog.gpu(gpu)
     if size > spec.gpus_per_node:
         return f"{size} GPUs are more than the {spec.gpus_per_node} of one node"
@@ -113,7 +134,7 @@ def _replica(
         model=pool.model,
         gpu=gpu,
         tensor_parallel=size,
-        precision=pool.precision,
+        precision=precision or pool.precision,
         kv_precision=pool.kv_precision,
         max_num_seqs=unset.max_num_seqs,
         max_batched_tokens=unset.max_batched_tokens,
@@ -121,12 +142,20 @@ def _replica(
         engine=pool.engine,
         engine_version=pool.engine_version,
     )
+    caveats: tuple[str, ...] = () if precision is None else (QUALITY,)
     try:
         resolved = resolve(deployment, catalog)
         learned = None if calibration is None else calibration(resolved)
         point, known = known_point(resolved, pool.workload, pool.slo, dispersion=pool.dispersion, calibration=learned)
+        confidence = known.confidence
+        if drafting is not None:
+            point, known = speculative_point(
+                resolved, pool.workload, pool.slo, drafting, known, dispersion=pool.dispersion
+            )
+            confidence, caveats = unmeasured(confidence), (*caveats, GIVEN, DRAFTS)
     except DoesNotFit as error:
         return str(error)
     if not point.feasible or not point.requests_per_second > 0:
         return point.message
-    return point.requests_per_second, deployment.gpus, known.confidence
+    rate = point.requests_per_second
+    return Candidate(pool.name, "", gpu, size, deployment.gpus, rate, confidence, precision, drafting, caveats)

@@ -11,6 +11,7 @@ from enum import StrEnum
 from sizing.catalog import Price
 from sizing.errors import InvalidInput
 from sizing.planning.demand_needs import demand_quantile
+from sizing.replica.speculative_step import Drafting
 from sizing.types import CHECKPOINT_PRECISION, Confidence, Slo, Workload
 
 __all__ = [
@@ -78,6 +79,7 @@ class FleetPool:
     """One pool: a model, its demand in requests per second at ascending quantile ``levels``, and its objective.
 
     ``priority`` 1 is served first. ``gpus`` and ``regions`` empty: any. ``tensor_parallel`` lists the sizes to try.
+    ``precisions`` are other precisions of the weights that may be chosen, ``drafting`` speculative decoding that may.
     ``max_spot_share`` of the demand may be carried by spot capacity. ``under_to_over_cost`` is the cost of one unit of
     capacity too few over one too many, as in ``PolicyConfig``; it prices unserved demand in scenarios.
 
@@ -102,6 +104,8 @@ class FleetPool:
     dispersion: float = 1.0
     max_spot_share: float = 0.0
     under_to_over_cost: float = 9.0
+    precisions: tuple[str, ...] = ()
+    drafting: Drafting | None = None
 
     def __post_init__(self) -> None:
         try:
@@ -134,7 +138,9 @@ class FleetPool:
 class Candidate:
     """One way to serve a pool: replicas of ``gpus`` GPUs from one line of stock.
 
-    Each replica carries ``requests_per_second`` within the pool's SLO.
+    Each replica carries ``requests_per_second`` within the pool's SLO. ``precision`` and ``drafting`` are what was
+    chosen of those that the pool may have; None: the pool's own precision, a token per step. ``caveats`` say what that
+    leaves out.
     """
 
     pool: str
@@ -144,6 +150,9 @@ class Candidate:
     gpus: int
     requests_per_second: float
     confidence: Confidence = Confidence.INTERPOLATED
+    precision: str | None = None
+    drafting: Drafting | None = None
+    caveats: tuple[str, ...] = ()
 
     @property
     def key(self) -> MixKey:

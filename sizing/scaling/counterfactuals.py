@@ -18,6 +18,7 @@ from sizing.errors import SizingError
 from sizing.planning.demand_needs import whole
 from sizing.planning.operating_point import OperatingPoint, solve_replica
 from sizing.planning.plan import Plan, Planner, within
+from sizing.planning.serving import apart_points
 from sizing.planning.workload_grid import on_grid, rounded
 from sizing.replica.replica_model import ReplicaModel
 from sizing.scaling.recommendation import PLANNED_STATES, Advice, observed_need
@@ -52,6 +53,23 @@ class _Solved:
     at: tuple[float, ...]
     constraint: Constraint
 
+    def replicas(self, by_rates: float, by_memory: float) -> int | None:
+        """Return the whole replicas with the change, given those without it; None: it does not meet the objective."""
+        if self.rate_ratio is None:
+            return None
+        return whole(max(by_rates / self.rate_ratio, by_memory / self.kv_ratio))
+
+
+@dataclass(frozen=True, slots=True)
+class _SolvedApart(_Solved):
+    """With prefill and decode apart: ``rate_ratio`` and ``kv_ratio`` are of a decode replica, each kind is whole."""
+
+    prefill_ratio: float
+
+    def replicas(self, by_rates: float, by_memory: float) -> int | None:
+        decode = _Solved.replicas(self, by_rates, by_memory)
+        return None if decode is None else decode + whole(by_rates / self.prefill_ratio)
+
 
 class Counterfactuals:
     """The counterfactuals of one pool; ``of`` once per decision. Pickles, and continues identically afterwards."""
@@ -79,11 +97,11 @@ class Counterfactuals:
         for name, solved in self._solved.items():
             if solved is None or _moved(solved, at) > FAR:
                 continue
-            if solved.rate_ratio is None:
+            replicas = solved.replicas(by_rates, by_memory)
+            if replicas is None:
                 words = f"{solved.label}: {'does not meet the objective' if solved.fits else 'does not fit'}"
                 told.append(Counterfactual(name, solved.value, None, None, None, words, solved.caveat))
                 continue
-            replicas = whole(max(by_rates / solved.rate_ratio, by_memory / solved.kv_ratio))
             told.append(_told(name, solved, replicas, max(replicas, self._policy.min_replicas), before, gpus))
         return tuple(told)
 
@@ -159,20 +177,28 @@ def _solve(name: str, planner: Planner, demand: Demand, point: OperatingPoint, a
     case = CHANGES[name](Case(planner.resolved, rounded(demand.workload), planner.slo))
     if case is None:
         return None
-    fits, rate, kv = True, None, 1.0
+    fits, rate, kv, prefill = True, None, 1.0, None
     try:
         _, known = planner.known(demand.workload, demand.dispersion)
         dispersion = on_grid(demand.dispersion, 10)
-        replica = ReplicaModel(case.resolved, case.workload, dispersion=dispersion, coefficients=known.coefficients)
-        near = point.batch / planner.resolved.lanes
-        changed = solve_replica(replica, case.slo, ttft_ratio=known.ttft_ratio, near_lane_batch=near)
+        if case.apart is not None:
+            parts = apart_points(case.resolved, case.workload, case.slo, case.apart, known, dispersion=dispersion)
+            changed = parts.decode
+            if parts.prefill.feasible:
+                prefill = parts.prefill.requests_per_second / point.requests_per_second
+        else:
+            replica = ReplicaModel(case.resolved, case.workload, dispersion=dispersion, coefficients=known.coefficients)
+            near = point.batch / planner.resolved.lanes
+            changed = solve_replica(replica, case.slo, ttft_ratio=known.ttft_ratio, near_lane_batch=near)
     except SizingError:
         fits = False
     else:
-        rate = changed.requests_per_second / point.requests_per_second if changed.feasible else None
+        met = changed.feasible and (case.apart is None or prefill is not None)
+        rate = changed.requests_per_second / point.requests_per_second if met else None
         kv = changed.kv_capacity_tokens / point.kv_capacity_tokens
     gpus = case.resolved.deployment.gpus
-    return _Solved(case.value, case.label, case.caveat, gpus, fits, rate, kv, at, point.constraint)
+    found = (case.value, case.label, case.caveat, gpus, fits, rate, kv, at, point.constraint)
+    return _Solved(*found) if prefill is None else _SolvedApart(*found, prefill)
 
 
 def _count(difference: int, noun: str = "") -> str:

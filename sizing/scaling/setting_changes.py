@@ -11,12 +11,13 @@ from dataclasses import dataclass, replace
 
 from sizing.catalog.engines import engine
 from sizing.catalog.precision import KV_BYTES_PER_ELEMENT
+from sizing.planning.disaggregation import transfer_bytes
+from sizing.planning.serving import QUALITY, Apart
 from sizing.replica.memory import Resolved
 from sizing.types import Deployment, Slo, Workload
 
 __all__ = ["CHANGES", "Case"]
 
-_QUALITY = "the quality of the answers is not judged"
 _BY_FORMULA = "the KV cache is sized by formula, not by what the engine reported"
 _PREFIXES = "only if so much of the prompts is shared"
 _CLIENTS = "a weaker promise to clients"
@@ -24,11 +25,15 @@ _CLIENTS = "a weaker promise to clients"
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A deployment under a load with an objective, whole or with one change; ``caveat`` says what the change costs."""
+    """A deployment under a load with an objective, whole or with one change; ``caveat`` says what the change costs.
+
+    ``apart``: prefill and decode are on replicas of their own.
+    """
 
     resolved: Resolved
     workload: Workload
     slo: Slo
+    apart: Apart | None = None
     value: str = ""
     label: str = ""
     caveat: str | None = None
@@ -40,7 +45,7 @@ def _fp8_weights(base: Case) -> Case | None:
         return None
     deployment = replace(resolved.deployment, precision="fp8", observed_kv_tokens=None)
     changed = replace(resolved, precision="fp8", deployment=deployment)
-    return replace(base, resolved=changed, value="fp8", label="FP8 weights", caveat=_measured(base, _QUALITY))
+    return replace(base, resolved=changed, value="fp8", label="FP8 weights", caveat=_measured(base, QUALITY))
 
 
 def _fp8_kv_cache(base: Case) -> Case | None:
@@ -54,7 +59,7 @@ def _fp8_kv_cache(base: Case) -> Case | None:
         observed = int(observed * KV_BYTES_PER_ELEMENT["bf16"] / KV_BYTES_PER_ELEMENT["fp8"])
     deployment = replace(resolved.deployment, kv_precision="fp8", observed_kv_tokens=observed)
     changed = replace(resolved, kv_precision="fp8", deployment=deployment)
-    return replace(base, resolved=changed, value="fp8", label="FP8 KV cache", caveat=_QUALITY)
+    return replace(base, resolved=changed, value="fp8", label="FP8 KV cache", caveat=QUALITY)
 
 
 def _slower_tokens(base: Case) -> Case | None:
@@ -108,6 +113,17 @@ def _more_gpus(base: Case) -> Case | None:
     return replace(base, resolved=changed, value=f"{size}", label=label, caveat=caveat)
 
 
+def _prefill_apart(base: Case) -> Case:
+    resolved = base.resolved
+    network = resolved.gpu.inter_node_bandwidth_bytes_per_second * resolved.deployment.gpus
+    sent = transfer_bytes(resolved, base.workload)
+    caveat = (
+        f"{sent / 1e6:,.0f} MB of KV cache per request over {network / 1e9:,.0f} GB/s, with nothing else on the link; "
+        "no way of serving apart was measured here"
+    )
+    return replace(base, apart=Apart(network), value="apart", label="prefill and decode apart", caveat=caveat)
+
+
 def _measured(base: Case, caveat: str) -> str:
     """Add what is lost of the engine's own report to a caveat."""
     return caveat if base.resolved.deployment.observed_kv_tokens is None else f"{caveat}; {_BY_FORMULA}"
@@ -127,4 +143,5 @@ CHANGES: dict[str, Callable[[Case], Case | None]] = {
     "max_num_seqs": _more_sequences,
     "max_batched_tokens": _more_tokens_per_step,
     "tensor_parallel": _more_gpus,
+    "serving": _prefill_apart,
 }

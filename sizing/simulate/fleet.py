@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
@@ -19,10 +18,11 @@ from sizing.replica.memory import Resolved, require_fit
 from sizing.replica.step_time import StepCoefficients, step_model
 from sizing.simulate.lane import BLOCK_TOKENS, Lane, LaneLoad
 from sizing.simulate.outcome import Frontend, Outcome
+from sizing.simulate.replica_state import ReplicaState, ReplicaTimes
 from sizing.simulate.requests import LaneLimits, Requests, RequestTable
-from sizing.simulate.world import World
+from sizing.simulate.world import NO_FATE, World
 
-__all__ = ["Fleet", "ReplicaTimes", "Routing", "lane_limits", "simulate"]
+__all__ = ["Fleet", "Routing", "lane_limits", "simulate"]
 
 
 class Routing(StrEnum):
@@ -31,26 +31,6 @@ class Routing(StrEnum):
     LEAST_OUTSTANDING = "least_outstanding"
     ROUND_ROBIN = "round_robin"
     RANDOM = "random"
-
-
-@dataclass(slots=True)
-class _Replica:
-    number: int
-    lanes: list[Lane]
-    ordered_seconds: float
-    ready_seconds: float
-    drained_seconds: float = math.inf
-    fails_seconds: float = math.inf
-
-
-@dataclass(frozen=True, slots=True)
-class ReplicaTimes:
-    """When one replica was ordered, ready, drained and gone; seconds, infinite where that has not happened yet."""
-
-    ordered_seconds: float
-    ready_seconds: float
-    drained_seconds: float
-    gone_seconds: float
 
 
 def lane_limits(resolved: Resolved, resident_tokens: float) -> LaneLimits:
@@ -77,7 +57,9 @@ class Fleet:
 
     ``replicas`` are ready at the first arrival; those ordered later after ``cold_start_seconds``. Requests that find no
     replica ready wait in front of the router; those routed stay with their replica, which finishes them when drained.
-    ``world`` says how the fleet differs from the model; a replica that fails is replaced by one that starts anew.
+    ``world`` says how the fleet differs from the model; a replica that fails, or is interrupted, is replaced by one
+    that starts anew. ``warm_replicas`` are held warm from the beginning; one that is held needs ``warm_start_seconds``
+    to take requests (``keep_warm``).
 
     Raises:
         InvalidInput: counts or times that cannot be.
@@ -91,12 +73,18 @@ class Fleet:
         *,
         replicas: int = 1,
         cold_start_seconds: float = 0.0,
+        warm_replicas: int = 0,
+        warm_start_seconds: float = 0.0,
         routing: Routing | str = Routing.LEAST_OUTSTANDING,
         seed: int = 0,
         coefficients: StepCoefficients | None = None,
         frontend: Frontend | None = None,
         world: World | None = None,
     ) -> None:
+        if not 0 <= warm_start_seconds <= max(cold_start_seconds, 0.0):
+            raise InvalidInput(
+                f"a warm start of {warm_start_seconds!r} s must be within that of {cold_start_seconds!r} s"
+            )
         if not 0 <= replicas <= 100_000 or not 0 <= cold_start_seconds < math.inf:
             raise InvalidInput(f"{replicas!r} replicas with a cold start of {cold_start_seconds!r} s cannot be")
         try:
@@ -105,7 +93,7 @@ class Fleet:
             raise InvalidInput(f"routing must be one of {', '.join(Routing)}, not {str(routing)[:40]!r}") from None
         self._world, self._seed = world, seed
         self.requests = requests
-        self.cold_start_seconds = cold_start_seconds
+        self.cold_start_seconds, self._warm_start_seconds = cold_start_seconds, warm_start_seconds
         self._frontend = frontend or Frontend()
         self._lanes_per_replica = resolved.lanes
         self._step = step_model(resolved, coefficients)
@@ -125,16 +113,22 @@ class Fleet:
         self._front: deque[int] = deque()
         self._turn = 0
         self._random = np.random.default_rng(seed)
-        self._replicas: list[_Replica] = []
+        self._replicas: list[ReplicaState] = []
         self._changes = 0
         self._routable: tuple[tuple[int, float], list[Lane], list[int]] | None = None
         self.now_seconds = float(requests.arrival_seconds[0]) if len(requests) else 0.0
         self._order(replicas, 0.0)
+        self._order(_count(warm_replicas), 0.0, held=True)
 
     @property
     def replicas(self) -> int:
-        """Replicas ordered and not drained."""
-        return sum(1 for replica in self._replicas if replica.drained_seconds == math.inf)
+        """Replicas ordered to take requests, and not drained."""
+        return len(self._kept())
+
+    @property
+    def warm_replicas(self) -> int:
+        """Replicas ordered to be held warm, whether they are yet or not."""
+        return sum(1 for replica in self._replicas if replica.held)
 
     @property
     def ready_replicas(self) -> int:
@@ -172,42 +166,62 @@ class Fleet:
 
     def replica_times(self) -> list[ReplicaTimes]:
         """Return the life of every replica that was ever ordered, up to now."""
-        return [
-            ReplicaTimes(r.ordered_seconds, r.ready_seconds, r.drained_seconds, self._gone(r, math.inf))
-            for r in self._replicas
-        ]
+        return [replica.times() for replica in self._replicas]
 
-    def _order(self, count: int, start_seconds: float) -> None:
-        """Order replicas that need so long to start; 0: they are ready at once, whatever the world."""
+    def _order(self, count: int, start_seconds: float, *, held: bool = False) -> None:
+        """Order replicas that need so long to start, or to be warm; 0: they are at once, whatever the world."""
         for number in range(len(self._replicas), len(self._replicas) + count):
-            step, attempts, lifetime = self._step, 1, math.inf
-            if self._world is not None:
-                ratio, attempts, lifetime = self._world.fate(number, self._seed)
-                step = step.scaled(ratio)
-            ready = self.now_seconds + start_seconds * attempts
-            lanes = [Lane(step, self._limits, self._table, ready) for _ in range(self._lanes_per_replica)]
-            fails = ready + lifetime
-            self._replicas.append(_Replica(number, lanes, self.now_seconds, ready, fails_seconds=fails))
+            fate = NO_FATE if self._world is None else self._world.fate(number, self._seed)
+            at = self.now_seconds + start_seconds * fate.attempts
+            replica = ReplicaState(number, fate, self.now_seconds, at)
+            self._replicas.append(replica)
+            if not held:
+                self._start(replica, at)
         self._changes += 1
 
-    def _serving(self, now: float) -> list[_Replica]:
-        return [r for r in self._replicas if r.ready_seconds <= now and r.drained_seconds == math.inf]
+    def _start(self, replica: ReplicaState, ready_seconds: float) -> None:
+        step = self._step.scaled(replica.fate.step_ratio) if self._world is not None else self._step
+        lanes = (Lane(step, self._limits, self._table, ready_seconds) for _ in range(self._lanes_per_replica))
+        replica.start(ready_seconds, lanes)
+
+    def _kept(self) -> list[ReplicaState]:
+        return [r for r in self._replicas if r.wanted and not r.held]
+
+    def _serving(self, now: float) -> list[ReplicaState]:
+        return [r for r in self._replicas if r.ready_seconds <= now and r.wanted]
 
     def scale_to(self, replicas: int) -> None:
-        """Order new replicas, or drain the newest ones (those not ready yet first).
+        """Wake what is held warm, order new replicas, or drain the newest ones (those not ready yet first).
 
         Raises:
             InvalidInput: a negative count.
         """
-        if not 0 <= replicas <= 100_000:
-            raise InvalidInput(f"{replicas!r} replicas cannot be")
-        kept = [r for r in self._replicas if r.drained_seconds == math.inf]
-        if replicas > len(kept):
-            self._order(replicas - len(kept), self.cold_start_seconds)
+        kept = self._kept()
+        missing = _count(replicas) - len(kept)
+        if missing > 0:
+            held = sorted((r for r in self._replicas if r.held), key=lambda r: (r.warm_seconds, r.number))[:missing]
+            for replica in held:
+                self._start(replica, max(replica.warm_seconds, self.now_seconds) + self._warm_start_seconds)
+            self._order(missing - len(held), self.cold_start_seconds)
         kept.sort(key=lambda r: (r.ready_seconds > self.now_seconds, r.number))
-        for replica in kept[replicas:]:
-            replica.drained_seconds = self.now_seconds
-            replica.fails_seconds = math.inf  # what is being drained finishes
+        self._drain(kept[replicas:])
+
+    def keep_warm(self, replicas: int) -> None:
+        """Hold so many replicas warm beside those that take requests; they are paid for. The newest are given back.
+
+        One takes ``cold_start_seconds`` less ``warm_start_seconds`` to be warm.
+
+        Raises:
+            InvalidInput: a negative count.
+        """
+        held = [r for r in self._replicas if r.held]
+        if _count(replicas) > len(held):
+            self._order(replicas - len(held), self.cold_start_seconds - self._warm_start_seconds, held=True)
+        self._drain(held[replicas:])
+
+    def _drain(self, replicas: list[ReplicaState]) -> None:
+        for replica in replicas:
+            replica.drain(self.now_seconds)
             self._changes += 1
 
     def advance(self, until_seconds: float = math.inf) -> None:
@@ -227,32 +241,38 @@ class Fleet:
                 self.now_seconds = max(self.now_seconds, change)
             if change >= until_seconds:
                 break
-            self._replace_failed()
+            self._replace_lost()
         self._dispatch_front()
         for replica in self._replicas:
             for lane in replica.lanes:
                 lane.run_until(until_seconds)
 
     def _next_change(self, until_seconds: float) -> float:
-        """Return when the next replica becomes ready or fails, at most ``until_seconds``.
+        """Return when the next replica becomes ready, fails, is interrupted or taken, at most ``until_seconds``.
 
         Without an end, failures beyond the last arrival do not count: there would be no end of replacements.
         """
-        last = self._table.arrival[-1] if self._table.arrival else 0.0
-        times = [r.ready_seconds for r in self._replicas if r.drained_seconds == math.inf]
-        times += [r.fails_seconds for r in self._replicas if until_seconds < math.inf or r.fails_seconds <= last]
+        last = until_seconds if until_seconds < math.inf else self._table.arrival[-1] if self._table.arrival else 0.0
+        times = [r.ready_seconds for r in self._replicas if r.wanted]
+        times += [t for r in self._replicas for t in (r.fails_seconds, r.interrupted_seconds) if t <= last]
+        times += [r.taken_seconds for r in self._replicas]
         return min((t for t in times if self.now_seconds < t < until_seconds), default=until_seconds)
 
-    def _replace_failed(self) -> None:
-        now = self.now_seconds
-        failed = [r for r in self._replicas if r.fails_seconds <= now and r.drained_seconds == math.inf]
-        for replica in failed:
-            for lane in replica.lanes:
-                lane.run_until(now)
-                lane.abandon(now)
-            replica.drained_seconds = now
-        if failed:
-            self._order(len(failed), self.cold_start_seconds)
+    def _replace_lost(self) -> None:
+        now, notice = self.now_seconds, 0.0 if self._world is None else self._world.spot_notice
+        lost = [r for r in self._replicas if r.wanted and min(r.fails_seconds, r.interrupted_seconds) <= now]
+        for replica in lost:
+            if replica.fails_seconds <= now:
+                replica.abandon(now)
+                replica.drain(now)
+            else:
+                replica.drain(now, now + notice)
+        for replica in self._replicas:
+            if replica.taken_seconds <= now:
+                replica.abandon(now)
+                replica.taken_seconds = math.inf
+        if lost:
+            self._order(len(lost), self.cold_start_seconds)
 
     def _dispatch_front(self) -> None:
         if self._front and self._serving(self.now_seconds):
@@ -322,18 +342,17 @@ class Fleet:
             busy_seconds=_total(lanes, lambda lane: lane.busy_seconds),
             running_seconds=_total(lanes, lambda lane: lane.running_seconds),
             batch_seconds=_total(lanes, lambda lane: lane.batch_seconds),
-            replica_seconds=math.fsum(max(self._gone(r, end) - r.ordered_seconds, 0.0) for r in self._replicas),
+            replica_seconds=math.fsum(max(r.gone(end) - r.ordered_seconds, 0.0) for r in self._replicas),
             kv_blocks=self._limits.kv_blocks,
             most_kv_blocks_used=self._limits.kv_blocks
             - min((lane.least_free_blocks for lane in lanes), default=self._limits.kv_blocks),
         )
 
-    @staticmethod
-    def _gone(replica: _Replica, end: float) -> float:
-        """Return when a replica gave its GPUs back: when drained and done; ``end`` while it stays."""
-        if replica.drained_seconds == math.inf:
-            return end
-        return max(replica.drained_seconds, *(lane.clock_seconds for lane in replica.lanes if lane.steps), 0.0)
+
+def _count(replicas: int) -> int:
+    if not 0 <= replicas <= 100_000:
+        raise InvalidInput(f"{replicas!r} replicas cannot be")
+    return replicas
 
 
 def _total(lanes: list[Lane], value: Callable[[Lane], float]) -> float:

@@ -191,7 +191,7 @@ def test_the_image_copies_what_the_package_needs():
 def test_amtool_accepts_the_routes():
     path = ROOT / "deploy" / "alertmanager.yml"
     done = subprocess.run(
-        ["amtool", "check-config", str(path)], check=False, capture_output=True, text=True, timeout=30
+        ["amtool", "check-config", str(path)], check=False, capture_output=True, text=True, timeout=scaled(30)
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -204,6 +204,6 @@ def test_promtool_accepts_the_scrape_configuration():
         check=False,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=scaled(30),
     )
     assert done.returncode == 0, done.stdout + done.stderr

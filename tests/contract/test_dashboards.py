@@ -18,6 +18,7 @@ import builder
 
 from pipeline.alerts.rule_registry import builtin_rules
 from pipeline.publish.metric_catalogue import METRICS
+from tests.waiting import scaled
 
 ROOT = Path(__file__).resolve().parents[2]
 DASHBOARDS = ROOT / "dashboards"
@@ -47,13 +48,14 @@ def rules() -> list[dict[str, Any]]:
     return [r for group in yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"] for r in group["rules"]]
 
 
+@pytest.mark.slow
 def test_the_committed_dashboards_are_what_is_generated():
     done = subprocess.run(
         [sys.executable, str(DASHBOARDS / "generate.py"), "--check"],
         check=False,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=scaled(60),
     )
     assert done.returncode == 0, done.stderr
 
@@ -172,10 +174,11 @@ def test_every_alert_is_tested(rules):
     assert fired == alerts
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
 @pytest.mark.parametrize("command", [["check", "rules", RULES.name], ["test", "rules", *(path.name for path in TESTS)]])
 def test_promtool_agrees(command):
     done = subprocess.run(
-        ["promtool", *command], cwd=RULES.parent, check=False, capture_output=True, text=True, timeout=60
+        ["promtool", *command], cwd=RULES.parent, check=False, capture_output=True, text=True, timeout=scaled(60)
     )
     assert done.returncode == 0, done.stdout + done.stderr

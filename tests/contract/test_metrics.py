@@ -11,6 +11,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from pipeline.publish.exporter import Exporter
 from pipeline.publish.metric_catalogue import BANDS, CATALOGUE, METRICS, markdown
 from tests.publish_feed import Feed
+from tests.stock_feed import share_stock
+from tests.waiting import scaled
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -19,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def exposition() -> str:
     feed = Feed()
     feed.step(180)
+    share_stock(feed, budget=8.0)
     return Exporter(feed.live).render().decode()
 
 
@@ -58,7 +61,12 @@ def test_a_pool_costs_a_bounded_number_of_series(exposition):
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
 def test_promtool_finds_nothing_to_complain_about(exposition):
     done = subprocess.run(
-        ["promtool", "check", "metrics"], input=exposition, check=False, capture_output=True, text=True, timeout=30
+        ["promtool", "check", "metrics"],
+        input=exposition,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=scaled(30),
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 

@@ -25,6 +25,9 @@ from pipeline.testing import closed_window
 from pipeline.windows.types import ClosedWindow
 from tests.publish_feed import POOLS
 
+#: All of them look at the hours of a real engine.
+pytestmark = pytest.mark.slow
+
 MINUTES = 150
 START = 1_700_000_000 // 60 * 60
 

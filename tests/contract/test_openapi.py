@@ -20,6 +20,7 @@ from pipeline.publish.http.openapi import document
 from tests.publish_feed import Feed
 from tests.publish_server import Server
 from tests.stock_feed import share_stock
+from tests.waiting import scaled
 
 SCHEMAS = Path(__file__).resolve().parents[2] / "schemas"
 SPEC = document(described())
@@ -48,10 +49,12 @@ def server() -> Iterator[Server]:
         yield server
 
 
+@pytest.mark.slow
 def test_the_document_is_valid():
     validate(json.loads(json.dumps(SPEC)))
 
 
+@pytest.mark.slow
 def test_the_copy_among_the_schemas_is_the_document():
     """Made by ``python -m pipeline.publish.http.openapi``."""
     copy = yaml.safe_load((SCHEMAS / "openapi.yaml").read_text(encoding="utf-8"))
@@ -59,14 +62,14 @@ def test_the_copy_among_the_schemas_is_the_document():
 
 
 def test_the_server_serves_the_document(server):
-    with urllib.request.urlopen(server.url + "/v1/openapi.json", timeout=10) as response:
+    with urllib.request.urlopen(server.url + "/v1/openapi.json", timeout=scaled(10)) as response:
         assert json.load(response) == json.loads(json.dumps(SPEC))
 
 
 @pytest.mark.parametrize("path", JSON_PATHS)
 def test_every_answer_is_as_described(server, path):
     address = path.replace("{model}", "meta-llama%2FLlama-3.3-70B-Instruct").replace("{pool}", "chat")
-    with urllib.request.urlopen(server.url + address, timeout=10) as response:
+    with urllib.request.urlopen(server.url + address, timeout=scaled(10)) as response:
         body = response.read()
     responses = SPEC["paths"][path]["get"]["responses"]
     _check(body, responses["200"]["content"]["application/json"]["schema"])
@@ -81,7 +84,7 @@ def test_every_answer_is_as_described(server, path):
 )
 def test_errors_are_problem_documents(server, path, status):
     with pytest.raises(urllib.error.HTTPError) as error:
-        urllib.request.urlopen(server.url + path, timeout=10)
+        urllib.request.urlopen(server.url + path, timeout=scaled(10))
     assert error.value.code == status
     problem = SPEC["components"]["responses"]["Problem"]["content"]["application/problem+json"]["schema"]
     _check(error.value.read(), problem)

@@ -98,6 +98,7 @@ def _all_of(name: str, extra: str = "") -> set[str]:
     return found
 
 
+@pytest.mark.slow
 def test_the_grafana_extra_leaves_the_urllib3_of_the_environment_alone() -> None:
     try:
         needed = _all_of("tokentide", "grafana")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.waiting import wait_until
+from tests.waiting import scaled, wait_until
 
 CHROMIUM = Path("/usr/bin/chromium")
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
@@ -20,7 +20,7 @@ def browser() -> Iterator[Any]:
     if not CHROMIUM.exists():
         pytest.skip(f"{CHROMIUM} is not installed")
     with playwright.sync_playwright() as running:
-        browser = running.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
+        browser = running.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS, timeout=1000.0 * scaled(30))
         yield browser
         browser.close()
 
@@ -30,6 +30,7 @@ class Tab:
 
     def __init__(self, browser: Any, url: str, width: int = 1440, height: int = 900, theme: str = "dark") -> None:
         self.context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=theme)
+        self.context.set_default_timeout(1000.0 * scaled(30))
         self.page = self.context.new_page()
         self.problems: list[str] = []
         self.page.on("pageerror", lambda error: self.problems.append(str(error)))
@@ -63,8 +64,17 @@ class Tab:
         return self.page.locator(f'[data-testid="pool-row"][data-key="{key}"]')
 
     def go(self, address: str) -> None:
-        """Go to another page of the board; ``address`` is what stands after ``#``."""
-        self.page.evaluate("address => { window.tokentide.drawn = {}; location.hash = address; }", address)
+        """Go to another page of the board; ``address`` is what stands after ``#``, and another one than now.
+
+        ``drawn`` is emptied once that page is there: until then the one of before may draw again.
+        """
+        self.page.evaluate(
+            """address => new Promise((there) => {
+                 addEventListener("hashchange", () => { window.tokentide.drawn = {}; there(); }, { once: true });
+                 location.hash = address;
+               })""",
+            address,
+        )
 
     def close(self) -> None:
         self.context.close()

@@ -162,7 +162,11 @@ def test_money_rules_and_counterfactuals_are_shown_where_they_are_told(
     def answer(route: Any) -> None:
         told = route.fetch().json()
         told["recommendation"]["evidence"]["rule_weight_recent_peak"] = 0.62
-        told["recommendation"]["counterfactuals"] = [{"text": "FP8 KV cache: 2 fewer", "caveat": "quality unknown"}]
+        told["recommendation"]["counterfactuals"] = [
+            {"text": "FP8 KV cache: 2 fewer", "caveat": "quality unknown"},
+            {"text": "max_num_seqs 512: nothing", "caveat": None},
+            {"text": "TTFT 2 s: nothing", "caveat": "a weaker promise to clients"},
+        ]
         route.fulfill(json=told)
 
     tab = tabs(server.url)
@@ -176,6 +180,7 @@ def test_money_rules_and_counterfactuals_are_shown_where_they_are_told(
     assert "$15 an hour" in tab.text("cost")
     assert "recent peak (62 %)" in tab.text("facts")
     assert tab.text("counterfactuals") == "FP8 KV cache: 2 fewer (quality unknown)"
+    assert tab.text("without-effect") == "Would not change it: max_num_seqs 512, TTFT 2 s."
 
 
 def test_a_store_that_fails_is_told_and_does_not_stop_the_page(tabs: Callable[..., Tab]) -> None:

@@ -6,13 +6,15 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from pipeline.clock import Speed
+from pipeline.publish import state
 from tests.axe import AxeMissingError, axe_source, violations
 from tests.board_fleet import Fleet
 from tests.e2e.conftest import Tab
 from tests.publish_server import Server
 from tests.stock_feed import share_stock
 
-SIZES = {1440: 900, 1024: 768, 390: 844}
+SIZES = {1440: 900, 1024: 768, 768: 1024, 390: 844}
 POOLS = 200
 
 pytestmark = pytest.mark.e2e
@@ -104,11 +106,13 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Fleet, Ser
     fleet.step(30)
     fleet.tell_outlooks()
     share_stock(fleet, budget=30.0)
-    with Server(fleet, reports_folder=reports) as server:
+    fleet.tell_bridged(*fleet.settings[:3])
+    with pytest.MonkeyPatch.context() as patch, Server(fleet, reports_folder=reports) as server:
+        patch.setattr(state, "simulated_speed", lambda _: Speed(7.94, 60.0))  # the header of the demo is the longest
         yield fleet, server
 
 
-@pytest.mark.parametrize(("width", "theme"), [(1440, "dark"), (1024, "light"), (390, "light")])
+@pytest.mark.parametrize(("width", "theme"), [(1440, "dark"), (1024, "light"), (768, "dark"), (390, "light")])
 def test_nothing_is_cut_off_and_axe_finds_nothing(
     tabs: Callable[..., Tab], small: tuple[Fleet, Server], width: int, theme: str
 ) -> None:
@@ -128,6 +132,13 @@ def test_nothing_is_cut_off_and_axe_finds_nothing(
         assert tab.page.evaluate(CUT) == [], f"{address} at {width} pixels"
         if axe:
             assert violations(tab.page) == [], f"{address} at {width} pixels, {theme}"
+        if address == "/overview":
+            marked = tab.page.locator('[data-testid="bridged"]:visible')
+            assert marked.all_inner_texts() == ["from metrics"] * 3
+            assert "no request events" in marked.first.get_attribute("title")
+            assert "real time" in tab.page.locator("#speed").inner_text()
+        elif address.startswith("/pool/"):
+            assert "tenants, regions and requests" in tab.text("bridged")
     assert tab.problems == []
     if not axe:
         pytest.skip(f"checked without axe: {reason}")

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from pipeline.kafka.embedded_broker import free_port
-from tests.waiting import wait_until
+from tests.waiting import scaled, wait_until
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
@@ -33,6 +33,8 @@ RECURRING_ONSET, FLASH_ONSET = 40 * 60, 80 * 60
 STILL_SECONDS = 30
 #: Event seconds after live start after which nothing more is waited for.
 WATCHED_SECONDS = 110 * 60
+#: Looks at advice beside busy loops, at least, however long each takes.
+LOOKS = 10
 
 #: What the overview shows.
 BOARD = """(() => {
@@ -78,7 +80,7 @@ class Demo:
 
     def get(self, path: str) -> Any:
         """JSON from its API."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=120) as response:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=scaled(120)) as response:
             return json.load(response)
 
     def until_live(self) -> None:
@@ -155,7 +157,7 @@ def test_advice_stays_valid_beside_two_busy_loops_per_core(demo: Demo) -> None:
         def ten_minutes_later() -> bool:
             status, advice = demo.get("/v1/status"), demo.get("/v1/recommendations")
             looks.append((advice["now"], len(advice["recommendations"]), status["pools"]))
-            return looks[-1][0] - looks[0][0] >= 600
+            return looks[-1][0] - looks[0][0] >= 600 and len(looks) >= LOOKS
 
         wait_until(
             ten_minutes_later, STILL_SECONDS, "ten simulated minutes pass", lambda: looks[-1][0], poll_seconds=0.5
@@ -164,7 +166,6 @@ def test_advice_stays_valid_beside_two_busy_loops_per_core(demo: Demo) -> None:
         for loop in loops:
             loop.kill()
             loop.wait()
-    assert len(looks) >= 10, "looked often"
     assert [look for look in looks if look[1] != look[2]] == [], "every pool had valid advice at every look"
 
 
@@ -196,11 +197,13 @@ def _watch(url: str) -> dict[str, Any]:
     seen |= {"actual_points": 0, "fan_reaches_seconds": 0.0, "live_start": None, "problems": []}
     seen |= {"shares": [], "progress_texts": set(), "without_advice": [], "speeds": [], "speed_texts": set()}
     with playwright.sync_playwright() as running:
-        browser = running.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
+        limit = 1_000.0 * scaled(30)
+        browser = running.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS, timeout=limit)
         pages = {}
         for key, address in (("", ""), *((key, f"#/pool/{key.replace('|', '/')}") for key in (SMALL, LARGE))):
             page = pages[key] = browser.new_page(viewport={"width": 1440, "height": 900})
             page.on("pageerror", lambda error: seen["problems"].append(str(error)))
+            page.set_default_timeout(limit)
             page.goto(f"{url}{address}")
         overview = pages[""]
         board: dict[str, Any] = {"status": None}
@@ -215,7 +218,11 @@ def _watch(url: str) -> dict[str, Any]:
             status = board["status"]
             return status and (status["progress"], status["now"], status["as_of"])
 
-        sleep = lambda seconds: page.wait_for_timeout(1_000 * seconds)  # noqa: E731 -- the browser's own sleep
+        def sleep(seconds: float) -> None:
+            """The browser's own sleep, shorter while it learns: a fast machine has soon done."""
+            learning = board["status"] and board["status"]["progress"]
+            page.wait_for_timeout(1_000 * (seconds / 4 if learning else seconds))
+
         wait_until(looked, STILL_SECONDS, "the board shows all", moved, poll_seconds=1.0, sleep=sleep)
         browser.close()
     seen["alerts"] = sorted(seen["alerts"].values(), key=lambda alert: alert["raised_at"])

@@ -13,6 +13,7 @@ from aiokafka import AIOKafkaProducer
 
 from pipeline.config.settings import Settings
 from pipeline.testing import request_event
+from tests.faults.dialects import DIALECTS, UNRELATED_SPAN, in_dialect
 from tests.kafka_servers import produce
 from tests.waiting import scaled
 
@@ -40,16 +41,26 @@ class Feed:
 
     ``delay_seconds`` is how long before "now" a request arrives (up to it, drawn evenly); retries come at once. Not
     ``hostile``: no retries, no poison, and each model has a partition of its own, which is what a keyed table needs.
+    ``mixed``: the records are of many formats, in turn, for the codec "auto"; ``read`` knows what each of them says.
     Arrival times follow the clock, so totals and contents are given by the seed, windows are not: the truth is read
     from the topic.
     """
 
-    def __init__(self, settings: Settings, seed: int, delay_seconds: float = 5.0, hostile: bool = True) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        seed: int,
+        delay_seconds: float = 5.0,
+        hostile: bool = True,
+        mixed: bool = False,
+    ) -> None:
         self.settings = settings
         self._hostile = hostile
         self._rng = random.Random(seed)
         self._delay = delay_seconds
         self.poison = dict(POISON)
+        self._mixed = mixed
+        self._said: dict[bytes, dict[str, Any] | None] = {UNRELATED_SPAN: None}
         self.made = 0
         self.stopping = False
 
@@ -75,7 +86,7 @@ class Feed:
         for _ in range(count):
             i = self.made
             arrived = (time.time() if at is None else at) - 1.0 - self._rng.random() * self._delay
-            value = json.dumps(self.event(arrived)).encode()
+            value = self._record(self.event(round(arrived, 6)))
             if not self._hostile:
                 records.append((i % MODELS % partitions, value))
                 continue
@@ -84,7 +95,20 @@ class Feed:
                 records.append((i % partitions, value))
             if i % 4_001 == 0:
                 records.append((i % partitions, self._rng.choice(list(POISON))))
+            if self._mixed and i % 307 == 0:
+                records.append((i % partitions, UNRELATED_SPAN))
         return records
+
+    def _record(self, event: dict[str, Any]) -> bytes:
+        if not self._mixed:
+            return in_dialect("native", event)
+        value = in_dialect(tuple(DIALECTS)[self.made % len(DIALECTS)], event)
+        self._said[value] = event
+        return value
+
+    def read(self, value: bytes) -> dict[str, Any] | None:
+        """What a record that is no poison says, without a codec of ours; None: nothing about a request."""
+        return self._said[value] if value in self._said else json.loads(value)
 
     async def send(self, count: int, at: float | None = None) -> None:
         """Produce about ``count`` records and wait until the broker has them.

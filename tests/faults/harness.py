@@ -67,7 +67,8 @@ async def topic_records(settings: Settings) -> dict[int, list[tuple[int, bytes |
 
 async def truth(settings: Settings, feed: Feed) -> Oracle:
     """What the store must hold, from the records of the requests topic and nothing else."""
-    return Oracle.from_log(await topic_records(settings), feed.poison, settings.stream.dedupe_horizon_records)
+    horizon = settings.stream.dedupe_horizon_records
+    return Oracle.from_log(await topic_records(settings), feed.poison, horizon, feed.read)
 
 
 async def topic_ends(settings: Settings, topic: str) -> list[int]:
@@ -114,6 +115,7 @@ class Fleet:
             ["tests.faults.harness", "pipeline.stream.aggregator.aggregator", "pipeline.stream.controller.app"]
         )
         self.members: dict[str, Any] = {}
+        self._assigned_before: dict[str, int] = {}  # by earlier lives
 
     def start(
         self, name: str, *sabotage: Sabotage, settings: Settings | None = None, instance: str | None = None
@@ -126,6 +128,7 @@ class Fleet:
         child = self._forks.Process(  # type: ignore[attr-defined]
             target=_member, args=(settings, stage, self.log_path(name), sabotage), daemon=stage != "all", name=name
         )
+        self._assigned_before[name] = self.assignments(name)
         child.start()
         self.members[name] = child
 
@@ -137,11 +140,14 @@ class Fleet:
         path = self.log_path(name)
         return path.read_text(errors="replace") if path.exists() else ""
 
-    async def joined(self, name: str, lives: int = 1) -> None:
-        """Wait until an aggregator has been given partitions so many times."""
-        await eventually(
-            lambda: self.log(name).count("events count from offset") >= lives, READY_SECONDS, f"{name} owns something"
-        )
+    def assignments(self, name: str) -> int:
+        """How often the lives of an aggregator have been given a partition."""
+        return self.log(name).count("]: events count from offset")  # "realigned; events count …" is another matter
+
+    async def joined(self, name: str) -> None:
+        """Wait until the present life of an aggregator has been given a partition."""
+        before = self._assigned_before[name]
+        await eventually(lambda: self.assignments(name) > before, READY_SECONDS, f"{name} owns something")
 
     def pid(self, name: str) -> int:
         return int(self.members[name].pid)
@@ -240,11 +246,18 @@ async def deltas_written(settings: Settings) -> int:
         await reader.stop()
 
 
-async def all_stored(settings: Settings, seconds: float = READY_SECONDS) -> float:
-    """Wait until every record of the topic is in the store and the service is ready; how long that took."""
+async def all_stored(
+    settings: Settings, seconds: float = READY_SECONDS, meanwhile: Callable[[], Awaitable[None]] | None = None
+) -> float:
+    """Wait until every record of the topic is in the store and the service is ready; how long that took.
+
+    ``meanwhile`` is called at every look.
+    """
     wanted = sum(await topic_ends(settings, settings.kafka.requests_topic))
 
     async def done() -> bool:
+        if meanwhile is not None:
+            await meanwhile()
         return await stored(settings) + await stored(settings, "lost") >= wanted and await ready(settings)
 
     return await eventually(done, seconds, f"{wanted} records stored and ready", progress=lambda: stored(settings))

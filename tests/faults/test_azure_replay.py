@@ -25,7 +25,6 @@ def test_totals_are_exact_although_every_process_is_killed_three_times() -> None
         command,
         capture_output=True,
         text=True,
-        timeout=580,
         cwd=ROOT,
         check=False,
         env={**os.environ, "PYTHONPATH": str(ROOT)},

@@ -33,12 +33,14 @@ async def moved_on(settings: Settings, stage: str) -> None:
     await eventually(moved, READY_SECONDS, f"{stage} works")
 
 
-@pytest.mark.parametrize("seed", [11])
-def test_killed_at_any_point_the_result_is_exact(apache_kafka: str, tmp_path: Path, seed: int) -> None:
+@pytest.mark.parametrize("codec", ["native", "auto"])
+def test_killed_at_any_point_the_result_is_exact(apache_kafka: str, tmp_path: Path, codec: str) -> None:
+    seed = 11
+
     async def run() -> None:
-        settings = fault_settings(apache_kafka, tmp_path)
+        settings = fault_settings(apache_kafka, tmp_path, stream={"codec": codec})
         rng = random.Random(seed)
-        fleet, feed = Fleet(settings, tmp_path), Feed(settings, seed)
+        fleet, feed = Fleet(settings, tmp_path), Feed(settings, seed, mixed=codec == "auto")
         victims = ["aggregate", "control"] * (KILLS // 2)
         rng.shuffle(victims)
 
@@ -57,6 +59,7 @@ def test_killed_at_any_point_the_result_is_exact(apache_kafka: str, tmp_path: Pa
         assert oracle.events >= 50_000
         assert oracle.duplicates
         assert oracle.dead_letters
+        assert (oracle.ignored > 0) == (codec == "auto"), "spans that are no requests"
 
     asyncio.run(run())
 

@@ -20,7 +20,7 @@ from pipeline.errors import StoreError
 from pipeline.store.store import Store
 from pipeline.windows.delta import decode
 from tests.faults.feed import READY_SECONDS, Feed
-from tests.faults.harness import Fleet, all_stored, exact, fault_settings, feeding, ready, stored, truth
+from tests.faults.harness import Fleet, all_stored, exact, fault_settings, feeding, ready, stored, topic_ends, truth
 from tests.faults.sabotage import limit_file_bytes
 from tests.kafka_servers import consume
 from tests.waiting import eventually, scaled
@@ -65,14 +65,13 @@ def test_a_full_disk_stops_the_controller_and_room_lets_it_go_on_exactly(
             fleet.start("control")  # it comes up on the full disk or does not; nothing is damaged by either
             await asyncio.sleep(4.0)
             ballast.unlink()
-            await fleet.revive("control")
 
         async with exact(fleet, feed):
             fleet.start("aggregate")
             fleet.start("control")
             await feeding(feed, hurt)
-            if not fleet.alive("control"):
-                await fleet.revive("control")
+            # The life that met the full disk may end at any time yet.
+            await all_stored(settings, meanwhile=partial(fleet.revive, "control"))
 
     asyncio.run(run())
 
@@ -146,27 +145,37 @@ def test_a_torn_write_ahead_log_opens_or_is_refused_and_the_result_is_exact(
     async def run() -> None:
         settings = fault_settings(embedded_broker, tmp_path, 2)
         fleet, feed = Fleet(settings, tmp_path), Feed(settings, 34)
+        wal = Path(f"{settings.store.path}.wal")
+
+        def left_behind() -> bool:
+            return wal.exists() and wal.stat().st_size > 1_000
 
         async def hurt() -> None:
-            for _ in range(2):
+            for life in range(3):
+                if life:
+                    fleet.start("control")
                 await eventually(lambda: ready(settings), READY_SECONDS, "ready")
-                await asyncio.sleep(1.0)
+                await eventually(left_behind, READY_SECONDS, "a write-ahead log", poll_seconds=0.01)
                 fleet.kill("control")
+            while not left_behind():  # a checkpoint came first
                 fleet.start("control")
-            await eventually(lambda: ready(settings), READY_SECONDS, "ready")
-            await asyncio.sleep(1.0)
-            fleet.kill("control")
+                await eventually(left_behind, READY_SECONDS, "a write-ahead log", poll_seconds=0.01)
+                fleet.kill("control")
 
         async with exact(fleet, feed):
             fleet.start("aggregate")
             fleet.start("control")
             await feeding(feed, hurt)
-            wal = Path(f"{settings.store.path}.wal")
-            assert wal.stat().st_size > 1_000, "the kill must leave a write-ahead log"
             size = wal.stat().st_size
-            oracle, deltas = await truth(settings, feed), []
-            await asyncio.sleep(1.0)  # the aggregator writes its last delta
-            deltas = await log_of_deltas(settings)
+            oracle = await truth(settings, feed)
+            deltas: list[tuple[int, int, Any]] = []
+            ends = dict(enumerate(await topic_ends(settings, settings.kafka.requests_topic)))
+
+            async def all_written() -> bool:
+                deltas[:] = await log_of_deltas(settings)
+                return {partition: delta.through_offset + 1 for partition, _, delta in deltas} == ends
+
+            await eventually(all_written, READY_SECONDS, "the aggregator's last delta", lambda: len(deltas))
             opened = 0
             for number, (cut, flip) in enumerate(
                 [(size - 1, None), (size - 17, None), (size * 2 // 3, None), (100, None), (size, size // 2)]

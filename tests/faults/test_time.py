@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -81,18 +82,23 @@ def test_a_server_whose_clock_is_off_does_not_move_the_watermark(embedded_broker
                 await feed.send(300, at=time.time() - age)
             await eventually(partial(closed, settings), READY_SECONDS, "a window closes")
             slow = 0
-            for _ in range(25):
-                records = feed.records(100)
+
+            def hurt() -> Iterator[tuple[int, bytes | None]]:
+                """Made when they are sent: not while the producer connects, which may take long."""
+                nonlocal slow
+                yield from feed.records(100)
                 now = time.time()
                 for partition in (0, 1):
                     ahead = json.dumps(feed.event(now + HOUR)).encode()
                     feed.poison[ahead] = "from_future"
-                    records.append((partition, ahead))
-                    records.append((partition, json.dumps(feed.event(now - HOUR)).encode()))
-                    fast = [json.dumps(feed.event(now + 45.0, server_id="fast")).encode() for _ in range(8)]
-                    records += [(partition, value) for value in fast]
+                    yield partition, ahead
+                    yield partition, json.dumps(feed.event(now - HOUR)).encode()
+                    for _ in range(8):
+                        yield partition, json.dumps(feed.event(now + 45.0, server_id="fast")).encode()
                     slow += 1
-                await feed.write(records)
+
+            for _ in range(25):
+                await feed.write(hurt())
                 await asyncio.sleep(0.8)
             await all_stored(settings)
             status, body = await get(settings, "/v1/status")

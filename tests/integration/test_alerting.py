@@ -164,6 +164,25 @@ class Stack:
             wait_until(lambda: self.evaluated(at), 60, "the rules on it", poll_seconds=0.05, passing=(OSError,))  # noqa: B023
             time.sleep(max(0.0, PACE - (time.monotonic() - began)))
 
+    def tell(self, name: str, status: str, minutes: int) -> tuple[float, dict[str, Any]]:
+        """Play until an alert fires (``firing``) or is over (``resolved``), then wait for the webhook to be told.
+
+        Event time stands still meanwhile: how long Alertmanager takes is no matter of the alert's.
+        """
+        fires = status == "firing"
+        self.play(lambda: (name in self.firing()) == fires or self.hook.first(name, status) is not None, minutes)
+        told: Callable[[], Any] = lambda: self.hook.first(name, status)  # noqa: E731
+        return wait_until(told, 60, f"{name} {status} at the webhook: {self.hook.seen}", poll_seconds=0.05)
+
+    def firing(self) -> set[str]:
+        """Names of the alerts that fire at Prometheus."""
+        return {a["labels"]["alertname"] for a in self._asked("alerts")["alerts"] if a["state"] == "firing"}
+
+    def state(self, name: str) -> str | None:
+        """The state of an alert at Alertmanager; None: it has none such, since it holds those only that come again."""
+        alert = self.alerts().get(name)
+        return None if alert is None else str(alert["status"]["state"])
+
     def scraped(self) -> bool:
         """Whether Prometheus has the present window."""
         samples = self._asked("query?query=tokentide_watermark_timestamp_seconds")["result"]
@@ -264,24 +283,20 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
                     process.wait(scaled(20))
                 except subprocess.TimeoutExpired:
                     process.kill()
-                    process.wait(10)
+                    process.wait(scaled(10))
             hook.close()
 
 
 def test_an_unannounced_spike_reaches_the_webhook_and_is_taken_back(stack: Stack) -> None:
     name = "TokentideDemandSpikeObserved"
     assert stack.live.minute < 2 * DAY + 60
-    stack.play(lambda: stack.hook.first(name, "firing") is not None, 30)
-    told = stack.hook.first(name, "firing")
-    assert told is not None, stack.hook.seen
-    at, alert = told
+    at, alert = stack.tell(name, "firing", 30)
     onset = START + 60 * (2 * DAY + 60)
-    assert onset < at <= onset + 15 * 60  # within the flash, although scraping and routing took event time
+    assert onset < at <= onset + 15 * 60  # within the flash, although scraping and rules took event time
     assert alert["labels"]["model"] == MODEL
     assert alert["labels"]["pool"] == POOL
     assert alert["annotations"]["runbook"].endswith(f"{name.lower()}.md")
-    stack.play(lambda: stack.hook.first(name, "resolved") is not None, 40)
-    assert stack.hook.first(name, "resolved") is not None
+    stack.tell(name, "resolved", 40)
     episodes = [a for a in stack.live.episodes.values() if a.raised_at >= onset and a.kind == "spike_observed"]
     assert len(episodes) == 1
     assert episodes[0].ended_at is not None
@@ -291,10 +306,7 @@ def test_an_unannounced_spike_reaches_the_webhook_and_is_taken_back(stack: Stack
 def test_a_spike_that_comes_daily_reaches_the_webhook_before_its_onset(stack: Stack) -> None:
     name = "TokentideDemandSpikeForecast"
     onset = START + 60 * (2 * DAY + SPIKE_MINUTE)
-    stack.play(lambda: stack.hook.first(name, "firing") is not None, 60)
-    told = stack.hook.first(name, "firing")
-    assert told is not None, stack.hook.seen
-    at, alert = told
+    at, alert = stack.tell(name, "firing", 60)
     assert at < onset, (at - onset, alert)
     assert alert["labels"]["severity"] == "warning"
     assert "Demand" in alert["annotations"]["summary"]
@@ -303,14 +315,18 @@ def test_a_spike_that_comes_daily_reaches_the_webhook_before_its_onset(stack: St
 def test_without_a_working_pipeline_its_spikes_are_muted(stack: Stack) -> None:
     # The warning stands and event time does not move; only the readiness changes.
     name = "TokentideDemandSpikeForecast"
-    _until(lambda: stack.alerts()[name]["status"]["state"] == "active", 20, "the warning active")
+    _until(lambda: stack.state(name) == "active", 20, "the warning active")
     stack.live.ready = False
     stack.live.report()
-    _until(lambda: "TokentideNotReady" in stack.alerts(), 30, "TokentideNotReady")
-    _until(lambda: stack.alerts()[name]["status"]["state"] == "suppressed", 20, "the warning muted")
-    muted = stack.alerts()
-    assert muted[name]["status"]["inhibitedBy"] == [muted["TokentideNotReady"]["fingerprint"]]
-    assert muted["TokentideNotReady"]["status"]["state"] == "active"
+    _until(lambda: stack.state("TokentideNotReady") == "active", 30, "TokentideNotReady")
+
+    def muted_by_it() -> bool:
+        alerts = stack.alerts()
+        if not {name, "TokentideNotReady"} <= alerts.keys():
+            return False
+        return alerts[name]["status"]["inhibitedBy"] == [alerts["TokentideNotReady"]["fingerprint"]]
+
+    _until(muted_by_it, 20, "the warning muted by it")
     stack.live.ready = True
     stack.live.report()
-    _until(lambda: stack.alerts()[name]["status"]["state"] == "active", 30, "the warning back")
+    _until(lambda: stack.state(name) == "active", 30, "the warning back")

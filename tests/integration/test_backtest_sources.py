@@ -23,7 +23,7 @@ from pipeline.replay.prometheus import query_range
 from pipeline.replay.sources import read_demand
 from pipeline.replay.topic_demand import read_topic
 from tests.kafka_servers import produce, stream_settings
-from tests.waiting import wait_until
+from tests.waiting import scaled, wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -121,7 +121,7 @@ def prometheus(tmp_path: Path) -> Iterator[str]:
     def ready() -> bool:
         assert server.poll() is None, "Prometheus ended"
         try:
-            with urllib.request.urlopen(url + "/-/ready", timeout=5):
+            with urllib.request.urlopen(url + "/-/ready", timeout=scaled(5)):
                 return True
         except OSError:
             return False
@@ -131,7 +131,7 @@ def prometheus(tmp_path: Path) -> Iterator[str]:
         yield url
     finally:
         server.terminate()
-        server.wait(timeout=60)
+        server.wait(timeout=scaled(60))
 
 
 def test_history_of_a_prometheus(prometheus: str) -> None:

@@ -99,7 +99,7 @@ def running(folder: Path, name: str, command: list[str], **environment: str) -> 
                 process.wait(scaled(30))
             except subprocess.TimeoutExpired:
                 process.kill()
-                process.wait(10)
+                process.wait(scaled(10))
 
 
 def test_events_of_the_simulated_fleet_reach_prometheus_and_rules_reach_alertmanager(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from pipeline.kafka.embedded_broker import EmbeddedBroker
 from pipeline.publish.json import to_json
 from pipeline.sinks.kafka import KafkaSink
 from pipeline.testing import closed_window
+from tests.waiting import scaled
 
 pytestmark = pytest.mark.integration
 
@@ -36,7 +37,7 @@ def step(as_of: int) -> StepOutput:
 
 
 def test_a_large_step_arrives_whole_and_where_kafka_would_put_it() -> None:
-    with EmbeddedBroker() as broker:
+    with EmbeddedBroker(start_timeout_seconds=scaled(20.0)) as broker:
         settings = load(None, kafka={"bootstrap": broker.bootstrap})
         topics = {settings.kafka.windows_topic: 1, settings.kafka.forecasts_topic: PARTITIONS}
         admin = KafkaAdminClient(bootstrap_servers=broker.bootstrap)
@@ -59,7 +60,7 @@ def test_a_large_step_arrives_whole_and_where_kafka_would_put_it() -> None:
             wanted = sum(len(o.windows) + len(o.forecasts) for o in outputs)
             found = []
             while len(found) < wanted:
-                for records in (await asyncio.wait_for(consumer.getmany(timeout_ms=1_000), 60)).values():
+                for records in (await asyncio.wait_for(consumer.getmany(timeout_ms=1_000), scaled(60))).values():
                     found += [(r.topic, r.partition, r.key, r.value) for r in records]
             assert not await consumer.getmany(timeout_ms=300)
             await consumer.stop()

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from tests.prometheus_server import CHAT, Prometheus, running_prometheus
-from tests.waiting import wait_until
+from tests.waiting import scaled, wait_until
 
 DASHBOARDS = Path(__file__).resolve().parents[2] / "dashboards"
 BOARDS = sorted(path.stem for path in (DASHBOARDS / "grafana").glob("*.json"))
@@ -68,7 +68,9 @@ def files() -> Iterator[str]:
 def browser() -> Iterator[Any]:
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     with playwright.sync_playwright() as running:
-        browser = running.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-gpu"])
+        browser = running.chromium.launch(
+            executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-gpu"], timeout=1000.0 * scaled(30)
+        )
         yield browser
         browser.close()
 
@@ -95,6 +97,7 @@ def _drawn(browser: Any, url: str, name: str) -> tuple[dict[str, Any], list[str]
     page = browser.new_page(viewport={"width": 1536, "height": 900})
     problems: list[str] = []
     page.on("pageerror", lambda error: problems.append(str(error)))
+    page.set_default_timeout(1000.0 * scaled(30))
     page.goto(url)
     found: dict[str, Any] = wait_until(
         lambda: page.evaluate("window.preview"),

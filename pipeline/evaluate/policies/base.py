@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from pipeline.config.settings import PoolSettings, Settings
 from pipeline.evaluate.load_test import LoadTest
@@ -15,8 +15,13 @@ from sizing.catalog import Catalog
 from sizing.replica.memory import Resolved
 from sizing.replica.step_time import StepModel
 from sizing.simulate import Requests
+from sizing.start_up import StartUp
 
-__all__ = ["Knob", "Policy", "PolicySpec", "Setup", "Stabiliser"]
+__all__ = ["CALENDAR", "START_UP_PARTS", "KeepsWarm", "Knob", "Policy", "PolicySpec", "Setup", "Stabiliser"]
+
+
+#: What a policy may need (``PolicySpec.needs``), as the command's options have it.
+START_UP_PARTS, CALENDAR = "--start-up in parts", "--calendar"
 
 
 class Policy(Protocol):
@@ -34,6 +39,16 @@ class Policy(Protocol):
 
     def decide(self, metrics: FleetMetrics) -> int:
         """Return the replicas wanted now; the pool's limits are applied afterwards."""
+        ...
+
+
+@runtime_checkable
+class KeepsWarm(Protocol):
+    """A policy that also holds replicas warm, with their weights loaded, beside those that take requests."""
+
+    @property
+    def warm_replicas(self) -> int:
+        """Replicas to hold warm, asked for at the beginning and after every decision."""
         ...
 
 
@@ -56,9 +71,14 @@ class Setup:
     load_test: LoadTest
     kv_tokens: float
     epoch: int
-    start_up_seconds: float
+    start_up: StartUp
     end_seconds: float
     calendar: tuple[CalendarRecord, ...] = ()
+
+    @property
+    def start_up_seconds(self) -> float:
+        """What a replica needs from its order until it takes requests."""
+        return self.start_up.total_seconds
 
     def limited(self, replicas: float) -> int:
         """Return a number of replicas within the pool's limits."""
@@ -79,12 +99,18 @@ class Knob:
 
 @dataclass(frozen=True, slots=True)
 class PolicySpec:
-    """A policy by name: how it is made for a run, with its knob at a value."""
+    """A policy by name: how it is made for a run, with its knob at a value.
+
+    ``needs``: what of the question it cannot do without (``START_UP_PARTS``, ``CALENDAR``); it is left out where all
+    policies are asked for and that is not told. ``beside`` names the same rule without what this one adds.
+    """
 
     name: str
     title: str
     make: Callable[[Setup, float], Policy]
     knob: Knob
+    needs: str | None = None
+    beside: str | None = None
 
     def policy(self, setup: Setup, value: float | None = None) -> Policy:
         """Return the policy for one run; ``value`` of the knob, None: its default."""

@@ -90,12 +90,18 @@ class NativeCodec:
     title = "Tokentide request event"
 
     def recognises(self, record: RawRecord) -> bool:
-        """Whether a record names the schema, or has several of the names that a native event begins with."""
+        """Whether a record, or the data of its CloudEvents envelope, names the schema or has several of the names of a
+        native event."""
         if not record.is_object():
             return False
         fields = record.object()
         if "specversion" in fields:
-            return str(fields.get("type", "")).startswith("tokentide.")
+            if str(fields.get("type", "")).startswith("tokentide."):
+                return True
+            data = fields.get("data")
+            if not isinstance(data, dict):
+                return False
+            fields = data
         return fields.get("schema") == SCHEMA or (
             len(_OWN_NAMES.intersection(fields)) >= _ENOUGH_NAMES and not isinstance(fields.get("usage"), dict)
         )

@@ -18,6 +18,7 @@ from pipeline.publish.problem import ProblemError
 from pipeline.publish.reader import Reader
 from pipeline.publish.recent_demand import SPANS
 from pipeline.publish.state import LiveState
+from pipeline.publish.status import bridged_keys
 from pipeline.publish.views import PoolView
 
 __all__ = ["BoardData"]
@@ -55,7 +56,9 @@ class BoardData:
     async def pool(self, request: web.Request) -> web.StreamResponse:
         """Answer with all that is known of one pool now."""
         view, now = self._view(request), self._live.now()
-        return _json(to_json({"now": now, **pool_page(view, now, self._live.calendar(*view.key))}))
+        bridged = view.key in bridged_keys(self._live.health().event_notes)
+        page = pool_page(view, now, self._live.calendar(*view.key), bridged=bridged)
+        return _json(to_json({"now": now, **page}))
 
     async def past(self, request: web.Request) -> web.StreamResponse:
         """Answer with what was forecast ``horizon_seconds`` ahead for the newest hours."""

@@ -15,6 +15,7 @@ from pipeline.publish.json import to_json
 from pipeline.publish.recent_demand import RecentRates
 from pipeline.publish.run_out import CAPACITY_EVIDENCE, headroom, run_out
 from pipeline.publish.state import LiveState
+from pipeline.publish.status import bridged_keys
 from pipeline.publish.views import PoolView
 
 __all__ = ["Overview", "pool_row"]
@@ -45,13 +46,18 @@ class Overview:
 
     def _write(self, span: str) -> bytes:
         snapshot, recent = self._live.snapshot(), self._live.recent_demand(span)
-        rows = [pool_row(view, recent.get(view.key), daily=span == "24h") for view in snapshot.pools]
+        bridged = bridged_keys(self._live.health().event_notes)
+        rows = [
+            pool_row(view, recent.get(view.key), daily=span == "24h", bridged=view.key in bridged)
+            for view in snapshot.pools
+        ]
         return to_json({"now": snapshot.now, "as_of": snapshot.as_of, "span": span, "pools": rows})
 
 
-def pool_row(view: PoolView, recent: RecentRates | None, *, daily: bool) -> dict[str, Any]:
+def pool_row(view: PoolView, recent: RecentRates | None, *, daily: bool, bridged: bool) -> dict[str, Any]:
     """Return what the overview says of one pool; ``daily``: its forecast goes a day ahead, not an hour.
 
+    ``bridged``: its demand is from a bridge alone (``pipeline.publish.status.bridged_keys``).
     Times are epoch seconds, rates requests per second, None is unknown. ``state`` is that of the advice, ``expired`` or
     ``none``.
     """
@@ -65,6 +71,7 @@ def pool_row(view: PoolView, recent: RecentRates | None, *, daily: bool) -> dict
         "model": view.key.model,
         "pool": view.key.pool,
         "configured": view.settings is not None,
+        "bridged": bridged,
         "accelerator": None if told is None else told.accelerator,
         "accelerators_per_replica": None if told is None else told.accelerators_per_replica,
         "state": str(advice.state) if advice is not None else "expired" if view.expired is not None else "none",

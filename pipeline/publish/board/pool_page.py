@@ -19,16 +19,18 @@ CALENDAR_SECONDS = (86_400.0, 14 * 86_400.0)
 MAX_EVENTS = 100
 
 
-def pool_page(view: PoolView, now: float, announced: Iterable[CalendarRecord] = ()) -> dict[str, Any]:
+def pool_page(
+    view: PoolView, now: float, announced: Iterable[CalendarRecord] = (), *, bridged: bool = False
+) -> dict[str, Any]:
     """Return a pool as it is now: its row of the overview, the whole advice, forecasts of all grains, its record.
 
-    ``announced`` are the events that concern it.
+    ``announced`` are the events that concern it; ``bridged`` as for ``pool_row``.
     """
     before, after = CALENDAR_SECONDS
     near = [event for event in announced if event.ends_at > now - before and event.starts_at < now + after]
     settings = view.settings
     return {
-        "row": pool_row(view, None, daily=False),
+        "row": pool_row(view, None, daily=False, bridged=bridged),
         "slo": None
         if settings is None
         else {"ttft_seconds": settings.ttft_seconds, "tpot_seconds": settings.tpot_seconds},

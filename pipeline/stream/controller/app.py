@@ -64,6 +64,9 @@ def controller_app(
     if stored is not None:  # the first scrape must not miss advice that is still good
         live.recall_demand(store.recent_rates(KEPT_SECONDS, STEP_SECONDS))
         live.restore(stored)
+    split = store.fleet_split()
+    if live.fleet is not None and split is not None:
+        live.fleet.restore(split)
     shown = LiveStateSink(live, lambda finished: controller.show_metrics(finished=finished))
     book = ReplicaBook()
     fleet = configured_fleet(settings, clock, book)

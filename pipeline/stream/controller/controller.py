@@ -224,8 +224,22 @@ class Controller:
         """Show and publish what a step, or a part of one, says."""
         self.health.stepped(output)
         await self._sinks.publish(output, finished=finished)
+        await self._split(output, finished)
         self.health.published()
         self.moved()
+
+    async def _split(self, output: StepOutput, finished: bool) -> None:
+        """Split the shared stock by the advice of a step, once all of it is there, before the next step begins.
+
+        A crash in between costs nothing: the last step is told again at the start, and splits from where the store is.
+        """
+        planner = self._live.fleet
+        if planner is None:
+            return
+        planner.take(output.recommendations)
+        body = await self._compute(planner.split, output.as_of) if finished else None
+        if body is not None:
+            await self._write(self._store.save_fleet_split, body)
 
     async def show_metrics(self, *, finished: bool = True) -> None:
         """Write the text of /metrics, so that the next scrape takes no time from anybody."""

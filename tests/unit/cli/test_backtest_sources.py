@@ -100,6 +100,7 @@ def test_history_from_a_prometheus(fake: FakePrometheus) -> None:
     assert "value is read as gauge (samples of a Prometheus expression)" in result.stderr
 
 
+@pytest.mark.slow
 def test_a_long_range_is_asked_for_in_pieces(fake: FakePrometheus) -> None:
     rows, _ = prometheus.query_range(fake.url, "x", 0.0, 60.0 * 25_000, 60)
     assert len(fake.asked) == 3
@@ -167,6 +168,7 @@ def fill(path: Path, hours: int) -> None:
             store.record_step(StepOutput(start + 60, (window,), ()))
 
 
+@pytest.mark.slow
 def test_recorded_windows_of_a_store(tmp_path: Path) -> None:
     fill(tmp_path / "a.duckdb", 10)
     out = tmp_path / "f.json"
@@ -187,6 +189,7 @@ def test_recorded_windows_of_a_store(tmp_path: Path) -> None:
         assert words in refused.stderr
 
 
+@pytest.mark.slow
 def test_spikes_of_a_counter_are_those_of_its_increase(tmp_path: Path) -> None:
     total, rows = 0, []
     for minute in range(400):

@@ -32,6 +32,7 @@ def shape(*args, code=0):
     return result
 
 
+@pytest.mark.slow
 def test_the_shape_of_a_trace_as_json_and_as_a_page(trace, tmp_path):
     page = tmp_path / "shape.html"
     told = shape(

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import jsonschema
+import pytest
 from typer.testing import CliRunner, Result
 
 from pipeline.cli.main import app
@@ -18,6 +19,7 @@ def evaluate(folder: Path, rows: str, *args: str) -> Result:
     return CliRunner().invoke(app, ["evaluate", str(folder / "trace.csv"), "--pool", str(folder / "pool.toml"), *args])
 
 
+@pytest.mark.slow
 def test_results_go_to_stdout_and_the_verdict_to_stderr(tmp_path: Path) -> None:
     rows = "".join(f"{second},1000,100\n" for second in range(240))
     page = tmp_path / "report.html"
@@ -36,6 +38,7 @@ def test_results_go_to_stdout_and_the_verdict_to_stderr(tmp_path: Path) -> None:
     assert "regret" in table.stdout
 
 
+@pytest.mark.slow
 def test_a_single_request_and_one_that_no_replica_can_take(tmp_path: Path) -> None:
     result = evaluate(tmp_path, "7,1000,100\n", "--policies", "tokentide,oracle,static-mean", "--json", "-")
     assert result.exit_code == 0, result.stderr
@@ -45,12 +48,57 @@ def test_a_single_request_and_one_that_no_replica_can_take(tmp_path: Path) -> No
     assert [policy["unserved_requests"] for policy in json.loads(result.stdout)["policies"]] == [1, 1]
 
 
+@pytest.mark.slow
 def test_a_score_that_begins_after_the_end_is_refused(tmp_path: Path) -> None:
     result = evaluate(tmp_path, "0,10,10\n60,10,10\n", "--score-from", "1h")
     assert result.exit_code == 2
     assert "before anything is scored" in result.stderr
 
 
+@pytest.mark.slow
+def test_loading_before_an_announced_event_is_told(tmp_path: Path) -> None:
+    rows = "".join(f"{second},1000,100\n" for second in range(900))
+    events = tmp_path / "events.csv"
+    events.write_text(
+        "id,kind,starts_at,ends_at,expected_size\nsale,sale,2026-01-05T00:10:00Z,2026-01-05T01:00:00Z,30\n",
+        encoding="utf-8",
+    )
+    told = ("--calendar", str(events), "--start-up", "provisioning=2m,weights=90s,warm-up=30s", "--json", "-")
+    result = evaluate(tmp_path, rows, "--policies", "reactive,preload", *told)
+    assert result.exit_code == 0, result.stderr
+    found = json.loads(result.stdout)
+    assert found["start_up"] == {"total_seconds": 240.0, "weights_seconds": 90.0, "warm_up_seconds": 30.0}
+    (event,) = found["preloading"]["events"]
+    assert event["begin_at"] == event["starts_at"] - 300
+    assert "sale at 2026-01-05 00:10:00 UTC: 1 replica beside 1 loaded from 2026-01-05 00:05:00 UTC on" in result.stderr
+    assert "preload beside reactive: 0 fewer requests outside the SLO, +" in result.stderr
+
+
+def test_policies_that_lack_what_they_need_and_start_ups_that_cannot_be_are_refused(tmp_path: Path) -> None:
+    for args, words in (
+        (("--policies", "warm-pool"), "the policy warm-pool needs --start-up in parts"),
+        (("--policies", "preload"), "the policy preload needs --calendar"),
+        (("--start-up", "weights=10s"), "a start-up in parts is"),
+        (("--start-up", "weights=10s,weights=10s"), "is given twice"),
+        (("--start-up", "provisioning=0s,weights=1s,warm-up=1s"), "is not a duration"),
+    ):
+        result = evaluate(tmp_path, "0,10,10\n60,10,10\n", *args)
+        assert result.exit_code == 2
+        assert words in result.stderr
+
+
+@pytest.mark.slow
+def test_a_world_with_spot_capacity_says_how_much_of_it(tmp_path: Path) -> None:
+    rows = "".join(f"{second},1000,100\n" for second in range(240))
+    args = ("--policies", "static-peak", "--world", "spot-interrupt=.2,spot-share=.5,spot-notice=60", "--json", "-")
+    result = evaluate(tmp_path, rows, *args)
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["world"]["spot_notice"] == 60.0
+    assert json.loads(result.stdout)["spot"]["together"]["missing_share"] == 12 / 3_612
+    assert "may be on spot capacity if all of it can go at once" in result.stderr
+
+
+@pytest.mark.slow
 def test_with_work_that_may_wait_every_policy_is_there_twice(tmp_path: Path) -> None:
     rows = "".join(f"{second},1000,100\n" for second in range(0, 600, 2))
     args = ("--policies", "tokentide,static-mean", "--defer-share", "0.4", "--defer-deadline", "5m")

@@ -56,6 +56,7 @@ def planned(*args, code=0):
     return data
 
 
+@pytest.mark.slow
 def test_the_example_holds_every_slo_within_its_budget():
     data = planned(EXAMPLE)
     assert data["holds"]
@@ -70,6 +71,30 @@ def test_the_example_holds_every_slo_within_its_budget():
     assert planned(EXAMPLE) == data
 
 
+@pytest.mark.slow
+def test_other_precisions_and_drafts_are_chosen_where_they_carry_more_and_say_what_they_leave_out(tmp_path):
+    path = tmp_path / "fleet.toml"
+    more = 'precisions = ["fp8"]\ndraft_tokens = 4\nacceptance = 0.8\ndraft_cost = 0.05\n'
+    path.write_text(SMALL.replace("tensor_parallel = [1]\n", "tensor_parallel = [1]\n" + more))
+    (choice,) = planned(path)["choices"]
+    assert (choice["pool"], choice["precision"], choice["draft_tokens"], choice["acceptance"]) == (
+        "chat",
+        "fp8",
+        4,
+        0.8,
+    )
+    text = plan(path).stdout
+    assert (
+        "chat on h100, tensor parallel 1: fp8 weights and 4 drafts with 0.8 accepted; the quality of the answers is"
+        in text
+    )
+    path.write_text(SMALL)
+    assert planned(path)["choices"] == []
+    path.write_text(SMALL.replace("tensor_parallel = [1]\n", "tensor_parallel = [1]\ndraft_tokens = 4\n"))
+    assert "they have no defaults" in plan(path, code=2).stderr
+
+
+@pytest.mark.slow
 def test_a_budget_that_is_too_small_says_who_goes_short_and_what_would_do():
     data = planned(EXAMPLE, "--budget", "25", "--scenarios", "4", "--seed", "3", code=3)
     assert [row["short_share"] > 0 for row in data["pools"]] == [False, True, True]
@@ -88,6 +113,29 @@ def test_scenarios_of_the_file_and_an_old_price(tmp_path):
     assert "Least expected regret over 3 scenarios" in result.stdout
     assert "the price of stock h100 of 2026-08-01 is 121 days old, more than 90" in result.stderr
     assert planned(path)["stale_prices"] == [{"stock": "h100", "as_of": "2026-08-01", "age_days": 121}]
+
+
+def test_an_old_price_of_an_api_is_flagged_once_however_many_pools_compare_with_it(tmp_path):
+    path = tmp_path / "fleet.toml"
+    two = SMALL.replace("tensor_parallel = [1]", 'tensor_parallel = [1]\napi = "hosted"')
+    second = two[two.index("[[pools]]") : two.index("[[stock]]")].replace('"chat"', '"batch"')
+    api = """
+[[apis]]
+name = "hosted"
+dollars_per_million_input_tokens = 0.1
+dollars_per_million_output_tokens = 0.3
+price_source = "a price list"
+price_as_of = 2026-08-01
+"""
+    path.write_text(two + second + api)
+    told = plan(path)
+    assert told.stderr.count("the price of API hosted of 2026-08-01 is 121 days old, more than 90") == 1
+    assert "stock" not in told.stderr
+    asked = [pool["api"] for pool in planned(path)["pools"]]
+    assert [(a["name"], a["price_age_days"], a["price_stale"]) for a in asked] == [("hosted", 121, True)] * 2
+    path.write_text(two + second + api.replace("2026-08-01", "2026-11-01"))
+    assert plan(path).stderr == ""
+    assert not planned(path)["pools"][0]["api"]["price_stale"]
 
 
 @pytest.mark.parametrize(
@@ -155,6 +203,7 @@ def test_no_stock_and_a_budget_below_the_reserved_stock(tmp_path):
     assert "budget_dollars_per_hour (5) must not be below the cost of the reserved stock (12)" in text
 
 
+@pytest.mark.slow
 def test_a_search_that_ends_at_its_limit_still_answers(monkeypatch):
     monkeypatch.setattr("pipeline.cli.fleet.MOST_WORK", 1)
     data = planned(EXAMPLE, "--budget", "30", code=3)
@@ -162,7 +211,11 @@ def test_a_search_that_ends_at_its_limit_still_answers(monkeypatch):
     assert data["dollars_per_hour"] <= 30 + 1e-6
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=20,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(
     line=st.integers(0, SMALL.count("\n") - 1),
     value=st.sampled_from(

@@ -26,6 +26,7 @@ def quarter(*args, code=0):
     return result
 
 
+@pytest.mark.slow
 def test_the_example_as_json_and_as_a_page(tmp_path):
     page = tmp_path / "quarter.html"
     told = quarter(EXAMPLE, "--as-of", "2026-11-30", "--report", page, "-o", "json")
@@ -49,6 +50,7 @@ def test_the_example_as_json_and_as_a_page(tmp_path):
     assert not any(word in text for word in ("<script", "<link", "<img", " src=", 'href="http'))
 
 
+@pytest.mark.slow
 def test_an_old_price_is_flagged_and_the_table_says_what_to_commit_to():
     told = quarter(EXAMPLE, "--as-of", "2027-03-15")
     assert "the price of one year of h100-sxm of 2026-11-30 is 105 days old, more than 90" in told.stderr

@@ -234,6 +234,53 @@ def test_plans_side_by_side():
     assert plans["1 × h200-sxm, bf16"]["price"]["source"].startswith("RunPod")
 
 
+@pytest.mark.slow
+def test_ways_of_serving_parallelism_engines_lead_times_and_an_api_side_by_side():
+    asked = ["whatif", *LLAMA, "--rate", 60, "--demand", "2", "--pps", 2, "--dps", 2, "--engines", "sglang", "--apart"]
+    asked += ["--acceptances", "0.2,0.8", "--draft-tokens", 4, "--draft-cost", 0.05, "--precisions", "fp8"]
+    asked += ["--lead-times", "1m,10m", "--api-prices", "0.05/0.1"]
+    plans = {plan["plan"]: plan for plan in json.loads(ran(*asked, "-o", "json").stdout)}
+    assert list(plans) == [
+        "now",
+        "1 × h100-sxm, fp8",
+        "1 × h100-sxm, bf16, PP 2",
+        "1 × h100-sxm, bf16, DP 2",
+        "engine sglang",
+        "4 drafts, 0.2 accepted",
+        "4 drafts, 0.8 accepted",
+        "prefill and decode apart",
+        "demand × 2",
+        "demand × 2 at once, 60 s later",
+        "demand × 2 at once, 600 s later",
+        "API at $0.05 in, $0.1 out",
+    ]
+    assert (plans["now"]["caveats"], plans["now"]["acceptance"], plans["now"]["prefill_replicas"]) == ([], None, None)
+    assert plans["1 × h100-sxm, fp8"]["caveats"] == ["the quality of the answers is not judged"]
+    assert plans["engine sglang"]["engine"] == "sglang"
+    assert plans["1 × h100-sxm, bf16, PP 2"]["pipeline_parallel"] == 2
+    fast, slow = plans["4 drafts, 0.8 accepted"], plans["4 drafts, 0.2 accepted"]
+    assert (fast["draft_tokens"], fast["acceptance"], fast["confidence"]) == (4, 0.8, "extrapolated")
+    assert slow["capacity_requests_per_second"] < plans["now"]["capacity_requests_per_second"]
+    assert fast["capacity_requests_per_second"] > plans["now"]["capacity_requests_per_second"]
+    assert "above an acceptance of 0." in fast["caveats"][0]
+    assert 0 < plans["prefill and decode apart"]["prefill_replicas"] < plans["prefill and decode apart"]["replicas"]
+    late = [plans[f"demand × 2 at once, {seconds} s later"]["late_requests"] for seconds in (60, 600)]
+    assert 0 < 9 * late[0] < late[1]
+    # 216,000 requests an hour of 2,000 and 300 tokens at 130 millionths of a dollar each: 28.08 dollars.
+    api = plans["API at $0.05 in, $0.1 out"]
+    assert api["dollars_per_hour"] == pytest.approx(60 * 3_600 * (2_000 * 0.05 + 300 * 0.1) / 1e6)
+    now = plans["now"]
+    capacity = now["replicas"] * now["capacity_requests_per_second"]
+    assert api["break_even_utilisation"] == pytest.approx(
+        now["dollars_per_hour"] / (api["dollars_per_hour"] * capacity / 60)
+    )
+    text = ran(*asked).stdout
+    assert "prefill and decode apart: 3 for prefill, 3 for decode" in text
+    assert "4 drafts, 0.2 accepted; 4 drafts, 0.8 accepted: the draft model's memory" in text
+    assert "now is cheaper above 75% use" in text
+    assert text.count("late: ") == 2
+
+
 def test_combinations_are_ranked():
     asked = (
         "whatif",
@@ -267,6 +314,19 @@ def test_combinations_are_ranked():
         (["--tps", "1.5"], "whole"),
         (["--gpus", "abacus"], "abacus"),
         (["--gpus", "all", "--combine", "--by", "beauty"], "beauty"),
+        (["--pps", "0"], "above 0"),
+        (["--acceptances", "0.7"], "have no default"),
+        (["--acceptances", "0.7", "--draft-tokens", "4"], "have no default"),
+        (["--acceptances", "1", "--draft-tokens", "4", "--draft-cost", "0.1"], "acceptance 1.0"),
+        (["--draft-tokens", "4"], "need --acceptances"),
+        (["--transfer-gigabytes-per-second", "5"], "needs --apart"),
+        (["--lead-times", "5m"], "needs a --demand above 1"),
+        (["--lead-times", "soon", "--demand", "2"], "is not a duration"),
+        (["--api-prices", "0.5"], "such as 0.5/1.5"),
+        (["--api-prices", "0.5/x"], "is not a number"),
+        (["--api-prices", "0/0"], "such as 0.5/1.5"),
+        (["--apart", "--combine"], "cannot be combined"),
+        (["--api-prices", "1/2", "--combine"], "cannot be combined"),
     ],
 )
 def test_comparisons_that_cannot_be(args, words):

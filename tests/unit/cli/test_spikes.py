@@ -128,6 +128,7 @@ def test_series_are_cut_the_same_however_their_rows_come(tmp_path, monkeypatch):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["1.csv", "10000.csv", "50.csv", "64.csv", "in.parquet"]
 
 
+@pytest.mark.slow
 def test_one_series_without_names_and_with_missing_values(tmp_path):
     table = frame().query("series == 'a'").drop(columns="series")
     table.loc[table.index % 50 == 7, "value"] = np.nan

@@ -3,6 +3,7 @@
 import json
 import runpy
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,7 @@ def row(title):
     return [cell.strip() for cell in line.strip("|").split("|")][1:]
 
 
+@pytest.mark.slow
 def test_a_launch_that_is_announced_finds_its_capacity(tmp_path):
     runpy.run_path(str(STORIES / "launch.py"))["write"](tmp_path / "launch.csv")
     pool = STORIES / "launch-pool.toml"
@@ -42,6 +44,31 @@ def test_a_launch_that_is_announced_finds_its_capacity(tmp_path):
         assert (attained >= 0.95) == bool(more)
 
 
+@pytest.mark.slow
+def test_a_plain_rule_that_loads_before_the_launch_saves_what_the_guide_says(tmp_path):
+    runpy.run_path(str(STORIES / "launch.py"))["write"](tmp_path / "launch.csv")
+    pool, events = STORIES / "launch-pool.toml", STORIES / "launch-events.csv"
+    told_of = ["--calendar", events, "--start-up", "provisioning=5m,weights=4m,warm-up=1m", "--score-from", "2h"]
+    names = "reactive,preload,warm-pool"
+    found = told("evaluate", tmp_path / "launch.csv", "--pool", pool, "--policies", names, *told_of, "--json", "-")
+    titles = ("observed demand alone", "loaded before the event", "one replica held warm")
+    for title, result in zip(titles, found["policies"], strict=True):
+        figures = [f"{result['slo_attainment']:.2%}", f"{result['ttft_p99_seconds']:.2f} s"]
+        assert [*figures, f"{result['replica_hours']:.2f}", f"${result['cost']:.2f}"] == row(title)
+    (event,) = found["preloading"]["events"]
+    onset = datetime(2026, 12, 3, 9, tzinfo=UTC).timestamp()
+    assert (event["replicas"], event["running"], event["begin_at"]) == (1, 1, onset - 660)
+    saved = found["preloading"]["policies"][0]
+    words = (
+        f"{event['idle_replica_hours']:.2f} replica-hours (${event['idle_dollars']:.2f})",
+        f"saves {saved['late_requests_saved']:,} requests for ${saved['cost_more']:.2f} more",
+        f"{event['late_requests_without']:,.0f} requests",
+    )
+    flowing = " ".join(TEXT.split())
+    assert all(told in flowing for told in words)
+
+
+@pytest.mark.slow
 def test_a_quarter_for_a_team_with_three_models(tmp_path):
     runpy.run_path(str(STORIES / "three_models.py"))["write"](tmp_path)
     shutil.copy(STORIES / "three_models.toml", tmp_path)

@@ -8,7 +8,8 @@ import pytest
 
 from pipeline.demo.fleet import events, history
 from pipeline.demo.scenario import scenario
-from pipeline.demo.service import FleetSimulator, PlannedReplicas
+from pipeline.demo.service import START_UP_SECONDS, FleetSimulator, PlannedReplicas
+from pipeline.engine.start_ups import StartUps
 from pipeline.errors import InputError
 from pipeline.events.batch_decoder import decode_batch
 from pipeline.events.validation import EventLimits
@@ -131,6 +132,17 @@ def test_steps_have_every_pool_and_the_replicas_that_served(demo):
         assert all(w.end == step.as_of and w.requests > 0 and w.current_replicas >= 1 for w in step.windows)
     requests = MEASURES.index("requests")
     assert sum(w.requests for s in steps for w in s.windows) == sum(sum(c.rows.measures[requests]) for c in chunks)
+
+
+def test_the_past_had_start_ups_of_the_length_that_live_replicas_take(demo):
+    start_ups: dict[PoolKey, StartUps] = {}
+    for chunk in history(demo, LIVE - 6 * 3_600, LIVE):
+        for step in chunk.steps(60):
+            for window in step.windows:
+                start_ups.setdefault(window.key, StartUps()).learn(window)
+    seen = [seconds for pool in start_ups.values() for seconds in pool.seconds]
+    assert len(seen) >= 2
+    assert set(seen) == {float(START_UP_SECONDS)}
 
 
 def test_steps_refuse_a_grain_that_does_not_fit(demo):

@@ -37,6 +37,7 @@ def through_a_pipe(fleet, grain=60):
         yield from read_past(source)
 
 
+@pytest.mark.slow
 def test_the_past_arrives_whole(fleet):
     pieces = list(through_a_pipe(fleet))
     assert [piece.end for piece in pieces] == [LIVE_START - 1800, LIVE_START]
@@ -56,6 +57,7 @@ def test_an_empty_past_is_the_end_of_it():
     assert list(read_past(io.BufferedReader(io.BytesIO(b"")))) == []
 
 
+@pytest.mark.slow
 def test_learning_moves_time_shows_progress_and_leaves_the_engine_in_the_store(fleet):
     # Without pools nothing is sized, which is what takes long.
     settings = load(None)
@@ -89,6 +91,7 @@ def test_learning_moves_time_shows_progress_and_leaves_the_engine_in_the_store(f
         assert Advisor.restore(settings, kept.shared).as_of == LIVE_START
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", ["pipeline.cli.main", "pipeline.publish.api", "pipeline.demo.run"])
 def test_what_answers_first_imports_nothing_heavy(module):
     import subprocess

@@ -63,8 +63,25 @@ def test_advice_is_compared_with_what_came_at_its_lead_time(advice: Recommendati
     assert day.under_replica_hours == pytest.approx(3 / 60)
     assert day.over_replica_hours == pytest.approx((2 + 6) / 60)
     assert day.unserved_requests == pytest.approx(3 * 600)
-    assert day.lead_time_met_ratio == 0.75, "four were ready where nine were advised"
+    assert day.followed_ratio == 0.75, "four ran where nine were advised"
+    assert day.lead_time_met_ratio == 1.0, "the others served"
     assert replace(week, span="1d") == replace(month, span="1d") == day
+
+
+def test_only_advice_that_was_followed_can_be_late(advice: Recommendation) -> None:
+    def card(ready: int | None, current: int | None, desired: int) -> tuple[float | None, float | None]:
+        subject = AdviceScores(KEY)
+        for minute in range(6):
+            one = replace(window(minute, 600), ready_replicas=ready, current_replicas=current)
+            issued = replace(advice, issued_at=float(one.end), desired=desired, lower=1, upper=9, direction="up")
+            subject.step(one, signal_rates(one), issued)
+        return next((c.followed_ratio, c.lead_time_met_ratio) for c in subject.scorecards(START + 360))
+
+    assert card(2, 2, 4) == (0.0, None), "nobody ordered replicas: not late"
+    assert card(2, 4, 4) == (1.0, 0.0), "ordered, and still starting"
+    assert card(4, 5, 4) == (1.0, 1.0)
+    assert card(None, 4, 4) == (1.0, None)
+    assert card(None, None, 4) == (None, None)
 
 
 def test_only_intervals_of_plans_within_the_limits_move_the_width(advice: Recommendation) -> None:
@@ -88,6 +105,7 @@ def test_what_was_needed_in_a_gap_is_not_known(advice: Recommendation) -> None:
     assert AdviceScores(KEY).scorecards(START) == ()
 
 
+@pytest.mark.slow
 def test_memory_is_bounded_and_spans_end(advice: Recommendation) -> None:
     subject = AdviceScores(KEY)
     far = replace(advice, evidence=advice.evidence | {"lead_time_seconds": 1e9})

@@ -138,6 +138,7 @@ def test_a_pool_without_profile_is_forecast_but_not_sized():
     assert out.recommendations == ()
 
 
+@pytest.mark.slow
 def test_missing_telemetry_never_lowers_advice_and_is_told():
     advisor = Advisor(settings())
     before = run(advisor, steps([20.0] * 60))[-1].recommendations[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from pipeline.alerts.feedback import feedback_record
 from pipeline.alerts.types import AlertKind
@@ -36,6 +37,7 @@ def thresholds(advisor):
     return [detector._budget.threshold for detector in pool._spikes._watch._detectors.values()]
 
 
+@pytest.mark.slow
 def test_a_mark_moves_the_threshold_alone_and_a_restart_changes_nothing():
     inputs = course()
     plain = Advisor(load())

@@ -189,6 +189,7 @@ def run(seed: int, fault: Fault | None, *, restarts: bool = False, **fleet: bool
         yield said.desired, said.state is RecommendationState.FRESH
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*FAULTS, "nothing"])
 def test_no_fault_takes_replicas_away(name: str) -> None:
     fault = FAULTS.get(name)

@@ -34,6 +34,7 @@ def inputs(number: int) -> StepInput:
     return StepInput(at, tuple(windows))
 
 
+@pytest.mark.slow
 def test_parts_in_any_order_are_the_step(settings: Settings) -> None:
     whole, parted = Advisor(settings), Advisor(settings)
     for number in range(1, 12):
@@ -51,6 +52,7 @@ def test_parts_in_any_order_are_the_step(settings: Settings) -> None:
     assert parted.step(inputs(12)) == whole.step(inputs(12))
 
 
+@pytest.mark.slow
 def test_pools_of_later_steps_go_on_from_there(settings: Settings) -> None:
     """Every pool's state is of another step; the windows since the oldest are stepped again."""
     live = Advisor(settings)

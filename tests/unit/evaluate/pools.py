@@ -12,6 +12,7 @@ from pipeline.evaluate.run import make_setup
 from pipeline.evaluate.trace import RequestTrace
 from sizing.catalog import Catalog
 from sizing.simulate import Requests, World
+from sizing.start_up import StartUp
 
 POOL = PoolSettings(
     model="m", profile="llama-3.1-8b", accelerator="h100-sxm", max_replicas=6, lead_time_seconds=30.0, tpot_seconds=0.03
@@ -35,4 +36,4 @@ def trace(rates: tuple[float, ...] = (4.0, 24.0, 4.0), seconds: float = 120.0, s
 def setup(pool: PoolSettings = POOL, world: World | None = None) -> Setup:
     """What policies are made from, for ``trace``."""
     settings = SETTINGS.model_copy(update={"pools": (pool,)})
-    return make_setup(trace(), settings, pool, Catalog(), start_up_seconds=30.0, world=world, seed=0)
+    return make_setup(trace(), settings, pool, Catalog(), start_up=StartUp(30.0), world=world, seed=0)

@@ -35,6 +35,7 @@ def by_hour(trace):
     return np.bincount((trace.requests.arrival_seconds // 3600).astype(int), minlength=72)
 
 
+@pytest.mark.slow
 def test_the_peak_of_the_third_day_is_lower_and_no_request_is_late_or_lost():
     trace, setup = three_days()
     moved, outcome = deferred_trace(trace, setup, Deferral(0.3, 8 * 3600.0), 0)

@@ -18,6 +18,7 @@ from pipeline.evaluate.run import Run, replicas_over_time, run_policy
 from pipeline.evaluate.verdict import verdict
 from sizing.catalog import Catalog
 from sizing.simulate import World
+from sizing.start_up import StartUp
 from tests.unit.evaluate.pools import POOL, SETTINGS, setup, trace
 
 KEYS = [
@@ -44,10 +45,11 @@ ALL = ("tokentide", "oracle", "static-peak", "hpa-concurrency")
 
 
 def evaluation(world: World | None = None, names: tuple[str, ...] = ALL, *, frontier: bool = False) -> Evaluation:
-    question = Question(trace(), SETTINGS, POOL, Catalog(), 30.0, world=world)
+    question = Question(trace(), SETTINGS, POOL, Catalog(), StartUp(30.0), world=world)
     return evaluate(question, [POLICIES[name] for name in names], frontier=frontier)
 
 
+@pytest.mark.slow
 def test_the_results_are_those_of_the_schema_and_the_same_again() -> None:
     found = evaluation(HARD).to_dict()
     schema = json.loads(resources.find("schemas/evaluation.v1.schema.json").read_text(encoding="utf-8"))
@@ -61,6 +63,7 @@ def test_the_results_are_those_of_the_schema_and_the_same_again() -> None:
     assert again["load_test"] == found["load_test"]
 
 
+@pytest.mark.slow
 def test_the_oracle_has_no_regret_and_the_peak_attains_the_most() -> None:
     found = {result.policy: result for result in evaluation().results}
     assert found["oracle"].regret == 0.0
@@ -72,6 +75,7 @@ def test_the_oracle_has_no_regret_and_the_peak_attains_the_most() -> None:
     assert found["static-peak"].scale_events == 0
 
 
+@pytest.mark.slow
 def test_the_report_needs_nothing_else_and_says_the_verdict() -> None:
     found = evaluation(names=("static-peak", "static-mean"), frontier=True)
     assert [p.value for p in found.frontier if p.policy == "static-mean"] == list(POLICIES["static-mean"].knob.values)
@@ -116,6 +120,7 @@ class Scripted:
         return next(self._wanted, 1)
 
 
+@pytest.mark.slow
 @settings(max_examples=8, deadline=None)
 @given(
     wanted=st.lists(st.integers(0, 8), min_size=1, max_size=12),

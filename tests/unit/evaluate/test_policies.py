@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import InputError
-from pipeline.evaluate.policies.base import Stabiliser
+from pipeline.evaluate.policies.base import CALENDAR, START_UP_PARTS, Stabiliser
 from pipeline.evaluate.policies.dynamo_engine import DynamoEngine
 from pipeline.evaluate.policies.dynamo_load import DynamoLoad
 from pipeline.evaluate.policies.dynamo_throughput import DynamoThroughput, KalmanTrend
@@ -163,7 +163,10 @@ def test_the_dynamo_planners_scale_by_rate_and_by_one() -> None:
 
 def test_policies_are_chosen_by_name_and_each_has_a_knob_with_its_own_value() -> None:
     assert [spec.name for spec in chosen_policies("oracle, tokentide,oracle")] == ["oracle", "tokentide"]
-    assert [spec.name for spec in chosen_policies(None)] == list(POLICIES)
+    assert [spec.name for spec in chosen_policies(None, (CALENDAR, START_UP_PARTS))] == list(POLICIES)
+    assert set(POLICIES) - {spec.name for spec in chosen_policies(None)} == {"preload", "warm-pool"}
+    with pytest.raises(InputError, match="preload needs --calendar"):
+        chosen_policies("reactive,preload", (START_UP_PARTS,))
     for spec in POLICIES.values():
         assert spec.policy(setup()).interval_seconds > 0
         assert list(spec.knob.values) == sorted(set(spec.knob.values))

@@ -72,6 +72,7 @@ def test_a_pool_file_must_hold_one_pool(tmp_path: Path) -> None:
         assert CliRunner().invoke(app, ["evaluate", str(path), "--pool", str(pool)]).exit_code == code
 
 
+@pytest.mark.slow
 def test_times_may_be_dates_and_counts_get_lengths(tmp_path: Path) -> None:
     dated = read_trace(written(tmp_path, HEAD + "2026-01-05T00:00:00Z,10,5\n2026-01-05T00:00:01.5Z,20,0\n"))
     assert dated.requests.arrival_seconds.tolist() == [1_767_571_200.0, 1_767_571_201.5]

@@ -8,6 +8,7 @@ from sizing.simulate import Fleet
 from tests.unit.evaluate.pools import POOL, SETTINGS, setup
 
 
+@pytest.mark.slow
 def test_windows_hold_what_had_ended_when_they_closed() -> None:
     made = setup()
     fleet = Fleet(made.resolved, made.requests, replicas=2, cold_start_seconds=60.0)

@@ -46,24 +46,38 @@ def pairs(first, second):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "ids",
+    "made",
     [
-        [f"job{w:05x}{c:08x}" for w, c in pairs(300, 1_000)],
-        [f"job{w * 0x500:05x}{c * 0x10001:08x}" for w, c in pairs(300, 1_000)],
-        [f"job{0xA000 + w:05x}{c << 16 | c:08x}" for w, c in pairs(1_000, 300)],
-        [f"{i}" for i in range(300_000)],
-        [f"req-{i:016d}" for i in range(300_000)],
-        [f"{w}-{c}" for w, c in pairs(500, 600)],
-        [f"{w:08x}-{c:08x}" for w, c in pairs(500, 600)],
-        [f"chatcmpl-{w:04x}{c:012x}-{w ^ c:04x}" for w, c in pairs(500, 600)],
-        [f"0190a5b2-{w:04x}-7{c:03x}-8000-{w * c:012x}" for w, c in pairs(300, 1_000)],
-        [f"{i:032x}" for i in range(300_000)],
-        [f"{i << 96 | i:032x}" for i in range(300_000)],
-        [uuid.UUID(int=random.Random(i).getrandbits(128)).hex for i in range(30_000)],
+        lambda: [f"job{w:05x}{c:08x}" for w, c in pairs(300, 1_000)],
+        lambda: [f"job{w * 0x500:05x}{c * 0x10001:08x}" for w, c in pairs(300, 1_000)],
+        lambda: [f"job{0xA000 + w:05x}{c << 16 | c:08x}" for w, c in pairs(1_000, 300)],
+        lambda: [f"{i}" for i in range(300_000)],
+        lambda: [f"req-{i:016d}" for i in range(300_000)],
+        lambda: [f"{w}-{c}" for w, c in pairs(500, 600)],
+        lambda: [f"{w:08x}-{c:08x}" for w, c in pairs(500, 600)],
+        lambda: [f"chatcmpl-{w:04x}{c:012x}-{w ^ c:04x}" for w, c in pairs(500, 600)],
+        lambda: [f"0190a5b2-{w:04x}-7{c:03x}-8000-{w * c:012x}" for w, c in pairs(300, 1_000)],
+        lambda: [f"{i:032x}" for i in range(300_000)],
+        lambda: [f"{i << 96 | i:032x}" for i in range(300_000)],
+        lambda: [uuid.UUID(int=random.Random(i).getrandbits(128)).hex for i in range(30_000)],
     ],
-    ids=lambda ids: ids[-1],
+    ids=[
+        "hex-of-two-counters",
+        "spread",
+        "high",
+        "number",
+        "padded-number",
+        "two-numbers",
+        "two-hex",
+        "chatcmpl",
+        "uuid7",
+        "hex",
+        "hex-twice",
+        "uuid4",
+    ],
 )
-def test_ids_as_emitters_number_them_differ_in_each_half(ids):
+def test_ids_as_emitters_number_them_differ_in_each_half(made):
+    ids = made()
     hashes = hashes_of(ids)
     assert len(np.unique(hashes[:, 0])) == len(ids)
     assert len(np.unique(hashes[:, 1] >> np.uint64(1))) == len(ids)

@@ -32,6 +32,7 @@ def demand(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_the_example_gets_a_column_of_its_own(demand: Path, tmp_path: Path) -> None:
     forecasts, signals, out = tmp_path / "forecasts.csv", tmp_path / "signals.csv", tmp_path / "out.json"
     runpy.run_path(str(EXAMPLE))["main"](str(demand), str(forecasts))
@@ -75,6 +76,7 @@ def test_forecasts_find_their_series() -> None:
             rows_of_series(rows, ["a"] if rows[0].series.model == "a" else ["demand"])
 
 
+@pytest.mark.slow
 def test_what_became_known_later_changes_no_earlier_forecast() -> None:
     values = np.random.default_rng(1).poisson(100.0, 120).astype(float)
     series = DemandSeries("demand", 0.0, STEP, values, len(values))

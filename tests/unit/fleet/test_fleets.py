@@ -28,6 +28,7 @@ from pipeline.sinks.fleet import FleetSink
 from pipeline.testing import RecordedReports, check_fleet, check_sink
 from pipeline.windows.types import PoolKey
 from sizing.types import Confidence, Constraint, Reason, Recommendation, RecommendationState
+from tests.waiting import scaled
 
 ROOT = Path(__file__).resolve().parents[3]
 START = 1_795_981_560.0
@@ -92,7 +93,7 @@ class RecordedFleet:
 
 
 def run(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    asyncio.run(asyncio.wait_for(work(), 60))
+    asyncio.run(asyncio.wait_for(work(), scaled(60)))
 
 
 async def until(condition: Callable[[], bool]) -> None:

@@ -55,6 +55,7 @@ def test_an_expert_without_its_library_says_what_to_install(monkeypatch: pytest.
         check_expert_names(("lightgbm",))
 
 
+@pytest.mark.slow
 def test_an_expert_of_another_package_conforms_and_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(ROOT / "examples" / "experts" / "tokentide_median")
     example = importlib.import_module("tokentide_median")
@@ -85,6 +86,7 @@ def regressor(monkeypatch: pytest.MonkeyPatch, kind: type[Mean]) -> None:
     monkeypatch.setitem(REGRESSORS, "fake", ("numpy", kind))
 
 
+@pytest.mark.slow
 def test_a_scheduled_regressor_conforms(monkeypatch: pytest.MonkeyPatch) -> None:
     regressor(monkeypatch, Mean)
     check_expert(lambda made: BatchRegressor(made, "fake", 8 * 1800.0), state_bytes=40_000)
@@ -114,6 +116,7 @@ def series() -> DemandSeries:
     return DemandSeries(name="chat", start=0, step_seconds=1800, values=values, rows=at.size)
 
 
+@pytest.mark.slow
 def test_a_backtest_has_a_column_for_each_expert() -> None:
     plain = run_backtest([series()], horizons_seconds=(1800, 3600))
     assert plain.experts == ()

@@ -57,6 +57,7 @@ def test_noise_is_no_growth():
     assert 60.0 < medians[-1] < 160.0
 
 
+@pytest.mark.slow
 def test_what_the_year_before_did_is_expected_again():
     days = np.arange(365 + 330)
     course = 100.0 * np.exp(0.5 * np.sin(2.0 * np.pi * days / 365.0))

@@ -16,6 +16,7 @@ def source(rates=RATES, first_hour=24 * 20_000):
     return found
 
 
+@pytest.mark.slow
 def test_days_of_paths_are_spread_as_the_day_model_says():
     drawn = source().draw(13, 2000, 3)
     model = DayModel()

@@ -79,6 +79,7 @@ def test_changes_its_mind():
     assert points[400:].mean(axis=0) == pytest.approx([20.0, 20.0], abs=1.0)
 
 
+@pytest.mark.slow
 def test_a_wild_expert_is_quarantined_and_let_back_in():
     context, pool = make(
         lambda context: Fixed(context, "wild", lambda index: 1e9 if index < 300 else 10.0),

@@ -223,6 +223,7 @@ def test_the_external_expert_repeats_what_is_known_and_sleeps_otherwise():
     assert expert.forecast().tolist() == [5.0, 5.0 * context.clip]
 
 
+@pytest.mark.slow
 def test_a_pool_of_everything_pickles_and_forecasts():
     apart = {"least_squares_three_speeds", *MODELS, *REGRESSORS}  # the latter need an extra
     experts = partial(make_experts, names=tuple(name for name in EXPERTS if name not in apart))

@@ -5,15 +5,17 @@ import pickle
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from river.time_series import HoltWinters
 
 from pipeline.forecast.experts.holt import Holt
 
 RATES = st.floats(0.01, 1.0)
 
 
+@pytest.mark.slow  # River brings SciPy's statistics
 @given(st.lists(st.floats(0.0, 1e6), min_size=2, max_size=30), RATES, RATES)
 def test_it_is_that_of_river_bit_for_bit(values: list[float], alpha: float, beta: float) -> None:
+    from river.time_series import HoltWinters
+
     own, rivers = Holt(alpha, beta), HoltWinters(alpha=alpha, beta=beta)
     for value in values:
         own.learn_one(value)

@@ -50,6 +50,7 @@ def test_once_an_hour_and_about_the_right_time(grown):
     assert days.issued_at == START + 15 * 86_400.0
 
 
+@pytest.mark.slow
 def test_quantiles_are_sound_and_widen(grown):
     _, told = grown
     for outlook in told[-1]:
@@ -61,6 +62,7 @@ def test_quantiles_are_sound_and_widen(grown):
     assert shares == sorted(shares)
 
 
+@pytest.mark.slow
 def test_tomorrow_and_next_week_follow_day_and_week(grown):
     _, told = grown
     truth = course(30, seed=9)
@@ -93,6 +95,7 @@ def test_nothing_is_said_before_there_is_a_value():
     assert model.outlooks == ((),)
 
 
+@pytest.mark.slow
 def test_gaps_of_any_length_are_survived():
     values = course(4).tolist()
     values[100:110] = [None] * 10
@@ -106,6 +109,7 @@ def test_gaps_of_any_length_are_survived():
             assert np.isfinite([f.quantiles for f in outlook.forecasts]).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hostile", [float("nan"), float("inf"), -1.0, 1e300])
 def test_what_cannot_be_demand_is_a_gap(hostile):
     one, other = OutlookForecaster([KEY]), OutlookForecaster([KEY])
@@ -115,6 +119,7 @@ def test_what_cannot_be_demand_is_a_gap(hostile):
     assert one.outlooks == other.outlooks
 
 
+@pytest.mark.slow
 def test_a_delay_shifts_the_work_and_not_the_words():
     prompt, late = OutlookForecaster([KEY]), OutlookForecaster([KEY], delay_seconds=600.0)
     values = course(3).tolist()
@@ -123,6 +128,7 @@ def test_a_delay_shifts_the_work_and_not_the_words():
     assert len(told) - len(told_late) == 1
 
 
+@pytest.mark.slow
 def test_series_together_say_what_each_says_alone():
     keys = [KEY, SeriesKey("m", "p", "kv_tokens"), SeriesKey("m", "p", "decode_tokens_per_second")]
     rows = [course(3, seed).tolist() for seed in range(3)]
@@ -138,6 +144,7 @@ def test_series_together_say_what_each_says_alone():
     assert all(len(told) == 2 for told in together.outlooks)
 
 
+@pytest.mark.slow
 def test_a_pickled_copy_goes_on_bit_for_bit():
     values = course(4).tolist()
     straight = OutlookForecaster([KEY], delay_seconds=900.0)
@@ -147,6 +154,7 @@ def test_a_pickled_copy_goes_on_bit_for_bit():
     assert run(straight, values[101:], start) == run(copy, values[101:], start)
 
 
+@pytest.mark.slow
 def test_the_state_is_bounded(grown):
     model, _ = grown
     assert len(pickle.dumps(model)) <= 30_000

@@ -140,6 +140,7 @@ def test_what_cannot_be_demand_is_a_gap(hostile):
     assert model.age_seconds == 60
 
 
+@pytest.mark.slow
 def test_zeros_all_along():
     rows = run(forecaster(), [0.0] * 300)
     assert (rows == 0.0).all()
@@ -213,6 +214,7 @@ def test_settings_that_cannot_work_are_refused(changes):
         forecaster(**changes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_the_first_hours_are_no_worse_than_the_last_value(seed):
     values = poisson(course(0.25, level=3.0 + 20.0 * seed), seed)

@@ -165,6 +165,7 @@ def test_one_signal_of_the_forecast(server):
     assert data["scores"] == []
 
 
+@pytest.mark.slow
 def test_alerts_since_keep_what_still_lasts(server, feed):
     feed.step(180)
     alerts = _json(server, f"/v1/alerts?since={feed.as_of + 3600}")["alerts"]

@@ -26,7 +26,7 @@ from pipeline.publish.http.route import Role
 from pipeline.publish.http.server import check_publish
 from pipeline.publish.http.tokens import Tokens, parse_tokens
 from tests.publish_server import Server
-from tests.waiting import scaled
+from tests.waiting import scaled, wait_until
 
 CHAT = "llama-3.1-8b-instruct/chat"
 
@@ -212,7 +212,8 @@ def test_connections_that_ask_nothing_are_closed(feed):
         for client in sockets:
             assert client.recv(1) == b""
             client.close()
-        assert ask(server, "/healthz")[0] == 200
+        # A busy machine may hold up an honest question for that long too.
+        wait_until(lambda: ask(server, "/healthz")[0] == 200, 20, "an answer", passing=(OSError,))
 
 
 @pytest.mark.parametrize(

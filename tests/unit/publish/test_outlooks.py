@@ -12,6 +12,7 @@ from pipeline.forecast.outlook import Grain, Outlook
 from pipeline.forecast.types import LEVELS, Forecast, SeriesKey
 from tests.publish_feed import Feed
 from tests.publish_server import Server
+from tests.waiting import scaled
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +37,7 @@ def served():
 
 def get(served, query):
     server, path = served
-    with urllib.request.urlopen(server.url + path + query, timeout=10) as response:
+    with urllib.request.urlopen(server.url + path + query, timeout=scaled(10)) as response:
         return json.loads(response.read())
 
 

@@ -14,6 +14,7 @@ from pipeline.publish.state import LiveState
 from pipeline.store.store import Store
 from tests.publish_feed import Feed, recorded
 from tests.publish_server import Server
+from tests.waiting import scaled
 
 CHAT = "llama-3.1-8b-instruct/chat"
 
@@ -37,7 +38,7 @@ def answers(tmp_path: Path) -> dict[str, Any]:
             }
             found: dict[str, Any] = {"feed": feed, "recalled": again.recent_demand("3h")}
             for name, path in paths.items():
-                with urllib.request.urlopen(server.url + path, timeout=10) as response:
+                with urllib.request.urlopen(server.url + path, timeout=scaled(10)) as response:
                     found[name] = json.load(response)
     return found | {"feed": feed}
 
@@ -76,12 +77,14 @@ def test_alerts_come_from_the_store(answers):
     assert [a["alert_id"] for a in answers["alerts"]["alerts"]] == ["test-ended"]
 
 
+@pytest.mark.slow
 def test_what_was_forecast_then_comes_from_the_store(answers: dict[str, Any]) -> None:
     feed, model_pool = answers["feed"], tuple(CHAT.split("/"))
     said = [f for f in feed.said[(*model_pool, "requests_per_second", 300)] if f.target_at <= feed.as_of]
     assert answers["past"]["forecasts"] == [[f.target_at, f.quantiles[0], f.quantiles[3], f.quantiles[6]] for f in said]
 
 
+@pytest.mark.slow
 def test_the_demand_of_the_past_is_there_after_a_restart(answers: dict[str, Any]) -> None:
     before, after = answers["feed"].live.recent_demand("3h"), answers["recalled"]
     assert after.keys() == before.keys()

@@ -19,6 +19,7 @@ from pipeline.publish.json import to_json
 from pipeline.windows.types import REST
 from tests.publish_feed import Feed
 from tests.publish_server import Server
+from tests.waiting import scaled
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +31,7 @@ def server():
 
 
 def get(server, query, pool="llama-3.1-8b-instruct/chat"):
-    with urllib.request.urlopen(f"{server.url}/v1/forecasts/{pool}{query}", timeout=10) as response:
+    with urllib.request.urlopen(f"{server.url}/v1/forecasts/{pool}{query}", timeout=scaled(10)) as response:
         return json.loads(response.read())
 
 

@@ -56,6 +56,7 @@ def test_forecasts_out_has_exactly_the_promised_columns_and_rows(result, tmp_pat
     assert (table["series"] == "batch").sum() == 720 - 1 - 10 + 720 - 6 - 10
 
 
+@pytest.mark.slow
 def test_actual_is_the_value_of_the_target_window(result, tmp_path):
     write_forecasts(result, tmp_path / "f.parquet")
     series = result.series[0].series
@@ -92,6 +93,7 @@ def test_the_live_forecaster_gives_the_same_numbers(result):
             assert [q * STEP for q in forecast.quantiles] == item.quantiles[i, h].tolist()
 
 
+@pytest.mark.slow
 def test_scores_exclude_the_warm_up_and_beat_the_naive_ones(result):
     assert [(s.series, s.horizon_seconds) for s in result.scores] == [
         (name, h) for name in ("api", "batch", "all") for h in (600, 3_600)
@@ -192,6 +194,7 @@ def test_short_and_silent_series_give_no_scores_but_no_crash(tmp_path):
     assert "Scores" in render_report(result)
 
 
+@pytest.mark.slow
 def test_unwritable_targets_are_input_errors(result, tmp_path):
     with pytest.raises(InputError, match="cannot write"):
         write_forecasts(result, tmp_path / "none" / "f.parquet")
@@ -199,6 +202,7 @@ def test_unwritable_targets_are_input_errors(result, tmp_path):
         write_report(result, tmp_path / "none" / "r.html")
 
 
+@pytest.mark.slow
 def test_policies_trade_waste_for_shortfall_and_beat_reactive_at_a_long_lead(result):
     outcomes = {o.policy: o for o in evaluate_policies(result, lead_seconds=3_600) if o.series == "api"}
     quantiles = [outcomes[f"quantile {q:g}"] for q in (0.5, 0.75, 0.9, 0.95, 0.99)]
@@ -210,6 +214,7 @@ def test_policies_trade_waste_for_shortfall_and_beat_reactive_at_a_long_lead(res
     assert {o.lead_seconds for o in evaluate_policies(result)} == {600, 3_600}
 
 
+@pytest.mark.slow
 def test_whole_units_round_capacity_up(result):
     outcomes = {o.policy: o for o in evaluate_policies(result, lead_seconds=600, unit=1_000_000.0) if o.series == "api"}
     assert outcomes["clairvoyant"].unserved_share == 0.0
@@ -235,6 +240,7 @@ def test_the_report_is_complete_offline_and_escaped(tmp_path):
     assert not re.findall(r"<(?:script|link|img)[^>]+(?:src|href)=", page)
 
 
+@pytest.mark.slow
 def test_tables_have_a_cell_per_column(result):
     rows = score_rows(result.scores)
     assert [row[:2] for row in rows[:2]] == [("api", "10 min"), ("api", "1 h")]

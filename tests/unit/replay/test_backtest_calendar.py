@@ -57,6 +57,7 @@ def test_live_and_backtest_agree_to_the_last_bit() -> None:
     assert live({"a": EVENT, "b": other}) == backtest(EVENT, other).tolist()
 
 
+@pytest.mark.slow
 def test_nothing_moves_before_the_announcement_and_something_after_it() -> None:
     plain, told = backtest(), backtest(EVENT)
     known = 24  # the window that ends at the announcement

@@ -321,6 +321,7 @@ REAL: list[tuple[str, int, dict[str, Any], int, str]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "step", "options", "windows", "says"), REAL, ids=[row[0] for row in REAL])
 def test_series_as_people_have_them(name: str, step: int, options: dict[str, Any], windows: int, says: str) -> None:
     if not (FIELD / name).exists():

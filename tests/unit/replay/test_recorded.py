@@ -53,6 +53,7 @@ def test_figures_by_hand(tmp_path: Path) -> None:
     assert score.mase is None, "there is no day before"
 
 
+@pytest.mark.slow
 def test_choices(tmp_path: Path) -> None:
     fill(tmp_path / "a.duckdb")
     assert score_recorded(tmp_path / "a.duckdb", model="other") == []

@@ -19,6 +19,7 @@ from pipeline.replay import follow, to_kafka
 from pipeline.replay.producer import BatchProducer
 from pipeline.replay.to_kafka import replay_trace
 from pipeline.replay.trace import Trace
+from tests.waiting import eventually, scaled
 
 START = 1_700_000_000.0
 
@@ -58,6 +59,7 @@ def trace(tmp_path):
 @pytest.fixture
 def recorder(monkeypatch):
     monkeypatch.setattr(to_kafka, "BatchProducer", Recorder)
+    Recorder.sent = []
     return Recorder
 
 
@@ -79,19 +81,22 @@ def test_records_carry_key_topic_and_completion(trace, recorder):
 
 
 def test_speed_squeezes_the_sending_and_not_the_event_times(trace, recorder):
+    began = time.monotonic()  # not when the first was handed over, which a busy machine delays
     totals = asyncio.run(replay_trace(settings(), trace, "m", "p", speed=40.0))
-    assert 0.4 < recorder.sent[-1][0] - recorder.sent[0][0] < 20.0, "the 20 s of event time squeezed into half a second"
+    assert recorder.sent[-1][0] - began < scaled(10.0), "the 20 s of event time squeezed into half a second"
     assert totals.last_arrived_at - totals.first_arrived_at == pytest.approx(20.0)
     for at, _, _, _, timestamp_ms in recorder.sent:
         due = (timestamp_ms - recorder.sent[0][4]) / 1000 / 40.0
-        assert at - recorder.sent[0][0] >= due - 0.01
+        assert at - began >= due - 0.01
 
 
 def test_stop_ends_a_slow_replay_at_once(trace, recorder):
     async def run():
         stop = asyncio.Event()
-        asyncio.get_running_loop().call_later(0.2, stop.set)
-        return await replay_trace(settings(), trace, "m", "p", speed=0.01, stop=stop)
+        replay = asyncio.create_task(replay_trace(settings(), trace, "m", "p", speed=0.01, stop=stop))
+        await eventually(lambda: recorder.sent, 20, "the first record", poll_seconds=0.01)
+        stop.set()
+        return await replay
 
     totals = asyncio.run(run())
     assert totals.events == 1, "the next one would be due after most of a minute"
@@ -180,7 +185,7 @@ def bootstrap():
         find_binary()
     except ServerUnavailable as error:
         pytest.skip(str(error))
-    with EmbeddedBroker() as broker:
+    with EmbeddedBroker(start_timeout_seconds=scaled(20.0)) as broker:
         yield broker.bootstrap
 
 

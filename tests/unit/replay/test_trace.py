@@ -157,6 +157,7 @@ def test_a_single_bin_has_no_width(tmp_path, requests_path):
         Trace.open(path, lengths=requests_path)
 
 
+@pytest.mark.slow
 def test_published_traces_expand_exactly():
     counts, lengths = TRACES / "azure_llm_2024/conv_10s_counts.parquet", TRACES / "azure_llm_2023/conv_requests.parquet"
     if not (counts.is_file() and lengths.is_file()):

@@ -27,6 +27,7 @@ from pipeline.sinks.registry import configured_sinks, sink_kinds
 from pipeline.sinks.webhook import signature, webhook_sink
 from pipeline.testing import check_sink
 from sizing.types import Confidence, Constraint, Reason, Recommendation, RecommendationState
+from tests.waiting import scaled
 
 ROOT = Path(__file__).resolve().parents[3]
 START = 1_795_981_560
@@ -111,7 +112,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 def run(work: Awaitable[None]) -> None:
-    asyncio.run(asyncio.wait_for(work, 60))  # type: ignore[arg-type]
+    asyncio.run(asyncio.wait_for(work, scaled(60)))  # type: ignore[arg-type]
 
 
 def test_parquet_keeps_the_promises_of_a_sink_and_files_can_be_read(tmp_path: Path) -> None:
@@ -219,7 +220,7 @@ def test_a_webhook_whose_receiver_is_away_holds_nothing_back() -> None:
         for step in steps(5):
             await sink.publish(step)
         assert sink.dropped == 3
-        await asyncio.wait_for(sink.stop(), 30)
+        await asyncio.wait_for(sink.stop(), scaled(30))
 
     run(work())
 

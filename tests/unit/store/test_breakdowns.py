@@ -120,6 +120,7 @@ def test_without_dimensions_there_is_none(tmp_path):
         assert store.cursor().execute("SELECT count(*) FROM closed_parts").fetchone() == (0,)
 
 
+@pytest.mark.slow
 def test_a_tenant_per_request_stays_bounded_and_is_counted(store):
     hostile = [request(number, tenant=f"{number:x}-{number * 7919 % 4096:x}") for number in range(5_000)]
     store.apply([(0, 0, delta([*hostile, *(request(f"a{i}", tenant="acme") for i in range(50))]))])

@@ -58,6 +58,7 @@ def read(folder, table, what="*"):
     return duckdb.connect().execute(query).fetchall()
 
 
+@pytest.mark.slow
 def test_every_table_is_there_and_days_are_folders(stored, tmp_path):
     files = export_file(stored.path, tmp_path / "o'ut", stored)
     assert {file.table for file in files if file.rows} == {"windows", "histograms", "closed_windows", "ledger"}
@@ -82,6 +83,7 @@ def test_the_sums_are_those_of_the_store_to_the_last_digit(stored, tmp_path):
     assert {str(d) for (d,) in read(tmp_path, "windows", "DISTINCT date")} == {"2025-12-31", "2026-01-01"}
 
 
+@pytest.mark.slow
 def test_another_engine_reads_it_with_exact_types(stored, tmp_path):
     dataset = pytest.importorskip("pyarrow.dataset")
     export_file(stored.path, tmp_path, stored)
@@ -105,6 +107,7 @@ def test_sums_beyond_64_bits_stay_exact(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_a_day_that_retention_has_cut_does_not_replace_the_whole_one(stored, tmp_path):
     settings = stored.model_copy(update={"retention_base_seconds": DAY})
     out = tmp_path / "out"
@@ -121,6 +124,7 @@ def test_a_day_that_retention_has_cut_does_not_replace_the_whole_one(stored, tmp
     assert requests == 200
 
 
+@pytest.mark.slow
 def test_late_events_reach_a_day_that_was_exported(stored, tmp_path):
     export_file(stored.path, tmp_path, stored, ["windows"])
     with Store.open(stored.path) as store:
@@ -129,6 +133,7 @@ def test_late_events_reach_a_day_that_was_exported(stored, tmp_path):
     assert read(tmp_path, "windows", "sum(requests)") == [(151,)]
 
 
+@pytest.mark.slow
 def test_two_stores_share_a_folder(stored, tmp_path):
     other = stored.path.with_name("other.duckdb")
     shutil.copy(stored.path, other)
@@ -137,6 +142,7 @@ def test_two_stores_share_a_folder(stored, tmp_path):
     assert read(tmp_path / "out", "windows", "sum(requests)") == [(300,)]
 
 
+@pytest.mark.slow
 def test_the_owner_exports_while_it_writes(stored, tmp_path):
     with Store.open(stored.path, stored) as store:
         store.apply([(0, 1, delta([NOW + 70], first=150))])
@@ -148,6 +154,7 @@ def test_the_owner_exports_while_it_writes(stored, tmp_path):
     assert read(tmp_path, "windows", "sum(requests)") == [(151,)]
 
 
+@pytest.mark.slow
 def test_after_a_kill_the_write_ahead_log_is_exported_too(stored, tmp_path):
     with Store.open(stored.path, stored) as store:
         store.apply([(0, 1, delta([NOW + 70], first=150))])
@@ -158,6 +165,7 @@ def test_after_a_kill_the_write_ahead_log_is_exported_too(stored, tmp_path):
     assert read(tmp_path / "out", "windows", "sum(requests)") == [(151,)]
 
 
+@pytest.mark.slow
 def test_what_cannot_be_exported_is_told(stored, tmp_path):
     with pytest.raises(InputError, match="no table nonsense; there are windows"):
         export_file(stored.path, tmp_path, stored, ["nonsense"])
@@ -198,6 +206,7 @@ def test_a_store_in_use_is_left_alone(stored, tmp_path):
         owner.communicate("")
 
 
+@pytest.mark.slow
 def test_the_command(stored, tmp_path):
     out = tmp_path / "out"
     result = CliRunner().invoke(

@@ -98,6 +98,7 @@ def new_store(tmp_path_factory):
         return path, history_of(store)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", [m.version for m in MIGRATIONS[:-1]])
 def test_a_store_of_every_older_version_opens_and_equals_a_new_one(tmp_path, new_store, version):
     """The same windows, steps and late events, written by today's code and kept in the schema of an older version."""
@@ -116,6 +117,7 @@ def test_a_store_of_every_older_version_opens_and_equals_a_new_one(tmp_path, new
             assert rows[1] or table in EMPTY, table
 
 
+@pytest.mark.slow
 def test_latencies_of_windows_from_before_are_of_all_statuses(tmp_path, new_store):
     make_old_store(new_store[0], tmp_path / "old.duckdb", 5)
     with Store.open(tmp_path / "old.duckdb") as store:
@@ -127,6 +129,7 @@ def test_latencies_of_windows_from_before_are_of_all_statuses(tmp_path, new_stor
 
 #: Tables that ``fill_with_history`` has nothing for.
 EMPTY = {
+    "fleet_split",
     "retired_dead_letters",
     "retired_totals",
     "closed_parts",

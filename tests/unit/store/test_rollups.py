@@ -97,6 +97,7 @@ def test_every_grain_adds_up_to_the_base_windows():
         assert all(NOW + 1_000 <= r["start"] < NOW + 5_100 for r in some)
 
 
+@pytest.mark.slow
 def test_steps_in_one_transaction_and_over_a_silence_roll_up_too():
     with Store.open(Path(":memory:")) as store:
         ends = [NOW + 60, NOW + 120, NOW + 7_260, NOW + 7_320, NOW + 10_800]
@@ -124,6 +125,7 @@ def test_an_older_file_is_rolled_up_when_it_is_opened(tmp_path):
             "closed_parts",
             "pool_snapshots",
             "latency_statuses",
+            "fleet_split",
         ):
             store.cursor().execute(f"DROP TABLE {name}")
         store.cursor().execute("DELETE FROM schema_migrations WHERE version >= 3")
@@ -148,6 +150,7 @@ def test_retention_takes_rollups_with_the_closed_windows():
         assert store.history("model", "a", *kept) == before, "late events outlive base windows"
 
 
+@pytest.mark.slow
 def test_a_reader_never_counts_a_window_twice_while_it_closes():
     with Store.open(Path(":memory:")) as store:
         store.apply([(0, 0, delta([request_event(str(i), NOW + i, pool="a") for i in range(600)], 0))])

@@ -151,6 +151,7 @@ def test_dimension_values_are_bounded_too(tmp_path):
         assert keys <= 101
 
 
+@pytest.mark.slow
 def test_sums_pass_64_bits(store):
     huge = {"input_tokens": 10_000_000, "output_tokens": 10_000_000, "e2e_seconds": 86_000.0}
     for i in range(4):

@@ -56,6 +56,7 @@ def test_the_state_of_pools_is_kept_from_different_steps(store):
     assert store.snapshots() == Snapshots(120, b"shared120", {a: (120, b"a120"), b: (180, b"b180")})
 
 
+@pytest.mark.slow
 def test_a_step_is_closed_in_parts(tmp_path):
     """What has closed of it stays so after a crash, and events that come later are late for those pools only."""
     path = tmp_path / "parts.duckdb"
@@ -190,6 +191,7 @@ def test_backfill_is_idempotent_and_in_the_ledger(store):
     balanced(store)
 
 
+@pytest.mark.slow
 def test_retention_keeps_totals_and_the_newest_step(tmp_path):
     settings = StoreSettings(retention_base_seconds=100, retention_closed_seconds=200, retention_forecasts_seconds=50)
     with Store.open(tmp_path / "s.duckdb", settings) as store:
@@ -234,6 +236,7 @@ def test_weeks_of_retention_leave_one_row_of_what_was_retired(tmp_path):
         assert store.pools() == [("m23", "default")], "it is not named as gone"
 
 
+@pytest.mark.slow
 def test_pools_of_which_nothing_was_counted_are_silent(store):
     hours = {"closed": 0, "newest": 5, "open": 7}
     for number, (model, hour) in enumerate(hours.items()):
@@ -268,9 +271,11 @@ def test_readers_in_other_threads_see_whole_transactions(store):
 
     def read():
         try:
-            while not stop.is_set():
+            while True:  # once at least, however late the thread begins
                 seen.append(store.totals()["requests"])
                 store.history("m", "default", NOW, NOW + 60, 60)
+                if stop.is_set():
+                    return
         except Exception as error:
             errors.append(error)
 

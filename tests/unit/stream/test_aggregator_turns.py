@@ -17,6 +17,7 @@ from pipeline.stream.aggregator.aggregator import IN_FLIGHT, Aggregator, _Partit
 from pipeline.stream.kafka.batch import RecordBatch
 from pipeline.testing import request_event
 from pipeline.windows.sharding import Chain, ShardChains
+from tests.waiting import scaled
 
 NOW = 1_700_000_000.0
 
@@ -74,7 +75,7 @@ def test_batches_overlap_up_to_a_bound_and_end_by_themselves() -> None:
         assert not stopping.done(), "it waits for what has begun"
         for gate in slow.gates.values():
             gate.set()
-        await asyncio.wait_for(stopping, 5)
+        await asyncio.wait_for(stopping, scaled(5))
         await feeder
         assert sorted(acknowledged) == [0, 1, 3, 4, 5]
 

@@ -150,6 +150,7 @@ def backlog(pipeline: Pipeline, sent: list[list[Sent]], batch: int = 400) -> Non
             pipeline.store_and_close([pipeline.fold(partition, records[first : first + batch], caught_up=ends)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_one_server_in_ten_that_is_ahead_makes_nobody_late(pipeline: Pipeline, seed: int) -> None:
     sent, truth = traffic(seed, 55.0, told=seed != 3, own_stamps=seed == 2)
@@ -161,6 +162,7 @@ def test_one_server_in_ten_that_is_ahead_makes_nobody_late(pipeline: Pipeline, s
     assert all(offset == pytest.approx(55.0, abs=3.0) for offset in named.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [5, 6])
 def test_nor_while_a_backlog_is_read_that_servers_stamped_by_their_own_clocks(pipeline: Pipeline, seed: int) -> None:
     sent, truth = traffic(seed, 55.0, told=seed != 6, own_stamps=True)
@@ -169,6 +171,7 @@ def test_nor_while_a_backlog_is_read_that_servers_stamped_by_their_own_clocks(pi
     assert pipeline.late() == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [8])
 def test_one_server_that_is_behind_is_late_itself_and_holds_nobody_up(pipeline: Pipeline, seed: int) -> None:
     sent, truth = traffic(seed, -55.0, told=True, own_stamps=seed % 2 == 0)

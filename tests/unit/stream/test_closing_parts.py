@@ -78,6 +78,7 @@ def close_all(closer: WindowCloser) -> list[StepOutput]:
     return outputs
 
 
+@pytest.mark.slow
 def test_a_spike_of_one_tenant_is_told_as_one(settings: Settings, store: Store) -> None:
     fill(store, settings, 3)
     outputs = close_all(WindowCloser(settings, store, Advisor(settings), ReplicaBook()))
@@ -95,6 +96,7 @@ def test_a_spike_of_one_tenant_is_told_as_one(settings: Settings, store: Store) 
     assert {part.value for part in regions.parts} == {"eu", "us"}
 
 
+@pytest.mark.slow
 def test_how_deltas_are_cut_changes_nothing(settings: Settings, store: Store) -> None:
     fill(store, settings, 1)
     whole = close_all(WindowCloser(settings, store, Advisor(settings), ReplicaBook()))
@@ -103,6 +105,7 @@ def test_how_deltas_are_cut_changes_nothing(settings: Settings, store: Store) ->
         assert close_all(WindowCloser(settings, other, Advisor(settings), ReplicaBook())) == whole
 
 
+@pytest.mark.slow
 def test_a_restart_and_a_replay_say_the_same_bit_for_bit(settings: Settings, store: Store) -> None:
     fill(store, settings, 3)
     closer = WindowCloser(settings, store, Advisor(settings), ReplicaBook())

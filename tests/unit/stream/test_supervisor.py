@@ -52,6 +52,7 @@ def wait_for(path: Path) -> None:
     wait_until(path.exists, 60, f"{path.name} comes up", poll_seconds=0.05)
 
 
+@pytest.mark.slow
 def test_a_child_that_dies_is_started_again_and_all_stop_in_order(folder: Path) -> None:
     process = run(("weak", "good"))
     wait_for(folder / "up-good")
@@ -63,6 +64,7 @@ def test_a_child_that_dies_is_started_again_and_all_stop_in_order(folder: Path) 
     assert process.exitcode == 0
 
 
+@pytest.mark.slow
 def test_a_child_that_can_never_work_ends_all(folder: Path) -> None:
     process = run(("wrong", "good"))
     process.join(scaled(60))

@@ -52,6 +52,7 @@ def test_the_outcome_of_a_request(fields: dict[str, Any], expected: str | None) 
     assert outcomes(from_events([event(**fields)]), {}).tolist() == [-1]
 
 
+@pytest.mark.slow
 def test_windows_say_how_their_requests_were_served() -> None:
     draws = random.Random(5)
     events = [

@@ -76,7 +76,7 @@ function figureList(rows, span, split) {
   const found = [
     ...(short ? [["short", "stock", `${plural(short, "pool")} short`, "of what they are advised", "bad"]] : []),
     ["cost", "$ an hour, now → advised", known(said.now) ? `${dollars(said.now)} → ${dollars(said.advised)}` : "unknown",
-      known(change) ? `${change > 0 ? "+" : ""}${dollars(change)}, ${of(said.compared, all)}` : ""],
+      known(change) ? `${change === 0 ? "no change" : `${change > 0 ? "+" : ""}${dollars(change)}`}, ${of(said.compared, all)}` : ""],
     ["per-million", `$ per 1M tokens, ${SPANS[span]}`, or(said.perMillion, dollars),
       known(said.perMillion) ? of(said.costed, all) : ""],
     ["utilisation", `utilisation by cost, ${SPANS[span]}`, or(said.utilisation, percent),
@@ -122,8 +122,8 @@ function poolsPanel(found, all, span) {
     found.length > MOST ? `${found.length - MOST} more pools: search to see them.` : null,
     unpriced ? `Without a price, and in no sum: ${plural(unpriced, "pool")}.` : null,
     all.some(({ cost }) => known(cost?.utilisation_trap_ratio))
-      ? "Utilisation trap: how many times the price of a token at full capacity is paid. Break-even: the utilisation at "
-        + "which the replicas cost as much as the API." : null,
+      ? "Utilisation trap: how many times the price of a token at full capacity is paid." : null,
+    all.some((row) => known(row.breakEven)) ? "Break-even: the utilisation at which the replicas cost as much as the API." : null,
   ].filter(Boolean);
   return el("section", { class: "panel" }, el("h2", { text: `Pools, by cost (tokens and utilisation: ${SPANS[span]})` }),
     found.length ? table("cost by pool", columns.map((column) => column.title),

@@ -69,3 +69,8 @@ export const SIGNALS = {
 };
 
 export const keyOf = (pool) => `${pool.model}|${pool.pool}`;
+
+// What it means that a pool's demand is from `tokentide bridge`, not from request events.
+export const BRIDGED = "The demand is from the servers' Prometheus metrics; there are no request events. "
+  + "Spikes shorter than a scrape are flattened, percentiles are as coarse as the servers' buckets; "
+  + "tenants, regions and requests that a gateway refused or a client left are unknown.";

@@ -39,7 +39,7 @@ function figures(status) {
     ["late", "late events", count(ledger.late), ledger.late > 0.01 * ledger.events ? "warn" : ""],
     ["gaps", "gaps / lost", `${count(deltas.gaps)} / ${count(ledger.lost)}`, lostRecords ? "bad" : ""],
     ["consumer-lag", "records behind", count(behind), ""],
-    ["store-write", "newest transaction", status.store_write_seconds === null ? "–" : `${(1000 * status.store_write_seconds).toFixed(0)} ms`, ""],
+    ["store-write", "newest write to the store", status.store_write_seconds === null ? "–" : `${(1000 * status.store_write_seconds).toFixed(0)} ms`, ""],
   ];
   return el("section", { class: "panel all", "aria-label": "figures" }, el("dl", { class: "figures" }, ...found.map(([id, title, text, level]) =>
     el("div", { class: level || null, "data-testid": `figure-${id}` }, el("dt", { text: title }), el("dd", { text })))));

@@ -55,6 +55,7 @@ export function poolPage([model = "", pool = ""]) {
     set(parts.element, "data-state", row.state);
     set(parts.element, "data-desired", row.desired ?? "");
     setText(parts.sentence, sentence(row, now));
+    parts.bridged.hidden = !row.bridged;
     set(parts.sentence, "class", { critical: "bad", warning: "warn" }[urgency] ?? null);
     setText(parts.state, row.state === "none" ? "no advice" : words(row.state));
     set(parts.state, "class", `chip ${row.state === "fresh" ? "good" : "warn"}`);
@@ -141,6 +142,8 @@ export function poolPage([model = "", pool = ""]) {
 }
 
 // The chart in words, for those who do not see it.
+const soon = (left) => (left < 60 ? "within a minute" : `in ${span(left)}`);
+
 function described(drawn, signal, now) {
   const seen = [...drawn.actual].reverse().find((point) => known(point[1]));
   const last = drawn.fan.at(-1);
@@ -148,7 +151,7 @@ function described(drawn, signal, now) {
   const peak = drawn.fan.reduce((best, f) => (best && best.q50 >= f.q50 ? best : f), null);
   return [
     seen ? `Demand is ${rate(seen[1])} ${unit}` : "Demand is not known",
-    last ? `; the median forecast reaches ${rate(peak.q50)} in ${span(peak.at - now)}, and ${rate(last.q05)} to ${rate(last.q95)} are likely in ${span(last.at - now)}` : "; there is no forecast",
+    last ? `; the median forecast reaches ${rate(peak.q50)} ${soon(peak.at - now)}, and ${rate(last.q05)} to ${rate(last.q95)} are likely ${soon(last.at - now)}` : "; there is no forecast",
     drawn.capacity.length ? `. What runs carries ${rate(drawn.capacity.at(-1)[1])}` : "",
     drawn.recommended.length ? `, what is advised ${rate(drawn.recommended.at(-1)[1])}.` : ".",
   ].join("");

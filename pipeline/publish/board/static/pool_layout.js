@@ -2,7 +2,7 @@
 
 import { el } from "./dom.js";
 import { SPANS } from "./fan.js";
-import { SIGNALS } from "./format.js";
+import { BRIDGED, SIGNALS } from "./format.js";
 import { href } from "./router.js";
 
 const FIGURES = {
@@ -25,6 +25,7 @@ const legend = (keys) => el("ul", { class: "legend" }, ...keys.map(([name, text]
 export function buildPool(model, pool) {
   const sentence = el("p", { class: "sentence", "data-testid": "sentence", "aria-live": "polite" });
   const state = el("span", { class: "chip", "data-testid": "state" });
+  const bridged = el("p", { class: "quiet", "data-testid": "bridged", hidden: true }, el("b", { text: "From metrics. " }), BRIDGED);
   const figures = {};
   const figureList = el("dl", { class: "figures" }, ...Object.entries(FIGURES).map(([name, title]) => {
     const value = el("span", { text: "–" }), beside = el("small");
@@ -76,6 +77,6 @@ export function buildPool(model, pool) {
   const element = el("div", { class: "page pool", "data-testid": "pool-page" },
     el("p", {}, el("a", { href: href("overview"), text: "← all pools" })),
     el("h1", {}, `${pool} `, el("span", { class: "of", text: model }), " ", state),
-    sentence, figureList, notice, gone, content);
-  return { element, sentence, state, figures, signals, spans, unit, chart, described, horizon, pastChart, latency, panels, content, gone, notice };
+    sentence, bridged, figureList, notice, gone, content);
+  return { element, sentence, bridged, state, figures, signals, spans, unit, chart, described, horizon, pastChart, latency, panels, content, gone, notice };
 }

@@ -2,7 +2,7 @@
 
 import { action, level, missing, runOut } from "./attention.js";
 import { el, set, setText } from "./dom.js";
-import { attainment, dollars, known, keyOf, percent, rate, span, words } from "./format.js";
+import { BRIDGED, attainment, dollars, known, keyOf, percent, rate, span, words } from "./format.js";
 import { live } from "./live.js";
 import { poolHref } from "./router.js";
 import { sparkline } from "./sparkline.js";
@@ -25,8 +25,10 @@ export const COLUMNS = [
 
 export function poolRow(row) {
   const key = keyOf(row);
+  const metrics = el("span", { class: "chip bridged", "data-testid": "bridged", text: "from metrics", title: BRIDGED, hidden: true });
   const link = el("a", { href: poolHref(row), "data-testid": "pool-link" },
-    el("b", { text: row.pool }), el("span", { class: "model", text: row.model, title: row.model }));
+    el("span", { class: "title" }, el("b", { text: row.pool }), metrics),
+    el("span", { class: "model", text: row.model, title: row.model }));
   const line = sparkline();
   const label = (column) => COLUMNS.find(({ name }) => name === column).title;
   const cell = (column, ...children) => el("div", { role: "cell", class: `cell ${column}` },
@@ -34,6 +36,7 @@ export function poolRow(row) {
     ...children);
   const text = (testid, tag = "span") => el(tag, { "data-testid": testid });
   const parts = {
+    metrics,
     demand: text("demand", "b"), runsOut: text("runs-out", "b"), why: text("runs-out-signal"),
     headroom: text("headroom", "b"), bar: el("i", { class: "bar", "aria-hidden": "true" }),
     current: text("current"), arrow: el("span", { class: "arrow", text: "→", "aria-label": "to" }),
@@ -87,6 +90,7 @@ function mark(element, row, now) {
 }
 
 function update(parts, row, now) {
+  parts.metrics.hidden = !row.bridged;
   setText(parts.demand, rate(row.requests_per_second));
   const out = runOut(row, now);
   setText(parts.runsOut, out ? (out.expected ? out.text : `maybe ${out.text}`) : row.desired === null ? "–" : row.current === null ? "–" : "not forecast");

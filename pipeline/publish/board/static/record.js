@@ -14,7 +14,8 @@ export function scorecard(cards) {
     ["replica-hours short", (card) => rate(card.under_replica_hours)],
     ["replica-hours spare", (card) => rate(card.over_replica_hours)],
     ["requests beyond what was advised", (card) => rate(card.unserved_requests)],
-    ["advised replicas served in time", (card) => percent(card.lead_time_met_ratio, 1)],
+    ["advice to add replicas that was followed", (card) => percent(card.followed_ratio, 1)],
+    ["… and served in time", (card) => percent(card.lead_time_met_ratio, 1)],
   ];
   return table("scorecard of past advice", ["over the last", ...found.map((card) => card.span)],
     rows.map(([title, value]) => [title, ...found.map(value)]), { testid: "scorecard" });

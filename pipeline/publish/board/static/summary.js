@@ -18,10 +18,15 @@ export function summary(rows, kinds, learning) {
     const gpus = raised.reduce((sum, row) => sum + missing(row) * (row.accelerators_per_replica ?? 1), 0);
     said.push(`add ${plural(more, "replica")} (${plural(gpus, "GPU")}) in ${plural(raised.length, "pool")}`);
   }
+  const spare = rows.filter((row) => missing(row) < 0);
+  if (spare.length) {
+    const fewer = spare.reduce((sum, row) => sum - missing(row), 0);
+    said.push(`${plural(fewer, "replica")} may go in ${plural(spare.length, "pool")}`);
+  }
   const without = rows.filter((row) => row.configured && row.desired === null).length;
   if (without && !learning) said.push(`${plural(without, "pool")} without valid advice: hold`);
   const text = said.length ? said.join("  ·  ") : learning && without ? "learning: no advice yet"
-    : rows.length ? "all pools within their bands" : "no pool yet";
+    : rows.length ? "nothing to do: every pool runs what it is advised" : "no pool yet";
   const bad = active.some((alert) => alert.severity === "critical");
   return { text, level: bad ? "bad" : active.length || (without && !learning) ? "warn" : "" };
 }

@@ -32,7 +32,7 @@ export function why(advice) {
   });
   return [
     el("p", { text: advice.message, "data-testid": "message" }),
-    rows.length ? table("replicas needed, by currency", ["currency", "planned-for demand", "one replica carries", "replicas needed"],
+    rows.length ? table("replicas needed, by kind of demand", ["demand in", "planned-for demand", "one replica carries", "replicas needed"],
       rows, { testid: "needs" }) : null,
     facts(advice),
     ...counterfactuals(advice),
@@ -52,7 +52,7 @@ function facts(advice) {
     ["lead time", known(evidence.lead_time_seconds) ? span(evidence.lead_time_seconds) : null],
     ["bounds", `${advice.min_replicas}–${advice.max_replicas} replicas`],
     ["a replica", `${plural(advice.accelerators_per_replica, "GPU")}, ${advice.accelerator}`],
-    ["sizing is", `${words(advice.confidence)}, interval ${percent(advice.confidence_ratio)} tight`],
+    ["confidence", `${percent(advice.confidence_ratio)}; what a replica carries is ${words(advice.confidence)}`],
     ["predicted at that load", known(evidence.predicted_ttft_seconds)
       ? `TTFT ${seconds(evidence.predicted_ttft_seconds)}, ${seconds(evidence.predicted_tpot_seconds)} per output token` : null],
     ["mean request", known(evidence.input_tokens)
@@ -70,11 +70,18 @@ function ruleOf({ evidence }) {
   return weights.slice(0, 3).map(([name, weight]) => `${words(name.slice(WEIGHT.length))} (${percent(weight)})`).join(", ");
 }
 
+// How a counterfactual ends that needs as many replicas and GPUs as now.
+const NOTHING = ": nothing";
+
 function counterfactuals({ counterfactuals: found }) {
   if (!Array.isArray(found) || !found.length) return [];
+  const shown = found.slice(0, 20);
+  const idle = shown.filter(({ text }) => text.endsWith(NOTHING)).map(({ text }) => text.slice(0, -NOTHING.length));
+  const effects = shown.filter(({ text }) => !text.endsWith(NOTHING));
   return [
     el("h3", { text: "What would change it" }),
-    el("ul", { class: "counterfactuals", "data-testid": "counterfactuals" }, ...found.slice(0, 20).map((one) =>
-      el("li", {}, one.text, one.caveat ? el("span", { class: "quiet", text: ` (${one.caveat})` }) : null))),
+    effects.length ? el("ul", { class: "counterfactuals", "data-testid": "counterfactuals" }, ...effects.map((one) =>
+      el("li", {}, one.text, one.caveat ? el("span", { class: "quiet", text: ` (${one.caveat})` }) : null))) : null,
+    idle.length ? el("p", { class: "quiet", "data-testid": "without-effect", text: `Would not change it: ${idle.join(", ")}.` }) : null,
   ];
 }

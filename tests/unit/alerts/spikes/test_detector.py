@@ -203,6 +203,7 @@ def upside_down(values):
     return values
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [flat, upside_down])
 def test_changes_without_a_jump_are_news_of_the_other_kind(change):
     values = change(day_by_day(10))
@@ -228,6 +229,7 @@ def test_after_an_alert_only_a_greater_surprise_is_news():
     assert found == [2_000, 2_006]
 
 
+@pytest.mark.slow
 def test_a_pickled_detector_of_any_kind_goes_on_bit_for_bit():
     values = flat(day_by_day(9))
     detector = any_kind()

@@ -39,6 +39,7 @@ def test_old_scores_fade():
     assert rarity.observe(50.0) > math.log(1_500)  # as if the great ones had hardly been
 
 
+@pytest.mark.slow
 def test_a_long_life_keeps_the_weights_finite():
     rarity = Rarity()
     for _ in range(100_000):
@@ -70,6 +71,7 @@ def chances(values, gaps=()):
     return found
 
 
+@pytest.mark.slow
 def test_ordinary_windows_are_as_rare_as_their_chance():
     found = np.array([chance for chance in chances(noise(6_000)) if chance is not None])
     for level in (0.1, 0.01):

@@ -40,6 +40,16 @@ def test_each_format_is_recognised_by_one_codec_only(name):
     assert claimed == [GOLDEN[name]["codec"]]
 
 
+@pytest.mark.parametrize("kind", ["tokentide.request.completed.v1", "com.example.request"])
+def test_an_envelope_is_recognised_by_its_type_or_by_what_is_in_it(kind):
+    envelope = {"specversion": "1.0", "id": "e", "source": "/x", "type": kind}
+    found = inspect_record(json.dumps(envelope | {"data": EVENT}).encode(), codec_named("auto"), EventLimits(), NOW)
+    assert (found.verdict, found.codec) == ("accepted", "native"), found.detail
+    assert "no format is recognised" in refused(
+        json.dumps(envelope | {"type": "com.example.order", "data": {"order": 7}}).encode()
+    )
+
+
 @pytest.mark.parametrize("name", [n for n in GOLDEN if GOLDEN[n]["codec"] != "native"])
 def test_the_native_codec_names_the_format_and_what_to_set(name):
     assert f"codec = '{GOLDEN[name]['codec']}'" in refused(record(GOLDEN[name]), "native")

@@ -92,6 +92,7 @@ def test_what_is_reported_is_what_the_objects_say(api: KubernetesApi) -> None:
     with_fleet(settings(api.url), work)
 
 
+@pytest.mark.slow
 def test_hostile_answers_are_problems_of_one_target_and_pass(
     api: KubernetesApi, caplog: pytest.LogCaptureFixture
 ) -> None:

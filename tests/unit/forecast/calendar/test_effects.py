@@ -116,6 +116,7 @@ def test_a_pickled_copy_goes_on_bit_for_bit():
     assert np.array_equal(run(straight, rest, events, 2 * DAY), run(copy, rest, events, 2 * DAY))
 
 
+@pytest.mark.slow
 def test_hostile_calendars_do_no_harm():
     events = [
         event(0, 1, kind=f"kind {at}", starts_at=3600.0 + at, ends_at=3601.0 + 40 * at + at, expected_size=100.0)

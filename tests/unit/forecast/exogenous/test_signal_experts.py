@@ -74,6 +74,7 @@ def test_a_leading_signal_halves_the_error_and_a_restart_changes_nothing(fake_re
     assert errors(True, cut=233) == with_signal
 
 
+@pytest.mark.slow
 def test_signals_that_say_nothing_leave_the_other_experts_alone() -> None:
     values = (100.0 + np.random.default_rng(3).normal(0.0, 5.0, 120)).tolist()
     plain = SeriesForecaster(KEY, HORIZONS, GRAIN, 48 * GRAIN)
@@ -83,6 +84,7 @@ def test_signals_that_say_nothing_leave_the_other_experts_alone() -> None:
         assert plain.step(end, value) == given.step(end, value, (), Exogenous(None, None))
 
 
+@pytest.mark.slow
 def test_external_forecasts_are_of_the_total_of_all_tenants() -> None:
     names = ("last", "least_squares", "external")
     model = TenantForecaster(KEY, HORIZONS, GRAIN, 2, 48 * GRAIN, partial(make_experts, names=names), signal_count=1)

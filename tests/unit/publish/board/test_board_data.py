@@ -7,6 +7,7 @@ import socket
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -53,6 +54,18 @@ def test_the_overview_says_of_each_pool_what_the_live_state_knows(server: Server
         assert row["capacity_requests_per_second"] == pytest.approx(3.0 * advice.current, rel=1e-3)  # type: ignore[operator]
 
 
+def test_pools_whose_demand_is_from_a_bridge_alone_are_marked(server: Server, feed: Feed) -> None:
+    first, second, third = feed.settings
+    feed.tell_bridged(first, second)
+    notes = dict(feed.live.health().event_notes) | {"bridge_ignored": {f"{second.model}|{second.pool}": 1}}
+    feed.live.set_health(replace(feed.live.health(), event_notes=notes))  # the second has events meanwhile
+    _, told = _get(server, "/board/overview")
+    assert {(row["model"], row["pool"]) for row in told["pools"] if row["bridged"]} == {(first.model, first.pool)}
+    for pool in (first, second, third):
+        _, page = _get(server, f"/board/pools/{pool.model}/{pool.pool}")
+        assert page["row"]["bridged"] is (pool is first)
+
+
 def test_expired_advice_leaves_nothing_to_follow(server: Server, feed: Feed) -> None:
     feed.clock.advance(400)
     _, told = _get(server, "/board/overview")
@@ -62,6 +75,7 @@ def test_expired_advice_leaves_nothing_to_follow(server: Server, feed: Feed) -> 
         assert row["expires_at"] is not None
 
 
+@pytest.mark.slow
 def test_200_pools_fit_into_one_bounded_answer_made_at_most_twice_a_second() -> None:
     fleet, elapsed = Fleet(200, past_hours=24), [0.0]
     fleet.step()

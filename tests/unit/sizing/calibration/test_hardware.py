@@ -100,12 +100,14 @@ def test_tests_of_two_sizes_find_a_device_again() -> None:
     assert fit.notes() == ()
 
 
+@pytest.mark.slow
 def test_the_same_tests_give_the_same_entry() -> None:
     tests = [("tiny", box_point(c)) for c in (1, 8)]
     assert fitted(*tests).fields() == fitted(*tests).fields()
     assert fitted(*tests).fields() == fitted(*reversed(tests)).fields()
 
 
+@pytest.mark.slow
 def test_a_test_of_another_set_up_is_named() -> None:
     odd = replace(box_point(16), tpot_seconds=0.5)
     fit = fitted(("tiny", box_point(1)), ("tiny", box_point(4)), ("tiny", box_point(8)), ("tiny", odd))

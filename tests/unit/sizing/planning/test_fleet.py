@@ -22,8 +22,9 @@ from sizing.planning.fleet_mix import cheapest_mix, mix_of, smallest_budget
 from sizing.planning.fleet_money import idle_reserved_dollars_per_hour, pool_money
 from sizing.planning.fleet_regret import Scenario, least_regret_mix, regret, sampled_scenarios
 from sizing.planning.fleet_types import Candidate, CapacityType, Fleet, FleetPool, Stock
+from sizing.replica.speculative_step import Drafting
 from sizing.report import size_report
-from sizing.types import Deployment, PolicyConfig, Slo, Workload
+from sizing.types import Confidence, Deployment, PolicyConfig, Slo, Workload
 
 TODAY = datetime.date(2026, 11, 30)
 WORK = Workload(1000, 200)
@@ -35,6 +36,32 @@ def pool(name="chat", rate=10.0, **more):
 
 def stock(name, count, dollars, kind=CapacityType.ON_DEMAND, gpu="h100-sxm", as_of="2026-11-01"):
     return Stock(name, gpu, kind, count, Price(dollars, "a price list", as_of))
+
+
+def test_of_precisions_and_drafts_the_choice_that_carries_most_is_the_candidate():
+    fleet = Fleet((pool(rate=60.0, tensor_parallel=(1,)),), (stock("a", 8, 3.0), stock("b", 8, 2.0)))
+    ((own, _), ()) = pool_candidates(fleet.pools[0], fleet)
+    assert (own.precision, own.drafting, own.caveats) == (None, None, ())
+    drafting = Drafting(4, 0.8, 0.05)
+    for more, precision, drafts in (
+        ({"precisions": ("fp8", "int4")}, "fp8", None),
+        ({"drafting": drafting}, None, drafting),
+        ({"precisions": ("fp8",), "drafting": drafting}, "fp8", drafting),
+        ({"drafting": replace(drafting, acceptance=0.0)}, None, None),  # carries less than without
+    ):
+        asked = pool(rate=60.0, tensor_parallel=(1,), **more)
+        ((first, second), ()) = pool_candidates(asked, fleet)
+        assert (first.precision, first.drafting) == (precision, drafts)
+        assert (first.stock, second.stock) == ("a", "b")
+        assert (first.requests_per_second > own.requests_per_second) == (precision is not None or drafts is not None)
+        assert ("the quality of the answers is not judged" in first.caveats) == (precision is not None)
+        assert ("the acceptance is given, not measured" in first.caveats) == (drafts is not None)
+        assert (first.confidence is Confidence.EXTRAPOLATED) == (drafts is not None)
+    # What does not fit as it is may fit with fewer bits.
+    tight = pool("big", 1.0, tensor_parallel=(1,), precisions=("int4",))
+    tight = replace(tight, model="llama-3.3-70b")
+    ((found, _), ()) = pool_candidates(tight, fleet)
+    assert found.precision == "int4"
 
 
 def small_fleet(rng):
@@ -90,6 +117,7 @@ def score(fleet, mix):
     return [*short, mix.dollars_per_hour + mix.changes * fleet.change_dollars_per_hour]
 
 
+@pytest.mark.slow
 def test_the_cheapest_mix_equals_enumeration_on_240_random_fleets():
     rng = random.Random(7)
     held = 0
@@ -103,6 +131,7 @@ def test_the_cheapest_mix_equals_enumeration_on_240_random_fleets():
     assert 60 < held < 200  # both kinds were tried
 
 
+@pytest.mark.slow
 def test_more_budget_never_costs_slo_and_the_smallest_budget_is_the_smallest():
     rng = random.Random(11)
     for _ in range(25):

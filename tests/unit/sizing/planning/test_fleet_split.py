@@ -90,6 +90,7 @@ def test_no_replica_is_more_than_needed_and_late_priorities_go_short_first(seed)
             assert min(carried, lasting / (1 - one.max_spot_share + 1e-12)) < demand[one.name] * (1 + 1e-9)
 
 
+@pytest.mark.slow
 def test_a_mix_is_left_only_for_one_that_saves_more_than_the_change():
     """Two GPU types at nearly one cost: what a replica carries trembles by 1 %, the mix does not."""
     lines = (stock("a", "L40S", 50, 1.0), stock("b", "H100-SXM", 50, 2.0))

@@ -39,6 +39,7 @@ def demand(observed: float, wanted: float) -> Demand:
     )
 
 
+@pytest.mark.slow
 @given(
     seed=st.integers(0, 2**32),
     noise=st.floats(0.0, 0.4),

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sizing.planning.plan import Planner
+from sizing.planning.serving import Apart, apart_points
 from sizing.scaling import counterfactuals
 from sizing.scaling.controller import ReplicaController
 from sizing.scaling.counterfactuals import EVERY_DECISIONS, FAR
@@ -71,13 +72,34 @@ def test_each_change_comes_to_what_a_plan_with_it_says(deployment: Deployment, w
         relaxed = replace(slo, tpot_seconds=float(f"{1.2 * slo.tpot_seconds:.2g}"))
         changed["slo_tpot_seconds"] = (deployment, workload, relaxed)
     needed = Planner(deployment, slo).plan(demand(100.0, workload), POLICY).unclamped
-    assert [*told] == [name for name in CHANGES if name in changed]
+    assert [*told] == [name for name in CHANGES if name in changed or name == "serving"]
     for name, (of, load, objective) in changed.items():
         plan = Planner(of, objective).plan(demand(100.0, load), POLICY)
         one = told[name]
         assert one.replicas == plan.unclamped, name
         assert one.difference == plan.unclamped - needed
         assert one.gpus_difference == plan.unclamped * of.gpus - needed * deployment.gpus
+
+
+def test_prefill_and_decode_apart_are_whole_replicas_of_each() -> None:
+    planner = Planner(H100, Slo())
+    plan = planner.plan(demand(100.0), POLICY)
+    needed = max(need.exact for need in plan.needs)
+    _, known = planner.known(CHAT, 1.0)
+    parts = apart_points(planner.resolved, CHAT, Slo(), Apart(), known)
+    each = plan.operating_point.requests_per_second
+    told = by_setting(decided(controller(), demand(100.0), len(CHANGES)))["serving"]
+    whole = [math.ceil(needed * each / part.requests_per_second) for part in (parts.prefill, parts.decode)]
+    assert (told.value, told.replicas) == ("apart", sum(whole))
+    assert told.difference == sum(whole) - plan.unclamped
+    assert told.gpus_difference == told.difference
+    assert told.text.startswith("prefill and decode apart: ")
+    # 1,000 tokens of 131,072 bytes over the network of one GPU.
+    assert told.caveat is not None
+    assert told.caveat.startswith("131 MB of KV cache per request over 50 GB/s")
+    # However little comes, there is one of each.
+    few = by_setting(decided(controller(), demand(0.5), len(CHANGES)))["serving"]
+    assert (few.replicas, few.difference) == (2, 1)
 
 
 def test_words_and_caveats() -> None:

@@ -129,6 +129,28 @@ def test_a_cold_start_is_waited_for_and_a_drained_replica_finishes_its_work() ->
     assert outcome.replica_seconds == pytest.approx(outcome.end_seconds - 10.0 + gone - 10.0, abs=0.1)
 
 
+def test_a_replica_that_is_held_warm_skips_what_it_has_done() -> None:
+    requests = Requests.of([0.0, 1.0, 700.0], 1000, 100)
+    fleet = Fleet(H100, requests, replicas=1, cold_start_seconds=100.0, warm_replicas=1, warm_start_seconds=30.0)
+    assert (fleet.replicas, fleet.warm_replicas) == (1, 1)
+    fleet.advance(10.0)
+    fleet.scale_to(3)  # the warm one is ready after 30 s, a new one after 100 s
+    fleet.keep_warm(2)  # warm after 70 s
+    assert (fleet.replicas, fleet.warm_replicas) == (3, 2)
+    fleet.advance(50.0)
+    assert fleet.ready_replicas == 2
+    fleet.scale_to(4)  # it is not warm yet: at 80 s, and ready at 110 s
+    fleet.keep_warm(0)
+    fleet.advance(200.0)
+    assert (fleet.replicas, fleet.ready_replicas, fleet.warm_replicas) == (4, 4, 0)
+    lives = fleet.replica_times()
+    assert [life.ready_seconds for life in lives] == [0.0, 40.0, 110.0, 110.0, math.inf]
+    assert [life.ordered_seconds for life in lives] == [0.0, 0.0, 10.0, 10.0, 10.0]
+    assert (lives[4].drained_seconds, lives[4].gone_seconds) == (50.0, 50.0)  # given back, and paid for until then
+    fleet.advance()
+    assert fleet.outcome().finished.all()
+
+
 def test_stopping_early_leaves_the_rest_unfinished() -> None:
     fleet = Fleet(H100, generate(100, 10.0, 1000, 200, seed=1))
     fleet.advance(5.0)

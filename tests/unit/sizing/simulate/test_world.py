@@ -9,6 +9,7 @@ from sizing.errors import InvalidInput
 from sizing.replica.memory import resolve
 from sizing.replica.step_time import step_model
 from sizing.simulate import Fleet, Frontend, Requests, World, generate, simulate
+from sizing.simulate.world import NO_FATE
 from sizing.types import Deployment
 
 H100 = resolve(Deployment("llama-3.1-8b", "h100-sxm"))
@@ -26,12 +27,44 @@ def test_fates_depend_on_the_number_and_the_seed_alone_and_follow_the_shares() -
     world = World(noise=0.1, stragglers=0.25, straggler_slow=3.0, start_fail=0.5, crashes=2.0)
     fates = [world.fate(number, 1) for number in range(2_000)]
     assert fates[7] == world.fate(7, 1) != world.fate(7, 2)
-    ratios, attempts, lives = (np.array(column) for column in zip(*fates, strict=True))
+    ratios, attempts, lives, interrupted = (np.array(column) for column in zip(*fates, strict=True))
     assert np.mean(ratios > 1.7) == pytest.approx(0.25, abs=0.03)
     assert np.log(ratios[ratios < 1.7]).std() == pytest.approx(0.1, rel=0.1)
     assert attempts.mean() == pytest.approx(2.0, rel=0.1)
     assert lives.mean() == pytest.approx(1_800.0, rel=0.1)
-    assert World().fate(3, 1) == (1.0, 1, math.inf)
+    assert np.isinf(interrupted).all()
+    assert World().fate(3, 1) == NO_FATE == (1.0, 1, math.inf, math.inf)
+
+
+def test_so_many_replicas_are_on_spot_and_interrupted_so_often() -> None:
+    told = {"noise": 0.1, "start_fail": 0.5, "crashes": 2.0}
+    plain, world = World(**told), World(**told, spot_interrupt=4.0, spot_share=0.25)
+    fates = [world.fate(number, 1) for number in range(4_000)]
+    assert [fate[:3] for fate in fates[:50]] == [plain.fate(number, 1)[:3] for number in range(50)]
+    after = np.array([fate.interrupted_after_seconds for fate in fates])
+    assert np.mean(np.isfinite(after)) == pytest.approx(0.25, abs=0.02)
+    assert after[np.isfinite(after)].mean() == pytest.approx(900.0, rel=0.1)
+
+
+def test_an_interrupted_replica_finishes_what_it_can_by_the_end_of_the_notice() -> None:
+    requests = Requests.of(np.arange(0.0, 3_600.0, 2.0), 500, 200)
+    lost, ends = {}, {}
+    for notice in (0.0, 120.0):
+        world = World(spot_interrupt=30.0, spot_notice=notice)
+        fleet = Fleet(H100, requests, replicas=2, cold_start_seconds=60.0, world=world)
+        fleet.advance(3_600.0)
+        lives = fleet.replica_times()
+        ends[notice] = [life.drained_seconds for life in lives if life.drained_seconds < math.inf]
+        # Whoever is interrupted is replaced at once, by one that starts anew.
+        assert fleet.replicas == 2
+        assert len(ends[notice]) > 20
+        assert sorted(life.ordered_seconds for life in lives)[2:] == sorted(ends[notice])
+        assert all(life.gone_seconds <= life.drained_seconds + notice + 1.0 for life in lives[: len(ends[notice])])
+        fleet.advance()
+        lost[notice] = int((~fleet.outcome().finished).sum())
+    assert ends[0.0] == ends[120.0]
+    assert lost[0.0] > 0
+    assert lost[120.0] == 0  # 200 tokens take seconds
 
 
 def test_failed_starts_take_their_time_again() -> None:
@@ -73,7 +106,7 @@ def test_lanes_tell_what_they_hold() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["slow", "slow=", "slow=0", "slow=nan", "noise=-1", "start-fail=1", "crashes=inf", "speed=2", "slow=1,slow=1"],
+    ["slow", "slow=", "slow=0", "slow=nan", "noise=-1", "start-fail=1", "crashes=inf", "spot-share=2", "slow=1,slow=1"],
 )
 def test_worlds_that_cannot_be_are_refused(text: str) -> None:
     with pytest.raises(InvalidInput, match="world"):

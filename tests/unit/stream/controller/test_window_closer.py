@@ -86,6 +86,7 @@ def test_windows_carry_what_the_fleet_and_its_servers_told(settings: Settings, s
     assert [w for step in store.closed_since(0) for w in step.windows] == [first, second, third]
 
 
+@pytest.mark.slow
 def test_a_silent_pool_has_a_window_of_zeros(settings: Settings, store: Store) -> None:
     fill(store, 3)
     closer = WindowCloser(settings, store, Advisor(settings), ReplicaBook())
@@ -126,6 +127,7 @@ def test_a_pool_that_stays_away_gets_no_windows_until_it_comes_back(settings: Se
     assert named(NOW + FORGET_SECONDS + 3_720, "other") == {"known", "weekly", "other", "gone"}
 
 
+@pytest.mark.slow
 def test_a_restart_says_the_last_step_again_bit_for_bit(settings: Settings, store: Store) -> None:
     fill(store, 6)
     closer = WindowCloser(settings, store, Advisor(settings), ReplicaBook())
@@ -201,6 +203,7 @@ def fill_pools(store: Store, pools: int, minutes: int) -> None:
     driver.finish()
 
 
+@pytest.mark.slow
 def test_parts_and_restarts_within_them_change_nothing(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -256,6 +259,7 @@ def test_a_pool_that_comes_while_a_step_is_closed_is_in_it(
     assert sum(row["late"] for row in store.ledger()) == 1, "b had closed"
 
 
+@pytest.mark.slow
 def test_a_telemetry_gap_is_stored_with_the_window(
     settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -273,6 +277,7 @@ def test_a_telemetry_gap_is_stored_with_the_window(
     assert last.windows == output.windows
 
 
+@pytest.mark.slow
 def test_snapshots_are_spread_over_steps_and_none_is_older_than_two_rounds(
     settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

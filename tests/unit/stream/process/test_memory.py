@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.stream.process.memory import trim_heap
+from tests.waiting import scaled
 
 PROGRAM = """
 from pathlib import Path
@@ -29,9 +30,10 @@ def test_holes_between_what_stays_are_given_back() -> None:
     if not Path("/proc/self/status").exists():
         pytest.skip("/proc is not there")
     # In a process of its own: the heap of this one holds anything.
-    subprocess.run([sys.executable, "-c", PROGRAM], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", PROGRAM], check=True, timeout=scaled(60))
 
 
+@pytest.mark.slow
 def test_giving_back_leaves_nothing_behind() -> None:
     trim_heap()
     gc.collect()

@@ -1,6 +1,8 @@
 import subprocess
 import sys
 
+from tests.waiting import scaled
+
 
 def test_what_lives_as_long_as_the_process_is_left_alone() -> None:
     # In a process of its own: these settings are everybody's.
@@ -12,4 +14,4 @@ def test_what_lives_as_long_as_the_process_is_left_alone() -> None:
         "assert gc.get_freeze_count() > 1000 and gc.isenabled() and gc.get_threshold()[0] == YOUNG_CONTAINERS\n"
         "assert abs(sys.getswitchinterval() - SWITCH_SECONDS) < 1e-6\n"
     )
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=scaled(60))

@@ -29,6 +29,7 @@ class Cycle:
         self.me = self
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("old", [False, True])
 def test_garbage_goes_also_when_it_has_grown_old(old: bool) -> None:
     cycle = Cycle()
