@@ -194,8 +194,10 @@ class AlertBudget:
         for level in range(told.levels):
             self._counts[level] += weight * (count - told.count_at(level))
         self._move(count - told.count)
+        moved = count != told.count or any(count != told.count_at(level) for level in range(told.levels))
         told.count = told.marked = count
-        self._settle()
+        if moved:
+            self._settle()
         return True
 
     def _count(self, at: float, log: float, levels: int) -> int:
