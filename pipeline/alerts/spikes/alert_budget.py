@@ -163,7 +163,8 @@ class AlertBudget:
             log = math.log(score)
             levels = min(_LEVELS, 1 + int((log - _LEAST_LOG) / _STEP))
             counted = self._count(at, log, levels)
-        if told and not self._in_run:
+        begins = told and not self._in_run
+        if begins:
             excess = max(0.0, math.log(score / self.threshold))
             count = 0.0 if excess > -math.log(_GREAT_CHANCE) * self._logs / self._fitted else _COUNT
             self._move(count)
@@ -174,7 +175,8 @@ class AlertBudget:
         self._in_run = told
         self._shift = max(-_MOST_SHIFT, self._shift - self._fall)
         self._pending += self._probability
-        if told or counted or self._pending >= _LEAST_WANTED:
+        if begins or counted or self._pending >= _LEAST_WANTED:
+            self._pending = 0.0
             self._settle()
         if self._weight > _MOST_WEIGHT:
             self._expected /= self._weight
@@ -194,10 +196,8 @@ class AlertBudget:
         for level in range(told.levels):
             self._counts[level] += weight * (count - told.count_at(level))
         self._move(count - told.count)
-        moved = count != told.count or any(count != told.count_at(level) for level in range(told.levels))
         told.count = told.marked = count
-        if moved:
-            self._settle()
+        self._settle()
         return True
 
     def _count(self, at: float, log: float, levels: int) -> int:
@@ -224,7 +224,6 @@ class AlertBudget:
 
     def _settle(self) -> None:
         """Find the threshold: from where it was, the next level at which no more than wanted were counted."""
-        self._pending = 0.0
         at, weight, expected = self._at, self._weight, self._expected
         counts, more, wanted = self._counts, self._prior_counts, self._prior_expected
         while at < _LEVELS - 1 and counts[at] + weight * more[at] > expected + weight * wanted[at]:
