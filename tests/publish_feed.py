@@ -349,6 +349,10 @@ class Feed:
             rows.append({"end": open_.end, **asdict(open_), "closed": 0, "current_replicas": None})
         return rows
 
+    def history_span(self) -> tuple[int, int] | None:
+        known = [window for windows in self.windows.values() for window in windows]
+        return (min(w.start for w in known), max(w.end for w in known) + 60) if known else None
+
     def latencies(self, model: str, pool: str, start: float, end: float, grain_seconds: int) -> dict[int, Any]:
         percentiles = {"p50": 0.4, "p90": 0.7, "p95": 0.8, "p99": 1.1}
         found = self.windows.get((model, pool), [])

@@ -7,6 +7,7 @@ import threading
 from typing import Any
 
 from pipeline.config.settings import PublishSettings
+from pipeline.forecast.calendar.effects import CalendarRecord
 from pipeline.publish.api import create_app
 from pipeline.publish.http.server import HttpServer
 from tests.publish_feed import Feed
@@ -23,6 +24,7 @@ class Server:
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._http: HttpServer | None = None
         self.port = 0
+        self.marks: list[CalendarRecord] = []
 
     @property
     def url(self) -> str:
@@ -41,10 +43,20 @@ class Server:
         self._loop.close()
 
     def _start(self, settings: PublishSettings) -> None:
-        http = HttpServer(create_app(self.feed.live, self.feed, settings, self.feed.clock), settings)
+        app = create_app(self.feed.live, self.feed, settings, self.feed.clock, send_feedback=self._mark)
+        http = HttpServer(app, settings)
         asyncio.run_coroutine_threadsafe(http.start(), self._loop).result(scaled(20))
         assert http.port is not None
         self._http, self.port = http, http.port
+
+    def connections(self) -> int:
+        """How many are open."""
+        assert self._http is not None
+        assert self._http._runner.server is not None
+        return len(self._http._runner.server.connections)
+
+    async def _mark(self, record: CalendarRecord) -> None:
+        self.marks.append(record)
 
     def stop(self) -> None:
         if self._http is not None:

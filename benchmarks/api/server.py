@@ -1,35 +1,55 @@
-"""The server of the benchmark: 200 pools with an evening of history, the engine, a store, the API."""
+"""The controller of the benchmark: ``tokentide run --stage control`` with a meter in it, on a store with an evening.
+
+    python -m benchmarks.api.server MEASURED.json
+
+The settings come from the environment, but for the pools. At the end it writes how long pools waited from closed to
+published, and when each step was shown (epoch seconds).
+"""
 
 from __future__ import annotations
 
-import asyncio
-import tempfile
-import threading
+import json
+import sys
 import time
 from pathlib import Path
+from typing import Any
 
-from pipeline.clock import ManualClock
-from pipeline.config.settings import PoolSettings, PublishSettings, Settings
+from benchmarks.control.meter import Meter
+from benchmarks.stream.feed import MODEL
+from pipeline.config.catalog import catalog_for
+from pipeline.config.settings import PoolSettings, Settings, load
 from pipeline.engine.advisor import Advisor
 from pipeline.engine.types import StepInput, StepOutput
-from pipeline.publish.api import create_app
-from pipeline.publish.exporter import Exporter
-from pipeline.publish.health import PipelineHealth
-from pipeline.publish.http.server import HttpServer
 from pipeline.publish.state import LiveState
+from pipeline.sinks.kafka import KafkaSink
 from pipeline.store.store import Store
+from pipeline.stream.controller import app as controller_module
+from pipeline.stream.process.supervisor import run_stage
 from pipeline.testing import closed_window
 from pipeline.windows.types import ClosedWindow
 
-MODEL = "llama-3.1-8b-instruct"
+__all__ = ["MINUTES", "POOLS", "pool_name", "seed", "with_pools"]
+
 POOLS = 200
-START = 1_760_486_400
-MINUTES = 360
-ADVISED_MINUTES = 6  # before the first read
-EVERY_SECONDS = 10.0
+MINUTES = 360  # of history
+ADVISED_MINUTES = 3  # of them, at the end: by the engine, which goes on from there
+
+
+def pool_name(number: int) -> str:
+    """As the feed names its pools."""
+    return f"pool-{number:05d}"
+
+
+def with_pools(settings: Settings) -> Settings:
+    """The settings with the benchmark's pools, which are too many for an environment."""
+    pools = tuple(
+        PoolSettings(model=MODEL, pool=pool_name(i), profile="llama-3.1-8b", accelerator="L40S") for i in range(POOLS)
+    )
+    return settings.model_copy(update={"pools": pools})
 
 
 def windows(pools: tuple[PoolSettings, ...], as_of: int) -> tuple[ClosedWindow, ...]:
+    """A minute of every pool that ends at ``as_of``."""
     return tuple(
         closed_window(
             as_of - 60,
@@ -46,44 +66,42 @@ def windows(pools: tuple[PoolSettings, ...], as_of: int) -> tuple[ClosedWindow, 
     )
 
 
-def main() -> None:
-    pools = tuple(
-        PoolSettings(model=MODEL, pool=f"pool-{i:03d}", profile="llama-3.1-8b", accelerator="L40S")
-        for i in range(POOLS)
-    )
-    clock = ManualClock(START)
-    live = LiveState(clock, pools, "benchmark")
-    live.set_health(PipelineHealth(ready=True))
-    advisor, exporter = Advisor(Settings(pools=pools)), Exporter(live)
-    store = Store.open(Path(tempfile.mkdtemp()) / "benchmark.duckdb")
-    first = START + 60 * (MINUTES - ADVISED_MINUTES)
-    store.record_steps([StepOutput(at, windows(pools, at)) for at in range(START + 60, first + 1, 60)])
+def seed(settings: Settings, until: int) -> None:
+    """Fill the store with ``MINUTES`` up to ``until`` (epoch seconds) and the state of the engine then."""
+    advisor = Advisor(settings, catalog_for(settings))
+    advised = until - 60 * ADVISED_MINUTES
+    with Store.open(settings.store.path, settings.store, settings.windows) as store:
+        minutes = range(until - 60 * (MINUTES - 1), advised + 1, 60)
+        store.record_steps([StepOutput(at, windows(settings.pools, at)) for at in minutes])
+        for at in range(advised + 60, until + 1, 60):
+            store.record_step(advisor.step(StepInput(at, windows(settings.pools, at))))
+        states = {key: advisor.pool_snapshot(key) for key in advisor.pools}
+        store.save_snapshots(until, advisor.shared_snapshot(), states, until)
 
-    def step(as_of: int) -> None:
-        output = advisor.step(StepInput(as_of, windows(pools, as_of)))
-        clock.set(as_of + 65.0)
-        store.record_step(output)
-        live.update(output)
-        exporter.prepare()
 
-    for as_of in range(first + 60, START + 60 * MINUTES + 1, 60):
-        step(as_of)
+def main() -> int:
+    """Run the controller until a signal, then write what was measured."""
+    meter, shown = Meter(), dict[int, float]()
+    make, update = controller_module.controller_app, LiveState.update
 
-    def engine() -> None:
-        for minute in range(MINUTES + 1, 10**6):
-            time.sleep(EVERY_SECONDS)
-            step(START + 60 * minute)
+    def watched(*args: Any, **named: Any) -> Any:
+        app = make(*args, **named)
+        sinks = app.controller._sinks._sinks
+        meter.watch(app.controller, next(sink for sink in sinks if isinstance(sink, KafkaSink)))
+        return app
 
-    async def serve() -> None:
-        settings = PublishSettings(port=0)
-        http = HttpServer(create_app(live, store, settings, clock, exporter), settings)
-        await http.start()
-        threading.Thread(target=engine, daemon=True).start()
-        print(f"http://127.0.0.1:{http.port}", flush=True)
-        await asyncio.Event().wait()
+    def updated(live: LiveState, output: StepOutput, *, finished: bool = True) -> None:
+        update(live, output, finished=finished)
+        if finished:
+            shown[output.as_of] = time.time()
 
-    asyncio.run(serve())
+    controller_module.controller_app = watched
+    LiveState.update = updated  # type: ignore[method-assign]
+    status = run_stage(with_pools(load()), "control")
+    found = {"closed_to_published": meter.closed_to_published, "shown": shown, "cpu": meter.cpu}
+    Path(sys.argv[1]).write_text(json.dumps(found), encoding="utf-8")
+    return status
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -20,7 +20,7 @@ class Meter:
         self.closed_to_published: list[float] = []
         self.due_to_published: list[float] = []
         self.due_at = 0.0
-        self._closed_at = 0.0
+        self._closed_at: float | None = None  # None: what is published was closed by an earlier process
 
     def timed(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any) -> Any:
@@ -53,7 +53,8 @@ class Meter:
                 time.thread_time() - began
             )  # of the loop's thread, also of what else it did meanwhile
             now = time.monotonic()
-            self.closed_to_published += [now - self._closed_at] * len(output.windows)
+            if self._closed_at is not None:
+                self.closed_to_published += [now - self._closed_at] * len(output.windows)
             self.due_to_published += [now - self.due_at] * len(output.windows)
 
         results.publish = published  # type: ignore[method-assign]

@@ -15,7 +15,9 @@ from confluent_kafka import Producer
 
 from benchmarks.stream.workload import PARTITIONS
 
-__all__ = ["live_event"]
+__all__ = ["MODEL", "live_event"]
+
+MODEL = "llama-3.1-8b-instruct"
 
 _TICK_SECONDS = 0.02
 
@@ -25,7 +27,7 @@ def live_event(number: int, pool: str, completed_at: float, rng: random.Random) 
     output = rng.randrange(1, 900)
     e2e = 0.2 + output * 0.012
     return (
-        f'{{"event_id":"live-{number:016x}","model":"llama-3.1-8b-instruct","pool":"{pool}",'
+        f'{{"event_id":"live-{number:016x}","model":"{MODEL}","pool":"{pool}",'
         f'"completed_at":{completed_at:.3f},"e2e_seconds":{e2e:.3f},"ttft_seconds":0.200,"queue_seconds":0.010,'
         f'"input_tokens":{rng.randrange(1, 6000)},"cached_input_tokens":0,"output_tokens":{output},"status":"ok"}}'
     ).encode()

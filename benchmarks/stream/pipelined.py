@@ -17,7 +17,7 @@ from pipeline.config.settings import PoolSettings, Settings, load, to_environmen
 from pipeline.kafka.embedded_broker import free_port
 from pipeline.kafka.topics import ensure_topics
 
-__all__ = ["PROBE", "feeding", "get", "lives", "pipeline_settings", "rss_bytes", "stage", "supervised"]
+__all__ = ["PROBE", "feeding", "get", "lives", "pipeline_settings", "process", "rss_bytes", "stage", "supervised"]
 
 PROBE = PoolSettings(model="llama-3.1-8b-instruct", pool="probe", profile="llama-3.1-8b", accelerator="H100-SXM")
 
@@ -36,26 +36,27 @@ def pipeline_settings(bootstrap: str, folder: Path, **sections: Any) -> Settings
 
 
 @contextmanager
-def _process(command: list[str], environment: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+def process(command: list[str], environment: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that writes to ``log``; it is told to end afterwards, and waited for."""
     with log.open("ab") as sink:
-        process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink)
+        started = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink)
     try:
-        yield process
+        yield started
     finally:
-        process.terminate()
+        started.terminate()
         try:
-            process.wait(40)
+            started.wait(40)
         except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            started.kill()
+            started.wait()
 
 
 @contextmanager
 def stage(settings: Settings, name: str, log: Path) -> Iterator[subprocess.Popen[bytes]]:
     """One stage of ``tokentide run`` in a process of its own."""
     environment = os.environ | to_environment(settings)
-    with _process([sys.executable, "-m", "pipeline", "run", "--stage", name], environment, log) as process:
-        yield process
+    with process([sys.executable, "-m", "pipeline", "run", "--stage", name], environment, log) as started:
+        yield started
 
 
 @contextmanager
@@ -64,7 +65,7 @@ def feeding(settings: Settings, rate: float, keys: int, log: Path, *burst: float
     kafka = settings.kafka
     command = [sys.executable, "-m", "benchmarks.stream.feed", kafka.bootstrap, kafka.requests_topic]
     with ExitStack() as stack:
-        yield stack.enter_context(_process([*command, str(rate), str(keys), *map(str, burst)], dict(os.environ), log))
+        yield stack.enter_context(process([*command, str(rate), str(keys), *map(str, burst)], dict(os.environ), log))
 
 
 def get(settings: Settings, path: str) -> Any:
@@ -79,7 +80,7 @@ def get(settings: Settings, path: str) -> Any:
 @contextmanager
 def supervised(settings: Settings, log: Path) -> Iterator[None]:
     """Both stages as ``tokentide run`` keeps them alive; ``log`` says which process is which."""
-    with _process([sys.executable, "-m", "pipeline", "run"], os.environ | to_environment(settings), log):
+    with process([sys.executable, "-m", "pipeline", "run"], os.environ | to_environment(settings), log):
         yield
 
 

@@ -10,13 +10,32 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from pipeline.alerts.types import AlertKind
-from pipeline.forecast.calendar.effects import CalendarRecord, Scope
+from pipeline.forecast.calendar.effects import MAX_NAME, CalendarRecord, Scope
 
-__all__ = ["AlertFeedback", "Verdict", "feedback_in", "feedback_record", "is_feedback"]
+__all__ = [
+    "ALERT_ID_PATTERN",
+    "MAX_ALERT_ID",
+    "AlertFeedback",
+    "NotRaisedYetError",
+    "Verdict",
+    "feedback_in",
+    "feedback_record",
+    "is_feedback",
+]
 
 _KIND = "alert_feedback"
+#: Characters of an alert_id that can be marked: with the kind before it, it is the id of a record of the calendar.
+MAX_ALERT_ID = MAX_NAME - len(f"{_KIND}|")
 #: Marks are records of an instant; a record of the calendar must last.
 _LASTS_SECONDS = 1.0
+
+
+#: An alert_id that can be marked, as a regular expression of JSON Schema; ``$`` also fits before a last line feed.
+ALERT_ID_PATTERN = rf"^{AlertKind.SPIKE_OBSERVED}\|[\s\S]+\|[^|]+\|[0-9]{{1,12}}$(?!\n)"
+
+
+class NotRaisedYetError(ValueError):
+    """A mark of an alert that is raised only after it."""
 
 
 class Verdict(StrEnum):
@@ -48,13 +67,14 @@ def feedback_record(alert_id: str, verdict: str, marked_at: float) -> CalendarRe
     'alert_feedback:false'
 
     Raises:
+        NotRaisedYetError: the alert is raised after ``marked_at``.
         ValueError: ``alert_id`` is not that of an observed spike, or ``verdict`` is neither false nor useful.
     """
     if verdict not in tuple(Verdict):
         raise ValueError(f"an alert is marked {' or '.join(Verdict)}, not {verdict[:64]!r}")
     model, pool, raised_at = _parts(alert_id)
     if marked_at < raised_at:
-        raise ValueError(f"an alert raised at {raised_at:.0f} cannot be marked before it, at {marked_at:.0f}")
+        raise NotRaisedYetError(f"an alert raised at {raised_at:.0f} cannot be marked before it, at {marked_at:.0f}")
     return CalendarRecord(
         id=f"{_KIND}|{alert_id}",
         kind=f"{_KIND}:{verdict}",

@@ -66,11 +66,19 @@ class InputHealth:
     gap: bool = False  # the newest window was one, or events were missing in it
     missing_since: int | None = None
 
-    def judge(self, window: ClosedWindow, desired: int | None, in_flight_before: int | None = None) -> Judgement:
+    def judge(
+        self,
+        window: ClosedWindow,
+        desired: int | None,
+        in_flight_before: int | None = None,
+        *,
+        silent: bool = False,
+    ) -> Judgement:
         """Judge one window and learn from it.
 
         ``desired`` are the replicas that were advised last: a fleet that has been told to shrink names fewer servers.
         ``in_flight_before`` are the requests in flight by the report of the step before; None: not known.
+        ``silent``: it is known that no request came, so that no server has anything to tell.
         Gaps are told elsewhere; here they have no problems, and teach nothing.
         """
         whole = self.end == window.start and not self.gap
@@ -80,13 +88,13 @@ class InputHealth:
         usual = sorted(self.rates)[len(self.rates) // 2] if self.rates else None
         checks = (_incomplete(window), _impossible(window), _fleet(window), _in_flight(window, in_flight_before, usual))
         problems = dict(told for told in checks if told is not None)
-        silent = self._silence(window, desired)
+        missing_servers = None if silent else self._silence(window, desired)
         if window.ok >= _LEAST_EXPECTED and (
             (self.writes and window.output_tokens == 0) or (self.reads and window.input_tokens == 0)
         ):
             problems["tokens"] = f"{window.ok:,} requests were served without input or output tokens"
-        if silent is not None:
-            problems["server_coverage"] = silent
+        if missing_servers is not None:
+            problems["server_coverage"] = missing_servers
         self.gap = missing = bool(MISSING & problems.keys())
         self.reads = self.reads or window.input_tokens > 0
         self.writes = self.writes or window.output_tokens > 0
@@ -95,15 +103,15 @@ class InputHealth:
         elif self.missing_since is None:
             self.missing_since = window.start
         accepted = self.missing_since is not None and window.end - self.missing_since > self.accept_seconds
-        if accepted and silent is not None:
+        if accepted and missing_servers is not None:
             del problems["server_coverage"]
             self.servers.clear()
             self.requests.clear()
-        if "server_coverage" not in problems and window.servers is not None:
+        if not silent and "server_coverage" not in problems and window.servers is not None:
             self.servers.append(window.servers)
             self.requests.append(window.requests)
         learnable = "counters" not in problems and (accepted or not missing)
-        if learnable:
+        if learnable and not silent:
             self.rates.append(window.requests / counted_seconds(window))
         return Judgement(whole, problems, learnable)
 

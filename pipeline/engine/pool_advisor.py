@@ -159,7 +159,7 @@ class PoolAdvisor:
             window = replace(window, gap=gap)
         told, live = window, self._in_flight.learn(window)
         window = live.window
-        judged = self._health.judge(window, self._desired, live.before)
+        judged = self._health.judge(window, self._desired, live.before, silent=self._gaps.silent)
         rates: dict[str, float | None] = signal_rates(window)
         if not judged.learnable:
             rates = dict.fromkeys(rates)

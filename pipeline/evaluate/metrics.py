@@ -110,9 +110,14 @@ class FleetMetrics:
         return self._fleet.waiting_in_front + sum(load.waiting for load in self.loads)
 
     @property
+    def arrived(self) -> int:
+        """Requests that have arrived, as a router counts them."""
+        return int(np.searchsorted(self._fleet.requests.arrival_seconds, self.now_seconds, side="left"))
+
+    @property
     def in_flight(self) -> int:
         """Requests that have arrived and not ended, wherever they are."""
-        arrived = int(np.searchsorted(self._fleet.requests.arrival_seconds, self.now_seconds, side="left"))
+        arrived = self.arrived
         return arrived - int(self._rejected_before[arrived]) - len(self._ended.requests) - self._fleet.table.lost
 
     def _arrived(self, window_seconds: float) -> slice:

@@ -56,6 +56,7 @@ class WindowFeed:
             ready=metrics.ready,
             queued_requests=metrics.waiting,
             running_requests=metrics.running,
+            requests_total=metrics.arrived,
         )
         self._book.add(status)
 
@@ -70,13 +71,13 @@ class WindowFeed:
         share = completeness(self._latencies(start, metrics), start, grain, start + grain + self._delay_seconds)
         model, pool = self._pool.model, self._pool.pool
         known_until = self._epoch + start + grain + self._windows.allowed_lateness_seconds
-        report = self._book.report(PoolKey(model, pool), known_until - grain, known_until)
+        at = self._epoch + start
+        report = self._book.report(PoolKey(model, pool), known_until - grain, known_until, (at, at + grain))
         stale = report is None or known_until - report.reported_at > self._oldest_report_seconds
         newest = None if report is None or stale else report.counts[-1]
         events = request_events(metrics.reported(start, start + grain), model, pool, self._epoch)
         keys, rows, histograms = fold(from_events(events), self._objectives)
         found = rollup([(keys, rows)], grain)
-        at = self._epoch + start
         window = found[0] if found else closed_window(at, grain, model, pool, [0] * len(CLOSED_MEASURES))
         window = replace(
             window,

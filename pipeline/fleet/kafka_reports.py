@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from bisect import bisect_right, insort
+from bisect import bisect_left, bisect_right, insort
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import msgspec
@@ -16,7 +17,7 @@ from pipeline.config.settings import Settings
 from pipeline.errors import CodecError
 from pipeline.fleet.background import Background
 from pipeline.kafka.security import aiokafka_options, explain
-from pipeline.windows.fleet import FleetReport, ReplicaCount
+from pipeline.windows.fleet import CountedRequests, FleetReport, ReplicaCount
 from pipeline.windows.types import PoolKey
 
 __all__ = ["ReplicaBook", "ReplicaReader", "ReplicaStatus", "decode_status"]
@@ -25,7 +26,7 @@ _log = logging.getLogger(__name__)
 
 SCHEMA = "tokentide.replica.status.v1"
 _MAX_REPLICAS = 1_000_000
-_MAX_REQUESTS = 1_000_000_000
+_MAX_REQUESTS, _MAX_TOTAL = 1_000_000_000, 1 << 62
 _MAX_TEXT = 256
 #: Reports with other replicas than the one before that a window carries.
 MOST_CHANGES = 32
@@ -36,6 +37,7 @@ class ReplicaStatus(msgspec.Struct, frozen=True, kw_only=True):
     """At ``at`` (epoch seconds) a pool had ``current`` replicas, ``ready`` of them serving (None: unknown).
 
     ``queued_requests`` waited for a replica, ``running_requests`` were being served, in the whole pool (None: unknown).
+    ``requests_total`` have come to it since any beginning; a count that falls has begun anew.
     """
 
     model: str
@@ -46,6 +48,7 @@ class ReplicaStatus(msgspec.Struct, frozen=True, kw_only=True):
     ready: int | None = None
     queued_requests: int | None = None
     running_requests: int | None = None
+    requests_total: int | None = None
 
 
 _DECODER = msgspec.json.Decoder(ReplicaStatus)
@@ -69,7 +72,7 @@ def decode_status(value: bytes | None) -> ReplicaStatus:
         raise CodecError("replica status with an empty or overlong model or pool")
     if not (math.isfinite(status.at) and 0 <= status.at < 1e11) or any(not 0 <= n <= _MAX_REPLICAS for n in counts):
         raise CodecError("replica status with an impossible time or number")
-    if any(not 0 <= n <= _MAX_REQUESTS for n in requests):
+    if any(not 0 <= n <= _MAX_REQUESTS for n in requests) or not 0 <= (status.requests_total or 0) <= _MAX_TOTAL:
         raise CodecError("replica status with an impossible number of requests")
     return status
 
@@ -82,6 +85,12 @@ class _Report(NamedTuple):
     ready: int
     queued_requests: int
     running_requests: int
+    requests_total: int
+
+    @property
+    def in_flight(self) -> int | None:
+        """Requests that run and wait; None: not told."""
+        return None if self.running_requests < 0 else self.running_requests + max(self.queued_requests, 0)
 
 
 class ReplicaBook:
@@ -101,14 +110,17 @@ class ReplicaBook:
                 return
             del self._reports[oldest]
         reports = self._reports.setdefault(key, [])
-        told = (status.ready, status.queued_requests, status.running_requests)
+        told = (status.ready, status.queued_requests, status.running_requests, status.requests_total)
         insort(reports, _Report(status.at, status.current, *(-1 if value is None else value for value in told)))
         del reports[: -self._keep]
 
-    def report(self, key: PoolKey, since: float, until: float) -> FleetReport | None:
+    def report(
+        self, key: PoolKey, since: float, until: float, window: tuple[float, float] | None = None
+    ) -> FleetReport | None:
         """Return the newest report not after ``until`` and the changes after ``since`` (epoch seconds); None: none.
 
-        Of more changes than ``MOST_CHANGES`` the newest are told.
+        Of more changes than ``MOST_CHANGES`` the newest are told. With the start and the end of a ``window`` the
+        requests that the fleet counted in it are told, too.
         """
         reports = self._reports.get(key, [])
         last = _newest(reports, until)
@@ -125,12 +137,39 @@ class ReplicaBook:
                 ReplicaCount(reports[i].at, reports[i].current, _told(reports[i].ready))
                 for i in (*changed[1 - MOST_CHANGES :], last)
             ),
+            None if window is None or newest.requests_total < 0 else _counted(reports, *window, last),
         )
 
 
 def _newest(reports: list[_Report], time: float) -> int:
     """The position of the newest report not after ``time``; −1: none."""
-    return bisect_right(reports, time, key=lambda report: report.at) - 1
+    return bisect_right(reports, time, key=_at) - 1
+
+
+def _counted(reports: list[_Report], start: float, end: float, last: int) -> CountedRequests:
+    """Requests by the count of the reports up to ``last``: around and inside [start, end]."""
+    before, after = _newest(reports, start), bisect_left(reports, end, key=_at)
+    first, final = bisect_left(reports, start, key=_at), min(_newest(reports, end), last)
+    inside = first < final
+    at_first, at_final = (reports[first].in_flight, reports[final].in_flight) if inside else (None, None)
+    return CountedRequests(
+        around=_growth(reports, before, after) if before >= 0 and after <= last else None,
+        inside=_growth(reports, first, final) if inside else None,
+        inside_seconds=reports[final].at - reports[first].at if inside else 0.0,
+        idle=at_final is not None and (at_final == 0 or (at_first is not None and at_final < at_first)),
+    )
+
+
+def _growth(reports: list[_Report], first: int, last: int) -> int | None:
+    """By how much the count grew from one report to another; None: it was not told by each, or began anew."""
+    totals = [report.requests_total for report in reports[first : last + 1]]
+    if min(totals) < 0 or any(later < earlier for earlier, later in pairwise(totals)):
+        return None
+    return totals[-1] - totals[0]
+
+
+def _at(report: _Report) -> float:
+    return report.at
 
 
 def _told(value: int) -> int | None:

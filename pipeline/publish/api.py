@@ -5,7 +5,8 @@ Live values come from ``LiveState``, history from the store through a small thre
 blocks the event loop. Errors are RFC 9457 problem documents.
 
 A reader must not hurt the controller, whose process this is: an answer has a bounded size, only a few reads of history
-wait at a time (others get 503 with ``Retry-After``), and ``/metrics`` is joined in a thread of its own.
+wait at a time (others get 503 with ``Retry-After``), and ``/metrics`` and what is said of all pools are written in
+threads of their own.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from pipeline.publish.http.answer import Compressor, json_answer
 from pipeline.publish.http.cors import cross_origin
 from pipeline.publish.http.openapi import document
 from pipeline.publish.http.route import Route, add_routes
+from pipeline.publish.http.side_thread import SideThread
 from pipeline.publish.http.tokens import Tokens, guard
 from pipeline.publish.json import to_json
 from pipeline.publish.live_reads import LiveReads
@@ -60,28 +62,31 @@ def create_app(
     Raises:
         ConfigError: ``settings.tokens_file`` cannot be read.
     """
-    compressor, queue = Compressor(), ReadQueue()
-    service = _Service(live, exporter or Exporter(live), compressor, queue)
+    compressor, queue, aside = Compressor(), ReadQueue(), SideThread()
+    service = _Service(live, exporter or Exporter(live), compressor, queue, aside)
     secret = settings.bearer_token
     tokens = Tokens(None if secret is None else secret.get_secret_value(), settings.tokens_file)
     origins = [cross_origin(settings.cors_origins)] if settings.cors_origins else []
     middlewares = [*origins, secure, guard(tokens), compressor.middleware]
     app = web.Application(middlewares=middlewares, client_max_size=_MAX_BODY_BYTES)
-    data = board.BoardData(live, reader, queue.run, lambda: to_json(status_data(live.snapshot())))
+    status = lambda: to_json(status_data(live.snapshot(with_pools=False)))  # noqa: E731
+    data = board.BoardData(live, reader, queue.run, aside, status)
     app.cleanup_ctx.extend([service.threads, data.stream.sender])
-    table = service.routes(route_table(live, reader, clock, queue))
-    add_routes(app, [*table, feedback_route(clock, send_feedback)])
+    mark = feedback_route(clock, send_feedback)
+    add_routes(app, service.routes([*route_table(live, reader, clock, queue, aside), mark]))
     reports = board.Reports(settings.reports_folder, queue.run)
     app.add_routes(board.routes(service.exporter.rules, data, reports))
     return app
 
 
-def route_table(live: LiveState, reader: Reader | None, clock: Clock, queue: ReadQueue) -> list[Route]:
+def route_table(
+    live: LiveState, reader: Reader | None, clock: Clock, queue: ReadQueue, aside: SideThread
+) -> list[Route]:
     """Return the reads of the API, in the order in which a path is looked for: the more special first.
 
     ``reader`` is None where the table is only described.
     """
-    live_reads, history = LiveReads(live, clock), HistoryReads(live, reader, clock, queue)
+    live_reads, history = LiveReads(live, clock, aside), HistoryReads(live, reader, clock, queue)
     prometheus = PrometheusApi(live, reader, clock, queue)
     planned = [*MoneyReads(live).routes(), *FleetReads(live).routes(), *DeferralReads(live).routes()]
     return [*live_reads.routes(), *planned, *history.routes(), *live_reads.pool_routes(), *prometheus.routes()]
@@ -89,19 +94,23 @@ def route_table(live: LiveState, reader: Reader | None, clock: Clock, queue: Rea
 
 def described() -> list[Route]:
     """Return the table of an API that has nothing to say: what the OpenAPI document is made of."""
-    clock, queue = ManualClock(0.0), ReadQueue()
+    clock, queue, aside = ManualClock(0.0), ReadQueue(), SideThread()
     live = LiveState(clock)
-    return _Service(live, Exporter(live), Compressor(), queue).routes(route_table(live, None, clock, queue))
+    service = _Service(live, Exporter(live), Compressor(), queue, aside)
+    return service.routes([*route_table(live, None, clock, queue, aside), feedback_route(clock, None)])
 
 
 class _Service:
     """Probes, metrics, the document, and the threads of the server."""
 
-    def __init__(self, live: LiveState, exporter: Exporter, compressor: Compressor, queue: ReadQueue) -> None:
+    def __init__(
+        self, live: LiveState, exporter: Exporter, compressor: Compressor, queue: ReadQueue, aside: SideThread
+    ) -> None:
         self.exporter = exporter
         self._live = live
         self._compressor = compressor
         self._queue = queue
+        self._aside = aside
         self._scrapes: ThreadPoolExecutor | None = None
 
     def routes(self, reads: list[Route]) -> list[Route]:
@@ -118,16 +127,17 @@ class _Service:
         return [*own, *reads]
 
     async def threads(self, app: web.Application) -> AsyncIterator[None]:  # noqa: ARG002
-        """Own the threads that read the store, write metrics and compress, for as long as the application runs."""
+        """Own the threads that read the store, write metrics and lists, and compress, while the application runs."""
         reads = ThreadPoolExecutor(READ_THREADS, thread_name_prefix="tokentide-api")
         self._scrapes = ThreadPoolExecutor(1, thread_name_prefix="tokentide-metrics")
         packing = ThreadPoolExecutor(1, thread_name_prefix="tokentide-gzip")
-        self._queue.threads, self._compressor.executor = reads, packing
+        listing = ThreadPoolExecutor(1, thread_name_prefix="tokentide-lists")
+        self._queue.threads, self._compressor.executor, self._aside.thread = reads, packing, listing
         yield
         self._queue.allowance.end()
-        for threads in (reads, self._scrapes, packing):
+        for threads in (reads, self._scrapes, packing, listing):
             threads.shutdown(wait=True, cancel_futures=True)
-        self._queue.threads = self._compressor.executor = self._scrapes = None
+        self._queue.threads = self._compressor.executor = self._scrapes = self._aside.thread = None
 
     async def healthz(self, request: web.Request) -> web.Response:  # noqa: ARG002
         """The process is alive."""

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from pipeline.alerts.feedback import feedback_record
+from pipeline.alerts.feedback import ALERT_ID_PATTERN, MAX_ALERT_ID, NotRaisedYetError, Verdict, feedback_record
 from pipeline.clock import Clock
 from pipeline.forecast.calendar.effects import CalendarRecord, to_fields
 from pipeline.publish.http.route import Role, Route
@@ -20,6 +20,37 @@ __all__ = ["SendRecord", "feedback_route"]
 SendRecord = Callable[[CalendarRecord], Awaitable[object]]
 
 _FIELDS = {"alert_id", "verdict"}
+
+_BODY = {
+    "type": "object",
+    "required": ["alert_id", "verdict"],
+    "additionalProperties": False,
+    "properties": {
+        "alert_id": {
+            "type": "string",
+            "pattern": ALERT_ID_PATTERN,
+            "maxLength": MAX_ALERT_ID,
+            "description": "of an observed spike, as `/v1/alerts` has it",
+        },
+        "verdict": {"enum": [verdict.value for verdict in Verdict]},
+    },
+}
+#: A record of the calendar.
+_ANSWER = {
+    "type": "object",
+    "required": ["id", "kind", "starts_at", "ends_at", "scope"],
+    "properties": {
+        "id": {"type": "string"},
+        "kind": {"enum": [f"alert_feedback:{verdict}" for verdict in Verdict]},
+        "starts_at": {"type": "number"},
+        "ends_at": {"type": "number"},
+        "scope": {
+            "type": "object",
+            "required": ["model", "pool"],
+            "properties": {"model": {"type": "string"}, "pool": {"type": "string"}},
+        },
+    },
+}
 
 
 def feedback_route(clock: Clock, send: SendRecord | None) -> Route:
@@ -39,6 +70,8 @@ def feedback_route(clock: Clock, send: SendRecord | None) -> Route:
             raise ProblemError(400, "the body must be an object with the texts alert_id and verdict, nothing else")
         try:
             record = feedback_record(asked["alert_id"], asked["verdict"], clock.now())
+        except NotRaisedYetError as error:
+            raise ProblemError(409, str(error)) from error
         except ValueError as error:
             raise ProblemError(400, str(error)) from error
         if send is None:
@@ -47,4 +80,6 @@ def feedback_route(clock: Clock, send: SendRecord | None) -> Route:
         return web.Response(body=to_json(to_fields(record)), status=202, content_type="application/json")
 
     summary = "Mark an observed spike as false or useful, which moves the threshold of its pool."
-    return Route("/v1/alerts/feedback", "markAlert", summary, mark, role=Role.CALENDAR, methods=("POST",), listed=False)
+    return Route("/v1/alerts/feedback", "markAlert", summary, mark, _ANSWER, problems=(400, 409, 413, 415, 503),
+                 role=Role.CALENDAR, methods=("POST",), described="the mark is on its way", body=_BODY,
+                 status=202)  # fmt: skip

@@ -19,7 +19,7 @@ from pipeline.publish.http.answer import tagged, timed_answer
 from pipeline.publish.http.page import TIME_CURSOR, list_schema, page_members, time_place
 from pipeline.publish.http.parameter import seconds, whole
 from pipeline.publish.http.route import Route
-from pipeline.publish.json import to_json
+from pipeline.publish.json import plain_json, to_json
 from pipeline.publish.live_reads import view_of
 from pipeline.publish.problem import ProblemError
 from pipeline.publish.reader import Reader
@@ -37,7 +37,7 @@ RETRY_SECONDS = 1  # after a read that was refused
 READ_SHARE = 0.5
 READ_BURST_SECONDS = 2.0  # of processor time, before that share is held
 
-MAX_POINTS = 5_000  # that one query may ask for
+MAX_POINTS = 5_000  # windows that one query looks at
 MAX_ROWS = 1_000  # of past advice or alerts in one answer
 #: How far back ``/v1/windows`` and ``/v1/alerts`` look when not told.
 DEFAULT_LOOKBACK_SECONDS = 3 * 3600.0
@@ -101,7 +101,9 @@ class HistoryReads:
                   self.windows,
                   list_schema("windows", {"$ref": "#/components/schemas/Window"}, **model_and_pool,
                               grain_seconds={"type": "integer"}),
-                  (START, END, GRAIN, WINDOW_LIMIT, WINDOW_CURSOR), (400, 404, 503)),
+                  (START, END, GRAIN, WINDOW_LIMIT, WINDOW_CURSOR), (400, 404, 503),
+                  described=f"windows; none where end is not after start. A page spans {MAX_POINTS} windows at most, "
+                            "whether they hold something or not: go on while `truncated` is true"),
             Route("/v1/alerts", "alerts", "Alerts raised or ended since a time, newest first.", self.alerts,
                   list_schema("alerts", {"$ref": "#/components/schemas/Alert"}, now={"type": "number"}),
                   (SINCE, ALERT_LIMIT, TIME_CURSOR), (400, 503)),
@@ -122,7 +124,7 @@ class HistoryReads:
             rows = list(self._reader.recommendations(view.key.model, view.key.pool, limit + 1, before))
             told = [recommendation_data(row) for row in rows[:limit]]
             cut = time_place(told[-1]["issued_at"], str(told[-1]["generation"])) if len(rows) > limit else None
-            return to_json({"recommendations": told, **page_members(cut)})
+            return plain_json({"recommendations": told, **page_members(cut)})
 
         return tagged(await self._queue.run(query))
 
@@ -133,23 +135,33 @@ class HistoryReads:
         grain, limit = GRAIN.read(request) or usual, WINDOW_LIMIT.read(request) or MAX_POINTS
         end = _or(END.read(request), self._clock.now())
         start = _or(START.read(request), max(0.0, end - DEFAULT_LOOKBACK_SECONDS))
-        if start >= end:
-            raise ProblemError(400, "start must be before end")
-        if (end - start) / grain > MAX_POINTS:
-            raise ProblemError(400, f"more than {MAX_POINTS} windows; ask for a shorter range or a coarser grain")
         after = WINDOW_CURSOR.read(request)
         key, as_of = view.key, self._live.as_of()
         start = start if after is None else max(start, after + grain)
 
         def query() -> bytes:
-            rows = list(self._reader.history(key.model, key.pool, start, end, grain)) if start < end else []
-            told = self._reader.latencies(key.model, key.pool, start, end, grain) if rows else {}
+            first, until, more = self._piece(start, end, grain)
+            rows = list(self._reader.history(key.model, key.pool, first, until, grain)) if first < until else []
+            told = self._reader.latencies(key.model, key.pool, first, until, grain) if rows else {}
             windows = [window_data(row, key, grain, as_of, told.get(row["start"])) for row in rows[:limit]]
-            cut = str(float(windows[-1]["start"])) if len(rows) > limit else None
+            last = windows[-1]["start"] if len(rows) > limit else until - grain if more else None
+            cut = None if last is None else str(float(last))
             named = {"model": key.model, "pool": key.pool, "grain_seconds": grain}
-            return to_json({**named, "windows": windows, **page_members(cut)})
+            return plain_json({**named, "windows": windows, **page_members(cut)})
 
         return tagged(await self._queue.run(query))
+
+    def _piece(self, start: float, end: float, grain: int) -> tuple[float, float, bool]:
+        """The first ``MAX_POINTS`` windows of a range, as far as any are kept, and whether more come after them."""
+        if (end - start) / grain <= MAX_POINTS:
+            return start, end, False
+        kept = self._reader.history_span()
+        if kept is None:
+            return start, start, False
+        start = max(-(-start // grain), kept[0] // grain) * grain
+        end = min(end, kept[1])
+        until = start + MAX_POINTS * grain
+        return start, min(end, until), until < end
 
     async def alerts(self, request: web.Request) -> web.Response:
         """Alerts since a time."""

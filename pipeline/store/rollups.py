@@ -11,8 +11,9 @@ from __future__ import annotations
 from typing import Any
 
 from pipeline.windows.rollup import CLOSED_MEASURES
+from pipeline.windows.types import BASE_SECONDS
 
-__all__ = ["GRAINS_SECONDS", "LATE_INSERT", "delete_rollups", "roll_up", "table"]
+__all__ = ["GRAINS_SECONDS", "LATE_INSERT", "delete_rollups", "roll_up", "span", "table"]
 
 #: Coarsest first: a query takes the first that divides its grain.
 GRAINS_SECONDS = (3_600, 300)
@@ -26,6 +27,21 @@ LATE_INSERT = f"INSERT INTO late_windows BY NAME SELECT window_start, key_id, {'
 def table(grain_seconds: int) -> str:
     """Return the name of the table of a grain."""
     return f"closed_windows_{grain_seconds}"
+
+
+def span(cursor: Any, closed_grain_seconds: int) -> tuple[int, int] | None:
+    """Return the start of the oldest window that is kept, of any pool and grain, and the end of the newest one.
+
+    Epoch seconds; None where nothing is kept.
+    """
+    tables = {table(grain): grain for grain in GRAINS_SECONDS}
+    tables |= {"closed_windows": closed_grain_seconds, "windows": BASE_SECONDS}
+    spans = " UNION ALL ".join(
+        f"SELECT min(window_start) AS first, max(window_start) + {grain} AS last FROM {name}"
+        for name, grain in tables.items()
+    )
+    first, last = cursor.execute(f"SELECT min(first), max(last) FROM ({spans})").fetchone()
+    return None if first is None else (int(first), int(last))
 
 
 def roll_up(connection: Any, since: int | None, until: int) -> None:

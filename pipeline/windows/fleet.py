@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ["FleetReport", "ReplicaCount"]
+__all__ = ["CountedRequests", "FleetReport", "ReplicaCount"]
 
 
 class ReplicaCount(NamedTuple):
@@ -15,16 +15,31 @@ class ReplicaCount(NamedTuple):
     ready: int | None
 
 
+class CountedRequests(NamedTuple):
+    """Requests that came by the fleet's own count, which needs no event; None: not known, or the count began anew.
+
+    ``around`` came between the last report not after the window's start and the first one not before its end.
+    ``inside`` came between its first and its last report within, ``inside_seconds`` apart; ``idle`` says that nothing
+    was in flight at the last of these, or less than at the first.
+    """
+
+    around: int | None
+    inside: int | None
+    inside_seconds: float
+    idle: bool
+
+
 class FleetReport(NamedTuple):
     """The reports about a pool that belong to a closed window.
 
     ``reported_at`` (epoch seconds) is when the newest one was observed: its age says whether it still holds.
     ``queued_requests`` and ``running_requests`` are all requests that waited for a replica and that were being served
     then (None: not told). ``counts`` are the reports since the window before in which the replicas had changed, in
-    order of time; the last one is the newest report.
+    order of time; the last one is the newest report. ``counted`` is None where the fleet does not count its requests.
     """
 
     reported_at: float
     queued_requests: int | None
     running_requests: int | None
     counts: tuple[ReplicaCount, ...]
+    counted: CountedRequests | None = None

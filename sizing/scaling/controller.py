@@ -366,8 +366,8 @@ class ReplicaController:
             return reference, Reason.FORECAST_DOWN if running else Reason.WITHIN_BAND, clamped
         floor = math.ceil(reference * self.policy.max_step_down_ratio) if reference > 1 else 0
         desired = max(lowest, min(floor, reference - 1))
-        self._lower_since = now  # the next step down must prove itself again
         if desired > lowest:
+            self._lower_since = now  # the next step down must prove itself again
             clamped = (*clamped, "max_step_down_ratio")
         return desired, Reason.FORECAST_DOWN, clamped
 

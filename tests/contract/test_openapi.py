@@ -24,7 +24,9 @@ from tests.waiting import scaled
 
 SCHEMAS = Path(__file__).resolve().parents[2] / "schemas"
 SPEC = document(described())
-JSON_PATHS = [path for path, item in SPEC["paths"].items() if path != "/metrics" and "/prometheus/" not in path]
+JSON_PATHS = [
+    path for path, item in SPEC["paths"].items() if "get" in item and path != "/metrics" and "/prometheus/" not in path
+]
 
 
 def _absolute(node: Any) -> Any:
@@ -73,6 +75,19 @@ def test_every_answer_is_as_described(server, path):
         body = response.read()
     responses = SPEC["paths"][path]["get"]["responses"]
     _check(body, responses["200"]["content"]["application/json"]["schema"])
+
+
+def test_a_mark_of_an_alert_is_as_described():
+    operation = SPEC["paths"]["/v1/alerts/feedback"]["post"]
+    body = json.dumps({"alert_id": "spike_observed|a/b|chat|60", "verdict": "false"}).encode()
+    _check(body, operation["requestBody"]["content"]["application/json"]["schema"])
+    with Server(Feed(), token="t") as server:
+        headers = {"Authorization": "Bearer t", "Content-Type": "application/json"}
+        request = urllib.request.Request(f"{server.url}/v1/alerts/feedback", body, headers)
+        with urllib.request.urlopen(request, timeout=10) as response:
+            assert response.status == 202
+            _check(response.read(), operation["responses"]["202"]["content"]["application/json"]["schema"])
+    assert [mark.scope.pool for mark in server.marks] == ["chat"]
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,11 @@ from pipeline.forecast.context import Floats
 from pipeline.forecast.delay import DelayRing
 from pipeline.forecast.types import SeriesKey
 
-__all__ = ["SCHEMA", "CalendarEffects", "CalendarRecord", "Scope", "parse_record", "to_fields"]
+__all__ = ["MAX_NAME", "SCHEMA", "CalendarEffects", "CalendarRecord", "Scope", "parse_record", "to_fields"]
 
 SCHEMA = "tokentide.calendar.record.v1"
+#: Characters of an id or a kind.
+MAX_NAME = 256
 
 _BEFORE, _DURING, _AFTER = 4, 8, 12
 #: Between the bins; before the first and behind the last one there is no effect.
@@ -84,8 +86,8 @@ class CalendarRecord:
     def __post_init__(self) -> None:
         """Refuse what cannot be an event."""
         for name, text in (("id", self.id), ("kind", self.kind)):
-            if not 0 < len(text) <= 256:
-                raise ValueError(f"{name} must have 1 to 256 characters, not {len(text)}")
+            if not 0 < len(text) <= MAX_NAME:
+                raise ValueError(f"{name} must have 1 to {MAX_NAME} characters, not {len(text)}")
         if max(len(self.source), len(self.note)) > _MAX_TEXT:
             raise ValueError(f"source and note may have {_MAX_TEXT} characters")
         for name, time in (("starts_at", self.starts_at), ("ends_at", self.ends_at)):

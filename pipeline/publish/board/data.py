@@ -13,6 +13,7 @@ from pipeline.forecast.types import Signal
 from pipeline.publish.board.overview import Overview
 from pipeline.publish.board.pool_page import past_forecasts, pool_page
 from pipeline.publish.board.stream import StatusStream
+from pipeline.publish.http.side_thread import SideThread
 from pipeline.publish.json import to_json
 from pipeline.publish.problem import ProblemError
 from pipeline.publish.reader import Reader
@@ -29,8 +30,8 @@ MAX_HORIZON_SECONDS = 86_400
 
 
 class BoardData:
-    """Answers the board. ``read`` runs a query of the store beside others, in turn; ``status`` is the JSON of
-    ``/v1/status``.
+    """Answers the board. ``read`` runs a query of the store beside others, in turn; the overview is written in
+    ``aside``; ``status`` is the JSON of ``/v1/status``.
     """
 
     def __init__(
@@ -38,11 +39,13 @@ class BoardData:
         live: LiveState,
         reader: Reader,
         read: Callable[[Callable[[], bytes]], Awaitable[bytes]],
+        aside: SideThread,
         status: Callable[[], bytes],
     ) -> None:
         self._live = live
         self._reader = reader
         self._read = read
+        self._aside = aside
         self._overview = Overview(live)
         self.stream = StatusStream(live, status)
 
@@ -51,7 +54,7 @@ class BoardData:
         span = request.query.get("span", "3h")
         if span not in SPANS:
             raise ProblemError(400, f"span must be one of {', '.join(SPANS)}")
-        return _json(self._overview.render(span))
+        return _json(await self._aside.run(lambda: self._overview.render(span)))
 
     async def pool(self, request: web.Request) -> web.StreamResponse:
         """Answer with all that is known of one pool now."""

@@ -68,7 +68,10 @@ def _operation(route: Route, method: str) -> dict[str, Any]:
     told: dict[str, Any] = {"operationId": route.operation, "summary": route.summary}
     parameters = [parameter.described() for parameter in route.parameters]
     tagged = method == "GET" and route.answer is not None and route.role is not None
-    if method == "POST":
+    if route.body is not None:
+        content = {"application/json": {"schema": dict(route.body)}}
+        told["requestBody"] = {"required": True, "content": content}
+    elif method == "POST":
         told["operationId"] += "ByForm"
         fields = {p.name: {**p.schema, "description": p.description} for p in route.parameters}
         required = [parameter.name for parameter in route.parameters if parameter.required]
@@ -81,7 +84,7 @@ def _operation(route: Route, method: str) -> dict[str, Any]:
     good: dict[str, Any] = {"description": route.described or route.summary}
     answer = {"type": "string"} if route.answer is None else dict(route.answer)
     good["content"] = {route.media_type: {"schema": answer}}
-    responses: dict[str, Any] = {"200": good}
+    responses: dict[str, Any] = {str(route.status): good}
     if tagged:
         good["headers"] = {"ETag": {"required": True, "schema": {"type": "string"}}}
         responses["304"] = {"description": "unchanged"}

@@ -30,7 +30,8 @@ class Route:
     ``path`` is in OpenAPI's notation; ``{model}`` also takes names with slashes, written plainly. ``answer`` is the
     JSON Schema of a 200 (references: ``#/components/schemas/…``); None: the answer is no JSON, and ``media_type`` says
     what it is. ``problems`` are the statuses answered with a problem document, beside 401 and 403, which follow from
-    ``role`` (None: open to everybody). Entries that are not ``listed`` (pages, scripts) are not in the document.
+    ``role`` (None: open to everybody). ``body`` is the JSON Schema of what a POST takes; None: a form of its
+    parameters. Entries that are not ``listed`` (pages, scripts) are not in the document.
     """
 
     path: str
@@ -44,7 +45,9 @@ class Route:
     role: Role | None = Role.READ
     methods: tuple[str, ...] = ("GET",)
     listed: bool = True
-    described: str = ""  # what a 200 is, in a few words
+    described: str = ""  # what a good answer is, in a few words
+    body: Mapping[str, Any] | None = None
+    status: int = 200  # of a good answer
     refusals: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)  # those that are no problem documents
 
     @property

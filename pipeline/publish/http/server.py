@@ -7,12 +7,11 @@ import ssl
 from functools import partial
 
 from aiohttp import web
-from aiohttp.http_exceptions import LineTooLong
 
 from pipeline.config.publish import PublishSettings
 from pipeline.errors import ConfigError, ServerUnavailable
+from pipeline.publish.http.connection import Connection, most_connections
 from pipeline.publish.http.tokens import Tokens
-from pipeline.publish.problem import problem_response
 
 __all__ = ["HttpServer", "check_publish", "tls_context"]
 
@@ -21,32 +20,11 @@ MAX_LINE_BYTES = 32_768  # of the request line: queries by GET can be long
 BACKLOG = 128  # connections that wait to be taken
 
 
-class _Connection(web.RequestHandler):
-    """aiohttp's connection, with a problem document for what is no HTTP, and without a line in the log for each."""
-
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,
-    ) -> web.StreamResponse:
-        if status >= 500:
-            return super().handle_error(request, status, exc, message)
-        if request.writer is not None and request.writer.output_size > 0:
-            raise ConnectionError("an answer has begun already")
-        too_long = isinstance(exc, LineTooLong)
-        response = problem_response(
-            status, "the request line or a header is too long" if too_long else "the request is not valid HTTP"
-        )
-        response.force_close()
-        return response
-
-
 class HttpServer:
     """An aiohttp application on ``settings.host`` and ``settings.port`` (0: any free one); a resource.
 
-    A connection on which no complete request arrives within ``settings.header_timeout_seconds`` is closed.
+    A connection on which no complete request arrives within ``settings.header_timeout_seconds`` is closed; how many
+    there may be, and how long a client may leave its answer lying, says ``pipeline.publish.http.connection``.
     """
 
     def __init__(self, app: web.Application, settings: PublishSettings) -> None:
@@ -67,10 +45,11 @@ class HttpServer:
         assert self._runner.server is not None  # since it is set up
         loop = asyncio.get_running_loop()
         connection = partial(
-            _Connection,
+            Connection,
             self._runner.server,
+            most=most_connections(),
             loop=loop,
-            access_log=None,  # type: ignore[arg-type]
+            access_log=None,
             max_line_size=MAX_LINE_BYTES,
             keepalive_timeout=self._settings.header_timeout_seconds,
         )

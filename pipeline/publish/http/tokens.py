@@ -146,7 +146,8 @@ def guard(tokens: Tokens) -> Middleware:
             return await handler(request)
         if roles:
             raise ProblemError(403, f"the token has not the role {role}")
-        response = problem_response(401, "a bearer token is needed")
+        known = "Authorization" in request.headers
+        response = problem_response(401, "the token is not known" if known else "a bearer token is needed")
         response.headers.add("WWW-Authenticate", 'Bearer realm="tokentide"')
         response.headers.add("WWW-Authenticate", 'Basic realm="tokentide", charset="UTF-8"')
         return response

@@ -61,7 +61,12 @@ def _matches(required: bool) -> Parameter[str]:
 _TIMES = "epoch seconds or RFC 3339"
 _QUERY = _required("query", "PromQL: selectors, offset, sum, min, max, avg, count, arithmetic with numbers")
 _RANGE = (_required("start", _TIMES), _required("end", _TIMES), _required("step", "seconds or a duration, such as 1m"))
-_LIMIT = _optional("limit", "entries at most; 0: as many as the server gives")
+_LIMIT = Parameter(
+    "limit",
+    {"type": "string", "pattern": "^[0-9]{0,9}$(?!\\n)"},
+    str,
+    "entries at most; 0: as many as the server gives",
+)
 _LISTED = (_optional("start", _TIMES), _optional("end", _TIMES), _LIMIT)
 
 

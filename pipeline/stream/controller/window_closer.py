@@ -343,7 +343,7 @@ class WindowCloser:
         closed = []
         for key in pools:
             window = found.get(key) or closed_window(start, grain, *key, [0] * len(CLOSED_MEASURES))
-            report = self._replicas.report(key, known_until - grain, known_until)
+            report = self._replicas.report(key, known_until - grain, known_until, (start, end))
             newest = None if report is None or known_until - report.reported_at > oldest else report.counts[-1]
             window = replace(
                 window,

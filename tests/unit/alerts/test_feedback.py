@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.alerts.episodes import Condition, Episode
-from pipeline.alerts.feedback import AlertFeedback, Verdict, feedback_in, feedback_record, is_feedback
+from pipeline.alerts.feedback import ALERT_ID_PATTERN, AlertFeedback, Verdict, feedback_in, feedback_record, is_feedback
 from pipeline.alerts.types import AlertKind
 from pipeline.forecast.calendar.effects import CalendarRecord, parse_record, to_fields
 from pipeline.windows.types import PoolKey
@@ -52,3 +55,23 @@ def test_what_is_no_mark_is_refused(alert_id, verdict, word):
 )  # fmt: skip
 def test_other_records_are_none(identity, kind):
     assert feedback_in(CalendarRecord(identity, kind, 0.0, 1.0)) is None
+
+
+@pytest.mark.parametrize(
+    ("alert_id", "fits"),
+    [
+        ("spike_observed|a|b|chat|60", True),
+        ("spike_observed|m\n|p|0", True),
+        ("spike_observed|m|p|123456789012", True),
+        ("spike_observed|m|p|" + "9" * 13, False),
+        ("spike_observed|m|p|60\n", False),
+        ("spike_observed||p|60", False),
+        ("spike_observed|m||60", False),
+        ("telemetry_gap|m|p|60", False),
+    ],
+)
+def test_the_pattern_takes_what_a_mark_takes(alert_id, fits):
+    assert (re.search(ALERT_ID_PATTERN, alert_id) is not None) == fits
+    refused = contextlib.nullcontext() if fits else pytest.raises(ValueError, match="alert")
+    with refused:
+        feedback_record(alert_id, "false", 1e12 - 2)

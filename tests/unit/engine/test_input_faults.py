@@ -16,7 +16,7 @@ from pipeline.config.settings import PoolSettings, load
 from pipeline.engine.pool_advisor import PoolAdvisor
 from pipeline.forecast.types import LEVELS, Forecast, SeriesKey, Signal
 from pipeline.testing import closed_window
-from pipeline.windows.fleet import FleetReport, ReplicaCount
+from pipeline.windows.fleet import CountedRequests, FleetReport, ReplicaCount
 from pipeline.windows.types import ClosedWindow, PoolKey
 from sizing.types import RecommendationState
 
@@ -90,19 +90,21 @@ class Fleet:
     reports_in_flight: bool = True
     names_servers: bool = True
     reports_late: bool = False  # the newest report is of after the end of the window
+    counts: bool = False  # the fleet counts its requests, whatever becomes of events
 
     def window(self, index: int, count: int) -> ClosedWindow:
         end = START + GRAIN * (index + 1)
         at = end + 58.0 if self.reports_late else end - 5.0
         seen = ReplicaCount(at, self.replicas, self.replicas)
         running = round(count * 4.0 / GRAIN) if self.reports_in_flight else None
+        counted = CountedRequests(count, round(0.75 * count), 45.0, idle=True) if self.counts else None
         return closed_window(
             end - GRAIN,
             count,
             current_replicas=self.replicas,
             ready_replicas=self.replicas,
             servers=self.replicas if self.names_servers else None,
-            fleet=FleetReport(at, 0 if self.reports_in_flight else None, running, (seen,)),
+            fleet=FleetReport(at, 0 if self.reports_in_flight else None, running, (seen,), counted),
             closed_after_seconds=63.0,
             preemptions=1,  # so that nothing is learned of the replicas: this is about the decisions
         )
@@ -125,6 +127,15 @@ Fault = Callable[[ClosedWindow, np.random.Generator], ClosedWindow]
 
 def missing(window: ClosedWindow, random: np.random.Generator) -> ClosedWindow:
     return replace(part_of(window, 0.0), servers=None)
+
+
+def frozen(window: ClosedWindow, random: np.random.Generator) -> ClosedWindow:
+    """Events do not come, and what reports of the fleet repeats what it saw last, or begins to count anew."""
+    assert window.fleet is not None
+    repeated = CountedRequests(0, 0, 45.0, idle=False)
+    anew = CountedRequests(None, None, 45.0, idle=True)
+    told = window.fleet._replace(counted=repeated if random.random() < 0.5 else anew)
+    return replace(missing(window, random), fleet=told)
 
 
 def late(window: ClosedWindow, random: np.random.Generator) -> ClosedWindow:
@@ -167,7 +178,7 @@ def restart(window: ClosedWindow, random: np.random.Generator) -> ClosedWindow:
 
 FAULTS: dict[str, Fault] = {
     fault.__name__: fault
-    for fault in (missing, late, duplicated, zero, not_a_number, partial_silence, clock_skew, restart)
+    for fault in (missing, frozen, late, duplicated, zero, not_a_number, partial_silence, clock_skew, restart)
 }
 
 
@@ -199,6 +210,7 @@ def test_no_fault_takes_replicas_away(name: str) -> None:
         # Late events look like fewer requests, unless servers or the requests in flight tell what is missing.
         sources = {"reports_in_flight": name in ("late", "restart") or seed % 2 == 0, "names_servers": seed % 4 < 3}
         sources["reports_late"] = seed % 8 >= 4
+        sources["counts"] = seed % 3 < 2 or name == "frozen"
         if name == "partial_silence" and not sources["reports_in_flight"]:
             sources["names_servers"] = True
         told = list(run(seed, fault, **sources))
@@ -206,3 +218,18 @@ def test_no_fault_takes_replicas_away(name: str) -> None:
         assert all(after >= before for (before, _), (after, fresh) in pairwise(told) if not fresh), (name, seed, told)
         if seed % 16 == 0:
             assert told == list(run(seed, fault, restarts=True, **sources))
+
+
+@pytest.mark.parametrize("names_servers", [True, False])
+def test_silence_that_the_fleet_has_counted_does(names_servers: bool) -> None:
+    def silence(window: ClosedWindow, _: np.random.Generator) -> ClosedWindow:
+        assert window.fleet is not None
+        none = CountedRequests(0, 0, 45.0, idle=True)
+        servers = None if window.servers is None else 0
+        told = window.fleet._replace(counted=none, running_requests=0)
+        return replace(part_of(window, 0.0), fleet=told, servers=servers)
+
+    told = list(run(2, silence, counts=True, names_servers=names_servers))  # ten silent windows
+    assert min(desired for desired, _ in told) < 8, told
+    assert all(fresh for _, fresh in told[1:]), told
+    assert min(desired for desired, _ in run(2, silence, names_servers=names_servers)) == 8, "nothing is counted"

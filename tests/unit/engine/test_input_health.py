@@ -46,6 +46,14 @@ def test_the_checks(fields: dict[str, Any], expected: set[str]) -> None:
     assert judged(window(0), window(1), window(2, **fields))[2] == expected
 
 
+def test_servers_that_had_nothing_to_tell_are_not_missing() -> None:
+    subject = InputHealth(accept_seconds=600.0)
+    subject.judge(window(0), 19)
+    silent = window(1, 0, servers=0)
+    assert subject.judge(silent, 19, silent=True) == (True, {}, True)
+    assert "server_coverage" in subject.judge(window(2, 950, servers=9), 19).problems, "what is usual is remembered"
+
+
 def test_a_fleet_that_does_not_report_is_judged_by_what_it_was_told() -> None:
     unknown = {"current_replicas": None, "ready_replicas": None}
     few = window(1, 950, servers=9, **unknown)

@@ -33,6 +33,8 @@ def test_windows_hold_what_had_ended_when_they_closed() -> None:
         assert window.input_tokens == sum(made.requests.input_tokens[ended].tolist())
         assert window.output_tokens == sum(made.requests.output_tokens[ended].tolist())
         assert window.current_replicas == window.ready_replicas == 2
+        assert window.fleet is not None
+        assert window.fleet.counted is not None, "the router counts"
         ttft = [table.first[r] + delay[r] - arrival[r] for r in ended]
         assert window.ttft_seconds == pytest.approx(sum(ttft) / len(ttft), rel=0.02)
     assert window.completeness == pytest.approx(1.0)

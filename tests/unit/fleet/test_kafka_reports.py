@@ -3,11 +3,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import pytest
 
 from pipeline.errors import CodecError
 from pipeline.fleet.kafka_reports import ReplicaBook, ReplicaStatus, decode_status
-from pipeline.windows.fleet import FleetReport
+from pipeline.windows.fleet import CountedRequests, FleetReport
 from pipeline.windows.types import PoolKey
 
 KEY = PoolKey("m", "default")
@@ -51,6 +52,40 @@ def test_the_changes_since_a_time() -> None:
     many = book.report(KEY, 900.0, 2_000.0)
     assert many is not None
     assert [count.current for count in many.counts] == list(range(1_168, 1_200))
+
+
+def counted(totals: list[int | None], running: list[int | None], until: float = 180.0) -> CountedRequests | None:
+    """What is counted from 60 to 120 s by reports from 45 s on, every 15 s."""
+    book = ReplicaBook()
+    for number, (total, in_flight) in enumerate(zip(totals, running, strict=True)):
+        at = 45.0 + 15.0 * number
+        status = ReplicaStatus(model="m", at=at, current=1, requests_total=total, running_requests=in_flight)
+        book.add(decode_status(msgspec.json.encode(status)))
+    found = book.report(KEY, until - 60.0, until, (60.0, 120.0))
+    assert found is not None
+    return found.counted
+
+
+def test_requests_that_the_fleet_counted() -> None:
+    """Reports at 45, 60, …, 120, 135 s."""
+    idle, busy = [0] * 7, [3] * 7
+    assert counted([0, 5, 6, 7, 8, 9, 20], busy) == (4, 4, 60.0, False)
+    assert counted([0, 5, 5, 5, 5, 5, 20], idle) == (0, 0, 60.0, True)
+    assert counted([0, 5, 5, 5, 5, 5, 20], busy) == (0, 0, 60.0, False), "it may repeat what it saw last"
+    assert counted([0, 5, 5, 5, 5, 5, 20], [9, 9, 9, 5, 3, 1, 9]) == (0, 0, 60.0, True), "what was in flight ends"
+    assert counted([0, 5, 5, 5, 5, 5, 20], [None] * 7) == (0, 0, 60.0, False)
+    assert counted([9, 9, 0, 0, 0, 0, 0], idle) == (None, None, 60.0, True), "it began anew"
+    assert counted([0, 5, None, 5, 5, 5, 20], idle) == (None, None, 60.0, True)
+    assert counted([None] * 7, idle) is None, "the fleet does not count"
+    assert counted([0, 5, 6, 7], [0] * 4) == (None, 2, 30.0, True), "nothing is told of the end"
+    assert counted([0, 5], [0] * 2) == (None, None, 0.0, False)
+    assert counted([0, 5, 6, 7, 8, 9, 20], idle, until=100.0) == (None, 2, 30.0, True), "what came later is not known"
+    book = ReplicaBook()
+    for at in (70, 90, 110, 130):
+        book.add(ReplicaStatus(model="m", at=at, current=1, running_requests=0, requests_total=at))
+    told = book.report(KEY, 120.0, 180.0, (60.0, 120.0))
+    assert told is not None
+    assert told.counted == (None, 40, 40.0, True), "nothing is told of the beginning"
 
 
 def test_memory_is_bounded() -> None:

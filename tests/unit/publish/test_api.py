@@ -6,6 +6,7 @@ import re
 import socket
 import threading
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -15,7 +16,8 @@ from typing import Any
 import pytest
 
 from pipeline.errors import StoreError
-from pipeline.publish import history_reads
+from pipeline.publish import history_reads, live_reads
+from pipeline.publish.board import overview
 from tests.publish_feed import Feed
 from tests.publish_server import Server
 from tests.waiting import scaled, wait_until
@@ -115,19 +117,43 @@ def test_configured_but_never_advised_is_404():
         "start=-1",
         "start=x",
         "start=1e300",
-        "start=5&end=5",
-        "start=9&end=5",
         "grain_seconds=0",
         "grain_seconds=15",
         "grain_seconds=1e3",
         "grain_seconds=-60",
         "grain_seconds=99999999999999999999",
-        "start=0&end=90000000000&grain_seconds=10",
         "grain_seconds=%D9%A6%D9%A0",
     ],
 )
 def test_bad_parameters_of_windows_are_400(server, query):
     assert _get(server, f"/v1/windows/{MODEL}/chat?{query}")[0] == 400
+
+
+def test_a_long_range_comes_in_pages_of_what_is_kept(server, feed, monkeypatch):
+    monkeypatch.setattr(history_reads, "MAX_POINTS", 4)
+    path = f"/v1/windows/{MODEL}/chat?start=0&end=90000000000"
+    found, pages, page = [], 0, {"next_cursor": ""}
+    while page["next_cursor"] is not None:
+        page = _json(server, f"{path}&cursor={page['next_cursor']}" if pages else path)
+        pages += 1
+        assert page["truncated"] == (page["next_cursor"] is not None)
+        assert len(page["windows"]) <= 5  # the one that is filling is added to the last by the feed
+        found += [window["start"] for window in page["windows"] if window["finished"]]
+    assert found == [window.start for window in feed.windows[urllib.parse.unquote(MODEL), "chat"]]
+    assert len(found) / 5 <= pages <= len(found) / 4 + 2
+
+
+@pytest.mark.parametrize("query", ["start=5&end=5", "start=9&end=5", "start=9&end=90000000000&cursor=90000000000"])
+def test_a_range_without_windows_has_none(server, query):
+    told = _json(server, f"/v1/windows/{MODEL}/chat?{query}")
+    assert (told["windows"], told["truncated"]) == ([], False)
+
+
+def test_a_long_range_of_an_empty_store_ends():
+    feed = Feed()
+    with Server(feed) as server:
+        told = _json(server, f"/v1/windows/{MODEL}/chat?start=0&end=90000000000")
+        assert (told["windows"], told["next_cursor"]) == ([], None)
 
 
 @pytest.mark.parametrize(
@@ -261,6 +287,29 @@ def test_a_storm_of_history_reads_is_refused_and_the_rest_goes_on(feed, monkeypa
         gate.set()
         assert sorted(read.result()[0] for read in reads) == [200] * history_reads.MAX_READS + [503] * 8
         assert _get(server, path)[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "owner", "name"), [("/v1/pools", live_reads, "_parts"), ("/board/overview", overview, "pool_row")]
+)
+def test_what_is_said_of_all_pools_is_written_beside_other_answers(feed, monkeypatch, path, owner, name):
+    gate, began = threading.Event(), threading.Event()
+    write = getattr(owner, name)
+
+    def slow(*args, **named):
+        began.set()
+        gate.wait(scaled(60))
+        return write(*args, **named)
+
+    monkeypatch.setattr(owner, name, slow)
+    with Server(feed) as server, ThreadPoolExecutor(1) as clients:
+        asked = clients.submit(_get, server, path)
+        assert began.wait(scaled(20))
+        for other in ("/healthz", "/v1/status", f"/v1/recommendations/{MODEL}/chat", f"/v1/windows/{MODEL}/chat"):
+            assert _get(server, other)[0] == 200
+        gate.set()
+        status, _, body = asked.result()
+        assert (status, len(json.loads(body)["pools"])) == (200, len(feed.settings))
 
 
 def test_a_reader_that_hangs_up_makes_room_once_its_query_is_over(feed, monkeypatch):

@@ -51,6 +51,7 @@ def test_a_mark_is_sent_and_told():
         (json.dumps(GOOD | {"verdict": 1}), "application/json", 400),
         (json.dumps(GOOD | {"alert_id": "x"}), "application/json", 400),
         (json.dumps(GOOD | {"alert_id": "x" * 2_000}), "application/json", 413),
+        (json.dumps(GOOD | {"alert_id": "spike_observed|a/b|chat|999999999999"}), "application/json", 409),
     ],
 )
 def test_what_is_no_mark_is_a_problem(body, content_type, expected):

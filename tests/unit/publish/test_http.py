@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import http.client
 import json
@@ -14,6 +15,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,7 +23,8 @@ from pydantic import ValidationError
 
 from pipeline.config.settings import PublishSettings
 from pipeline.errors import ConfigError
-from pipeline.publish.http import answer
+from pipeline.publish.exporter import Exporter
+from pipeline.publish.http import answer, connection
 from pipeline.publish.http.route import Role
 from pipeline.publish.http.server import check_publish
 from pipeline.publish.http.tokens import Tokens, parse_tokens
@@ -216,6 +219,59 @@ def test_connections_that_ask_nothing_are_closed(feed):
         wait_until(lambda: ask(server, "/healthz")[0] == 200, 20, "an answer", passing=(OSError,))
 
 
+def test_idle_connections_make_room_for_those_that_ask(feed, monkeypatch):
+    monkeypatch.setattr(connection, "MAX_CONNECTIONS", 8)
+    with Server(feed) as server:
+        idle = [socket.create_connection(("127.0.0.1", server.port), timeout=scaled(30)) for _ in range(8)]
+        for _ in range(8):
+            assert ask(server, "/healthz")[0] == 200
+        for client in idle:
+            assert client.recv(1) == b""  # the oldest first, until each has gone
+            client.close()
+
+
+def test_where_all_connections_are_busy_the_next_one_is_told(feed, monkeypatch):
+    monkeypatch.setattr(connection, "MAX_CONNECTIONS", 2)
+    with Server(feed) as server:
+        listeners = [urllib.request.urlopen(f"{server.url}/board/stream", timeout=scaled(30)) for _ in range(2)]
+        status, headers, body = ask(server, "/healthz")
+        assert (status, headers["Retry-After"], json.loads(body)["detail"]) == (503, "1", "too many connections")
+        assert headers.get_content_type() == "application/problem+json"
+        for listener in listeners:
+            listener.close()
+        wait_until(lambda: ask(server, "/healthz")[0] == 200, 20, "there is room again")
+
+
+def test_who_takes_nothing_of_an_answer_is_let_go(feed, monkeypatch):
+    monkeypatch.setattr(connection, "STALLED_SECONDS", 0.2)
+    monkeypatch.setattr(Exporter, "render", lambda _: b"x" * 50_000_000)
+    with Server(feed) as server, socket.create_connection(("127.0.0.1", server.port), timeout=scaled(30)) as client:
+        client.sendall(b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert client.recv(1) == b"H"
+        assert server.connections() == 1
+        wait_until(lambda: server.connections() == 0, 20, "the server has let go")
+        taken = 0
+        with contextlib.suppress(ConnectionError):
+            while piece := client.recv(1_000_000):
+                taken += len(piece)
+        assert taken < 50_000_000
+
+
+def test_who_takes_an_answer_slowly_is_waited_for():
+    """Looked at again and again: as long as less is left each time, the client takes what it is given."""
+    waits, later, aborted = iter((900, 600, 599, 599)), [], []
+    slow = object.__new__(connection.Connection)
+    slow.transport = SimpleNamespace(get_write_buffer_size=lambda: next(waits), abort=lambda: aborted.append(True))
+    slow._loop = SimpleNamespace(call_later=lambda *told: later.append(told))
+    slow._look(None)
+    for _ in range(3):
+        assert not aborted
+        seconds, look, waited = later.pop()
+        assert (seconds, later) == (connection.STALLED_SECONDS, [])
+        look(waited)
+    assert (aborted, later) == ([True], [])
+
+
 @pytest.mark.parametrize(
     "request_",
     [b"NONSENSE\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"GET /" + b"a" * 40_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n",
@@ -230,6 +286,28 @@ def test_what_is_no_http_gets_a_problem_document(feed, request_, caplog):
         assert response.headers.get_content_type() == "application/problem+json"
         assert json.loads(response.read())["status"] == 400
     assert not caplog.records  # a stranger cannot fill the log
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "status", "detail"),
+    [
+        ("/v1/nothing", "GET", 404, "there is nothing at this path"),
+        ("/static/nothing.js", "GET", 404, "no such file"),
+        ("/v1/pools", "DELETE", 405, "GET and HEAD are served here, not DELETE"),
+        ("/v1/alerts/feedback", "GET", 405, "POST is served here, not GET"),
+    ],
+)
+def test_what_is_not_served_is_told(feed, path, method, status, detail):
+    with Server(feed) as server:
+        told = ask(server, path, method)
+        assert (told[0], json.loads(told[2])["detail"]) == (status, detail)
+
+
+def test_a_wrong_token_is_not_a_missing_one(feed):
+    with Server(feed, token="x") as server:
+        assert json.loads(ask(server, "/v1/pools")[2])["detail"] == "a bearer token is needed"
+        wrong = ask(server, "/v1/pools", Authorization="Bearer y")
+        assert (wrong[0], json.loads(wrong[2])["detail"]) == (401, "the token is not known")
 
 
 def test_head_is_get_without_a_body(feed):

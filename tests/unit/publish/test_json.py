@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from pipeline.demo.scenario import scenario
 from pipeline.engine.types import StepOutput
 from pipeline.forecast.rates import signal_rates
 from pipeline.forecast.types import LEVELS
-from pipeline.publish.json import QUANTILE_NAMES, to_data, to_json
+from pipeline.publish.json import QUANTILE_NAMES, plain_json, to_data, to_json
 from pipeline.publish.rows import alert_data, recommendation_data, window_data
 from pipeline.windows.types import PoolKey
 from sizing.types import Confidence, Constraint, Reason, RecommendationState
@@ -186,3 +187,9 @@ def test_windows_with_what_json_cannot_say_plainly(feed, change):
 )
 def test_any_plain_data_comes_out_the_same_both_ways(data):
     assert json.loads(to_json(data)) == plainly(data)
+
+
+@pytest.mark.parametrize("value", [1, 2.5, None, True, math.nan, math.inf, 2**70, "a\ud800b", "é", [1, {"a": -0.0}]])
+def test_plain_data_has_the_same_json_either_way(value):
+    data = {"rows": [{"value": value}] * 2}
+    assert plain_json(data) == to_json(data)

@@ -158,3 +158,14 @@ def test_a_reader_never_counts_a_window_twice_while_it_closes():
             end = NOW + 60 * minute
             store.record_step(StepOutput(as_of=end, windows=tuple(store.window_sums(end - 60, end))))
             assert sum(r["requests"] for r in store.history("model", "a", NOW, NOW + 600, 60)) == 600
+
+
+def test_the_span_of_history_is_from_the_first_window_to_the_end_of_the_last(tmp_path):
+    with Store.open(tmp_path / "t.duckdb") as store:
+        assert store.history_span() is None
+        play(store, 3)
+        first, last = store.history_span()
+        rows = [row for pool in POOLS for row in store.history("model", pool, 0, NOW + 1e6, 10)]
+        # Buckets of an hour begin before their windows.
+        assert first <= min(row["start"] for row in rows) < first + 3_600
+        assert last == max(row["end"] for row in rows)

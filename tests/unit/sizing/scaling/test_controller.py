@@ -87,6 +87,15 @@ def test_a_peak_in_between_starts_the_wait_anew_and_bounds_the_step() -> None:
     assert seen == [4, 4, 4, 4, 4, 4, 4, 4, 3, 3]
 
 
+def test_a_need_that_falls_in_steps_is_followed_a_stabilisation_period_after_each() -> None:
+    """A window in which demand fell half-way does not cost a second period of waiting."""
+    who = controller()
+    steady(who, 12.5, 13)
+    needs = [12.5, 10.5, *[7.5] * 8]
+    seen = [who.decide(600.0 + 60.0 * i, demand(x), 13, gap=False, warm=True).desired for i, x in enumerate(needs)]
+    assert seen == [13, 13, 13, 13, 13, 13, 11, 8, 8, 8]
+
+
 def test_a_need_that_swings_around_a_whole_number_moves_the_fleet_once() -> None:
     who = controller()
     running = steady(who, 2.9, 3).desired

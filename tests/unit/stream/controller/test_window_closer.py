@@ -87,6 +87,21 @@ def test_windows_carry_what_the_fleet_and_its_servers_told(settings: Settings, s
 
 
 @pytest.mark.slow
+def test_windows_carry_the_requests_that_the_fleet_counted(settings: Settings, store: Store) -> None:
+    fill(store, 2)
+    book = ReplicaBook()
+    for at in range(0, 120, 15):
+        book.add(ReplicaStatus(model="m", at=NOW + at, current=1, running_requests=0, requests_total=2 * at))
+    closer = WindowCloser(settings, store, Advisor(settings), book)
+    output = closer.close_next(NOW + 95)
+    assert output is not None
+    window = {window.key: window for window in output.windows}[PoolKey("m", "default")]
+    assert window.fleet is not None
+    assert window.fleet.counted == (120, 120, 60.0, True)
+    assert window in next(iter(store.closed_since(0))).windows
+
+
+@pytest.mark.slow
 def test_a_silent_pool_has_a_window_of_zeros(settings: Settings, store: Store) -> None:
     fill(store, 3)
     closer = WindowCloser(settings, store, Advisor(settings), ReplicaBook())
