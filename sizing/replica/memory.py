@@ -9,8 +9,8 @@ recurrent layers (vLLM's documentation of its KV cache; architectures from confi
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 import pickle
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
