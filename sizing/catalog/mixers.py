@@ -7,13 +7,14 @@ Biases and norms, below 0.1 % of the parameters, are left out.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sizing.catalog.layers import Mixer
 from sizing.catalog.reader import Reader
-from sizing.errors import InvalidInput
+from sizing.errors import InvalidInput, UnknownModel
 
-__all__ = ["MixerShape", "indexer_layers", "mixer_shape"]
+__all__ = ["MixerShape", "block_indexer", "indexer_layers", "mixer_shape"]
 
 #: Bytes that a sparse-attention indexer keeps of every token in each of its layers: an FP8 key of index_head_dim (128)
 #: elements and a 4-byte scale per 128 of them (vllm-project/vllm, vllm/model_executor/models/deepseek_v2.py,
@@ -153,6 +154,28 @@ def _indexer(read: Reader, hidden: int, q_rank: int) -> tuple[int, int, int, int
         max(heads, _INDEX_KERNEL_HEADS) * dim,
         selected,
     )
+
+
+def block_indexer(read: Reader, layers: int, hidden: int) -> tuple[int, int, int]:
+    """Return MiniMax-M3's index of blocks: layers that have one, key elements per token, parameters of a layer.
+
+    One key of ``sparse_index_dim`` per token in the type of the KV cache, whole on every rank (vllm-project/vllm,
+    MiniMaxM3SparseAttention and MiniMaxM3Indexer; read 2026-12).
+
+    Raises:
+        UnknownModel: it also keeps index values, or is not described by layer.
+    """
+    fields = read.get("sparse_attention_config")
+    if not isinstance(fields, Mapping) or not fields.get("use_sparse_attention", True):
+        return 0, 0, 0
+    inner = Reader(read.name, fields)
+    if not isinstance(fields.get("sparse_attention_freq"), list):
+        raise UnknownModel(f"{read.name}: architectures with this 'sparse_attention_config' are not supported yet")
+    indexed, without = inner.flags("sparse_attention_freq", layers), inner.flags("sparse_disable_index_value", layers)
+    if any(own and not plain for own, plain in zip(indexed, without, strict=True)):
+        raise UnknownModel(f"{read.name}: architectures with sparse index values are not supported yet")
+    dim, heads = inner.size("sparse_index_dim"), inner.size("sparse_num_index_heads")
+    return sum(indexed), dim, hidden * (heads + 1) * dim
 
 
 def indexer_layers(read: Reader, layers: int) -> int:

@@ -13,7 +13,7 @@ from typing import Any
 from sizing.catalog.encoders import encoder_parameters, is_tower
 from sizing.catalog.feed_forward import Experts, FeedForwardShape, expert_count, feed_forward_shape
 from sizing.catalog.layers import LayerPlan, Mixer, layer_plan, without_idle_windows
-from sizing.catalog.mixers import MixerShape, indexer_layers, mixer_shape
+from sizing.catalog.mixers import MixerShape, block_indexer, indexer_layers, mixer_shape
 from sizing.catalog.quantization import Quantization, checkpoint_quantization
 from sizing.catalog.reader import Reader
 from sizing.errors import InvalidInput, UnknownModel
@@ -197,6 +197,7 @@ def from_hf_config(config: Mapping[str, Any], name: str = "config", source: str 
     shapes = {mixer: mixer_shape(read, mixer, hidden) for mixer in dict.fromkeys(plan.mixers)}
     read.ignore("num_attention_heads", "num_key_value_heads", "head_dim", "attention_head_dim", "v_head_dim")
     indexed = indexer_layers(read, layers)
+    blocks_indexed, index_elements, index_parameters = block_indexer(read, layers, hidden)
     mlp = feed_forward_shape(read, plan, hidden)
     lookup, per_layer = _per_layer_embeddings(read, layers, hidden)
     shared = read.size("num_kv_shared_layers", default=0)
@@ -204,6 +205,9 @@ def from_hf_config(config: Mapping[str, Any], name: str = "config", source: str 
     read.refuse_unread()
     parts = _parts(plan, shapes, mlp, indexed, per_layer)
     caches = _caches(plan, shapes, indexed, shared)
+    if blocks_indexed:
+        parts += (Part("indexer", replicated=float(blocks_indexed * index_parameters)),)
+        caches += (CacheLayers(Mixer.FULL, blocks_indexed, index_elements),)
     full = [cache for cache in caches if cache.mixer is Mixer.FULL]
     windowed = [cache for cache in caches if cache.mixer in (Mixer.WINDOW, Mixer.CHUNK)]
     heads = [cache.heads for cache in (*full, *windowed) if cache.heads is not None]

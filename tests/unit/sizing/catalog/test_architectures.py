@@ -237,6 +237,24 @@ def test_squared_relu_has_a_gate_in_bitnet_alone() -> None:
     assert gated - plain == 32 * 4096 * 14336
 
 
+def test_an_index_of_blocks_keeps_a_key_of_every_token() -> None:
+    index = {
+        "use_sparse_attention": True,
+        "sparse_attention_freq": [0] * 8 + [1] * 24,
+        "sparse_disable_index_value": [0] * 8 + [1] * 24,
+        "sparse_index_dim": 128,
+        "sparse_num_index_heads": 4,
+    }
+    plain, sparse = read(), read(sparse_attention_config=index)
+    assert sparse.kv_elements_full == plain.kv_elements_full + 24 * 128
+    assert sparse.total_parameters == plain.total_parameters + 24 * 4096 * 5 * 128
+    assert sparse.kv_heads == plain.kv_heads
+    assert read(sparse_attention_config={**index, "use_sparse_attention": False}) == plain
+    for change in ({"sparse_disable_index_value": [0] * 32}, {"sparse_attention_freq": 3}):
+        with pytest.raises(UnknownModel, match="are not supported yet"):
+            read(sparse_attention_config={**index, **change})
+
+
 def test_layers_that_share_a_cache_keep_none() -> None:
     whole, shared = read(), read(num_kv_shared_layers=8)
     assert shared.kv_elements_full == whole.kv_elements_full * 24 / 32
