@@ -1,5 +1,6 @@
 """Recognition: by names that only one format has, with a refusal that says what a record looks like."""
 
+import gzip
 import json
 
 import pytest
@@ -63,7 +64,24 @@ def test_the_native_codec_names_the_format_and_what_to_set(name):
         ({"schema": {"type": "struct"}, "payload": EVENT}, "Kafka Connect envelope"),
         ({"resourceMetrics": []}, "OTLP metrics or logs"),
         ({"object": "chat.completion.chunk", "id": "x"}, "one chunk of a streamed"),
+        ({"schema": {"type": "struct"}, "payload": json.dumps(EVENT)}, "text inside `payload`"),
+        (
+            {"schema": {}, "payload": {"before": None, "after": EVENT, "op": "c"}},
+            "send what is in `payload.after` alone",
+        ),
+        (
+            {"before": None, "after": GOLDEN["litellm-success"]["record"], "op": "c"},
+            "codec = 'litellm'); send what is in",
+        ),
+        ({"@timestamp": 1, "json": EVENT, "agent": {}}, "send what is in `json` alone"),
+        ({"specversion": "1.0", "data": GOLDEN["envoy-ok"]["record"]}, "Envoy AI Gateway access log"),
+        ({"records": [{"value": EVENT}]}, "send what is in `records[0].value` alone"),
+        ({"logEvents": [{"id": "1", "message": json.dumps(EVENT)}]}, "parse `logEvents[0].message` as JSON first"),
+        ({"log": "2026-01-01T00:00:00.1Z stdout F " + json.dumps(EVENT)}, "remove what stands before it"),
+        ({"short_message": json.dumps(EVENT)}, "parse `short_message` as JSON first"),
+        ({"resource_spans": []}, "write lowerCamelCase (resourceSpans)"),
         (json.dumps(EVENT), "JSON encoded twice"),
+        (json.dumps(json.dumps([EVENT])), "JSON encoded twice"),
         ([EVENT, EVENT], "a list of 2"),
     ],
 )
@@ -78,8 +96,36 @@ def test_lines_in_one_record_and_metrics_are_named():
     assert "Prometheus exposition" in refused(b"# HELP x y\nx 1\n", "native")
 
 
+@pytest.mark.parametrize(
+    ("value", "hint"),
+    [
+        (gzip.compress(json.dumps(EVENT).encode()), "a gzip file; send JSON and set compression on the producer"),
+        (b"\x28\xb5\x2f\xfd\x04\x00rest", "a zstd file"),
+        (json.dumps(EVENT).encode("utf-16"), "UTF-16 or UTF-32; write UTF-8"),
+        (json.dumps(EVENT).encode("utf-16-le"), "UTF-16 or UTF-32; write UTF-8"),
+        (json.dumps(EVENT | {"user": "José"}, ensure_ascii=False).encode("latin-1"), "text that is not UTF-8"),
+        (b"\x00\x00\x00\x00\x01\x02a\x02model", "Avro or Protobuf of a schema registry"),
+        (str(EVENT).encode(), "write it by json.dumps"),
+        (json.dumps(EVENT).encode() * 2, "several JSON documents in one record"),
+    ],
+)
+@pytest.mark.parametrize("codec", ["auto", "native", "litellm"])
+def test_bytes_that_are_no_json_are_named(value, hint, codec):
+    assert hint in refused(value, codec)
+
+
+def test_what_is_inside_an_envelope_is_looked_for_within_bounds():
+    deep = EVENT
+    for _ in range(5):
+        deep = {"inner": deep}
+    wide = {f"k{i}": {"n": i} for i in range(1_000)} | {"last": EVENT}
+    for value in (deep, wide):
+        assert "name their fields in a mapping" in refused(json.dumps(value).encode())
+
+
 def test_an_unknown_format_is_refused_with_its_names_but_not_its_values():
     detail = refused(json.dumps({"prompt": "SECRET", "weight": 3}).encode())
+    assert "name their fields in a mapping (codec = 'mapping')" in detail
     assert "prompt, weight" in detail
     assert "SECRET" not in detail
 
