@@ -34,8 +34,10 @@ def looks_like(value: float, *, duration: bool = False) -> str:
 def looks_too_small(value: float) -> str:
     """Return what epoch seconds before 2001 probably are, as ``looks_like`` does.
 
-    >>> looks_too_small(1795981.517), looks_too_small(4052.5)
-    ('; 1795981.517 looks like seconds divided by 1000', '; 4052.5 looks like seconds since the host or process started')
+    >>> looks_too_small(1795981.517)
+    '; 1795981.517 looks like seconds divided by 1000'
+    >>> looks_too_small(4052.5)
+    '; 4052.5 looks like seconds since the host or process started'
     >>> looks_too_small(0.0), looks_too_small(1795981517.0)
     ('; 0 looks like a time that was never set', '')
     """

@@ -142,10 +142,8 @@ def settle(event: RequestEvent, reference: float, limits: EventLimits) -> Conver
     if arrived - CLOCK_TOLERANCE_SECONDS <= completed < arrived:
         completed, e2e = arrived, 0.0
     if completed < arrived:
-        raise EventRejected(
-            RejectReason.INCONSISTENT,
-            f"completed {arrived - completed:.3f} s before it arrived{looks_like(arrived) or looks_too_small(completed)}",
-        )
+        unit = looks_like(arrived) or looks_too_small(completed)
+        raise EventRejected(RejectReason.INCONSISTENT, f"completed {arrived - completed:.3f} s before it arrived{unit}")
     newest, limit = max(arrived, completed), reference + limits.max_ahead_seconds
     if newest > limit:
         raise EventRejected(

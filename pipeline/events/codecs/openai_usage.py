@@ -128,8 +128,8 @@ def _input_tokens(fields: dict[str, Any], usage: Mapping[str, Any]) -> Any:
 
 def _first_time(fields: dict[str, Any], names: tuple[str, ...]) -> _Time:
     """The first time that is there; text that is none stays, for the refusal to say what is wrong with it."""
-    found = next((t for name in names if (t := time(fields.get(name))) is not None), None)
-    return found if found is not None else next((t for name in names if (t := text(fields.get(name)))), None)
+    found = next((seconds for name in names if (seconds := time(fields.get(name))) is not None), None)
+    return found if found is not None else next((told for name in names if (told := text(fields.get(name)))), None)
 
 
 def _times(fields: dict[str, Any]) -> tuple[_Time, _Time, float | None]:

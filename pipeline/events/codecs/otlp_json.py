@@ -12,15 +12,8 @@ import msgspec
 
 from pipeline.errors import EventRejected
 from pipeline.events.codecs.base import Decoded, RawRecord, epoch_nanoseconds
-from pipeline.events.codecs.otlp_spans import (
-    ATTRIBUTES,
-    REQUEST_ATTRIBUTES,
-    REQUEST_NAME,
-    RESOURCE_ATTRIBUTES,
-    SpanKey,
-    SpanRecord,
-    decoded,
-)
+from pipeline.events.codecs.otlp_names import ATTRIBUTES, REQUEST_ATTRIBUTES, REQUEST_NAME, RESOURCE_ATTRIBUTES
+from pipeline.events.codecs.otlp_spans import SpanKey, SpanRecord, decoded
 from pipeline.events.convert import rejected
 from pipeline.events.request_event import RejectReason
 

@@ -132,7 +132,7 @@ def status_of_error(words: Iterable[Any]) -> str:
 
     >>> [status_of_error([w]) for w in ("RateLimitError", "rate_limit_exceeded", "429", "APITimeoutError", "boom")]
     ['rejected', 'rejected', 'rejected', 'timeout', 'error']
-    >>> [status_of_error([w]) for w in ("Error code: 503 - x", "HTTP/1.1 408", "14290 tokens", "503 more than v1.408")]
+    >>> [status_of_error([w]) for w in ("Error code: 503 - x", "HTTP/1.1 408", "14290 tokens", "has 503 more, v1.408")]
     ['rejected', 'timeout', 'error', 'error']
     """
     texts = [str(word)[:200].lower() for word in words if word is not None]
