@@ -42,7 +42,7 @@ class AutoCodec:
         """Return the codec of a record's format; None: no format is recognised, or several."""
         found = []
         for codec in self.codecs:
-            if codec.recognises(record):
+            if _recognises(codec, record):
                 if codec.name in _CERTAIN:
                     return codec
                 found.append(codec)
@@ -63,6 +63,14 @@ class AutoCodec:
             record.json()  # what is not even JSON is refused as that
             raise EventRejected(RejectReason.UNKNOWN_FORMAT, f"no format is recognised{_keys(record)}")
         return codec.decode(record)._replace(codec=codec.name)
+
+
+def _recognises(codec: Codec, record: RawRecord) -> bool:
+    """Whether a codec recognises a record; one that fails at it does not: input must not stop the pipeline."""
+    try:
+        return codec.recognises(record)
+    except Exception:
+        return False
 
 
 def _keys(record: RawRecord) -> str:

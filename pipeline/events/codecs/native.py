@@ -100,10 +100,10 @@ class NativeCodec:
         if "specversion" in fields:
             if str(fields.get("type", "")).startswith("tokentide."):
                 return True
-            data = fields.get("data")
-            if not isinstance(data, dict):
+            try:
+                fields = _unwrapped(fields, ())
+            except EventRejected:
                 return False
-            fields = data
         return fields.get("schema") == SCHEMA or (
             len(_OWN_NAMES.intersection(fields)) >= _ENOUGH_NAMES and not isinstance(fields.get("usage"), dict)
         )

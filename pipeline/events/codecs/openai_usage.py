@@ -70,7 +70,7 @@ class OpenAiUsageCodec:
             return False
         usage = fields.get("usage")
         counted = isinstance(usage, dict) and ("prompt_tokens" in usage or "input_tokens" in usage)
-        return counted or fields.get("object") in _OBJECTS
+        return counted or _object(fields) in _OBJECTS
 
     def decode(self, record: RawRecord) -> Decoded:
         """Return the event of an answer.
@@ -80,7 +80,7 @@ class OpenAiUsageCodec:
         """
         fields = record.object()
         usage = fields.get("usage")
-        if "usage" not in fields and fields.get("object") not in _OBJECTS:
+        if "usage" not in fields and _object(fields) not in _OBJECTS:
             raise EventRejected(RejectReason.MISSING_FIELD, f"no {self.title}: it has no usage")
         arrived, completed, e2e = _times(fields)
         if (arrived is None) + (completed is None) + (e2e is None) > 1:
@@ -112,10 +112,14 @@ class OpenAiUsageCodec:
             "reasoning_output_tokens": count(at(output_details, "reasoning_tokens")),
             "ttft_seconds": _ttft(fields),
             "status": _status(fields),
-            "operation": _OBJECTS.get(str(fields.get("object"))),
+            "operation": _OBJECTS.get(_object(fields)),
             "stream": fields.get("stream"),
             "source": self.name,
         }
+
+
+def _object(fields: dict[str, Any]) -> str:
+    return text(fields.get("object")) or ""
 
 
 def _input_tokens(fields: dict[str, Any], usage: Mapping[str, Any]) -> Any:

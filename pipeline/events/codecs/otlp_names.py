@@ -2,8 +2,8 @@
 
 The GenAI conventions (semantic-conventions v1.41.0, ``docs/gen-ai``), their deprecated token names, those of vLLM's
 ``llm_request`` span (``vllm/tracing/utils.py``, 0.32), which SGLang uses as well, OpenLLMetry's before them (``llm.``),
-LiteLLM's call types as operation, Vercel's AI SDK, OpenInference (``openinference-semantic-conventions``; Arize Phoenix)
-and Langfuse. Only what is named here is read: prompts and answers never leave the record.
+LiteLLM's call types as operation, Vercel's AI SDK, OpenInference (``openinference-semantic-conventions``, which Arize
+Phoenix reads) and Langfuse.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from pipeline.events.codecs import langfuse
+from pipeline.events.codecs import otlp_langfuse as langfuse
 from pipeline.events.codecs.values import count, milliseconds, number
 
 __all__ = [

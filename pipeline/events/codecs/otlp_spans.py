@@ -1,4 +1,7 @@
-"""OpenTelemetry spans to request events, whatever their encoding: which spans are requests, and what they say (names: ``otlp_names``)."""
+"""OpenTelemetry spans to request events, whatever their encoding: which spans are requests, and what they say.
+
+``otlp_names`` has the names; no other attributes are read, so that prompts and answers never leave the record.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from pipeline.events.codecs import langfuse
+from pipeline.events.codecs import otlp_langfuse as langfuse
 from pipeline.events.codecs.base import Decoded, Fields
 from pipeline.events.codecs.otlp_names import (
     EMBEDDINGS,

@@ -1,9 +1,13 @@
 """Recognition: by names that only one format has, with a refusal that says what a record looks like."""
 
+import copy
 import gzip
 import json
+import math
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from pipeline.errors import ConfigError
 from pipeline.events.batch_decoder import decode_batch
@@ -150,6 +154,11 @@ class Acme:
         raise ZeroDivisionError("a bug")
 
 
+class Careless(Acme):
+    def recognises(self, record_):
+        return record_.object()["acme"] > 0
+
+
 class Point:
     name = "acme"
     value = "acme:Acme"
@@ -181,6 +190,14 @@ def test_an_outside_codec_is_found_and_its_faults_are_refusals(entry_point):
     assert "ZeroDivisionError" in found.detail
 
 
+def test_an_outside_codec_that_fails_at_recognising_stops_nothing(entry_point):
+    entry_point(Careless)
+    auto = AutoCodec()
+    value = json.dumps(EVENT).encode()
+    columns, rejections, _ = decode_batch([b"[]", b"{}", value, b"7"], [-1] * 4, NOW, EventLimits(), codec=auto)
+    assert (columns.index.tolist(), [r.position for r in rejections]) == ([2], [0, 1, 3])
+
+
 @pytest.mark.parametrize(("loaded", "words"), [(ImportError("no lib"), "cannot be loaded"), (object, "lacks name")])
 def test_an_outside_codec_that_is_none_is_a_configuration_error(entry_point, loaded, words):
     entry_point(loaded)
@@ -198,6 +215,7 @@ BAD = [
     b"{}",
     b'"text"',
     b'{"messages":"x"}',
+    b'{"object":[],"call_type":{}}',
     json.dumps({key: value for key, value in EVENT.items() if key != "event_id"}).encode(),
     json.dumps(EVENT | {"status": "fine"}).encode(),
     json.dumps(EVENT | {"input_tokens": -1}).encode(),
@@ -217,3 +235,46 @@ def test_why_a_record_is_refused_does_not_depend_on_its_neighbours(bad):
 
 def test_a_native_event_without_an_id_is_told_what_it_lacks():
     assert "missing required field `event_id`" in refused(BAD[4])
+
+
+#: Values that emitters have written in the place of others.
+ODD = (
+    *(None, True, False, 0, -1, -0.0, 1.5, 1e300, 10**30, "", "-", "x", "NaN", "200", "-1", "\ud83d", "\0", "a" * 400),
+    *([], [1], ["x"], [None], {}, {"a": 1}, math.nan, math.inf, "2026-01-01T00:00:00", 1767225600000),
+    *({"values": [{}]}, {"stringValue": 5}, {"intValue": {}}, {"arrayValue": {"values": [{"stringValue": {}}]}}),
+)
+
+
+def places(value, path=()):
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for name, inner in items:
+        yield (*path, name)
+        yield from places(inner, (*path, name))
+
+
+def with_odd_values(record_, draw):
+    for _ in range(draw(st.integers(1, 3))):
+        found = list(places(record_))
+        if not found:
+            break
+        *path, last = draw(st.sampled_from(found))
+        inside = record_
+        for name in path:
+            inside = inside[name]
+        inside[last] = copy.deepcopy(draw(st.sampled_from(ODD)))
+    return json.dumps(record_).encode()
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.data())
+def test_no_odd_value_makes_a_codec_fail_and_one_record_reads_as_a_batch_does(data):
+    golden = GOLDEN[data.draw(st.sampled_from(sorted(GOLDEN)))]
+    value = with_odd_values(copy.deepcopy(golden["record"]), data.draw)
+    for name in ("auto", golden["codec"], "native"):
+        codec = codec_for(name, None, golden.get("defaults"))
+        found = inspect_record(value, codec, EventLimits(), NOW)
+        assert " failed: " not in (found.detail or "")
+        columns, rejections, _ = decode_batch([value], [-1], NOW, EventLimits(), codec=codec)
+        assert len(columns.index) == len(found.events)
+        assert bool(rejections) == (found.verdict == "refused")
+        json.dumps([found.events, found.detail], ensure_ascii=False, allow_nan=False).encode()
