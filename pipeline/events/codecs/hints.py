@@ -59,6 +59,8 @@ def _hint(record: RawRecord, reading: str) -> str:
     codec = _ANY.choose(record)
     if codec is not None:
         return "" if reading in (codec.name, AUTO) else f"{codec.title} (codec = {codec.name!r})"
+    if _is_other_span(parsed[0] if isinstance(parsed, list) and parsed else parsed):
+        return "spans that are not OTLP (Zipkin, Jaeger, a console exporter); export otlp_proto or otlp_json"
     if isinstance(parsed, list):
         return f"a list of {len(parsed)}; send one event per record"
     return _of_object(parsed) if isinstance(parsed, dict) else ""
@@ -78,6 +80,8 @@ def _of_bytes(record: RawRecord, error: EventRejected) -> str:
         return "several JSON documents in one record; send one per record"
     if "codec can't decode" in error.detail:
         return "text that is not UTF-8"
+    if value[:1].isalnum() and value[:_MOST_PREFIX].isascii():
+        return "a line of plain text; only JSON is read: have the server log JSON, or parse the line first"
     return ""
 
 
@@ -116,6 +120,15 @@ def _of_object(fields: dict[str, Any]) -> str:
     return ""
 
 
+def _is_other_span(value: Any) -> bool:
+    """Whether something is a span as Zipkin (v2), Jaeger and the SDKs' console exporters write it."""
+    if not isinstance(value, dict):
+        return False
+    inner = value.get("context")
+    named = {"traceId", "traceID"} & value.keys() or (isinstance(inner, dict) and "trace_id" in inner)
+    return bool(named) and bool({"duration", "end_time", "localEndpoint", "operationName"} & value.keys())
+
+
 def _events_inside(fields: dict[str, Any]) -> Iterator[tuple[str, Codec, bool, bool]]:
     """Where an object holds something that a codec recognises: its path, the codec, whether it is text, and whether
     other text stands before it. The nearest come first, and only so many values are looked at."""
@@ -124,7 +137,7 @@ def _events_inside(fields: dict[str, Any]) -> Iterator[tuple[str, Codec, bool, b
     while pending and looked < _MOST_VALUES:
         path, value, depth = pending.pop(0)
         looked += 1
-        if depth and isinstance(value, dict) and (codec := _ANY.choose(RawRecord(msgspec.json.encode(value)))):
+        if depth and isinstance(value, dict) and (codec := _reader_of(value)):
             yield path, codec, False, False
         elif isinstance(value, str):
             begin = value.find("{", 0, _MOST_PREFIX)
@@ -141,7 +154,17 @@ def _codec_of_text(text: str) -> Codec | None:
         parsed = parsed_json(text.encode("utf-8", "replace"))
     except EventRejected:
         return None
-    return _ANY.choose(RawRecord(msgspec.json.encode(parsed))) if isinstance(parsed, dict) else None
+    return _reader_of(parsed) if isinstance(parsed, dict) else None
+
+
+def _reader_of(fields: dict[str, Any]) -> Codec | None:
+    """The codec that recognises an object and can read it: usage within a log line has no times beside it."""
+    record = RawRecord(msgspec.json.encode(fields))
+    codec = _ANY.choose(record)
+    try:
+        return codec if codec is not None and codec.decode(record) else None
+    except Exception:
+        return None
 
 
 def _joined(path: str, name: str) -> str:

@@ -84,6 +84,9 @@ def test_the_native_codec_names_the_format_and_what_to_set(name):
         ({"log": "2026-01-01T00:00:00.1Z stdout F " + json.dumps(EVENT)}, "remove what stands before it"),
         ({"short_message": json.dumps(EVENT)}, "parse `short_message` as JSON first"),
         ({"resource_spans": []}, "write lowerCamelCase (resourceSpans)"),
+        ([{"traceId": "1", "id": "2", "name": "chat m", "timestamp": 1, "duration": 2, "tags": {}}], "are not OTLP"),
+        ({"traceId": "MQ==", "spanId": "Mg==", "operationName": "chat m", "duration": "1.5s"}, "are not OTLP"),
+        ({"name": "chat m", "context": {"trace_id": "0x1"}, "end_time": "x"}, "export otlp_proto or otlp_json"),
         (json.dumps(EVENT), "JSON encoded twice"),
         (json.dumps(json.dumps([EVENT])), "JSON encoded twice"),
         ([EVENT, EVENT], "a list of 2"),
@@ -110,6 +113,8 @@ def test_lines_in_one_record_and_metrics_are_named():
         (json.dumps(EVENT | {"user": "José"}, ensure_ascii=False).encode("latin-1"), "text that is not UTF-8"),
         (b"\x00\x00\x00\x00\x01\x02a\x02model", "Avro or Protobuf of a schema registry"),
         (str(EVENT).encode(), "write it by json.dumps"),
+        (b"INFO 01-01 00:00:00 [logger.py:43] Received request cmpl-1: prompt: 'SECRET'", "a line of plain text"),
+        (b'192.0.2.1 - - [01/Jan/2026:00:00:00 +0000] "POST /v1/completions HTTP/1.1" 200 5', "a line of plain text"),
         (json.dumps(EVENT).encode() * 2, "several JSON documents in one record"),
     ],
 )
@@ -125,6 +130,11 @@ def test_what_is_inside_an_envelope_is_looked_for_within_bounds():
     wide = {f"k{i}": {"n": i} for i in range(1_000)} | {"last": EVENT}
     for value in (deep, wide):
         assert "name their fields in a mapping" in refused(json.dumps(value).encode())
+
+
+def test_usage_without_times_inside_a_log_line_is_no_event_to_send_alone():
+    line = {"ai": {"proxy": {"usage": {"prompt_tokens": 3, "completion_tokens": 1}}}, "started_at": 1, "latencies": {}}
+    assert "name their fields in a mapping" in refused(json.dumps(line).encode())
 
 
 def test_an_unknown_format_is_refused_with_its_names_but_not_its_values():
@@ -215,11 +225,11 @@ BAD = [
     b"{}",
     b'"text"',
     b'{"messages":"x"}',
-    b'{"object":[],"call_type":{}}',
     json.dumps({key: value for key, value in EVENT.items() if key != "event_id"}).encode(),
     json.dumps(EVENT | {"status": "fine"}).encode(),
     json.dumps(EVENT | {"input_tokens": -1}).encode(),
     record(GOLDEN["openai-usage-no-duration"]),
+    b'{"object":[],"call_type":{}}',
 ]
 
 
