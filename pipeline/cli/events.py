@@ -43,7 +43,10 @@ PoolOption = Annotated[str | None, typer.Option(help="Pool of records that name 
 
 #: A file is read whole; larger ones belong on a topic.
 _MOST_BYTES = 512 * 1024 * 1024
-_ANY_AGE = 100 * 365 * 86_400.0
+#: 2001-09-09: what is older was not written as epoch seconds.
+_EARLIEST_SECONDS = 1e9
+#: First bytes of files that are one record: OTLP protobuf or a schema registry's header, gzip, zstd, UTF-16.
+_BINARY = (b"\x0a", b"\x00", b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"\xff\xfe", b"\xfe\xff")
 
 
 @app.command()
@@ -69,7 +72,7 @@ def check(
     reader = _reader(codec, mapping, model, pool)
     records = list(_records(_content(file), binary=reader.name == "otlp_proto"))
     now = time.time() if at is None else at
-    limits = EventLimits() if at is not None else EventLimits(max_age_seconds=_ANY_AGE)
+    limits = EventLimits() if at is not None else EventLimits(max_age_seconds=now - _EARLIEST_SECONDS)
     aliases = settings_from(config).aliases() if config is not None else PoolAliases({})
     results = [(line, _folded(inspect_record(value, reader, limits, now), aliases)) for line, value in records]
     _print(output, results)
@@ -169,7 +172,7 @@ def _content(file: str) -> bytes:
 
 def _records(content: bytes, *, binary: bool) -> Iterator[tuple[int, bytes]]:
     """The records of a file, by the line where each begins: one document over several lines, or a record per line."""
-    if binary or (content[:1] == b"\x0a" and _is_binary(content)):
+    if binary or (content.startswith(_BINARY) and _is_binary(content)):
         yield 1, content
         return
     content = content.removeprefix(b"\xef\xbb\xbf")

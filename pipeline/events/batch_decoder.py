@@ -98,7 +98,12 @@ def decode_batch(
     reader = Reader(values, codec, headers or {})
     too_large = np.flatnonzero(lengths > limits.max_bytes).tolist()
     for i in too_large:
-        reader.refuse(i, EventRejected(RejectReason.TOO_LARGE, f"{lengths[i]} bytes, more than {limits.max_bytes}"))
+        reader.refuse(
+            i,
+            EventRejected(
+                RejectReason.TOO_LARGE, f"{lengths[i]} bytes, more than {limits.max_bytes} (stream.max_event_bytes)"
+            ),
+        )
     parts: list[tuple[EventColumns, list[Any] | None]] = []
     others = np.delete(np.arange(len(values)), too_large)
     if reader.native_first and not too_large:

@@ -70,7 +70,12 @@ def _field_by_field(fields: Mapping[str, Any]) -> Converted:
     for name, read in _ESSENTIAL.items():
         values[name] = read(name, fields.get(name))
     if values["model"] is None:
-        values["model"] = _identifier("model", fields.get("model_hint"))
+        if not fields.get("model_hint"):
+            raise EventRejected(
+                RejectReason.MISSING_FIELD,
+                "missing required field `model`; where records name none, set it on the source",
+            )
+        values["model"] = _identifier("model", fields["model_hint"])
     for name, value in fields.items():
         optional = _OPTIONAL.get(name)
         if optional is None or value is None:

@@ -8,8 +8,9 @@ from typing import Any, Literal
 import msgspec
 
 from pipeline.errors import EventRejected
-from pipeline.events.codecs.auto import AutoCodec, described
+from pipeline.events.codecs.auto import AutoCodec
 from pipeline.events.codecs.base import Codec, Decoded, Headers, RawRecord
+from pipeline.events.codecs.hints import described
 from pipeline.events.codecs.reading import decode_one
 from pipeline.events.convert import TOKENS, convert
 from pipeline.events.request_event import RejectReason, RequestEvent
@@ -57,7 +58,9 @@ def inspect_record(
     """
     name: str | None = None if isinstance(codec, AutoCodec) else codec.name
     if value is not None and len(value) > limits.max_bytes:
-        return _refused(name, RejectReason.TOO_LARGE, f"{len(value)} bytes, more than {limits.max_bytes}")
+        return _refused(
+            name, RejectReason.TOO_LARGE, f"{len(value)} bytes, more than {limits.max_bytes} (stream.max_event_bytes)"
+        )
     try:
         record = RawRecord(value, headers)
         if isinstance(codec, AutoCodec):

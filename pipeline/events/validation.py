@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from pipeline.errors import EventRejected
 from pipeline.events.convert import Converted, convert
 from pipeline.events.request_event import MAX_LATENCY_SECONDS, STATUSES, RejectReason, RequestEvent
-from pipeline.events.units import looks_like
+from pipeline.events.units import looks_like, looks_too_small, of_the_same
 
 __all__ = [
     "CLOCK_TOLERANCE_SECONDS",
@@ -142,7 +142,8 @@ def settle(event: RequestEvent, reference: float, limits: EventLimits) -> Conver
     if arrived - CLOCK_TOLERANCE_SECONDS <= completed < arrived:
         completed, e2e = arrived, 0.0
     if completed < arrived:
-        raise EventRejected(RejectReason.INCONSISTENT, f"completed {arrived - completed:.3f} s before it arrived")
+        unit = looks_like(arrived) or looks_too_small(completed)
+        raise EventRejected(RejectReason.INCONSISTENT, f"completed {arrived - completed:.3f} s before it arrived{unit}")
     newest, limit = max(arrived, completed), reference + limits.max_ahead_seconds
     if newest > limit:
         raise EventRejected(
@@ -150,7 +151,10 @@ def settle(event: RequestEvent, reference: float, limits: EventLimits) -> Conver
             f"{newest - reference:.0f} s ahead of the record's time{_suspected_unit(event, arrived, completed, limit)}",
         )
     if arrived < reference - limits.max_age_seconds:
-        raise EventRejected(RejectReason.TOO_OLD, f"arrived {reference - arrived:.0f} s before the record's time")
+        raise EventRejected(
+            RejectReason.TOO_OLD,
+            f"arrived {reference - arrived:.0f} s before the record's time{looks_too_small(arrived)}",
+        )
     if arrived < 0.0:
         raise EventRejected(RejectReason.IMPLAUSIBLE, "arrived before 1970")
     if completed - arrived > MAX_LATENCY_SECONDS:
@@ -158,7 +162,8 @@ def settle(event: RequestEvent, reference: float, limits: EventLimits) -> Conver
     if abs(completed - arrived - e2e) > max(LATENCY_TOLERANCE_SECONDS, LATENCY_TOLERANCE * e2e):
         raise EventRejected(
             RejectReason.INCONSISTENT,
-            f"e2e_seconds is {e2e:g}, but {completed - arrived:.3f} s lie between arrived_at and completed_at",
+            f"e2e_seconds is {e2e:g}, but {completed - arrived:.3f} s lie between arrived_at and completed_at"
+            + of_the_same(e2e, completed - arrived),
         )
     changes: dict[str, float | int | None] = {name: None for name in _PARTS if (getattr(event, name) or 0.0) > e2e}
     if _tpot_too_long(event, e2e):
@@ -171,9 +176,10 @@ def settle(event: RequestEvent, reference: float, limits: EventLimits) -> Conver
 
 def _suspected_unit(event: RequestEvent, arrived: float, completed: float, limit: float) -> str:
     """Which number of an event from the future was probably written in another unit; empty: none."""
-    if event.e2e_seconds is not None and event.arrived_at is not None and arrived <= limit:
-        return f"; e2e_seconds {event.e2e_seconds:.15g} looks like milliseconds" if event.e2e_seconds >= 100.0 else ""
-    return looks_like(arrived if event.arrived_at is not None else completed)
+    if event.completed_at is None and event.arrived_at is not None and arrived <= limit:
+        e2e = event.e2e_seconds or 0.0
+        return f"; e2e_seconds {e2e:.15g} looks like milliseconds" if e2e >= 100.0 else ""
+    return looks_like(arrived if event.arrived_at is not None and arrived > limit else completed)
 
 
 def _check_text(name: str, text: str) -> None:
@@ -197,7 +203,10 @@ def _token_contradictions(event: RequestEvent) -> dict[str, None]:
     if cached is not None and tokens is None:
         unknown["cached_input_tokens"] = None
     elif cached is not None and tokens is not None and cached > tokens:
-        raise EventRejected(RejectReason.INCONSISTENT, f"cached_input_tokens {cached} exceed input_tokens {tokens}")
+        raise EventRejected(
+            RejectReason.INCONSISTENT,
+            f"cached_input_tokens {cached} exceed input_tokens {tokens}, which have to include them",
+        )
     reasoning, output = event.reasoning_output_tokens, event.output_tokens
     if reasoning is not None and reasoning > (-1 if output is None else output):
         unknown["reasoning_output_tokens"] = None

@@ -53,7 +53,7 @@ def hostile(oracle: Oracle, now: float) -> list[tuple[int, bytes | None]]:
     nan = (
         b'{"event_id":"n","model":"m","status":"ok","input_tokens":1,"output_tokens":1,"arrived_at":1,"e2e_seconds":%s}'
     )
-    bad += [(nan % b"NaN", "malformed"), (nan % b"1e999", "")]
+    bad += [(nan % b"NaN", "not_finite"), (nan % b"1e999", "")]
     records: list[tuple[int, bytes | None]] = []
     for i in range(EVENTS):
         at = start + i * 0.07

@@ -32,9 +32,10 @@ _NOT_PARSED: Any = object()
 
 
 class RawRecord:
-    """One record as fetched: ``value`` (not empty, without a schema registry's header) and ``headers``."""
+    """One record as fetched: ``value`` (not empty, without a schema registry's header or a byte order mark) and
+    ``headers``; ``registered``: there was such a header."""
 
-    __slots__ = ("_json", "headers", "value")
+    __slots__ = ("_json", "headers", "registered", "value")
 
     def __init__(self, value: bytes | None, headers: Headers = ()) -> None:
         """Take a record's value and headers.
@@ -44,11 +45,12 @@ class RawRecord:
         """
         if not value:
             raise EventRejected(RejectReason.EMPTY, "the record has no value")
-        if value[0] == 0:
+        self.registered = value[0] == 0
+        if self.registered:
             value = value[_REGISTRY_HEADER_BYTES:]
             if not value:
                 raise EventRejected(RejectReason.MALFORMED, "a schema registry's header and nothing behind it")
-        self.value: bytes = value
+        self.value: bytes = value.removeprefix(b"\xef\xbb\xbf")
         self.headers = headers
         self._json: Any = _NOT_PARSED
 
@@ -134,7 +136,10 @@ class Codec(Protocol):
 
 
 def parsed_json(value: bytes) -> Any:
-    """Parse JSON of any shape; a number out of range becomes infinite, for the field that has it to be judged.
+    """Parse JSON of any shape, for the field that has an odd value to be judged, not the whole record.
+
+    A number out of range becomes infinite. ``NaN`` and ``Infinity`` are taken as Python writes them, and half of a
+    surrogate pair, which is left where a text was cut, becomes U+001A (substitute), which no name may have.
 
     Raises:
         EventRejected: it is not JSON.
@@ -146,18 +151,33 @@ def parsed_json(value: bytes) -> Any:
     except RecursionError as error:
         raise EventRejected(RejectReason.MALFORMED, "nested too deeply") from error
     except ValueError as error:  # msgspec.DecodeError and UnicodeDecodeError
+        if any(mark in value for mark in _TAKEN_ALL_THE_SAME):
+            return _parsed_by_the_standard_library(value)
         raise EventRejected(RejectReason.MALFORMED, f"not JSON: {str(error)[:160]}") from error
+
+
+_TAKEN_ALL_THE_SAME = (b"NaN", b"Infinity", b"\\ud", b"\\uD")
+_MOST_DIGITS = 400  # of a whole number; more would be slow to read, and are out of every bound
 
 
 def _parsed_by_the_standard_library(value: bytes) -> Any:
     import json
 
     try:
-        return json.loads(value)
+        text = value.decode()
+        parsed = json.loads(text, parse_int=_whole)
+        if any(mark in value for mark in _TAKEN_ALL_THE_SAME[2:]):
+            text = json.dumps(parsed, ensure_ascii=False).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+            parsed = json.loads(text.replace("\ufffd", "\\u001a"))
     except RecursionError as error:
         raise EventRejected(RejectReason.MALFORMED, "nested too deeply") from error
     except ValueError as error:
-        raise EventRejected(RejectReason.IMPLAUSIBLE, f"a number out of range: {str(error)[:120]}") from error
+        raise EventRejected(RejectReason.MALFORMED, f"not JSON: {str(error)[:160]}") from error
+    return parsed
+
+
+def _whole(digits: str) -> int:
+    return int(digits) if len(digits) < _MOST_DIGITS else int(digits[: _MOST_DIGITS - 1])
 
 
 def epoch_nanoseconds(value: Any) -> float | None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from pipeline.errors import EventRejected
 from pipeline.events.codecs.base import Decoded, RawRecord
-from pipeline.events.codecs.values import count, hashed_id, milliseconds, status_of_http, text, time
+from pipeline.events.codecs.values import at, count, hashed_id, milliseconds, status_of_http, text, time
 from pipeline.events.request_event import RejectReason
 
 __all__ = ["EnvoyAiGatewayCodec"]
@@ -24,9 +24,25 @@ _FLAGS = {
     "RL": "rejected",
     "UH": "rejected",
     "UT": "timeout",
+    "UpstreamRequestTimeout": "timeout",
     "SI": "timeout",
+    "StreamIdleTimeout": "timeout",
     "DT": "timeout",
+    "DurationTimeout": "timeout",
 }
+#: Flags of answers that broke off after their code was sent.
+_BROKEN = frozenset(
+    (
+        "UC",
+        "UpstreamConnectionTermination",
+        "UR",
+        "UpstreamRemoteReset",
+        "LR",
+        "LocalReset",
+        "UPE",
+        "UpstreamProtocolError",
+    )
+)
 
 
 class EnvoyAiGatewayCodec:
@@ -52,7 +68,7 @@ class EnvoyAiGatewayCodec:
         missing = [name for name in ("start_time", "duration", "response_code") if fields.get(name) in (None, "", "-")]
         if missing:
             raise EventRejected(RejectReason.MISSING_FIELD, f"no {', '.join(missing)} in the {self.title}")
-        model = text(fields.get("gen_ai.request.model")) or text(fields.get("gen_ai.response.model"))
+        model = text(_named(fields, "gen_ai.request.model")) or text(_named(fields, "gen_ai.response.model"))
         if model is None:
             return Decoded((), 1)
         return Decoded((self._event(record, fields, model),))
@@ -61,28 +77,37 @@ class EnvoyAiGatewayCodec:
         code = count(fields["response_code"])
         flags = str(fields.get("response_flags") or "").split(",")
         status = next((_FLAGS[flag] for flag in flags if flag in _FLAGS), None) or status_of_http(code) or "error"
+        if status == "ok" and not _BROKEN.isdisjoint(flags):
+            status = "error"
         request_id = text(fields.get("x-request-id"))
         used = {
-            name: count(fields.get(f"gen_ai.usage.{source}"))
-            for name, source in (
-                ("input_tokens", "input_tokens"),
-                ("output_tokens", "output_tokens"),
-                ("cached_input_tokens", "cached_input_tokens"),
-            )
+            name: count(_named(fields, f"gen_ai.usage.{name}"))
+            for name in ("input_tokens", "output_tokens", "cached_input_tokens")
         }
+        if used["cached_input_tokens"] is None:
+            used["cached_input_tokens"] = count(_named(fields, "gen_ai.usage.cache_read.input_tokens"))
         if status != "ok" and not any(used.values()):  # the formatter's zero of a request that has no usage
             used = dict.fromkeys(used)
         started = time(fields["start_time"])
+        took = milliseconds(fields["duration"])
+        if took is None:
+            shown = str(fields["duration"])[:24]
+            raise EventRejected(RejectReason.WRONG_TYPE, f"duration is {shown!r}; expected milliseconds (%DURATION%)")
         return {
             "event_id": hashed_id(request_id, fields["start_time"]) if request_id else record.digest(),
             "request_id": request_id,
             "model": model,
-            "pool": text(fields.get("tokentide.pool")),
+            "pool": text(_named(fields, "tokentide.pool")),
             "arrived_at": started if started is not None else str(fields["start_time"]),
-            "e2e_seconds": milliseconds(fields["duration"]),
+            "e2e_seconds": took,
             **used,
             "status": status,
             "http_status": code,
             "server_id": text(fields.get("upstream_host")),
             "source": self.name,
         }
+
+
+def _named(fields: dict[str, Any], name: str) -> Any:
+    """The value of a name with dots; log pipelines into Elasticsearch make nested objects of them."""
+    return fields[name] if name in fields else at(fields, *name.split("."))

@@ -17,14 +17,30 @@ from pipeline.events.request_event import RejectReason
 
 __all__ = ["LiteLlmCodec"]
 
+_MOST_CLASS = 80
 _OPERATIONS = {
     "completion": "chat",
     "text_completion": "text_completion",
     "embedding": "embeddings",
     "responses": "chat",
 }
-#: Calls that generate nothing on an inference server: routes of the proxy itself, files, moderation.
-_NO_REQUESTS = ("file", "batch", "assistant", "thread", "vector_store", "mcp", "moderation", "rerank", "image", "audio")
+#: Calls that generate no text on an inference server: routes of the proxy itself, files, moderation, other media.
+_NO_REQUESTS = (
+    *("file", "batch", "assistant", "thread", "vector_store", "mcp", "moderation", "rerank", "image", "audio", "video"),
+    *("transcription", "speech", "ocr", "search", "fine_tuning", "container", "skill", "input_items", "count_tokens"),
+)
+#: What calls do to stored answers and messages, after the ``a`` of asynchronous ones.
+_KEEPING = (
+    "get_",
+    "list_",
+    "delete_",
+    "cancel_",
+    "retrieve_",
+    "update_",
+    "add_message",
+    "_add_message",
+    "send_message",
+)
 
 
 class LiteLlmCodec:
@@ -40,25 +56,26 @@ class LiteLlmCodec:
         except EventRejected:
             return False
         payloads = parsed if isinstance(parsed, list) else [parsed]
-        return bool(payloads) and all(_is_payload(payload) for payload in payloads)
+        return any(_is_payload(payload) for payload in payloads)
 
     def decode(self, record: RawRecord) -> Decoded:
         """Return one event per payload; calls that run no model on a server are ignored.
 
         Raises:
-            EventRejected: it is no payload, or one without a time.
+            EventRejected: it holds no payload.
         """
         parsed = record.json()
         payloads = parsed if isinstance(parsed, list) else [parsed]
-        events = []
+        if payloads and not any(_is_payload(payload) for payload in payloads):
+            raise EventRejected(
+                RejectReason.MISSING_FIELD, f"no {self.title}: it has no call_type, startTime and endTime"
+            )
+        events: list[Fields] = []
         for i, payload in enumerate(payloads):
             if not _is_payload(payload):
-                raise EventRejected(
-                    RejectReason.MISSING_FIELD, f"no {self.title}: it has no call_type, startTime and endTime"
-                )
-            if not _runs_a_model(payload):
-                continue
-            events.append(_event(payload, f"{record.digest()}-{i}"))
+                events.append({})  # refused for what it lacks; the others count
+            elif _runs_a_model(payload):
+                events.append(_event(payload, f"{record.digest()}-{i}"))
         return Decoded(events, len(payloads) - len(events))
 
 
@@ -68,7 +85,9 @@ def _is_payload(payload: Any) -> bool:
 
 def _runs_a_model(payload: dict[str, Any]) -> bool:
     call_type = str(payload["call_type"]).lower()
-    return payload.get("cache_hit") is not True and not any(mark in call_type for mark in _NO_REQUESTS)
+    keeping = call_type.startswith(_KEEPING) or call_type.removeprefix("a").startswith(_KEEPING)
+    cached = str(payload.get("cache_hit")).lower() == "true"  # text in the rows of the proxy's spend logs
+    return not (cached or keeping or any(mark in call_type for mark in _NO_REQUESTS))
 
 
 def _event(payload: dict[str, Any], otherwise: str) -> Fields:
@@ -122,6 +141,9 @@ def _without_provider(payload: dict[str, Any]) -> str | None:
 def _status(payload: dict[str, Any]) -> str:
     error = payload.get("error_information")
     words = [at(error, "error_code"), at(error, "error_class")]
-    if payload.get("status") == "success":
+    failed = any(words) or bool(payload.get("error_str"))
+    if payload.get("status") == "success" or (payload.get("status") is None and not failed):  # none: older spend logs
         return "cancelled" if str(words[0]) == "499" or words[1] == "ClientDisconnected" else "ok"
+    if not any(words):
+        words = [str(payload.get("error_str") or "")[:_MOST_CLASS].split(":")[0]]  # "litellm.RateLimitError: …"
     return status_of_error(words)

@@ -25,7 +25,8 @@ import msgspec
 
 from pipeline.errors import ConfigError, EventRejected
 from pipeline.events.codecs.base import Codec, Decoded, RawRecord
-from pipeline.events.codecs.values import number, time
+from pipeline.events.codecs.values import count, number, text, time
+from pipeline.events.convert import TOKENS
 from pipeline.events.request_event import RejectReason, RequestEvent
 
 __all__ = ["FieldSource", "MappingCodec", "WithDefaults", "parse_mapping"]
@@ -129,8 +130,8 @@ class MappingCodec:
             if value is None:
                 value = source.default
             elif source.values:
-                value = source.values.get(str(value), value if source.otherwise is None else source.otherwise)
-            fields[name] = _in_seconds(name, value, source.unit)
+                value = source.values.get(_key(value), value if source.otherwise is None else source.otherwise)
+            fields[name] = _plain(name, value, source.unit)
         if not self._has_id:
             fields["event_id"] = record.digest()
         fields.setdefault("status", "ok")
@@ -151,13 +152,26 @@ def _found(root: Any, path: str, steps: list[str | int]) -> Any:
     return root
 
 
-def _in_seconds(name: str, value: Any, unit: str) -> Any:
+def _key(value: Any) -> str:
+    """A value as it is named in ``values``: true, 200."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _plain(name: str, value: Any, unit: str) -> Any:
+    """A value in the event's terms: in seconds, a count of text (access logs write it), a placeholder as unknown."""
+    if isinstance(value, str) and text(value) is None:
+        return None
+    if name in TOKENS and isinstance(value, str | int | float) and not isinstance(value, bool):
+        return value if isinstance(value, str) and number(value) is None else count(value)
     if unit == "s" or value is None:
         return value
     found = number(value)
     if found is not None:
         return found / UNITS[unit]
-    return time(value) if name in _TIMES else value
+    found = time(value) if name in _TIMES else None
+    return value if found is None else found
 
 
 class WithDefaults:

@@ -40,15 +40,17 @@ _SECONDS = ("e2e_seconds", "duration_seconds", "latency_seconds", "response_time
 _MILLISECONDS = ("e2e_ms", "duration_ms", "latency_ms", "response_time_ms", "total_time_ms", "elapsed_ms")
 _TTFT_SECONDS = ("ttft_seconds", "ttft_s", "time_to_first_token_seconds")
 _TTFT_MILLISECONDS = ("ttft_ms", "time_to_first_token_ms")
+_CACHE_READ = "cache_read_input_tokens"
+_Time = float | str | None
 _STATUSES = {
     "completed": "ok",
     "incomplete": "ok",  # the answer ended at a limit
     "ok": "ok",
     "success": "ok",
     "succeeded": "ok",
-    "cancelled": "cancelled",
-    "canceled": "cancelled",
-    "timeout": "timeout",
+    "true": "ok",
+    "stop": "ok",
+    "length": "ok",
     "rejected": "rejected",
 }
 
@@ -68,7 +70,7 @@ class OpenAiUsageCodec:
             return False
         usage = fields.get("usage")
         counted = isinstance(usage, dict) and ("prompt_tokens" in usage or "input_tokens" in usage)
-        return counted or fields.get("object") in _OBJECTS
+        return counted or _object(fields) in _OBJECTS
 
     def decode(self, record: RawRecord) -> Decoded:
         """Return the event of an answer.
@@ -78,12 +80,12 @@ class OpenAiUsageCodec:
         """
         fields = record.object()
         usage = fields.get("usage")
-        if "usage" not in fields and fields.get("object") not in _OBJECTS:
+        if "usage" not in fields and _object(fields) not in _OBJECTS:
             raise EventRejected(RejectReason.MISSING_FIELD, f"no {self.title}: it has no usage")
         arrived, completed, e2e = _times(fields)
         if (arrived is None) + (completed is None) + (e2e is None) > 1:
             kind = f"OpenAI {fields['object']} object" if text(fields.get("object")) else self.title
-            has = [name for name in (*_ARRIVED, *_COMPLETED, *_SECONDS, *_MILLISECONDS) if name in fields]
+            has = [n for n in (*_ARRIVED, *_COMPLETED, *_SECONDS, *_MILLISECONDS) if fields.get(n) is not None]
             raise EventRejected(
                 RejectReason.MISSING_FIELD,
                 f"{kind} without a duration: add completed_at or duration_ms (it has {', '.join(has) or 'no time'})",
@@ -91,7 +93,7 @@ class OpenAiUsageCodec:
         return Decoded((self._event(record, usage if isinstance(usage, dict) else {}, (arrived, completed, e2e)),))
 
     def _event(
-        self, record: RawRecord, usage: Mapping[str, Any], times: tuple[float | None, float | None, float | None]
+        self, record: RawRecord, usage: Mapping[str, Any], times: tuple[_Time, _Time, float | None]
     ) -> dict[str, Any]:
         fields = record.object()
         name = text(first_of(fields, "id", "request_id"))
@@ -104,21 +106,38 @@ class OpenAiUsageCodec:
             "pool": text(fields.get("pool")),
             "tenant": text(fields.get("tenant")),
             **dict(zip(("arrived_at", "completed_at", "e2e_seconds"), times, strict=True)),
-            "input_tokens": count(first_of(usage, "prompt_tokens", "input_tokens")),
+            "input_tokens": _input_tokens(fields, usage),
             "output_tokens": count(first_of(usage, "completion_tokens", "output_tokens")),
-            "cached_input_tokens": count(at(details, "cached_tokens")),
+            "cached_input_tokens": count(at(details, "cached_tokens") if details else usage.get(_CACHE_READ)),
             "reasoning_output_tokens": count(at(output_details, "reasoning_tokens")),
             "ttft_seconds": _ttft(fields),
             "status": _status(fields),
-            "operation": _OBJECTS.get(str(fields.get("object"))),
+            "operation": _OBJECTS.get(_object(fields)),
             "stream": fields.get("stream"),
             "source": self.name,
         }
 
 
-def _times(fields: dict[str, Any]) -> tuple[float | None, float | None, float | None]:
-    arrived = next((t for name in _ARRIVED if (t := time(fields.get(name))) is not None), None)
-    completed = next((t for name in _COMPLETED if (t := time(fields.get(name))) is not None), None)
+def _object(fields: dict[str, Any]) -> str:
+    return text(fields.get("object")) or ""
+
+
+def _input_tokens(fields: dict[str, Any], usage: Mapping[str, Any]) -> Any:
+    """The whole prompt. Anthropic's messages (which vLLM and SGLang serve too) count cached parts beside it."""
+    tokens = count(first_of(usage, "prompt_tokens", "input_tokens"))
+    if fields.get("type") != "message" or tokens is None:
+        return tokens
+    return tokens + sum(count(usage.get(name)) or 0 for name in (_CACHE_READ, "cache_creation_input_tokens"))
+
+
+def _first_time(fields: dict[str, Any], names: tuple[str, ...]) -> _Time:
+    """The first time that is there; text that is none stays, for the refusal to say what is wrong with it."""
+    found = next((seconds for name in names if (seconds := time(fields.get(name))) is not None), None)
+    return found if found is not None else next((told for name in names if (told := text(fields.get(name)))), None)
+
+
+def _times(fields: dict[str, Any]) -> tuple[_Time, _Time, float | None]:
+    arrived, completed = _first_time(fields, _ARRIVED), _first_time(fields, _COMPLETED)
     e2e = number(first_of(fields, *_SECONDS))
     if e2e is None:
         e2e = milliseconds(first_of(fields, *_MILLISECONDS))
@@ -151,7 +170,14 @@ def _status(fields: dict[str, Any]) -> str:
     if isinstance(error, dict):
         return status_of_error((error.get("code"), error.get("type")))
     code = count(first_of(fields, "status_code", "http_status"))
+    status = fields.get("status")
+    if code is None and status is not None and not isinstance(status, bool):
+        code = count(str(status)[:3])  # "429 Too Many Requests"
     if code is not None and code >= 400:
         return status_of_http(code) or "error"
-    status = fields.get("status")
-    return _STATUSES.get(str(status).lower(), "error") if status is not None else "ok"
+    if text(error):
+        return status_of_error((error,))
+    if status is None or code is not None:
+        return "ok"
+    told = str(status).lower()
+    return _STATUSES.get(told) or status_of_error((told,))

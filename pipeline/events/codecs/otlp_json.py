@@ -12,15 +12,8 @@ import msgspec
 
 from pipeline.errors import EventRejected
 from pipeline.events.codecs.base import Decoded, RawRecord, epoch_nanoseconds
-from pipeline.events.codecs.otlp_spans import (
-    ATTRIBUTES,
-    REQUEST_ATTRIBUTES,
-    REQUEST_NAME,
-    RESOURCE_ATTRIBUTES,
-    SpanKey,
-    SpanRecord,
-    decoded,
-)
+from pipeline.events.codecs.otlp_names import ATTRIBUTES, REQUEST_ATTRIBUTES, REQUEST_NAME, RESOURCE_ATTRIBUTES
+from pipeline.events.codecs.otlp_spans import SpanKey, SpanRecord, decoded
 from pipeline.events.convert import rejected
 from pipeline.events.request_event import RejectReason
 
@@ -101,8 +94,8 @@ class OtlpJsonCodec:
             raise rejected(error) from error
         except RecursionError as error:
             raise EventRejected(RejectReason.MALFORMED, "nested too deeply") from error
-        except ValueError as error:
-            raise EventRejected(RejectReason.MALFORMED, f"not JSON: {str(error)[:160]}") from error
+        except ValueError:
+            traces = _tolerant(record)
         candidates = []
         spans = 0
         for group in traces.resourceSpans:
@@ -117,6 +110,14 @@ class OtlpJsonCodec:
                         resource = _plain(group.resource.attributes, RESOURCE_ATTRIBUTES) if group.resource else _NONE
                     candidates.append(_span(span, attributes, resource))
         return decoded(candidates, spans, lambda: _parents(traces))
+
+
+def _tolerant(record: RawRecord) -> _Traces:
+    """Spans in what is JSON only to ``parsed_json``, such as texts that were cut within a character."""
+    try:
+        return msgspec.convert(record.json(), _Traces)
+    except msgspec.ValidationError as error:
+        raise rejected(error) from error
 
 
 def _parents(traces: _Traces) -> dict[SpanKey, str]:

@@ -13,15 +13,8 @@ from pipeline.errors import EventRejected
 from pipeline.events.codecs.base import Decoded, RawRecord, epoch_nanoseconds
 from pipeline.events.codecs.otlp_attributes import plain_attributes
 from pipeline.events.codecs.otlp_messages import TRACES
-from pipeline.events.codecs.otlp_spans import (
-    ATTRIBUTES,
-    REQUEST_ATTRIBUTES,
-    REQUEST_NAME,
-    RESOURCE_ATTRIBUTES,
-    SpanKey,
-    SpanRecord,
-    decoded,
-)
+from pipeline.events.codecs.otlp_names import ATTRIBUTES, REQUEST_ATTRIBUTES, REQUEST_NAME, RESOURCE_ATTRIBUTES
+from pipeline.events.codecs.otlp_spans import SpanKey, SpanRecord, decoded
 from pipeline.events.request_event import RejectReason
 
 __all__ = ["OtlpProtoCodec"]

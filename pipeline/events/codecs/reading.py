@@ -7,8 +7,9 @@ from typing import Any
 
 from pipeline.errors import EventRejected
 from pipeline.events.codecs import native
-from pipeline.events.codecs.auto import AutoCodec, described
+from pipeline.events.codecs.auto import AutoCodec
 from pipeline.events.codecs.base import Codec, Decoded, Headers, RawRecord
+from pipeline.events.codecs.hints import described
 from pipeline.events.convert import convert
 from pipeline.events.request_event import RejectReason
 

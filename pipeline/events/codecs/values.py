@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -29,13 +30,15 @@ _REJECTED = (
     "ratelimit",
     "too_many_requests",
     "toomanyrequests",
+    "rate limit",
+    "too many requests",
     "overloaded",
-    "429",
-    "503",
     "unavailable",
 )
-_TIMEOUT = ("timeout", "timed_out", "deadline_exceeded", "deadlineexceeded", "408", "504")
-_CANCELLED = ("cancel", "disconnect", "abort", "499", "client_closed")
+_TIMEOUT = ("timeout", "timed_out", "timed out", "deadline_exceeded", "deadlineexceeded", "deadline exceeded")
+_CANCELLED = ("cancel", "disconnect", "abort", "client_closed")
+#: A code where a text begins, or after a word that says that it is one; messages have other numbers as well.
+_CODE = re.compile(r"(?:^|(?:code|status|http|http/[\d.]+|error)[\s:=_#(\"']*)(408|429|499|503|504)(?![\w.]*\d)")
 
 
 def at(fields: Any, *path: str) -> Any:
@@ -129,10 +132,14 @@ def status_of_error(words: Iterable[Any]) -> str:
 
     >>> [status_of_error([w]) for w in ("RateLimitError", "rate_limit_exceeded", "429", "APITimeoutError", "boom")]
     ['rejected', 'rejected', 'rejected', 'timeout', 'error']
+    >>> [status_of_error([w]) for w in ("Error code: 503 - x", "HTTP/1.1 408", "14290 tokens", "has 503 more, v1.408")]
+    ['rejected', 'timeout', 'error', 'error']
     """
-    told = " ".join(str(word)[:200].lower() for word in words if word is not None)
+    texts = [str(word)[:200].lower() for word in words if word is not None]
+    told = " ".join(texts)
+    codes = {status_of_http(int(code)) for text in texts for code in _CODE.findall(text)}
     for status, marks in (("rejected", _REJECTED), ("timeout", _TIMEOUT), ("cancelled", _CANCELLED)):
-        if any(mark in told for mark in marks):
+        if status in codes or any(mark in told for mark in marks):
             return status
     return "error"
 

@@ -1,5 +1,6 @@
 """``tokentide events check``: a stable answer for every record of a file."""
 
+import gzip
 import json
 
 import pytest
@@ -100,3 +101,25 @@ def test_defaults_for_records_without_a_model(tmp_path):
     file.write_bytes(record(GOLDEN["sglang-no-model"]))
     assert check(file)[1][0]["verdict"] == "refused"
     assert check(file, "--model", "m")[1][0]["events"][0]["model"] == "m"
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ('{"a": 1}\n{"a": 2}\n'.encode("utf-16"), "UTF-16"),
+        (gzip.compress(b'{"a": 1}\n' * 9), "gzip"),
+    ],
+)
+def test_a_file_that_is_no_text_is_one_record_that_says_so(tmp_path, content, words):
+    file = tmp_path / "f"
+    file.write_bytes(content)
+    code, found = check(file)
+    assert (code, len(found)) == (3, 1)
+    assert words in found[0]["detail"]
+
+
+def test_a_time_before_2001_is_no_epoch_time_however_old_events_may_be():
+    event = {"event_id": "e1", "model": "m", "status": "ok", "arrived_at": 4052.5, "e2e_seconds": 1.0}
+    code, (found,) = check("-", stdin=json.dumps(event))
+    assert (code, found["reason"]) == (3, "too_old")
+    assert "since the host or process started" in found["detail"]

@@ -9,8 +9,12 @@ from hypothesis import strategies as st
 from msgspec.structs import fields
 
 from pipeline.errors import EventRejected
+from pipeline.events.batch_decoder import decode_batch
 from pipeline.events.codecs import native
+from pipeline.events.codecs.registry import codec_named
+from pipeline.events.inspect import inspect_record
 from pipeline.events.request_event import SCHEMA, RequestEvent
+from pipeline.events.validation import EventLimits
 
 GOOD = (
     b'{"event_id":"a-1","model":"m","input_tokens":10,"output_tokens":2,"status":"ok","completed_at":5,"e2e_seconds":1}'
@@ -53,8 +57,7 @@ def test_encode_round_trip_carries_the_schema():
         (GOOD + b"," + GOOD, "malformed"),
         (b"\xff\xfe" + GOOD, "malformed"),
         (replaced(b'"m"', b'"\xff"'), "malformed"),
-        (replaced(b'"m"', b'"\\ud800"'), "malformed"),
-        (replaced(b":10", b":NaN"), "malformed"),
+        (replaced(b":10", b":NaN"), "not_finite"),
         (b'{"x":' + b"[" * 100_000, "malformed"),
         (b"null", "wrong_type"),
         (b"[]", "wrong_type"),
@@ -147,3 +150,32 @@ def test_a_batch_decodes_as_its_records_do(bodies: list[object], all_fields: boo
         names = [field.name for field in fields(single)] if all_fields else native.COUNTED_FIELDS
         assert [getattr(event, name) for name in names] == [getattr(single, name) for name in names]
         assert all(getattr(event, field.name, field.default) == getattr(single, field.name) for field in fields(single))
+
+
+NOW = 60.0
+TOLERATED = (
+    (b"\xef\xbb\xbf" + GOOD, ()),
+    (b"\x00\x00\x00\x00\x07" + GOOD, ()),
+    (replaced(b"{", b'{"user":"cut \\ud83d",'), ()),
+    (replaced(b"{", b'{"other":NaN,'), ()),
+    (replaced(b"{", b'{"other":' + b"9" * 5_000 + b","), ()),
+    (replaced(b"{", b'{"ttft_seconds":-Infinity,'), ("ttft_seconds",)),
+)
+
+
+@pytest.mark.parametrize(("value", "unknown"), TOLERATED)
+@pytest.mark.parametrize("codec", ["auto", "native"])
+def test_what_is_odd_about_a_text_costs_no_event(value, unknown, codec):
+    found = inspect_record(value, codec_named(codec), EventLimits(), NOW)
+    assert (found.verdict, tuple(found.unknown)) == ("accepted", unknown), found.detail
+    columns, rejections, _ = decode_batch([GOOD, value], [-1] * 2, NOW, EventLimits(), codec=codec_named(codec))
+    assert (columns.index.tolist(), rejections) == ([0, 1], [])
+
+
+@pytest.mark.parametrize("codec", ["auto", "native"])
+def test_a_name_that_was_cut_within_a_character_is_refused_and_said(codec):
+    value = replaced(b'"m"', b'"m\\ud83d"')
+    found = inspect_record(value, codec_named(codec), EventLimits(), NOW)
+    assert (found.reason, "U+001A at position 1" in found.detail) == ("implausible", True)
+    _, rejections, _ = decode_batch([value], [-1], NOW, EventLimits(), codec=codec_named(codec))
+    assert rejections[0].detail == found.detail

@@ -101,3 +101,23 @@ def test_parse_time_keeps_fractions():
     assert parse_time("1970-01-01T00:00:01.25Z") == 1.25
     assert parse_time(2.5) == 2.5
     assert parse_time(None) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"arrived_at": (NOW - 2) * 1e3}, "looks like milliseconds"),
+        ({"completed_at": NOW * 1e3}, "1767225600000 looks like milliseconds"),
+        ({"completed_at": NOW * 1e9, "e2e_seconds": 2.0}, "looks like nanoseconds"),
+        ({"e2e_seconds": 2_000.0}, "2000 looks like milliseconds"),
+        ({"arrived_at": NOW - 30, "e2e_seconds": 0.03}, "0.03 looks like seconds divided by 1000"),
+        ({"arrived_at": NOW / 1e3, "completed_at": None, "e2e_seconds": 1.0}, "looks like seconds divided by 1000"),
+        ({"arrived_at": 4_052.5, "completed_at": 4_054.0}, "looks like seconds since the host or process started"),
+        ({"arrived_at": 0.0, "completed_at": 0.0}, "looks like a time that was never set"),
+        ({"cached_input_tokens": 500}, "exceed input_tokens 10, which have to include them"),
+    ],
+)
+def test_a_contradiction_names_the_suspected_unit(changes, words):
+    with pytest.raises(EventRejected) as caught:
+        check(event(**changes), NOW, LIMITS)
+    assert words in caught.value.detail

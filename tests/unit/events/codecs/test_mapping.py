@@ -105,3 +105,30 @@ def test_defaults_of_a_source_fill_in_what_records_do_not_have():
     assert (found.events[0]["model"], found.events[0]["pool"]) == ("m", "p")
     named = inspect_record(json.dumps(bare | {"model": "x"}).encode(), codec, EventLimits(), NOW)
     assert named.events[0]["model"] == "x"
+
+
+def test_text_of_an_access_log_gives_counts_and_placeholders_are_unknown():
+    mapping = MAPPING | {"input_tokens": "in", "output_tokens": "out"}
+    for in_, out, wanted in (("77", "5.0", (77, 5)), ("-", "", (None, None)), (-1, "-1", (None, None))):
+        found = inspected(mapping, **{"in": in_, "out": out})
+        (event,) = found.events
+        assert (event["input_tokens"], event["output_tokens"]) == wanted
+    assert "input_tokens is text" in inspected(mapping, **{"in": "many", "out": 1}).detail
+    assert "output_tokens is 2.5" in inspected(mapping, **{"in": 1, "out": "2.5"}).detail
+
+
+@pytest.mark.parametrize(
+    ("result", "status"), [(True, "ok"), (False, "error"), (200, "ok"), (200.0, "ok"), ("429", "rejected")]
+)
+def test_values_name_truth_and_numbers_as_json_writes_them(result, status):
+    values = {"true": "ok", "false": "error", "200": "ok", "429": "rejected"}
+    mapping = MAPPING | {"input_tokens": "ts", "status": {"path": "result", "values": values}}
+    mapping |= {"input_tokens": {"constant": 1}}
+    assert inspected(mapping, result=result).events[0]["status"] == status
+
+
+def test_a_time_that_is_none_is_named_with_what_it_is():
+    mapping = MAPPING | {"input_tokens": {"constant": 1}}
+    assert "no offset from UTC; add Z" in inspected(mapping, ts="2026-01-01T00:00:00").detail
+    assert "arrived_at is 'soon'" in inspected(mapping, ts="soon").detail
+    assert "missing required field `model`" in inspected(mapping, request={"uuid": "u", "model": "-"}).detail

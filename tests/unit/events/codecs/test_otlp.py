@@ -36,6 +36,7 @@ def as_protobuf(traces):
                 )
                 fill(to.attributes, span["attributes"])
                 to.status.code = span["status"].get("code", 0)
+                to.status.message = span["status"].get("message", "")
                 for event in span["events"]:
                     to.events.add(name=event["name"], time_unix_nano=int(event["timeUnixNano"]))
     return made.SerializeToString()
@@ -118,3 +119,60 @@ def test_one_bad_span_costs_no_other():
     golden["resourceSpans"][0]["scopeSpans"][0]["spans"][0]["startTimeUnixNano"] = "soon"
     found = inspect_record(json.dumps(golden).encode(), codec_named("otlp_json"), EventLimits(), NOW)
     assert (found.verdict, len(found.events), found.reason) == ("accepted", 3, "missing_field")
+
+
+def odd(**changes):
+    """A batch with one good request span, and one that is changed."""
+    golden = GOLDEN["otlp-openinference"]["record"]
+    (good, *_) = golden["resourceSpans"][0]["scopeSpans"][0]["spans"]
+    return {"resourceSpans": [{"scopeSpans": [{"spans": [good, good | {"spanId": "f" * 16} | changes]}]}]}
+
+
+def attributes(**named):
+    return [{"key": name.replace("__", "."), "value": value} for name, value in named.items()]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"attributes": attributes(gen_ai__operation__name={"stringValue": {"a": 1}})},
+        {"attributes": attributes(gen_ai__operation__name={"arrayValue": {"values": [{"stringValue": "chat"}]}})},
+        {"attributes": attributes(gen_ai__operation__name={"kvlistValue": {}})},
+        {"attributes": None},
+    ],
+)
+def test_a_span_with_odd_attributes_costs_no_other(changed):
+    found = inspect_record(json.dumps(odd(**changed)).encode(), codec_named("otlp_json"), EventLimits(), NOW)
+    assert (found.verdict, len(found.events), found.reason) == ("accepted", 1, None), found.detail
+
+
+def test_spans_with_a_text_that_was_cut_within_a_character_are_read():
+    value = json.dumps(odd(name="cut ?")).replace("cut ?", "cut \\ud83d").encode()
+    found = inspect_record(value, codec_named("otlp_json"), EventLimits(), NOW)
+    assert (found.verdict, len(found.events)) == ("accepted", 2), found.detail
+
+
+@pytest.mark.parametrize(("unit", "words"), [(1e3, "divided by 1000000"), (1e6, "divided by 1000")])
+def test_times_in_another_unit_than_nanoseconds_are_named(unit, words):
+    times = {"startTimeUnixNano": str(int((NOW - 2) * unit)), "endTimeUnixNano": str(int((NOW - 1) * unit))}
+    found = inspect_record(json.dumps(odd(**times)).encode(), codec_named("otlp_json"), EventLimits(), NOW)
+    assert len(found.events) == 1
+    assert words in found.detail
+
+
+def test_the_spans_of_a_long_chain_are_each_looked_at_once():
+    spans = [
+        SpanRecord("t", f"{i}", f"{i - 1}", "chat", CLIENT, NOW - 9, NOW - 8, {"gen_ai.operation.name": "chat"}, {})
+        for i in range(1, 5_001)
+    ]
+    asked = 0
+
+    class Counting(dict):
+        def get(self, key, default=None):
+            nonlocal asked
+            asked += 1
+            return super().get(key, default)
+
+    found = decoded(spans, len(spans), lambda: Counting({("t", s.span_id): s.parent_id for s in spans}))
+    assert [event["event_id"] for event in found.events] == ["t-5000"]
+    assert asked <= len(spans)
