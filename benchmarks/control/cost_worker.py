@@ -147,15 +147,7 @@ def engine(record: dict[str, Any], skip: int, advice: Path | None) -> dict[str, 
     stopwatch, digest = Stopwatch(), hashlib.sha256()
     each: list[float] = []
     said: list[tuple[Any, ...]] = []
-    step_pool = PoolAdvisor.step
-
-    def timed(self: PoolAdvisor, *args: Any, **options: Any) -> Any:
-        began = time.process_time()
-        outcome = step_pool(self, *args, **options)
-        each.append(time.process_time() - began)
-        return outcome
-
-    PoolAdvisor.step = timed  # type: ignore[method-assign]
+    _note_each(each)
     for stage, (owner, method) in STAGES.items():
         setattr(owner, method, stopwatch.watch(stage, getattr(owner, method)))
     gc.collect()
@@ -189,6 +181,51 @@ def engine(record: dict[str, Any], skip: int, advice: Path | None) -> dict[str, 
         "total": total,
         "forecasts": digest.hexdigest(),
     }
+
+
+def _note_each(each: list[float]) -> None:
+    """Note the CPU seconds of every pool-window from now on."""
+    whole, parts = PoolAdvisor.step, getattr(PoolAdvisor, "stepping", None)
+
+    def stepped(*args: Any, **options: Any) -> Any:
+        began = time.process_time()
+        outcome = whole(*args, **options)
+        each.append(time.process_time() - began)
+        return outcome
+
+    def stepping(*args: Any, **options: Any) -> Any:
+        """Pools that step side by side: the time of what is answered together is shared alike."""
+        answer, spent = None, 0.0
+        running = parts(*args, **options)
+        while True:
+            began = time.process_time()
+            try:
+                question = running.send(answer)
+            except StopIteration as ended:
+                each.append(spent + time.process_time() - began)
+                return ended.value
+            spent += time.process_time() - began
+            answer = yield question
+            spent += answering.pop()
+
+    if parts is None:
+        PoolAdvisor.step = stepped  # type: ignore[method-assign]
+        return
+    from pipeline.engine.decisions import together
+
+    answering: list[float] = []
+
+    def sharing(answered: Callable[..., Any]) -> Callable[..., Any]:
+        def call(questions: dict[int, Any], *args: Any) -> Any:
+            began = time.process_time()
+            found = answered(questions, *args)
+            answering.extend([(time.process_time() - began) / max(1, len(questions))] * len(questions))
+            return found
+
+        return call
+
+    PoolAdvisor.stepping = stepping  # type: ignore[method-assign]
+    together._answered = sharing(together._answered)
 
 
 def main() -> None:

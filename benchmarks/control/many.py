@@ -2,6 +2,9 @@
 
     python -m benchmarks.control.many --folder FOLDER [--pools 10,100,1000,5000] [--results benchmarks/control/many.md]
 
+What was measured stays in FOLDER and is not measured again, so a run may be interrupted, or done a number of pools at a
+time; ``--under`` names a command that every process runs under, such as ``flock FILE``.
+
 Every run is a process of its own with the real store, engine, publisher (an embedded broker), metrics and HTTP server;
 see ``many_worker``. Pools begin in the state of one of twenty that have learned an hour. CPU is that of the
 controller's process, all its threads; on a machine that does other work only ratios within one run mean something.
@@ -11,8 +14,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,29 +42,45 @@ STAGES = (
 )
 
 
-def worker(*arguments: str) -> dict[str, Any]:
-    """Run the worker and return what it printed."""
-    command = [sys.executable, "-m", "benchmarks.control.many_worker", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(arguments)}: {done.stderr[-3000:]}")
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    print(" ".join(arguments[:1] + arguments[2:]), json.dumps(found), flush=True)
-    return found
+class Workers:
+    """Runs the worker, each time in a process of its own, unless the folder knows what it printed."""
+
+    def __init__(self, folder: Path, under: Sequence[str]) -> None:
+        self._folder = folder
+        self._under = under
+        self._path = folder / "measured.json"
+        self._known: dict[str, dict[str, Any]] = {}
+        if self._path.exists():
+            self._known = json.loads(self._path.read_text(encoding="utf-8"))
+
+    def run(self, what: str, *options: str, number: int = 0) -> dict[str, Any]:
+        """Return what the worker printed; ``number`` tells measurements of the same thing apart."""
+        name = " ".join((what, *options, *([str(number)] if number else [])))
+        if name not in self._known:
+            command = [sys.executable, "-m", "benchmarks.control.many_worker", what, str(self._folder), *options]
+            done = subprocess.run([*self._under, *command], capture_output=True, text=True, check=False)
+            if done.returncode:
+                raise RuntimeError(f"{name}: {done.stderr[-3000:]}")
+            self._known[name] = json.loads(done.stdout.splitlines()[-1])
+            self._path.write_text(json.dumps(self._known), encoding="utf-8")
+        print(name, json.dumps(self._known[name]), flush=True)
+        return self._known[name]
 
 
-def measure(folder: Path, pools: list[int], minutes: int) -> dict[str, Any]:
+def measure(workers: Workers, folder: Path, pools: list[int], minutes: int) -> dict[str, Any]:
     found: dict[str, Any] = {"where": describe(), "runs": {}, "restart": {}}
-    found["warm"] = worker("warm", str(folder), "--minutes", str(minutes))
+    found["warm"] = workers.run("warm", "--minutes", str(minutes))
     for count in pools:
-        before = worker("forecasters", str(folder))["four_forecasters"]
-        run = worker("run", str(folder), "--pools", str(count), "--steps", str(STEPS.get(count, 4)))
-        after = worker("forecasters", str(folder))["four_forecasters"]
+        of = ("--pools", str(count))
+        before = workers.run("forecasters", *of, number=1)["four_forecasters"]
+        workers.run("seed", *of)
+        run = workers.run("run", *of, "--steps", str(STEPS.get(count, 4)))
+        after = workers.run("forecasters", *of, number=2)["four_forecasters"]
         found["runs"][count] = run | {"four_forecasters": (before + after) / 2}
         if count == RESTARTED:
             for name, extra in (("orderly", ()), ("crashed", ("--crashed",))):
-                found["restart"][name] = worker("restart", str(folder), "--pools", str(count), *extra)
-        for left in folder.glob(f"{count}.*"):
+                found["restart"][name] = workers.run("restart", *of, *extra)
+        for left in (*folder.glob(f"{count}.duckdb*"), *folder.glob(f"{count}.crashed*")):
             left.unlink()
     return found
 
@@ -189,9 +210,15 @@ def main() -> int:
     parser.add_argument("--pools", default="10,100,1000", help="also 5000, which takes minutes of CPU")
     parser.add_argument("--minutes", type=int, default=60, help="what the pools have learned")
     parser.add_argument("--results", type=Path, help="write the results here as Markdown")
+    parser.add_argument("--under", type=shlex.split, default=[], help="a command that every process runs under")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
-    found = measure(options.folder, [int(n) for n in options.pools.split(",")], options.minutes)
+    found = measure(
+        Workers(options.folder, options.under),
+        options.folder,
+        [int(n) for n in options.pools.split(",")],
+        options.minutes,
+    )
     text = markdown(found)
     print(text)
     if options.results is not None:

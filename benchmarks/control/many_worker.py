@@ -67,7 +67,8 @@ def settings_of(pools: int, **sections: Any) -> Settings:
     named = tuple(
         PoolSettings(model=MODEL, pool=f"p{i:05d}", profile="llama-3.1-8b", accelerator="L40S") for i in range(pools)
     )
-    return load(None, kafka={"partitions": 1} | sections.pop("kafka", {}), **sections).model_copy(
+    kafka = {"partitions": 1} | sections.pop("kafka", {})
+    return load(None, kafka=kafka, windows={"max_pools": max(1_000, pools)}, **sections).model_copy(
         update={"pools": named}
     )
 
@@ -217,12 +218,14 @@ async def scrapes(live: Live, count: int = 10) -> dict[str, float]:
     return found | percentiles(took)
 
 
-async def run(settings: Settings, path: Path, as_of: int, steps: int) -> dict[str, Any]:
-    """Close so many minutes as they fall due, each delivered as one delta."""
+async def run(settings: Settings, path: Path, steps: int) -> dict[str, Any]:
+    """Close so many minutes of a seeded store as they fall due, each delivered as one delta."""
     tune_process()
     base = anonymous_bytes()
     meter = Meter()
     with Store.open(path, settings.store, settings.windows) as store:
+        as_of = store.last_closed()
+        assert as_of is not None
         live = Live(settings, store, float(as_of))
         await live.start()
         controller = live.controller
@@ -315,19 +318,22 @@ async def restart(settings: Settings, path: Path) -> dict[str, Any]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("warm", "forecasters", "run", "restart"))
+    parser.add_argument("what", choices=("warm", "forecasters", "seed", "run", "restart"))
     parser.add_argument("folder", type=Path)
     parser.add_argument("--minutes", type=int, default=60)
     parser.add_argument("--pools", type=int, default=1_000)
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--crashed", action="store_true", help="restart on the store as it was before the orderly end")
     options = parser.parse_args()
+    path = options.folder / f"{options.pools}.duckdb"
     if options.what == "warm":
         found: dict[str, Any] = warm(options.folder, options.minutes)
     elif options.what == "forecasters":
         found = {"four_forecasters": four_forecasters()}
+    elif options.what == "seed":
+        path.unlink(missing_ok=True)
+        found = {"as_of": seed_store(path, settings_of(options.pools, store={"path": path}), options.folder)}
     else:
-        path = options.folder / f"{options.pools}.duckdb"
         with EmbeddedBroker() as broker:
             settings = settings_of(
                 options.pools,
@@ -337,9 +343,7 @@ def main() -> int:
             )
             ensure_topics(settings.kafka)
             if options.what == "run":
-                path.unlink(missing_ok=True)
-                as_of = seed_store(path, settings, options.folder)
-                found = asyncio.run(run(settings, path, as_of, options.steps))
+                found = asyncio.run(run(settings, path, options.steps))
             else:
                 found = asyncio.run(restart(settings, path.with_suffix(".crashed") if options.crashed else path))
     json.dump(found | {"loadavg": os.getloadavg()[0]}, sys.stdout)

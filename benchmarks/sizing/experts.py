@@ -12,7 +12,8 @@ shape (width, intermediate size, experts per token, experts, share per GPU) with
   moving activations, three times the width and six times the intermediate size in 2 bytes
   (``sizing.replica.expert_tokens``). Least squares over shapes give FLOP/s and the time of moving over its ideal.
 
-They are in ``sizing/catalog/gpus.yaml`` (``expert_efficiency``, ``unpacked_weights_per_second``, and as
+They are in ``sizing/catalog/gpus.yaml`` (``expert_efficiency``, ``expert_read_ratio``,
+``unpacked_weights_per_second``, and as
 ``expert_moving_ratio`` the median over precisions, unpacked ones on Blackwell aside). FP8 is
 the block-wise kernel, as the checkpoints of DeepSeek, MiniMax and Qwen are; MXFP4 is gpt-oss's own kernel on Hopper and
 Ada and the one with MXFP8 activations on Blackwell. No end-to-end measurement has a say. Prints Markdown.

@@ -49,8 +49,9 @@ STEP_CHOICES = tuple((without, ridge) for without in ((), ("sglang",)) for ridge
 TTFT_CHOICES = (3.0, 10.0, 30.0)
 #: Weight of one of the 112 Llama-3.1-8B points against one silicon row.
 POINT_WEIGHT = 0.5
-#: Weights and KV are never read faster than the data sheet says (KV may be kept in FP8, which rows do not tell).
-STEP_FLOOR = {"dense_weights": math.log(1 / 1.1), "experts": math.log(1 / 1.1), "kv": math.log(0.5 / 1.2)}
+#: Weights and KV are never read faster than the data sheet says (KV may be kept in FP8, which rows do not tell), and
+#: experts never faster than their kernels read them.
+STEP_FLOOR = {"dense_weights": math.log(1 / 1.1), "experts": 0.0, "kv": math.log(0.5 / 1.2)}
 #: Upper ends of the bins of distance, but the last; and the largest distance that counts as interpolation.
 DISTANCES = (1.0, 2.0)
 NEAR = 1.0

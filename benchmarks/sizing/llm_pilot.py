@@ -9,12 +9,13 @@ the objectives as measured. Overspend O: cost over that of the cheapest measured
 S/O = 2·S·(1-O) / (S + 1 - O). Candidates are the profiles that an LLM was measured on. Prints Markdown.
 
 These servers do not chunk prompts and five of the eight LLMs are not of kinds that sizing ships numbers for, so its six
-step coefficients are fitted anew on the other seven LLMs, plus two terms for what such servers do: padding without
-flash attention, and the cross attention of encoder-decoders. They launch every kernel from Python, so what a layer
-costs is a matter of the host: one coefficient per kind of machine, and one more for layers that are split, in both
-times. Servers with paged attention read KV as fast as its kernels do, bounded by their timings; those without copy it
-in every step, a coefficient of its own. An encoder-decoder is sized as its decoder; its encoder counts in memory and is
-taken to cost a prompt as much as the decoder would.
+step coefficients are fitted anew on the other seven LLMs, plus a term for what such servers do: padding without flash
+attention. They launch every kernel from Python, so what a layer costs is a matter of the host: one coefficient per kind
+of machine, and one more for layers that are split, in both times. A layer of an encoder-decoder's decoder launches
+three blocks (attention, cross attention, MLP) in the place of two and costs half as much again. Servers with paged
+attention read KV as fast as its kernels do, bounded by their timings; those without copy it in every step, a
+coefficient of its own. An encoder-decoder is sized as its decoder; its encoder counts in memory and is taken to cost a
+prompt as much as the decoder would.
 
 They admit a request only while its longest possible length still fits in memory, and hold the others back: the batch
 is at most KV capacity / tokens reserved per sequence. How many tokens that is (a setting of the servers that the data
@@ -208,7 +209,7 @@ class Terms:
         shapes = [SHAPES[row["model"]] for row in rows]
         self.kv_tokens = np.array([fit(resolved).kv_tokens for resolved in self.resolved])
         self.flash = np.array([shape.flash for shape in shapes])
-        self.crossed = np.array([float(shape.layers * shape.encoder) for shape in shapes])
+        self.blocks = np.array([3.0 if shape.encoder else 2.0 for shape in shapes])
         kinds = sorted({row["gpu_type"] for row in rows})
         self.hosts = np.array([[float(row["gpu_type"] == kind) for kind in kinds] for row in rows])
         self.split = np.array([float(row["n_gpus"] != "1") for row in rows])
@@ -230,10 +231,11 @@ class Terms:
             [step_terms(resolved, self.workload, size) for resolved, size in zip(self.resolved, batch, strict=True)]
         )
         padding = np.where(self.flash, 0.0, batch)
-        launches = np.column_stack([parts[:, :1] * self.hosts, parts[:, 0] * self.split])
+        layers = parts[:, 0] * self.blocks / 2.0
+        launches = np.column_stack([layers[:, None] * self.hosts, layers * self.split])
         kv = parts[:, 3] / self.kv_factors
         paged, copied = np.where(self.flash, kv, 0.0), np.where(self.flash, 0.0, kv)
-        step = np.column_stack([paged, copied, launches, parts[:, 1:3], parts[:, 4:], padding, self.crossed])
+        step = np.column_stack([paged, copied, launches, parts[:, 1:3], parts[:, 4:], padding])
         ones = np.ones(len(batch))
         first = np.column_stack([ones, launches, parts[:, 1:3], self.prompt, batch * self.prompt, batch, padding])
         return step, first / self.typical

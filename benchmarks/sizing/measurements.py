@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sizing.calibration.measurement import ObservedPoint
-from sizing.replica.memory import resolve
 from sizing.types import Deployment, Workload
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data" / "sizing"
@@ -82,15 +81,68 @@ def _predictions(path: Path) -> dict[str, tuple[float, float]]:
         }
 
 
+def _measurement(raw: dict[str, str]) -> tuple[str, ...]:
+    """What tells measurements apart: the same one is also listed under other names and with milliseconds rounded."""
+    times = (f"{float(raw[name]):.2f}" for name in ("silicon_ttft_ms", "silicon_tpot_ms"))
+    return (raw["system"], f"{float(raw['isl']):g}", f"{float(raw['osl']):g}", *times)
+
+
+def _source(raw: dict[str, str], pattern: str) -> str:
+    found = re.search(pattern, raw["silicon_data_source"])
+    return found.group(1) if found else ""
+
+
+def _drafts(raw: dict[str, str], listed_later: set[tuple[str, ...]]) -> bool:
+    """Whether a row ran with multi-token prediction, which rows do not tell, by the recipes that they are from.
+
+    SemiAnalysisAI/InferenceX commit 843c6254ff, perf-changelog.yaml and the history of nvidia-master.yaml. DeepSeek-R1
+    with TensorRT-LLM: release 1.2.0rc6.post3 is in the recipes with it alone (pull requests 632 and 642), and in 2026
+    release 1.1.0rc2.post2 was run for those alone (392; two weeks later for both, 587: not told apart). DeepSeek-R1 in
+    FP8 with SGLang 0.5.9 on eight B200 was run with and without it on one day (943); the dump of 2026-04-27 has those
+    of the recipe without it alone: every shape and concurrency of that recipe, once. Qwen3.5 in FP8 with SGLang 0.5.9
+    on four GPUs without expert parallelism: the image without -amd64 is of the recipe with it (898).
+    """
+    model, image = raw["model_path"].lower(), _source(raw, r"(?:image=|; )(\S+/\S+:\S+)$")
+    measured, version = _source(raw, r"measured=([\d-]+)"), raw["backend_version"]
+    if "deepseek" in model and raw["backend"] == "trtllm":
+        return version == "1.2.0rc6.post3" or (version == "1.1.0rc2.post2" and measured >= "2026")
+    one_expert_group = _whole(raw, "moe_ep_size") == 1
+    if "deepseek" in model and version == "0.5.9" and raw["system"] == "b200_sxm" and raw["precision"] == "fp8":
+        return one_expert_group and raw["tp_size"] == "8" and _measurement(raw) not in listed_later
+    return (
+        "qwen3.5" in model
+        and raw["precision"] == "fp8"
+        and raw["tp_size"] == "4"
+        and one_expert_group
+        and image.endswith("/sglang:v0.5.9-cu130")
+    )
+
+
+def _shares_attention(raw: dict[str, str], concurrency: int) -> bool:
+    """Whether the ranks of a vLLM row whose GPUs are counted twice are of one attention group.
+
+    SemiAnalysisAI/InferenceX's nvidia-master.yaml, 2026-03 to 2026-04: tensor with expert parallelism and attention
+    not data-parallel, but for MiniMax-M2.5 on two GPUs in FP4 from 512 clients on (on B300 from 256 since 2026-04-20)
+    and on two B300 in FP8 from 1,024 on.
+    """
+    if "minimax" not in raw["model_path"].lower() or raw["tp_size"] != "2":
+        return True
+    if raw["precision"] == "fp8":
+        return raw["system"] != "b300_sxm" or concurrency < 1024
+    later = raw["system"] == "b300_sxm" and _source(raw, r"measured=([\d-]+)") >= "2026-04-20"
+    return concurrency < (256 if later else 512)
+
+
 def silicon(folder: Path = DATA, *, corrected: bool = True) -> tuple[list[Row], Counter[str]]:
     """Aggregated measurements shipped by ai-dynamo/aiconfigurator (commit 095f58a51c), and what was dropped or mended.
 
-    Corrected: one row per measurement (the same one is listed under several names); GB200/GB300 left out (GPU counts
-    that look like rack totals); GPU count from the ``tpN`` of the id where ``tp_size`` is 16 or more; tensor
-    parallelism 1 where it equals the attention data parallelism (the GPUs are counted once); rows dropped whose GPU
-    count stays doubtful, one outlier above 400 ms and one row that would need more FLOP/s than its GPUs have;
-    concurrency from the text of the source, because ``batch_size`` is per rank. As given: every row, with its own
-    columns.
+    Corrected: one row per measurement (the same one is listed under several names); rows with multi-token prediction
+    left out (``_drafts``), because nothing here predicts how many drafted tokens are accepted; GB200/GB300 left out
+    (GPU counts that look like rack totals); the root of GPU counts that are the product of expert-tensor and expert
+    parallelism, both of the same ranks (the ``tpN`` of the id says so wherever there is one, and so do the recipes);
+    where tensor and attention data parallelism are alike the GPUs are counted once, as ``_shares_attention`` tells;
+    rows dropped whose ranks stay doubtful (``batch_size`` is the concurrency per rank, and the ranks differ from the
+    column's); concurrency from the text of the source. As given: every row, with its own columns.
 
     Raises:
         FileNotFoundError: the data set is not there.
@@ -101,15 +153,15 @@ def silicon(folder: Path = DATA, *, corrected: bool = True) -> tuple[list[Row], 
     notes: Counter[str] = Counter()
     with (folder / "aic_silicon" / "silicon_sample.csv").open() as file:
         records = [raw for raw in csv.DictReader(file) if raw["mode"] == "agg"]
+    later = {_measurement(raw) for raw in records if raw["silicon_data_source"].startswith("db-dump/2026-04-27")}
+    drafts = {_measurement(raw) for raw in records if _drafts(raw, later)}
     for raw in records:
         tp, dp = _whole(raw, "tp_size"), _whole(raw, "attention_dp_size")
         said = re.search(r"silicon_concurrency=(\d+)", raw["silicon_data_source"])
         concurrency = _whole(raw, "batch_size") * dp
         answer = predictions.get(raw["id"])
         if corrected:
-            # Numbers, not texts: the same measurement is also listed with its last digits rounded.
-            figures = ("isl", "osl", "silicon_ttft_ms", "silicon_tpot_ms")
-            key = (raw["system"], *(f"{float(raw[name]):.9g}" for name in figures))
+            key = _measurement(raw)
             if raw["system"].startswith("gb"):
                 notes["GB200/GB300"] += 1
                 continue
@@ -119,20 +171,21 @@ def silicon(folder: Path = DATA, *, corrected: bool = True) -> tuple[list[Row], 
                 if answer and kept >= 0 and rows[kept].aic_tpot_seconds is None:
                     rows[kept] = replace(rows[kept], aic_ttft_seconds=answer[0], aic_tpot_seconds=answer[1])
                 continue
-            label = re.search(r"tp(\d+)_", raw["id"])
-            if tp >= 16 and label:
-                tp = int(label.group(1))
-                notes["GPU count from the id"] += 1
-            elif tp == dp and tp in (2, 4, 8):
-                tp = 1
-                notes["GPUs counted once"] += 1
-            if tp > 8 or (tp == 1 and dp >= 16):
+            if key in drafts:
+                notes["multi-token prediction"] += 1
                 seen[key] = -1
-                notes["doubtful GPU count"] += 1
                 continue
-            if float(raw["silicon_tpot_ms"]) > 400:
-                notes["outlier"] += 1
+            if said and dp == 1 and _whole(raw, "batch_size") != int(said.group(1)):
+                notes["doubtful ranks"] += 1
+                seen[key] = -1
                 continue
+            side = _whole(raw, "moe_ep_size")
+            if max(tp, dp) == side * side and side > 2:
+                tp, dp = min(tp, side), min(dp, side)
+                notes["GPU count squared"] += 1
+            elif tp == dp and tp in (2, 4, 8):
+                tp, dp = (tp, 1) if said and _shares_attention(raw, int(said.group(1))) else (1, dp)
+                notes["GPUs counted once"] += 1
             seen[key] = len(rows)
             if said:
                 concurrency = int(said.group(1))
@@ -143,6 +196,7 @@ def silicon(folder: Path = DATA, *, corrected: bool = True) -> tuple[list[Row], 
             tensor_parallel=tp,
             pipeline_parallel=_whole(raw, "pp_size"),
             data_parallel=dp,
+            expert_parallel=min(_whole(raw, "moe_ep_size"), tp * dp),
             precision="fp8" if "FP8" in raw["model_path"] else PRECISIONS[raw["precision"]],
             max_num_seqs=100_000,
             observed_kv_tokens=10**9,
@@ -162,21 +216,8 @@ def silicon(folder: Path = DATA, *, corrected: bool = True) -> tuple[list[Row], 
             aic_ttft_seconds=answer[0] if answer else None,
             aic_tpot_seconds=answer[1] if answer else None,
         )
-        if corrected and _flops_share(row) > 1.0:
-            notes["more FLOP/s than the GPUs have"] += 1
-            seen[key] = -1
-            continue
         rows.append(row)
     return rows, notes
-
-
-def _flops_share(row: Row) -> float:
-    """Return the FLOP/s of the parameters' multiplications that a row implies over what its GPUs can do at most."""
-    resolved = resolve(row.deployment)
-    seconds = row.ttft_seconds + row.tpot_seconds * (row.output_tokens - 1)
-    tokens = row.concurrency / seconds * (row.input_tokens + row.output_tokens)
-    peak = max(resolved.gpu.flops_per_second.values()) * row.deployment.gpus
-    return 2 * resolved.model.active_parameters * tokens / peak
 
 
 def guidellm(folder: Path = DATA) -> list[tuple[float, float, float, float, float]]:

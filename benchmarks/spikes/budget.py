@@ -16,23 +16,30 @@ from scipy.stats import chi2
 
 from pipeline.alerts.spikes.detector import Kind, SpikeDetector
 
-SETTINGS = (0.1, 0.3, 1.0)
+SETTINGS = (0.1, 0.2, 0.3, 1.0)
 #: Nothing is counted before: the thresholds are learned.
 LEARNED_SECONDS = 2 * 86_400.0
 #: The rate may miss the setting by this factor.
 FACTOR = 1.5
 #: Of the clients of ServeGen every third, in order of name.
 EVERY_CLIENT = 3
+#: A rise, as looked for live: so many times the median of the so many values before.
+RISE, BEFORE = 1.25, 60
 
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """What one series had from the third day on: runs of alerted windows that touch no label, and days off labels."""
+    """What one series had from the third day on: runs of alerted windows that touch no label, and days off labels.
+
+    ``rises`` are the events with a value that live could be told.
+    """
 
     false: int
     days: float
     found: int
     events: int
+    found_rises: int
+    rises: int
 
     def holds(self, setting: float) -> bool:
         """Whether the 95 % Poisson interval of the rate overlaps the setting within the factor.
@@ -74,6 +81,18 @@ def live(seconds: Floats, values: Floats, setting: float) -> Bools:
     return np.array(told, dtype=np.bool_)
 
 
+def is_rise(series: Labelled, first: int, end: int) -> bool:
+    """Whether a value of the event is a rise over the level of then."""
+    for at in range(first, end):
+        before = series.values[:at]
+        before = before[np.isfinite(before) & (before >= 0.0)][-BEFORE:]
+        if before.size:
+            level = float(np.median(before))
+            if series.values[at] >= level + (RISE - 1.0) * level:
+                return True
+    return False
+
+
 def delivered(series: Labelled, alert: Bools) -> Delivered:
     """Count from the third day on; events are those of the whole series."""
     counted = series.seconds >= series.seconds[0] + LEARNED_SECONDS
@@ -83,9 +102,11 @@ def delivered(series: Labelled, alert: Bools) -> Delivered:
     edges = np.diff(np.concatenate([[0], alert.astype(np.int64), [0]]))
     runs = zip(np.flatnonzero(edges == 1).tolist(), np.flatnonzero(edges == -1).tolist(), strict=True)
     false = sum(bool(counted[a]) and not label[a:b].any() for a, b in runs)
-    found = sum(bool(alert[first:end].any()) for first, end in series.events)
+    found = [bool(alert[first:end].any()) for first, end in series.events]
+    rises = [is_rise(series, first, end) for first, end in series.events]
+    found_rises = sum(a and b for a, b in zip(found, rises, strict=True))
     days = float((counted & ~label).sum()) * series.grain_seconds / 86_400.0
-    return Delivered(false, days, found, len(series.events))
+    return Delivered(false, days, sum(found), len(found), found_rises, sum(rises))
 
 
 def measure(folder: Path) -> list[list[str]]:
@@ -109,7 +130,7 @@ def measure(folder: Path) -> list[list[str]]:
 
 
 def _row(name: str, setting: float, group: str, told: list[Delivered]) -> list[str]:
-    days, events = sum(t.days for t in told), sum(t.events for t in told)
+    days, events, rises = (sum(getattr(t, name) for t in told) for name in ("days", "events", "rises"))
     rate = sum(t.false for t in told) / days
     return [
         name,
@@ -120,4 +141,5 @@ def _row(name: str, setting: float, group: str, told: list[Delivered]) -> list[s
         f"{rate / setting:.2f}",
         f"{sum(t.holds(setting) for t in told)} of {len(told)}",
         f"{sum(t.found for t in told) / events:.2f} of {events}" if events else "-",
+        f"{sum(t.found_rises for t in told) / rises:.2f} of {rises}" if rises else "-",
     ]

@@ -63,15 +63,16 @@ def part_labelled(folder: Path) -> list[str]:
 def part_budget(folder: Path) -> list[str]:
     """The delivered rate of false alerts."""
     header = ["detector", "set to, a day", "series", "series-days", "false a day", "over the setting"]
-    header += ["series that hold it", "recall"]
+    header += ["series that hold it", "recall", "recall of rises"]
     return [
         "## False alerts: delivered against set",
         "",
         "Runs of alerted windows that touch no label, from the third day on, over days outside labels; in ServeGen's",
         f"clients (every {budget.EVERY_CLIENT}rd) nothing is labelled and every alert counts as false. *Hold it*: the",
         f"95 % Poisson interval of the series overlaps the setting within a factor of {budget.FACTOR:g}. Recall is",
-        "over all labelled events of the series, NAB's windows among them. As live: rises of 1.25 times the level and",
-        "more, without forecasts.",
+        "over all labelled events of the series, NAB's windows among them; *rises* are those with a value",
+        f"{budget.RISE:g} times the median of the {budget.BEFORE} before and more: as live, without forecasts, nothing "
+        "else is looked for.",
         "",
         *_table(header, budget.measure(folder)),
     ]

@@ -86,7 +86,7 @@ def feedback(
     bootstrap: Annotated[str | None, typer.Option(help="Kafka to connect to, host:port.")] = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Mark an alert: false raises the threshold of its pool, useful lowers it to where it was before.
+    """Mark an alert: false raises the threshold of its pool, useful takes back what the alert raised it by.
 
     Example: tokentide spikes feedback 'spike_observed|m|chat|1764547200' --verdict false. A later mark replaces it.
     """
@@ -168,12 +168,18 @@ def detect(
         raise InputError(f"{out.name}: --out must end in .csv or .parquet")
     if values_are is SeriesKind.EVENTS:
         raise InputError("--values-are events: rows are judged one by one; count them per window first")
+    if out is not None and out.exists() and source.exists() and out.samefile(source):
+        raise InputError(f"--out {out} is the file that is read; it would be overwritten")
     csv = CsvFormat(encoding, decimal, dates)
     season_seconds = None if season is None else float(parse_duration(season))
     summary = []
+    below_zero = too_coarse = 0
     with contextlib.nullcontext() if out is None else JudgedRows(out) as rows:
         for name, at, values in _series(source, time_column, value_column, series_column, values_are, csv):
             grain = _grain(at)
+            too_coarse += season_seconds is not None and round(season_seconds / grain) < 2
+            if direction is Direction.UP:
+                below_zero += sum(value is not None and value < 0.0 for value in values)
             detector = SpikeDetector(false_alerts_per_day, grain, min_ratio, direction, season_seconds, kind)
             scores: list[float | None] = []
             alerts: list[int] = []
@@ -190,6 +196,10 @@ def detect(
         if rows is not None:
             rows.finish()
             notice(f"{rows.written:,} rows written to {out}")
+    if too_coarse:
+        notice(f"--season {season} is not compared where rows are farther apart than half of it: {too_coarse} series")
+    if below_zero:
+        notice(f"{below_zero:,} negative values taken as missing; --direction down or both judges them")
     columns = ("series", "rows", "grain s", "episodes", "rows alerted")
     emit(output, [dict(zip(columns, row, strict=True)) for row in summary], columns, summary)
 
@@ -231,6 +241,9 @@ def _series(
             kind, why = guess_kind(table, at, value_column, name)
             if kind is SeriesKind.COUNTER:
                 notice(f"{table.name}: {value_column} is read as {kind} ({why}); --values-are says otherwise")
+        endless = table.one(f"SELECT count(*) FROM source WHERE isinf({value})")
+        if endless is not None and endless[0]:
+            notice(f"{table.name}: {endless[0]} infinite values taken as missing")
         # In one order with the place in the file, so that rows of one instant keep theirs.
         query = (
             f"SELECT coalesce({name}, '') AS name, {at} AS seconds, coalesce({value}, 'nan'::DOUBLE) AS value, "

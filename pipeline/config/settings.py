@@ -254,6 +254,11 @@ def _check_sections(settings: Settings) -> None:
         )
     if forecast.tenant_series and "tenant" not in windows.dimensions:
         raise ValueError("forecast.tenant_series needs 'tenant' among windows.dimensions")
+    if len(settings.pools) > windows.max_pools * settings.kafka.shards:
+        raise ValueError(
+            f"windows.max_pools {windows.max_pools:,} must not be less than the {len(settings.pools):,} pools that "
+            "have settings: some of them would be counted under __other__"
+        )
     own = {name: getattr(settings.kafka, name) for name in KafkaSettings.model_fields if name.endswith("_topic")}
     check_topics(own | {f"forecast topic {topic}": topic for topic in forecast.exogenous_topics()})
     if settings.bridge.targets and settings.bridge.scrape_seconds > windows.allowed_lateness_seconds / 2:

@@ -16,7 +16,8 @@ from pipeline.alerts.feedback import AlertFeedback, feedback_in, is_feedback
 from pipeline.alerts.rule_evaluation import RuleSet
 from pipeline.alerts.rule_registry import alert_rules
 from pipeline.config.settings import Settings
-from pipeline.engine.pool_advisor import PoolAdvisor
+from pipeline.engine.decisions.together import Stepping, step_together
+from pipeline.engine.pool_advisor import PoolAdvisor, PoolOutcome
 from pipeline.engine.types import StepInput, StepOutput
 from pipeline.errors import CodecError
 from pipeline.forecast.calendar.effects import CalendarRecord
@@ -31,7 +32,7 @@ from sizing.errors import SizingError
 __all__ = ["Advisor", "known_exogenous"]
 
 #: Bumped whenever a snapshot of an older version cannot be continued bit for bit.
-STATE_VERSION = 24
+STATE_VERSION = 26
 
 #: Of pickles of pools. Arrays of protocol 5 are restored as views of buffers of their own, whose objects take as much
 #: memory as the small arrays of a pool themselves.
@@ -110,7 +111,8 @@ class Advisor:
             ValueError: a window does not end at the time of the step.
         """
         as_of = self._begun
-        outcomes = []
+        asked: list[tuple[ClosedWindow, ClosedWindow]] = []
+        steps: list[Stepping[PoolOutcome]] = []
         for window in sorted(windows, key=lambda w: w.key):
             if window.end != as_of:
                 raise ValueError(f"window of {window.key} ends at {window.end}, not at {as_of}")
@@ -121,10 +123,13 @@ class Advisor:
                     if (mark.model, mark.pool) == (window.key.model, window.key.pool):
                         self._pool(window.key).mark(mark)
                 filled = with_usage_of_all(window)
-                outcome = self._pool(window.key).step(filled, self.rules, near, self.exogenous)
-                if filled is not window:  # what is kept is what was counted
-                    outcome = replace(outcome, window=replace(window, gap=outcome.window.gap))
-                outcomes.append(outcome)
+                asked.append((window, filled))
+                steps.append(self._pool(window.key).stepping(filled, self.rules, near, self.exogenous))
+        outcomes = [
+            # What is kept is what was counted.
+            outcome if filled is window else replace(outcome, window=replace(window, gap=outcome.window.gap))
+            for (window, filled), outcome in zip(asked, step_together(steps), strict=True)
+        ]
         return StepOutput(
             as_of=as_of,
             windows=tuple(o.window for o in outcomes),

@@ -7,7 +7,6 @@ advice is held, and never lowered.
 from __future__ import annotations
 
 import math
-from collections import deque
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -57,9 +56,9 @@ class InputHealth:
     """
 
     accept_seconds: float
-    servers: deque[int] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
-    requests: deque[int] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
-    rates: deque[float] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
+    servers: list[int] = field(default_factory=list)
+    requests: list[int] = field(default_factory=list)
+    rates: list[float] = field(default_factory=list)
     reads: bool = False  # input tokens have been seen: they are told
     writes: bool = False  # output tokens have been seen: they are told, and the pool does not only embed
     end: int | None = None
@@ -110,9 +109,11 @@ class InputHealth:
         if not silent and "server_coverage" not in problems and window.servers is not None:
             self.servers.append(window.servers)
             self.requests.append(window.requests)
+            del self.servers[:-_REMEMBERED], self.requests[:-_REMEMBERED]
         learnable = "counters" not in problems and (accepted or not missing)
         if learnable and not silent:
             self.rates.append(window.requests / counted_seconds(window))
+            del self.rates[:-_REMEMBERED]
         return Judgement(whole, problems, learnable)
 
     def _silence(self, window: ClosedWindow, desired: int | None) -> str | None:

@@ -15,7 +15,8 @@ from pipeline.alerts.types import Alert
 from pipeline.config.settings import PoolSettings, Settings
 from pipeline.engine.advice_scores import AdviceScores
 from pipeline.engine.decisions.announced import announced_at, at_least_forecast
-from pipeline.engine.decisions.pool_decisions import PoolDecisions
+from pipeline.engine.decisions.pool_decisions import PoolDecisions, provision
+from pipeline.engine.decisions.together import Stepping, step_together
 from pipeline.engine.demand_ahead import Ahead, demand_ahead
 from pipeline.engine.in_flight import InFlight, LiveDemand
 from pipeline.engine.input_health import MISSING, InputHealth, Judgement
@@ -149,7 +150,17 @@ class PoolAdvisor:
         calendar: Sequence[CalendarRecord] = (),
         known: KnownExogenous | None = None,
     ) -> PoolOutcome:
-        """Learn one closed window and say what follows.
+        """Learn one closed window and say what follows; the same as ``stepping`` alone."""
+        return step_together([self.stepping(window, rules, calendar, known)])[0]
+
+    def stepping(
+        self,
+        window: ClosedWindow,
+        rules: RuleSet,
+        calendar: Sequence[CalendarRecord] = (),
+        known: KnownExogenous | None = None,
+    ) -> Stepping[PoolOutcome]:
+        """Learn one closed window and say what follows, side by side with other pools (``step_together``).
 
         ``rules`` are the alert rules in force, ``calendar`` the announced events near the window, ``known`` what is
         known from outside at its end.
@@ -165,7 +176,7 @@ class PoolAdvisor:
             rates = dict.fromkeys(rates)
         issued = self._issue(window, rates, calendar, known)
         if self._decisions is not None:
-            self._decisions.learn(window, rates)
+            yield self._decisions.learning(window, rates)
         self._outlooks.step(float(window.end), [rates[signal] for signal in Signal], float(window.grain_seconds))
         if judged.learnable:
             self._learned += 1
@@ -179,7 +190,8 @@ class PoolAdvisor:
         now = self._live_rate(rate, live, window)
         if rate and now is not None and judged.learnable:
             live_rates = {signal: None if value is None else value * now / rate for signal, value in live_rates.items()}
-        recommendation = self._recommend(window, issued, now, judged, live_rates if judged.learnable else {}, calendar)
+        observed_rates = live_rates if judged.learnable else {}
+        recommendation = yield from self._recommend(window, issued, now, judged, observed_rates, calendar)
         self._advice.step(window, rates, recommendation)
         self._use.step(window, recommendation)
         replicas, warm = window.current_replicas, self._learned >= _WARM_WINDOWS
@@ -235,7 +247,7 @@ class PoolAdvisor:
         judged: Judgement,
         observed: Mapping[str, float | None],
         calendar: Sequence[CalendarRecord],
-    ) -> Recommendation | None:
+    ) -> Stepping[Recommendation | None]:
         if self._controller is None or self._configured is None:
             return None
         self._start_ups.learn(window)
@@ -250,9 +262,12 @@ class PoolAdvisor:
             self._start_ups, window, pool.lead_time_seconds, pool.lead_time_floor_seconds or pool.lead_time_seconds
         )
         fleet = window.fleet if window.current_replicas is not None else None
+        demand = None
+        if not gap:
+            demand = yield from self._demand(issued, rate, lead, window, observed, calendar)
         said = self._controller.decide(
             float(window.end),
-            None if gap else self._demand(issued, rate, lead, window, observed, calendar),
+            demand,
             current,
             gap=gap,
             warm=self._learned >= _WARM_WINDOWS,
@@ -298,7 +313,7 @@ class PoolAdvisor:
         window: ClosedWindow,
         observed: Mapping[str, float | None],
         calendar: Sequence[CalendarRecord],
-    ) -> Demand | None:
+    ) -> Stepping[Demand | None]:
         """The peak of the demand from when a replica ordered now serves until one of the next decision does.
 
         ``observed`` is what is live of each signal; nothing: the window may not be learned from.
@@ -322,6 +337,7 @@ class PoolAdvisor:
             note = "of the hourly outlook, beyond the longest horizon"
         elif requests.reached_seconds < lead.seconds:
             note = f"as {requests.reached_seconds / 60:.3g} min ahead, the longest horizon"
+        provisioned = yield from self._provision(window, lead, observed, ahead, calendar)
         return Demand(
             levels=LEVELS,
             requests_per_second=requests.quantiles,
@@ -333,7 +349,7 @@ class PoolAdvisor:
             observed_requests_per_second=rate,
             dispersion=self._dispersion.index(),
             note=note,
-            provision=self._provision(window, lead, observed, ahead, calendar),
+            provision=provisioned,
         )
 
     def _provision(
@@ -343,12 +359,12 @@ class PoolAdvisor:
         observed: Mapping[str, float | None],
         ahead: Mapping[Signal, Ahead],
         calendar: Sequence[CalendarRecord],
-    ) -> Provision | None:
+    ) -> Stepping[Provision | None]:
         """What the rules that have cost least say; None where they may not, or cannot, say anything."""
         if self._decisions is None or self._configured is None:
             return None
         quantiles = {signal: found.quantiles for signal, found in ahead.items()}
-        said = self._decisions.provision(
+        asking = self._decisions.asking(
             window,
             lead.seconds,
             observed,
@@ -360,6 +376,9 @@ class PoolAdvisor:
             },
             self._learned,
         )
+        said = None
+        if asking is not None:
+            said = provision((yield asking))
         if announced_at(calendar, self.key, window.end + lead.seconds):
             return at_least_forecast(said, quantiles, self._configured.policy().demand_quantile)
         return said

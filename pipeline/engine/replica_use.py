@@ -6,8 +6,6 @@ without advice, are left out; until the first plan it is not known what a replic
 
 from __future__ import annotations
 
-from collections import deque
-
 from pipeline.engine.span_sums import SpanSums
 from pipeline.engine.types import ReplicaUse
 from pipeline.windows.types import ClosedWindow, PoolKey
@@ -34,7 +32,7 @@ class ReplicaUseRecord:
         self._capacity = 0.0  # requests/s that one replica carries; 0: not known yet
         # As advised; as it ran, while that was reported; and the replica-hours advised meanwhile.
         self._sums = SpanSums(2 * _WIDTH + 1, _GRAINS)
-        self._peaks: deque[tuple[int, int]] = deque()  # day, and the most replicas advised on it
+        self._peaks: list[tuple[int, int]] = []  # day, and the most replicas advised on it
         self._told: tuple[ReplicaUse, ...] = ()
         self._told_at: int | None = None
 
@@ -43,7 +41,7 @@ class ReplicaUseRecord:
         self._sums.forget(window.end)
         day = window.start // _DAY
         while self._peaks and (self._peaks[0][0] + 1) * _DAY <= window.end - USE_SPANS["30d"]:
-            self._peaks.popleft()
+            del self._peaks[0]
         if advice is None or window.gap:
             return
         self._capacity = advice.evidence.get(_CAPACITY, 0.0) or self._capacity

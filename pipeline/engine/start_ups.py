@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import deque
 from dataclasses import dataclass, field
 
 from pipeline.windows.fleet import ReplicaCount
@@ -29,8 +28,8 @@ class StartUps:
     was not ordered at a known time, and is no start-up.
     """
 
-    seconds: deque[float] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
-    starting: deque[float | None] = field(default_factory=deque)  # when ordered (None: unknown), first ones first
+    seconds: list[float] = field(default_factory=list)
+    starting: list[float | None] = field(default_factory=list)  # when ordered (None: unknown), first ones first
     newest: ReplicaCount | None = None
 
     def learn(self, window: ClosedWindow) -> None:
@@ -58,9 +57,10 @@ class StartUps:
             return
         self._extend(count.current - before.current, count.at)
         for _ in range(min(count.ready - before.ready, len(self.starting))):
-            ordered_at = self.starting.popleft()
+            ordered_at = self.starting.pop(0)
             if ordered_at is not None and count.at - ordered_at <= _LONGEST_SECONDS:
                 self.seconds.append(count.at - ordered_at)
+                del self.seconds[:-_REMEMBERED]
         self._reconcile(count)
 
     def _reconcile(self, count: ReplicaCount) -> None:

@@ -28,7 +28,7 @@ from pipeline.forecast.experts.base import Expert
 from pipeline.forecast.experts.least_squares import LeastSquares
 from pipeline.forecast.series_rows import SeriesRows
 
-__all__ = ["ExpertPool", "ExpertWeights"]
+__all__ = ["ExpertPool", "ExpertWeights", "Singles"]
 
 Singles = NDArray[np.float32]
 
@@ -54,6 +54,8 @@ _YOUNG = 100.0
 # it takes to forget that.
 _COLD_TRUST, _COLD_WINDOWS = 3.0, 24.0
 _SMALLEST = -60.0
+#: What ``ExpertWeights`` keeps of every row, but for its sums.
+_BY_ROW = "_scale", "_matured", "_own", "_largest", "_merit", "quarantined"
 
 
 def _decays(rows: Rows) -> Singles:
@@ -153,6 +155,49 @@ class ExpertWeights:
         self._settled = self._is_settled()
         self._weighed = None
         self.weights = self._merit.astype(np.float64)
+
+    @property
+    def season_steps(self) -> int:
+        """Windows per season."""
+        return self._rows.season_steps
+
+    @property
+    def quantile(self) -> float | None:
+        """The level of the quantile that is wanted; None: the median."""
+        return self._level
+
+    @classmethod
+    def joined(cls, members: Sequence[ExpertWeights], rows: Rows) -> ExpertWeights:
+        """The weights of several, with the same settings and number of experts, as those of all their series.
+
+        What they learn goes back by ``give``. Of each member it is, bit for bit, what it would have learned alone.
+
+        Args:
+            members: at least one.
+            rows: the series of all members, in this order.
+        """
+        first = members[0]
+        whole = ExpertWeights(rows, first._each, level=first._level, clip=first._clip, trust=first._trust)
+        for name in _BY_ROW:
+            setattr(whole, name, np.concatenate([getattr(member, name) for member in members]))
+        whole._sums = np.concatenate([member._sums for member in members], axis=1)
+        whole._held = any(member._held for member in members)
+        whole._settled = all(member._settled for member in members)
+        return whole
+
+    def give(self, members: Sequence[ExpertWeights]) -> None:
+        """Give the ``members`` that were ``joined`` what was learned since, each its part."""
+        if len(members) == 1 and members[0] is self:
+            return
+        end = 0
+        for member in members:
+            at = slice(end, end := end + len(member.quarantined))
+            for name in _BY_ROW:
+                np.copyto(getattr(member, name), getattr(self, name)[at])
+            np.copyto(member._sums, self._sums[:, at])
+            member._held = self._held and bool(member.quarantined.any())
+            member._settled = self._settled or member._is_settled()
+            member._weighed = None
 
     def learn(self, miss: Singles, apart: Singles, matured: NDArray[np.bool_]) -> None:
         """Judge the experts by the newest window.

@@ -131,7 +131,9 @@ class Table:
             raise InputError(f"{self.name} is empty")
         for column in columns:
             if column not in self.types:
-                raise InputError(f"{self.name} has no column {column!r}; it has: {', '.join(self.types)}")
+                one = len(self.types) == 1 and re.search(r"[,;\t|]", next(iter(self.types)))
+                hint = " as one column: some rows have more or fewer fields than the header" if one else ""
+                raise InputError(f"{self.name} has no column {column!r}; it has: {', '.join(self.types)}{hint}")
         if empty:
             raise InputError(f"{self.name} is empty: it has no row below its header")
 

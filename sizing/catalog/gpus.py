@@ -14,9 +14,10 @@ __all__ = ["GpuSpec", "Link", "Overheads", "Price", "gpu_from_mapping"]
 #: Of boards without timings of experts' kernels: the least of those with (H100, H200, L40S, B200;
 #: benchmarks/sizing/experts.py), because kernels are tuned for those. Products of experts over the share of the peak
 #: that large products reach, by precision of the weights (int8 as fp8; unpacked ones on Blackwell aside), and the time
-#: of moving activations over its ideal.
+#: of moving activations over its ideal. Reading experts over its ideal: the most of those.
 _EXPERT_SHARE = {"bf16": 0.75, "fp8": 0.48, "int8": 0.48, "int4": 0.35, "mxfp4": 0.91, "nvfp4": 1.31}
 _EXPERT_MOVING_RATIO = 2.15
+_EXPERT_READ_RATIO = {"bf16": 1.18, "fp8": 1.24, "int8": 1.24, "int4": 1.28, "mxfp4": 1.13, "nvfp4": 1.12}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,8 @@ class GpuSpec:
     global coefficients have for every device. ``expert_efficiency`` is the share of the peak that fused expert kernels
     reach, by precision of the weights (a missing one: a usual share of ``compute_efficiency``), and
     ``unpacked_weights_per_second`` how many 4-bit weights they unpack to 16 bits (None: no slower than they are read);
-    ``expert_moving_ratio`` is the time that they take to move activations over the ideal.
+    ``expert_moving_ratio`` is the time that they take to move activations over the ideal, ``expert_read_ratio`` that of
+    reading weights which they need not unpack first, by precision.
     """
 
     name: str
@@ -85,6 +87,7 @@ class GpuSpec:
     expert_efficiency: Mapping[str, float] = field(default_factory=dict)
     unpacked_weights_per_second: float | None = None
     expert_moving_ratio: float = _EXPERT_MOVING_RATIO
+    expert_read_ratio: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def visible_memory_bytes(self) -> float:
@@ -109,6 +112,10 @@ class GpuSpec:
         if share is None:
             share = _EXPERT_SHARE[kernel] * self.compute_efficiency[compute]
         return self.flops_per_second[compute] * share
+
+    def expert_reading_ratio(self, precision: str) -> float:
+        """Return the time that fused kernels of routed experts take to read weights over that of the data sheet."""
+        return self.expert_read_ratio.get(precision, _EXPERT_READ_RATIO[precision])
 
     def effective_flops_per_second(self, precision: str) -> float:
         """Return the FLOP/s that large GEMMs reach with weights of ``precision``."""
@@ -179,6 +186,7 @@ def gpu_from_mapping(name: str, fields: Mapping[str, Any]) -> GpuSpec:
                 else _positive(fields["unpacked_weights_per_second"])
             ),
             expert_moving_ratio=_positive(fields.get("expert_moving_ratio") or _EXPERT_MOVING_RATIO),
+            expert_read_ratio=_table(fields.get("expert_read_ratio") or {}),
         )
     except KeyError as error:
         raise InvalidInput(f"GPU {name!r}: {error.args[0]} is missing") from error

@@ -17,6 +17,14 @@ from sizing.errors import InvalidInput
 __all__ = ["catalog_from_mapping"]
 
 _SECTIONS = {"gpus", "models"}
+_GPU_TABLES = (
+    "flops_per_second",
+    "compute_efficiency",
+    "expert_efficiency",
+    "expert_read_ratio",
+    "links",
+    "comm_reserve_bytes",
+)
 _GPU_FIELDS = {
     "like",
     "memory_bytes",
@@ -24,6 +32,7 @@ _GPU_FIELDS = {
     "flops_per_second",
     "expert_efficiency",
     "expert_moving_ratio",
+    "expert_read_ratio",
     "unpacked_weights_per_second",
     "compute_efficiency",
     "gpus_per_node",
@@ -75,7 +84,7 @@ def catalog_from_mapping(
 def _gpu(name: str, fields: Mapping[str, Any], builtin: Catalog) -> dict[str, Any]:
     _known(f"GPU {name!r}", fields, _GPU_FIELDS)
     own = {key: value for key, value in fields.items() if key != "like"}
-    for key in ("flops_per_second", "compute_efficiency", "expert_efficiency", "links", "comm_reserve_bytes"):
+    for key in _GPU_TABLES:
         if key in own:
             _mapping(f"{key} of GPU {name!r}", own[key])
     if own.get("overheads") is not None:

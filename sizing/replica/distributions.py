@@ -64,7 +64,7 @@ def combine_deviations(*deviations: float) -> float:
     """
     total = 0.0
     for deviation in deviations:
-        if deviation in (math.inf, -math.inf):
+        if math.isinf(deviation):
             return math.inf
         total += deviation * abs(deviation)
     return math.copysign(math.sqrt(abs(total)), total)

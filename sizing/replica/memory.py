@@ -9,7 +9,11 @@ recurrent layers (vLLM's documentation of its KV cache; architectures from confi
 from __future__ import annotations
 
 import math
+import pickle
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
 
 from sizing.catalog import Catalog, GpuSpec, ModelSpec
 from sizing.catalog.engines import engine, engine_memory, engine_release
@@ -35,6 +39,12 @@ _NEWEST = (10**6,)
 _BLOCK_TOKENS, _LATENT_BLOCK_TOKENS = 16, 64
 
 
+@lru_cache(maxsize=256)
+def _unpacked(packed: bytes) -> Resolved:
+    """Read what ``Resolved`` packed."""
+    return Resolved(*pickle.loads(packed))
+
+
 @dataclass(frozen=True, slots=True)
 class Resolved:
     """A deployment with its names looked up and its numbers checked."""
@@ -44,6 +54,11 @@ class Resolved:
     gpu: GpuSpec
     precision: str
     kv_precision: str
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Packed, so that what many pools run on is one object when they are read."""
+        fields = self.deployment, self.model, self.gpu, self.precision, self.kv_precision
+        return _unpacked, (pickle.dumps(fields),)
 
     @property
     def assumed_gpu(self) -> bool:
@@ -320,21 +335,30 @@ def _what_fits(resolved: Resolved) -> str:
         memory = fit(change)
         return memory.kv_budget_bytes > _USEFUL_KV_SHARE * memory.usable_bytes
 
+    def with_nodes(words: str, change: Resolved) -> str:
+        across = _across_nodes(resolved, roomy) if change.precision != resolved.precision == "fp8" else None
+        return f"{words} would fit" if across is None else f"{words} would fit, or at this precision {across}"
+
     first = [*alternatives(resolved), *_four_bits(resolved)]
     for change, words in first:
         if roomy(change):
-            return f"{words} would fit"
+            return with_nodes(words, change)
     for change, words in first:
         for second, more in [*alternatives(change), *_four_bits(change)]:
             if roomy(second):
-                return f"{words} with {more} would fit"
+                return with_nodes(f"{words} with {more}", second)
+    across = _across_nodes(resolved, roomy)
+    return "no number of these GPUs that was tried fits" if across is None else f"at this precision it fits on {across}"
+
+
+def _across_nodes(resolved: Resolved, roomy: Callable[[Resolved], bool]) -> str | None:
+    """Say how many GPUs of how many nodes hold the weights as they are; None: no number that was tried."""
     deployment = resolved.deployment
     for power in range(12):
         wider = replace(deployment, tensor_parallel=2**power, observed_kv_tokens=None)
         if wider.gpus <= _MAX_GPUS and roomy(replace(resolved, deployment=wider)):
-            nodes = math.ceil(wider.gpus / resolved.gpu.gpus_per_node)
-            return f"at this precision it fits on {wider.gpus} GPUs, {nodes} nodes"
-    return "no number of these GPUs that was tried fits"
+            return f"{wider.gpus} GPUs, {math.ceil(wider.gpus / resolved.gpu.gpus_per_node)} nodes"
+    return None
 
 
 def _four_bits(resolved: Resolved) -> list[tuple[Resolved, str]]:

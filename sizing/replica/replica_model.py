@@ -85,6 +85,7 @@ class ReplicaModel:
         #: What bounds the batch, and the largest batch of one lane.
         self.limit = min(self.limits, key=lambda constraint: self.limits[constraint])
         self.max_lane_batch = self.limits[self.limit]
+        self._least_batch = min(1.0, self.max_lane_batch)
         self._chunk = min(self._computed, float(resolved.deployment.max_batched_tokens))
         self._sequence_seconds = self.step.sequence_seconds(self.context_tokens)
         self._added_seconds = self._sequence_seconds + self._computed / self._output * self._prompt_seconds
@@ -174,7 +175,7 @@ class ReplicaModel:
         """Return the seconds of a step that any batch pays, and those that its sequences and prompts add."""
         if self._last_parts is not None and self._last_parts[0] == lane_batch:
             return self._last_parts[1]
-        batch = max(lane_batch, min(1.0, self.max_lane_batch))
+        batch = lane_batch if lane_batch > self._least_batch else self._least_batch
         prompts = batch * self._computed / self._output
         parts = self.step.mean_base_seconds(batch, prompts, self._chunk), batch * self._added_seconds
         self._last_parts = lane_batch, parts
@@ -187,7 +188,8 @@ class ReplicaModel:
 
     def _rate(self, lane_batch: float) -> float:
         """Requests per second of one lane at ``lane_batch``."""
-        return lane_batch / (self._output * self.step_seconds(lane_batch))
+        base, added = self._step_parts(lane_batch)
+        return lane_batch / (self._output * (base + added))
 
     @property
     def saturation_requests_per_second(self) -> float:
@@ -208,9 +210,13 @@ class ReplicaModel:
         if self._last_batch is not None and self._last_batch[0] == rate:
             return self._last_batch[1]
 
+        base_seconds, least, chunk = self.step.mean_base_seconds, self._least_batch, self._chunk
+        computed, output, added, outputs = self._computed, self._output, self._added_seconds, rate * self._output
+
         def spare(batch: float) -> float:
             # batch - rate · m · T(batch): of the sign of rate(batch) - rate, and nearly a line.
-            return batch - rate * self._output * self.step_seconds(batch)
+            held = batch if batch > least else least
+            return batch - outputs * (base_seconds(held, held * computed / output, chunk) + held * added)
 
         most = self.max_lane_batch
         _, high = narrow(spare, 0.0, most, spare(0.0), spare(most), 1e-13)

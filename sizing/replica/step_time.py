@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from sizing.calibration.global_fit import Learned, builtin_learned, features
 from sizing.catalog.precision import BYTES_PER_PARAMETER, KV_BYTES_PER_ELEMENT
+from sizing.replica.distributions import normal_quantile
 from sizing.replica.expert_tokens import moving_seconds
 from sizing.replica.memory import Resolved, dense_precision, kv_share_per_gpu, weight_bytes
 from sizing.replica.sparse_attention import sparse_attention
@@ -36,6 +37,10 @@ __all__ = ["StepCoefficients", "StepModel", "step_model"]
 #: Median of 14 tables (GPU, precision) of GEMM timings (n, k >= 4096) of ai-dynamo/aiconfigurator 095f58a51c, fitted
 #: around the corner by benchmarks/sizing/overlap.py; no end-to-end time was used.
 OVERLAP_ORDER = 1.6
+#: Latency of an all-gather and a reduce-scatter over that of an all-reduce: median of 5 boards, two GPUs, the smallest
+#: message (NCCL 2.27 and 2.29 as timed for ai-dynamo/aiconfigurator 095f58a51c: 1.70 to 1.81).
+_TWO_COLLECTIVES = 1.77
+_OVERLAP_ROOT = 1.0 / OVERLAP_ORDER
 _LAYER_SECONDS = 4.0e-5
 _WEIGHT_RATIO, _KV_RATIO = 1.1, 1.2
 
@@ -44,7 +49,7 @@ N = TypeVar("N", float, "NDArray[np.float64]")
 
 def _unhidden(ratio: N) -> N:
     """Return the share of reading weights that computing does not hide; ``ratio`` is ideal computing over reading."""
-    together: N = (1.0 + ratio**OVERLAP_ORDER) ** (1.0 / OVERLAP_ORDER)
+    together: N = (1.0 + ratio**OVERLAP_ORDER) ** _OVERLAP_ROOT
     return together - ratio
 
 
@@ -75,7 +80,8 @@ class StepModel:
     ``fixed_seconds`` is paid by every step; ``dense_seconds`` is reading the dense weights and ``expert_seconds`` all
     experts, as far as computing does not hide it: at ``dense_corner_tokens`` (``expert_corner_tokens`` per lane, with
     all experts touched) ideal reading and ideal computing take equally long. ``expert_miss`` = 1 - k/E;
-    ``expert_lanes`` lanes put their tokens through the same experts in one step. ``decode_seconds`` per running
+    ``expert_lanes`` lanes put their tokens through the same experts in one step; ``expert_spread`` is how far the GPU
+    that reads most is above the mean, in standard deviations of touching one expert. ``decode_seconds`` per running
     sequence; ``kv_seconds`` and ``kv_window_seconds`` per context token of a running sequence, the latter for at most
     ``window_tokens``; ``prefill_seconds`` per computed prompt token; ``attention_seconds`` and
     ``attention_window_seconds`` per prompt token and token of context before it, the latter for at most
@@ -89,6 +95,7 @@ class StepModel:
     expert_corner_tokens: float
     expert_miss: float
     expert_lanes: int
+    expert_spread: float
     decode_seconds: float
     kv_seconds: float
     kv_window_seconds: float
@@ -107,6 +114,7 @@ class StepModel:
             expert_corner_tokens=self.expert_corner_tokens,
             expert_miss=self.expert_miss,
             expert_lanes=self.expert_lanes,
+            expert_spread=self.expert_spread,
             decode_seconds=self.decode_seconds * ratio,
             kv_seconds=self.kv_seconds * ratio,
             kv_window_seconds=self.kv_window_seconds * ratio,
@@ -120,13 +128,15 @@ class StepModel:
         """Return what a step of ``tokens`` tokens (decode and prefill) per lane takes beside what tokens add."""
         # ``_unhidden`` written out: this is asked tens of times for every operating point.
         ratio = tokens / self.dense_corner_tokens
-        unhidden: float = (1.0 + ratio**OVERLAP_ORDER) ** (1.0 / OVERLAP_ORDER) - ratio
+        unhidden: float = (1.0 + ratio**OVERLAP_ORDER) ** _OVERLAP_ROOT - ratio
         seconds = self.fixed_seconds + self.dense_seconds * unhidden
         if self.expert_seconds == 0.0:
             return seconds
         touched = 1.0 - math.pow(self.expert_miss, tokens * self.expert_lanes)
         if touched <= 0.0:
             return seconds
+        if self.expert_spread:
+            touched = min(touched + self.expert_spread * math.sqrt(touched * (1.0 - touched)), 1.0)
         return seconds + self.expert_seconds * touched * _unhidden(tokens / self.expert_corner_tokens / touched)
 
     def mean_base_seconds(self, batch: float, prompt_tokens: float, chunk_tokens: float) -> float:
@@ -137,10 +147,16 @@ class StepModel:
         """
         if self.dense_seconds == 0.0 and self.expert_seconds == 0.0:
             return self.fixed_seconds
-        chunk = max(chunk_tokens, 1e-9)
-        share = -math.expm1(-prompt_tokens / chunk)
+        share = -math.expm1(-prompt_tokens / (chunk_tokens if chunk_tokens > 1e-9 else 1e-9))
         if share <= 0.0:
             return self.base_seconds(batch)
+        if self.expert_seconds == 0.0:
+            # ``base_seconds`` of both written out: this is most of the work of finding an operating point.
+            fixed, dense, corner = self.fixed_seconds, self.dense_seconds, self.dense_corner_tokens
+            alone, with_chunk = batch / corner, (batch + prompt_tokens / share) / corner
+            without: float = fixed + dense * ((1.0 + alone**OVERLAP_ORDER) ** _OVERLAP_ROOT - alone)
+            chunked: float = fixed + dense * ((1.0 + with_chunk**OVERLAP_ORDER) ** _OVERLAP_ROOT - with_chunk)
+            return (1.0 - share) * without + share * chunked
         return (1.0 - share) * self.base_seconds(batch) + share * self.base_seconds(batch + prompt_tokens / share)
 
     def mean_base_seconds_of(
@@ -158,6 +174,10 @@ class StepModel:
         if self.expert_seconds == 0.0:
             return seconds
         touched = 1.0 - self.expert_miss ** (tokens * self.expert_lanes)
+        if self.expert_spread:
+            import numpy as np
+
+            touched = np.minimum(touched + self.expert_spread * np.sqrt(touched * (1.0 - touched)), 1.0)
         return seconds + self.expert_seconds * touched * _unhidden(tokens / self.expert_corner_tokens / touched)
 
     def mean_step_seconds(
@@ -204,20 +224,29 @@ def _all_reduce(gpu: GpuSpec, group: int, message_elements: float) -> tuple[floa
     return link.latency_seconds, 2 * (group - 1) / group * message_elements * 2.0 / link.bandwidth_bytes_per_second
 
 
+def _busiest(experts: int, group: int) -> float:
+    """Return how far the fullest of ``group`` GPUs is above their mean, in deviations of touching one expert.
+
+    Every GPU holds experts / group whole ones, touched independently; the layer waits for the GPU that reads most, the
+    largest of ``group`` normal deviates (Blom, Statistical Estimates and Transformed Beta-Variables, 1958).
+    """
+    return normal_quantile((group - 0.375) / (group + 0.25)) / math.sqrt(experts / group) if group > 1 else 0.0
+
+
 def _corner(read_seconds: float, multiply_seconds: float) -> float:
     """Return the tokens at which 2 FLOPs per parameter and token take as long as reading the parameters once."""
     return read_seconds / (2.0 * multiply_seconds) if multiply_seconds > 0 else math.inf
 
 
 def _expert_read_seconds(resolved: Resolved, expert_bytes: float) -> float:
-    """Return the ideal seconds of reading all experts with one GPU's memory, or of what unpacking them comes to.
+    """Return the seconds of reading all experts with one GPU's memory, or of unpacking them, over ``_WEIGHT_RATIO``.
 
-    The measured rate of unpacking holds already what reading takes beyond the ideal.
+    Both as kernels take them: the measured rate of unpacking holds already what reading takes beyond the ideal.
     """
     gpu, model = resolved.gpu, resolved.model
     seconds = expert_bytes / gpu.memory_bandwidth_bytes_per_second
     if gpu.unpacked_weights_per_second is None or not gpu.unpacks(resolved.precision):
-        return seconds
+        return seconds * gpu.expert_reading_ratio(resolved.precision) / _WEIGHT_RATIO
     return max(seconds, model.expert_parameters / gpu.unpacked_weights_per_second / _WEIGHT_RATIO)
 
 
@@ -239,6 +268,7 @@ def step_model(
     deployment, model, gpu = resolved.deployment, resolved.model, resolved.gpu
     tp, dp = deployment.tensor_parallel, deployment.data_parallel
     expert_group = tp * dp
+    whole = deployment.expert_parallel > 1 or dp > 1  # experts, not slices of every one
     dense_bytes, expert_bytes, _ = weight_bytes(model, resolved.precision)
     padding = expert_padding(
         model, resolved.precision, gpu.architecture, expert_group, whole=deployment.expert_parallel > 1
@@ -251,11 +281,11 @@ def step_model(
     expert_seconds = expert_f * expert_read / expert_group
 
     # Two all-reduces per layer over the tensor-parallel group; experts of data-parallel ranks replace the second one by
-    # dispatch and combine over all of them, which move as much as an all-gather and a reduce-scatter of every lane's
-    # tokens (vLLM's default all-to-all backend).
+    # dispatch and combine over all of them, an all-gather and a reduce-scatter of every lane's tokens (vLLM's default
+    # all-to-all backend).
     within = _all_reduce(gpu, tp, model.hidden_size)
     across = _all_reduce(gpu, expert_group, model.hidden_size * dp) if model.experts else within
-    hops = hop_f * model.layers * (within[0] + across[0])
+    hops = hop_f * model.layers * (within[0] + across[0] * (_TWO_COLLECTIVES if model.experts and dp > 1 else 1.0))
     comm_token = link_f * model.layers * (within[1] + across[1])
     layers = model.layers * layer_f
     if gpu.overheads is not None:  # in layers, so that what is learned of the overhead per layer scales it, too
@@ -294,6 +324,7 @@ def step_model(
         expert_corner_tokens=_corner(expert_read / dp, active_experts / expert_flops),
         expert_miss=1.0 - model.expert_share,
         expert_lanes=dp,
+        expert_spread=_busiest(model.experts, expert_group) if model.experts and whole else 0.0,
         decode_seconds=token_compute
         + head_compute
         + c.comm_ratio * comm_token

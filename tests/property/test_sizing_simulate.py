@@ -25,6 +25,7 @@ DENSE = StepModel(
     expert_corner_tokens=math.inf,
     expert_miss=1.0,
     expert_lanes=1,
+    expert_spread=0.0,
     decode_seconds=2e-5,
     kv_seconds=1e-7,
     kv_window_seconds=0.0,
@@ -38,6 +39,7 @@ SPARSE = replace(
     expert_corner_tokens=400.0,
     expert_miss=0.9,
     expert_lanes=2,
+    expert_spread=0.2,
     kv_window_seconds=3e-6,
     window_tokens=24,
 )

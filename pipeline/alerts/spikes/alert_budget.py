@@ -1,90 +1,187 @@
-"""Keeps the rate of false alerts at the wanted one, by the alerts told so far and what operators said of them. Pure."""
+"""Keeps the rate of false alerts at the wanted one, by the scores so far and what operators said of alerts. Pure."""
 
 from __future__ import annotations
 
 import math
+from array import array
 from collections import deque
 from dataclasses import dataclass
 
 from pipeline.alerts.feedback import Verdict
 
-__all__ = ["AlertBudget"]
+__all__ = ["LEAST_THRESHOLD", "AlertBudget"]
 
-#: Moves of the logarithm of the threshold per alert: the first alerts teach most, later ones this much.
-_FIRST_STEP, _STEP = 0.6, 0.2
-#: The threshold stays within these multiples of the one that the tails of the scores give.
-_LEAST, _MOST = 0.2, 6.0
-#: Tails fitted to few scores understate rare ones and overstate frequent ones: the logarithm starts at this times that
-#: of the chance at which they are right over the one wanted, within bounds.
+#: The threshold stays within these multiples of the one that the tails of the scores give ...
+LEAST_THRESHOLD, _MOST_THRESHOLD = 0.2, 6.0
+#: ... and is sought between so many levels, evenly spaced in the logarithm.
+_LEVELS = 35
+_LEAST_LOG, _MOST_LOG = math.log(LEAST_THRESHOLD), math.log(_MOST_THRESHOLD)
+_STEP = (_MOST_LOG - _LEAST_LOG) / (_LEVELS - 1)
+_LOGS = tuple(_LEAST_LOG + _STEP * level for level in range(_LEVELS))
+#: Tails fitted to few scores understate rare ones and overstate frequent ones: before anything is known the logarithm
+#: is this times that of the chance at which they are right over the one wanted, within bounds.
 _START_SLOPE, _START_CHANCE, _START_LEAST, _START_MOST = 0.18, 4e-3, -0.3, 0.5
+#: What other series have taught counts as so many alerts at most.
+_PRIOR_COUNT = 3.0
 #: Scores of ordinary alerts over the threshold follow a Pareto law; its power is taken as this until alerts tell ...
 _POWER = 6.0
 #: ... with the weight of so many alerts, and from the newest so many.
 _PRIOR_ALERTS, _MEMORY_ALERTS = 5.0, 40.0
 #: An alert tells of that law as at most so many thresholds.
 _MOST_RATIO = 4.0
-#: An alert that was certainly ordinary counts this much; on average over ordinary ones it is 1.
+#: A score so far above a level that ordinary ones are with this chance is no ordinary one; the others count for it.
+_GREAT_CHANCE = 0.2
+_COUNT = 1.0 / (1.0 - _GREAT_CHANCE)
+#: What an alert counts that was certainly ordinary; on average over ordinary ones it is 1.
 _MOST_COUNT = 2.0
+#: Counts fade in the time in which so many false alerts are wanted.
+_MEMORY_WANTED = 25.0
+_MOST_WEIGHT = 1e9
+#: The threshold is found anew whenever a score counts, and in the time in which so many false alerts are wanted.
+_LEAST_WANTED = 0.002
+_TINY = 1e-300
+#: What is left of a wrong rate moves the logarithm by so much per alert, and no farther than this in all.
+_SHIFT_STEP, _MOST_SHIFT = 0.05, 0.5
 #: Newest alerts that can be marked.
 _REMEMBERED = 256
 
 
 @dataclass(slots=True)
 class _Told:
-    """One alert: how much it counts, and by how much one that counts 1 moved the threshold."""
+    """One alert: the window it came in, how many levels it exceeds, those that counted it (bits), what it counted at
+    the threshold, and as what it is marked.
+    """
 
     at: float
-    size: float
+    window: int
+    levels: int
+    counted: int
     count: float
+    marked: float | None = None
+
+    def count_at(self, level: int) -> float:
+        """What it counts at a level now."""
+        if self.marked is not None:
+            return self.marked
+        return _COUNT if self.counted >> level & 1 else 0.0
 
 
 class AlertBudget:
-    """A multiple of the threshold that makes alerts as frequent as wanted.
+    """The multiple of the threshold at which alerts would have been as frequent as wanted so far.
 
-    The logarithm of the multiple falls with every window and rises with every alert, in the proportion in which alerts
-    are wanted to windows, so that over a long time as many are told as wanted whatever the scores are distributed like
-    (adaptive conformal inference: Gibbs and Candès, NeurIPS 2021, "Adaptive conformal inference under distribution
-    shift", with a step that starts large). It is bounded to 0.2 to 6.
+    At each of 35 levels from 0.2 to 6 it is counted how many alerts there would have been, by the rule by which they
+    are told; the threshold is where that is as many as were wanted in the time, between the two levels next to it. So
+    every score teaches, not only those that were told, and the threshold settles instead of moving with every alert
+    (the empirical quantile of what came true: split conformal prediction, Lei et al. 2018, "Distribution-free
+    predictive inference for regression"; with weights that fade, Barber et al. 2023, "Conformal prediction beyond
+    exchangeability"). What is then left of a wrong rate a slow feedback takes away: the logarithm of the threshold
+    falls with every window and rises with every alert, in the proportion in which alerts are wanted to windows
+    (Angelopoulos et al. 2023, "Conformal PID control for time series prediction": a quantile and an integrator). Until
+    there are some, the counts are mostly those that other series had: a gamma prior of a Poisson rate, worth at most
+    three alerts.
 
-    Only false alerts have a budget. An alert counts by how plausible its score is in ordinary traffic: twice the chance
-    that an ordinary alert has a score as great, by a Pareto law of the scores over the threshold fitted to the alerts
-    told (Hill 1975, "A simple general approach to inference about the tail of a distribution"), so that ordinary ones
-    count 1 on average and a score far beyond them next to nothing. One that an operator marked ``false`` counts 2, one
-    marked ``useful`` 0.
+    Only false alerts have a budget. A score that ordinary ones exceed with a chance of 0.2 at most, given that they
+    exceed the level, counts nothing there, and the others 1.25, so that ordinary ones count 1 on average: by a Pareto
+    law of the scores over the threshold fitted to the alerts told (Hill 1975, "A simple general approach to inference
+    about the tail of a distribution"). An alert that an operator marked ``false`` counts 2, one marked ``useful`` 0.
 
     Args:
         probability: wanted false alerts per window, in (0, 0.5].
+        rest_seconds: after an alert there is none for so long; infinite: until ``learn`` is told of a fresh start ...
+        louder: ... unless its score exceeds that of the last one by this factor.
     """
 
-    __slots__ = ("_expected", "_fitted", "_in_run", "_log", "_logs", "_probability", "_told", "threshold")
+    __slots__ = (
+        "_at",
+        "_counts",
+        "_expected",
+        "_fade",
+        "_fall",
+        "_fitted",
+        "_in_run",
+        "_last",
+        "_logs",
+        "_longest_run",
+        "_louder",
+        "_loudest",
+        "_pending",
+        "_prior_counts",
+        "_prior_expected",
+        "_probability",
+        "_quiet_until",
+        "_rest_seconds",
+        "_shift",
+        "_since",
+        "_told",
+        "_weight",
+        "_windows",
+        "threshold",
+    )
 
-    def __init__(self, probability: float) -> None:
+    def __init__(self, probability: float, rest_seconds: float = 0.0, louder: float = math.inf) -> None:
         self._probability = probability
+        self._rest_seconds = rest_seconds
+        self._louder = math.log(louder)
+        start = max(_START_LEAST, min(_START_MOST, _START_SLOPE * math.log(_START_CHANCE / probability)))
+        rates = [math.exp(_POWER * (start - log)) for log in _LOGS]
+        self._prior_counts = array("d", (_PRIOR_COUNT * min(1.0, rate) for rate in rates))
+        self._prior_expected = array("d", (_PRIOR_COUNT * min(1.0, 1.0 / rate) for rate in rates))
+        # Of what is newer counts more: the weight of a window grows, which spares the fading of all that is older.
+        self._weight = 1.0
+        self._fade = 1.0 - probability / _MEMORY_WANTED
+        self._counts = array("d", bytes(8 * _LEVELS))
         self._expected = 0.0
-        self._log = max(_START_LEAST, min(_START_MOST, _START_SLOPE * math.log(_START_CHANCE / probability)))
+        self._quiet_until = array("d", [-math.inf]) * _LEVELS
+        self._loudest = array("d", [-math.inf]) * _LEVELS
+        self._last = array("q", [-1]) * _LEVELS
+        self._since = array("q", [0]) * _LEVELS
+        # A run that lasts half of the wanted time between alerts counts again: else one that never ends would be none.
+        self._longest_run = math.ceil(0.5 / probability)
+        self._shift = self._pending = 0.0
+        self._fall = _SHIFT_STEP * probability
+        self._windows = 0
         self._fitted = _PRIOR_ALERTS
         self._logs = _PRIOR_ALERTS / _POWER
         self._told: deque[_Told] = deque(maxlen=_REMEMBERED)
-        #: What a score must exceed, in units of the threshold of its tail.
-        self.threshold = math.exp(self._log)
         self._in_run = False
+        self._at = 1
+        #: What a score must exceed, in units of the threshold of its tail.
+        self.threshold = 1.0
+        self._settle()
 
-    def learn(self, at: float, score: float, *, told: bool) -> None:
-        """Take one judged window that ended at ``at`` with ``score``, and whether it is alerted; a run of windows
-        that are is one alert.
+    def learn(self, at: float, score: float, *, told: bool, fresh: bool = False) -> None:
+        """Take one judged window that ended at ``at`` with ``score`` (0: it could not be an alert), and whether it is
+        alerted; a run of windows that are is one alert. ``fresh``: nothing of what was told before goes on.
         """
-        self._expected += self._probability
-        size = max(_STEP, _FIRST_STEP / (1.0 + self._expected))
-        count = 0.0
-        if told and not self._in_run:
+        self._windows += 1
+        self._weight /= self._fade
+        self._expected += self._probability * self._weight
+        if fresh:
+            self._quiet_until = array("d", [-math.inf]) * _LEVELS
+        counted = levels = 0
+        if score > LEAST_THRESHOLD:
+            log = math.log(score)
+            levels = min(_LEVELS, 1 + int((log - _LEAST_LOG) / _STEP))
+            counted = self._count(at, log, levels)
+        begins = told and not self._in_run
+        if begins:
             excess = max(0.0, math.log(score / self.threshold))
-            count = _MOST_COUNT * math.exp(-self._fitted / self._logs * excess)
+            count = 0.0 if excess > -math.log(_GREAT_CHANCE) * self._logs / self._fitted else _COUNT
+            self._move(count)
             keep = 1.0 if self._fitted < _MEMORY_ALERTS else 1.0 - 1.0 / _MEMORY_ALERTS
             self._fitted = keep * self._fitted + 1.0
             self._logs = keep * self._logs + min(excess, math.log(_MOST_RATIO))
-            self._told.append(_Told(at, size, count))
+            self._told.append(_Told(at, self._windows, levels, counted, count))
         self._in_run = told
-        self._move(size * (count - self._probability))
+        self._shift = max(-_MOST_SHIFT, self._shift - self._fall)
+        self._pending += self._probability
+        if begins or counted or self._pending >= _LEAST_WANTED:
+            self._pending = 0.0
+            self._settle()
+        if self._weight > _MOST_WEIGHT:
+            self._expected /= self._weight
+            self._counts = array("d", (count / self._weight for count in self._counts))
+            self._weight = 1.0
 
     def mark(self, at: float, verdict: Verdict) -> bool:
         """Count the alert that began at ``at`` as an operator says; a later mark replaces an earlier one.
@@ -95,10 +192,47 @@ class AlertBudget:
         if told is None:
             return False
         count = _MOST_COUNT if verdict is Verdict.FALSE else 0.0
-        self._move(told.size * (count - told.count))
-        told.count = count
+        weight = self._weight * self._fade ** (self._windows - told.window)
+        for level in range(told.levels):
+            self._counts[level] += weight * (count - told.count_at(level))
+        self._move(count - told.count)
+        told.count = told.marked = count
+        self._settle()
         return True
 
-    def _move(self, by: float) -> None:
-        self._log = min(math.log(_MOST), max(math.log(_LEAST), self._log + by))
-        self.threshold = math.exp(self._log)
+    def _count(self, at: float, log: float, levels: int) -> int:
+        """Count a score at the levels it exceeds and would be told at; return those that count it, as bits."""
+        counted = 0
+        ordinary = log + math.log(_GREAT_CHANCE) * self._logs / self._fitted
+        for level in range(levels):
+            if at < self._quiet_until[level] and log <= self._loudest[level] + self._louder:
+                continue
+            self._loudest[level] = log
+            self._quiet_until[level] = at + self._rest_seconds
+            in_run = self._last[level] == self._windows - 1
+            self._last[level] = self._windows
+            if in_run and self._windows - self._since[level] < self._longest_run:
+                continue
+            self._since[level] = self._windows
+            if _LOGS[level] >= ordinary:
+                self._counts[level] += _COUNT * self._weight
+                counted |= 1 << level
+        return counted
+
+    def _move(self, count: float) -> None:
+        self._shift = max(-_MOST_SHIFT, min(_MOST_SHIFT, self._shift + _SHIFT_STEP * count))
+
+    def _settle(self) -> None:
+        """Find the threshold: from where it was, the next level at which no more than wanted were counted."""
+        at, weight, expected = self._at, self._weight, self._expected
+        counts, more, wanted = self._counts, self._prior_counts, self._prior_expected
+        while at < _LEVELS - 1 and counts[at] + weight * more[at] > expected + weight * wanted[at]:
+            at += 1
+        while at > 1 and counts[at - 1] + weight * more[at - 1] <= expected + weight * wanted[at - 1]:
+            at -= 1
+        self._at = at
+        # Logarithms of the alerts counted over those wanted, at the two levels.
+        below = math.log((counts[at - 1] + weight * more[at - 1] or _TINY) / (expected + weight * wanted[at - 1]))
+        here = math.log((counts[at] + weight * more[at] or _TINY) / (expected + weight * wanted[at]))
+        share = 0.0 if below <= 0.0 else 1.0 if here > 0.0 else below / (below - here)
+        self.threshold = math.exp(max(_LEAST_LOG, min(_MOST_LOG, _LOGS[at - 1] + share * _STEP + self._shift)))

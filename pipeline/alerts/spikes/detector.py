@@ -11,7 +11,8 @@ from enum import StrEnum
 from itertools import accumulate
 
 from pipeline.alerts.feedback import Verdict
-from pipeline.alerts.spikes.alert_budget import AlertBudget
+from pipeline.alerts.spikes.alert_budget import LEAST_THRESHOLD, AlertBudget
+from pipeline.alerts.spikes.episode import Episode
 from pipeline.alerts.spikes.evidence import Evidence
 from pipeline.alerts.spikes.extreme_tail import ExtremeTail
 from pipeline.alerts.spikes.foresight import Foresight
@@ -135,24 +136,22 @@ class SpikeDetector:
         self._foresight = Foresight(grain_seconds)
         self._evidence: Evidence | None = None
         self._rest_seconds = 0.0
+        self._budget = AlertBudget(probability, math.inf)
         if Kind(kind) is Kind.ANY:
             self._evidence = Evidence(grain_seconds)
             self._rest_seconds = _REST_SHARE * 86_400.0 / false_alerts_per_day
+            self._budget = AlertBudget(probability, self._rest_seconds, _LOUDER)
         self._odd = -math.log(probability)
         self._support = -math.log(min(_MAX_PROBABILITY, _SUPPORT * probability))
         self._tails = tuple(ExtremeTail(probability / math.sqrt(references)) for _ in range(references))
-        self._budget = AlertBudget(probability)
         self._long = max(_WARM_WINDOWS, round(_LONG_SECONDS / grain_seconds))
         self._short = max(1, round(_SHORT_SECONDS / grain_seconds))
         self._recent = array("d")
-        self._started_at: float | None = None
+        self._episode: Episode | None = None
+        # What would be one at the least threshold: while it goes on, an alert at any threshold is part of it.
+        self._stir: Episode | None = None
         self._quiet_until = -math.inf
         self._loudest = 0.0
-        self._onset_level = 0.0
-        self._clear_at = 0.0
-        self._peak = 0.0
-        self._calm = 0
-        self._windows = 0
 
     def observe(self, end: float, value: float | None, forecasts: Sequence[Forecast] = ()) -> SpikeState:
         """Judge the window that ended at ``end``.
@@ -166,7 +165,8 @@ class SpikeDetector:
             self._scorer.miss()
             if self._evidence is not None:
                 self._evidence.miss()
-            return SpikeState(end, self._started_at is not None, started_at=self._started_at)
+            episode = self._episode
+            return SpikeState(end, episode is not None, started_at=None if episode is None else episode.started_at)
         value = max(-_MOST_VALUE, min(_MOST_VALUE, value))
         if not self._scorer.ready():
             self._scorer.warm_up(value)
@@ -176,12 +176,16 @@ class SpikeDetector:
         one_step = next((f.quantiles for f in forecasts if f.target_at == end), None)
         raw, p_value = self._judge(end, value, one_step, foretold)
         score = raw / self._budget.threshold
-        surprise = score > 1.0 and self._is_worth(value, level) and not self._was_foretold(value, level, foretold)
-        news = surprise and self._is_news(end, score)
+        worth = (
+            raw > LEAST_THRESHOLD and self._is_worth(value, level) and not self._was_foretold(value, level, foretold)
+        )
+        news = worth and score > 1.0 and self._is_news(end, score)
+        episode = self._episode
         state = self._advance(end, value, level, news)
-        self._budget.learn(end, raw, told=state.began if self._evidence is None else news)
+        told, fresh = (state.began, self._stirs(end, value, level, worth)) if self._evidence is None else (news, False)
+        self._budget.learn(end, raw if worth else 0.0, told=told, fresh=fresh)
         self._remember(value)
-        reference = self._onset_level if state.active or state.ended_at is not None else level
+        reference = level if episode is None else episode.level
         return SpikeState(
             at=end,
             active=state.active,
@@ -258,24 +262,27 @@ class SpikeDetector:
         return value >= foretold / _FORESEEN_SLACK
 
     def _advance(self, end: float, value: float, level: float, news: bool) -> SpikeState:
-        if self._started_at is None:
+        episode = self._episode
+        if episode is None:
             if not news:
                 return SpikeState(end, False)
-            self._started_at, self._onset_level, self._peak = end, level, value
-            self._clear_at = level + 0.5 * (value - level)
-            self._calm = self._windows = 0
+            self._episode = Episode.begin(end, value, level)
             return SpikeState(end, True, began=True, started_at=end, peak=value)
-        self._windows += 1
-        if abs(value - self._onset_level) > abs(self._peak - self._onset_level):
-            self._peak = value
-        rose = self._clear_at >= self._onset_level
-        calm = value < self._clear_at if rose else value > self._clear_at
-        self._calm = self._calm + 1 if calm or self._clear_at == self._onset_level else 0
-        started = self._started_at
-        if self._calm >= self._short or self._windows >= self._long:
-            self._started_at = None
-            return SpikeState(end, False, started_at=started, ended_at=end, peak=self._peak)
-        return SpikeState(end, True, started_at=started, peak=self._peak)
+        active = episode.goes_on(value, self._short, self._long)
+        if not active:
+            self._episode = None
+        ended_at = None if active else end
+        return SpikeState(end, active, started_at=episode.started_at, ended_at=ended_at, peak=episode.peak)
+
+    def _stirs(self, end: float, value: float, level: float, worth: bool) -> bool:
+        """Whether what could be an episode at any threshold begins."""
+        if self._stir is None:
+            if worth:
+                self._stir = Episode.begin(end, value, level)
+            return worth
+        if not self._stir.goes_on(value, self._short, self._long):
+            self._stir = None
+        return False
 
 
 def _median(values: Sequence[float]) -> float:

@@ -10,8 +10,9 @@ decisions costs no more than the weighted mean of their costs.
 from __future__ import annotations
 
 import math
-from collections import deque
-from collections.abc import Sequence
+import pickle
+from collections.abc import Hashable, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,9 +20,9 @@ from numpy.typing import NDArray
 
 from pipeline.engine.decisions.rule import RECENT, DecisionRule, DemandView
 from pipeline.forecast.context import TINY, Floats, Ints
-from pipeline.forecast.expert_pool import ExpertWeights
+from pipeline.forecast.expert_pool import ExpertWeights, Singles
 
-__all__ = ["Decision", "DecisionExperts"]
+__all__ = ["Asking", "Decision", "DecisionExperts", "Learning", "decide_together", "learn_together"]
 
 #: Decisions that wait for their time; of a lead time of more windows none is learned from.
 _MOST_PENDING = 512
@@ -68,8 +69,8 @@ class _Rows:
 
 class _Pending(NamedTuple):
     target: int
-    demand: NDArray[np.float32]  # (signals, 1)
-    apart: NDArray[np.float32]  # (signals, experts)
+    demand: Singles  # (signals, 1)
+    apart: Singles  # (signals, experts)
 
 
 class DecisionExperts:
@@ -84,55 +85,152 @@ class DecisionExperts:
     """
 
     def __init__(self, rules: Sequence[DecisionRule], signals: int, season_steps: int, level: float) -> None:
-        self._rules = tuple(rules)
-        self.names = tuple(name for rule in rules for name in rule.names)
+        self._rules, self.names = tuple(rules), _names(rules)
         self._weights = ExpertWeights(
             _Rows(signals, season_steps), len(self.names), level=level, clip=_CLIP, trust=_TRUST_WINDOWS
         )
-        self._pending: deque[_Pending] = deque(maxlen=_MOST_PENDING)
+        self._pending: list[_Pending] = []
         self._recent: Floats = np.zeros((0, signals))
-        self._all: NDArray[np.bool_] = np.ones(signals, dtype=np.bool_)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The rules, which keep no state, are packed: pools that are read share them again."""
+        state = self.__dict__ | {"_rules": pickle.dumps(self._rules)}
+        del state["names"]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Unpack the rules."""
+        self.__dict__.update(state)
+        self._rules, self.names = _unpacked(state["_rules"])
+
+    @property
+    def alike(self) -> Hashable:
+        """Equal for those that may learn and decide together."""
+        return self._weights.season_steps, self._weights.quantile, len(self.names), self._recent.shape[1]
 
     def learn(self, index: int, rates: Sequence[float | None]) -> None:
         """Judge the rules by window ``index``; None of any signal: its demand is not known, and nothing is learned.
 
         Decisions whose time has passed without a window are forgotten.
         """
-        known = [rate for rate in rates if rate is not None]
-        if len(known) < len(rates) or not all(map(math.isfinite, known)):
-            return
-        observed = np.array(known)
-        self._recent = np.concatenate((self._recent[1 - RECENT :], observed[None]))
-        while self._pending and self._pending[0].target <= index:
-            due = self._pending.popleft()
-            if due.target == index:
-                miss = observed.astype(np.float32)[:, None] - due.demand
-                self._weights.learn(miss, due.apart, self._all)
+        learn_together([Learning(self, index, rates)])
 
     def decide(
         self, index: int, ahead: int, observed: Sequence[float], quantiles: Floats, season_before: Floats
     ) -> Decision | None:
-        """Say what to provision for ``ahead`` windows after window ``index``; None before the first window.
+        """Say what to provision for ``ahead`` windows after window ``index``; see ``Asking``."""
+        return decide_together([Asking(self, index, ahead, observed, quantiles, season_before)])[0]
 
-        Args:
-            index: the newest window.
-            ahead: windows until the lead time is over, at least one.
-            observed: of each signal, what is live now; at least what the newest window says.
-            quantiles: of the forecast at the lead time, ``(levels, signals)``; NaN: not to be trusted yet.
-            season_before: see ``DemandView``.
-        """
+    def _label(self, index: int, rates: Sequence[float | None]) -> tuple[Singles, Singles] | None:
+        """What was missing of the decision for window ``index``, and each rule's distance from it; None: nothing."""
+        known = [rate for rate in rates if rate is not None]
+        if len(known) < len(rates) or not all(map(math.isfinite, known)):
+            return None
+        observed = np.array(known)
+        self._recent = np.concatenate((self._recent[1 - RECENT :], observed[None]))
+        while self._pending and self._pending[0].target <= index:
+            due = self._pending.pop(0)
+            if due.target == index:
+                return observed.astype(np.float32)[:, None] - due.demand, due.apart
+        return None
+
+    def _demands(self, asked: Asking) -> Floats | None:
+        """What every rule says, ``(rules, signals)``, NaN where it does not know; None before the first window."""
         if not len(self._recent):
             return None
         recent = self._recent.copy()
-        recent[-1] = observed
-        view = DemandView(recent, quantiles, season_before, ahead)
-        said = np.concatenate([rule.demands(view) for rule in self._rules]).T
-        awake = np.isfinite(said)
-        np.copyto(said, 0.0, where=~awake)
-        demand, apart = self._weights.combine(said, awake)
-        while self._pending and self._pending[-1].target >= index + ahead:
+        recent[-1] = asked.observed
+        view = DemandView(recent, asked.quantiles, asked.season_before, asked.ahead)
+        return np.concatenate([rule.demands(view) for rule in self._rules])
+
+    def _decided(self, target: int, demand: Singles, apart: Singles) -> None:
+        """Wait for the time of a decision, in place of those for the same time or later ones."""
+        while self._pending and self._pending[-1].target >= target:
             self._pending.pop()  # the lead time has become shorter
-        self._pending.append(_Pending(index + ahead, demand.astype(np.float32)[:, None], apart.astype(np.float32)))
-        weights = self._weights.weights[0]
-        best = weights.argsort(kind="stable")[: -1 - _TOLD : -1].tolist()
-        return Decision(demand, tuple((self.names[at], float(weights[at])) for at in best))
+        self._pending.append(_Pending(target, demand, apart))
+        del self._pending[:-_MOST_PENDING]
+
+
+def _names(rules: Sequence[DecisionRule]) -> tuple[str, ...]:
+    return tuple(name for rule in rules for name in rule.names)
+
+
+@lru_cache(maxsize=64)
+def _unpacked(packed: bytes) -> tuple[tuple[DecisionRule, ...], tuple[str, ...]]:
+    """Rules that were packed, and the names of their variants; only ever read back from the state of a pool."""
+    rules = pickle.loads(packed)
+    return rules, _names(rules)
+
+
+class Learning(NamedTuple):
+    """Rules to judge by window number ``window``, whose rates are ``rates``; see ``DecisionExperts.learn``."""
+
+    experts: DecisionExperts
+    window: int
+    rates: Sequence[float | None]
+
+
+class Asking(NamedTuple):
+    """Rules that are asked what to provision for ``ahead`` windows after window number ``window``.
+
+    ``window`` is the newest one. ``ahead``, at least one, are the windows until the lead time is over. ``observed``
+    is, of each signal, what is live now; at least what the newest window says. ``quantiles`` ``(levels, signals)`` are
+    those of the forecast at the lead time; NaN: not to be trusted yet. ``season_before``: see ``DemandView``.
+    """
+
+    experts: DecisionExperts
+    window: int
+    ahead: int
+    observed: Sequence[float]
+    quantiles: Floats
+    season_before: Floats
+
+
+def learn_together(asked: Sequence[Learning]) -> list[None]:
+    """Judge the rules of several pools, which are ``alike``."""
+    found = [(one.experts._weights, label) for one in asked if (label := one.experts._label(one.window, one.rates))]
+    if found:
+        members = [weights for weights, _ in found]
+        together = _together(members)
+        miss, apart = (np.concatenate(parts) for parts in zip(*(label for _, label in found), strict=True))
+        together.learn(miss, apart, np.ones(len(miss), dtype=np.bool_))
+        together.give(members)
+    return [None] * len(asked)
+
+
+def decide_together(asked: Sequence[Asking]) -> list[Decision | None]:
+    """Say what to provision for in several pools, whose rules are ``alike``; None before the first window of one."""
+    demands = [one.experts._demands(one) for one in asked]
+    known = [(one, said) for one, said in zip(asked, demands, strict=True) if said is not None]
+    if not known:
+        return [None] * len(asked)
+    together = _together([one.experts._weights for one, _ in known])
+    said = np.concatenate([said for _, said in known], axis=1).T
+    awake = np.isfinite(said)
+    np.copyto(said, 0.0, where=~awake)
+    demand, apart = together.combine(said, awake)
+    signals = len(said) // len(known)
+    weights = together.weights[::signals]
+    best = weights.argsort(axis=1, kind="stable")[:, : -1 - _TOLD : -1]
+    most = np.take_along_axis(weights, best, axis=1).tolist()
+    waiting, waiting_apart = demand.astype(np.float32)[:, None], apart.astype(np.float32)
+    found: dict[int, Decision] = {}
+    for at, ((one, _), rules, shares) in enumerate(zip(known, best.tolist(), most, strict=True)):
+        rows, experts = slice(at * signals, (at + 1) * signals), one.experts
+        experts._decided(one.window + one.ahead, waiting[rows].copy(), waiting_apart[rows].copy())
+        names = experts.names
+        found[id(one)] = Decision(demand[rows], tuple((names[r], s) for r, s in zip(rules, shares, strict=True)))
+    return [found.get(id(one)) for one in asked]
+
+
+def _together(members: Sequence[ExpertWeights]) -> ExpertWeights:
+    """The weights of alike rules as those of one pool of all their signals."""
+    first = members[0]
+    if len(members) == 1:
+        return first
+    return ExpertWeights.joined(members, _rows(len(members) * len(first.quarantined), first.season_steps))
+
+
+@lru_cache(maxsize=256)
+def _rows(signals: int, season_steps: int) -> _Rows:
+    return _Rows(signals, season_steps)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from pipeline.engine.decisions.decision_experts import DecisionExperts
+from pipeline.engine.decisions.decision_experts import Asking, Decision, DecisionExperts, Learning
 from pipeline.engine.decisions.registry import decision_rules
 from pipeline.engine.decisions.rule import AROUND_SEASON
 from pipeline.forecast.context import SeriesContext
@@ -15,7 +15,7 @@ from pipeline.forecast.types import LEVELS, Signal
 from pipeline.windows.types import ClosedWindow
 from sizing.types import Provision
 
-__all__ = ["PoolDecisions"]
+__all__ = ["PoolDecisions", "provision"]
 
 #: Windows learned before forecasts compete with other rules.
 _TRUSTED_WINDOWS = 5
@@ -34,11 +34,11 @@ class PoolDecisions:
     def __init__(self, kinds: Sequence[str], season_steps: int, level: float) -> None:
         self._experts = DecisionExperts(decision_rules(kinds), len(Signal), season_steps, level)
 
-    def learn(self, window: ClosedWindow, rates: Mapping[str, float | None]) -> None:
-        """Judge the rules by the rates of a window; None: not known."""
-        self._experts.learn(window.end // window.grain_seconds, [rates[signal] for signal in _SIGNALS])
+    def learning(self, window: ClosedWindow, rates: Mapping[str, float | None]) -> Learning:
+        """Ask to judge the rules by the rates of a window; None: not known."""
+        return Learning(self._experts, window.end // window.grain_seconds, [rates[signal] for signal in _SIGNALS])
 
-    def provision(
+    def asking(
         self,
         window: ClosedWindow,
         lead_seconds: float,
@@ -46,8 +46,8 @@ class PoolDecisions:
         quantiles: Mapping[Signal, Sequence[float]],
         contexts: Mapping[Signal, SeriesContext],
         learned: int,
-    ) -> Provision | None:
-        """What the rules say after a window; None where the window, or what is ``observed``, is not known.
+    ) -> Asking | None:
+        """Ask what the rules say after a window; None where what is ``observed`` is not known.
 
         Args:
             window: the newest one.
@@ -69,17 +69,22 @@ class PoolDecisions:
             )
             before = np.array([max(values, default=math.nan) for values in around])
         trusted = learned > _TRUSTED_WINDOWS
-        decision = self._experts.decide(
+        return Asking(
+            self._experts,
             window.end // window.grain_seconds,
             ahead,
             live,
             np.array([quantiles[signal] for signal in _SIGNALS]).T if trusted else _UNKNOWN,
             before,
         )
-        if decision is None:
-            return None
-        requests, prefill, decode, kv = decision.demand.tolist()
-        return Provision(requests, prefill, decode, kv, decision.weights)
+
+
+def provision(decision: Decision | None) -> Provision | None:
+    """What a decision on all signals comes to; None: there is none."""
+    if decision is None:
+        return None
+    requests, prefill, decode, kv = decision.demand.tolist()
+    return Provision(requests, prefill, decode, kv, decision.weights)
 
 
 _UNKNOWN = np.full((len(LEVELS), len(Signal)), np.nan)

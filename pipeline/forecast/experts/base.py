@@ -16,8 +16,13 @@ class Expert(ABC):
     are deterministic, picklable and of bounded size.
     """
 
+    # A dict for each of a dozen experts of every series would take more than what they know. Those that declare no
+    # slots have one, with ``context`` in it.
+    __slots__ = ()
+    context: SeriesContext
+
     def __init__(self, context: SeriesContext) -> None:
-        self.context = context
+        self.context = context  # type: ignore[misc]  # a slot of the subclass, or in its dict
 
     @property
     @abstractmethod

@@ -16,6 +16,8 @@ class Ewma(Expert):
         rate: weight of the newest value, in (0, 1].
     """
 
+    __slots__ = ("_mean", "context", "rate")
+
     def __init__(self, context: SeriesContext, rate: float) -> None:
         super().__init__(context)
         if not 0.0 < rate <= 1.0:

@@ -28,6 +28,8 @@ class SeasonalHoltWinters(Expert):
         season_rate: for the slot of the season, in (0, 1].
     """
 
+    __slots__ = ("_level", "_multiplicative", "_rates", "_season", "_sums", "_trend", "context")
+
     def __init__(
         self,
         context: SeriesContext,

@@ -11,6 +11,8 @@ __all__ = ["LastValue"]
 class LastValue(Expert):
     """The newest value at every horizon; also the yardstick by which the pool scales losses."""
 
+    __slots__ = ("context",)
+
     @property
     def name(self) -> str:
         """The name within a pool."""

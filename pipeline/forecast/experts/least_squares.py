@@ -36,6 +36,8 @@ class LeastSquares(Expert):
         forgetting: weight of the past per window, in (0, 1).
     """
 
+    __slots__ = ("_at", "_bank", "_name", "_series", "context")
+
     def __init__(self, context: SeriesContext, *, logarithmic: bool, forgetting: float = 0.9995) -> None:
         super().__init__(context)
         self._bank = _Bank((context,), ((logarithmic, forgetting),))

@@ -14,6 +14,8 @@ class ProfileLevel(Expert):
     As steady as a moving average on noise, yet it steps with a spike that recurs at the same time of day.
     """
 
+    __slots__ = ("context",)
+
     @property
     def name(self) -> str:
         """The name within a pool."""

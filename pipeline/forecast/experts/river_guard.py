@@ -53,6 +53,8 @@ class RiverGuard(Expert):
         label: name within a pool.
     """
 
+    __slots__ = ("_factory", "_label", "_learned", "_model", "_scale", "context", "resets")
+
     def __init__(
         self, context: SeriesContext, factory: Callable[[], RiverForecaster] = holt, label: str = "river_holt"
     ) -> None:

@@ -13,6 +13,8 @@ __all__ = ["SeasonalIncrement"]
 class SeasonalIncrement(Expert):
     """``y(t) + y(t + h - season) - y(t - season)``, not below zero; the last value until a season has been seen."""
 
+    __slots__ = ("context",)
+
     @property
     def name(self) -> str:
         """The name within a pool."""

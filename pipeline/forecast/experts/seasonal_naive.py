@@ -11,6 +11,8 @@ __all__ = ["SeasonalNaive"]
 class SeasonalNaive(Expert):
     """The value one season before the target; the last value until a season has been seen."""
 
+    __slots__ = ("context",)
+
     @property
     def name(self) -> str:
         """The name within a pool."""

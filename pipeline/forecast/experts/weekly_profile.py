@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.forecast.context import Floats
+from pipeline.forecast.context import Floats, SeriesContext
 from pipeline.forecast.experts.base import Expert
 
 __all__ = ["Consensus", "DayMedian", "WeeklyMean", "WeeklyProfile"]
@@ -20,12 +20,16 @@ class _OfTheWeek(Expert):
     begin with it.
     """
 
-    # What it says, and whether that is its own; None until somebody asks.
-    _said: tuple[Floats, bool] | None = None
+    __slots__ = ("_said", "context")
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __init__(self, context: SeriesContext) -> None:
+        super().__init__(context)
+        # What it says, and whether that is its own; None until somebody asks.
+        self._said: tuple[Floats, bool] | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
         """What it says follows from the context."""
-        return {"context": self.context}
+        return type(self), (self.context,)
 
     @property
     def awake(self) -> bool:
@@ -61,6 +65,8 @@ class _OfTheWeek(Expert):
 class WeeklyProfile(_OfTheWeek):
     """The mean of each part of the week, times how high the newest windows stand above theirs."""
 
+    __slots__ = ()
+
     @property
     def name(self) -> str:
         """The name within a pool."""
@@ -74,6 +80,8 @@ class WeeklyProfile(_OfTheWeek):
 class WeeklyMean(_OfTheWeek):
     """The mean of each part of the week over the weeks: the level of a day teaches nothing about the next one."""
 
+    __slots__ = ()
+
     @property
     def name(self) -> str:
         """The name within a pool."""
@@ -86,6 +94,8 @@ class WeeklyMean(_OfTheWeek):
 class DayMedian(_OfTheWeek):
     """The median over the newest seven days at the time of the target: bursts do not recur."""
 
+    __slots__ = ()
+
     @property
     def name(self) -> str:
         """The name within a pool."""
@@ -97,6 +107,8 @@ class DayMedian(_OfTheWeek):
 
 class Consensus(_OfTheWeek):
     """The median of four views: a day before, a week before, the week at the newest day's level, the days' median."""
+
+    __slots__ = ()
 
     @property
     def name(self) -> str:

@@ -166,6 +166,7 @@ def test_instants_that_lie_absurdly_close_do_no_harm(tmp_path):
         ("timestamp,value\n2026-01-01,1\n", ("--min-ratio", "inf"), "--min-ratio must be a finite number"),
         ("timestamp,value\n2026-01-01,1\n", ("--out", "result.txt"), "must end in"),
         ("timestamp,value\n2026-01-01,1\n", ("--out", "/nowhere/at/all.csv"), "cannot write"),
+        ("series,timestamp,value\ns,2026-01-01,1\ns,2026-01-02\n", (), "more or fewer fields than the header"),
     ],
 )
 def test_what_cannot_be_read_is_said_in_one_line(tmp_path, text, args, words):
@@ -175,6 +176,34 @@ def test_what_cannot_be_read_is_said_in_one_line(tmp_path, text, args, words):
     line = result.stderr.strip().splitlines()[-1]
     assert line.startswith("tokentide: ")
     assert words in line
+
+
+def test_the_file_that_is_read_is_not_overwritten(tmp_path):
+    text = "timestamp,value\n2026-01-01,1\n"
+    (tmp_path / "in.csv").write_text(text)
+    result = invoke("detect", "--input", tmp_path / "in.csv", "--out", tmp_path / "." / "in.csv")
+    assert result.exit_code == 2
+    assert "would be overwritten" in result.stderr
+    assert (tmp_path / "in.csv").read_text() == text
+
+
+@pytest.mark.parametrize(
+    ("values", "args", "words"),
+    [
+        ("-3", ("--direction", "up"), "2 negative values taken as missing"),
+        ("inf", (), "2 infinite values taken as missing"),
+        ("3", ("--season", "80s"), "--season 80s is not compared where rows are farther apart than half of it: 1"),
+    ],
+)
+def test_what_is_not_judged_is_said(tmp_path, values, args, words):
+    rows = "".join(f"2026-01-01 00:{minute:02},{values if minute in (3, 5) else 2}\n" for minute in range(10))
+    (tmp_path / "in.csv").write_text("timestamp,value\n" + rows)
+    result = invoke("detect", "--input", tmp_path / "in.csv", *args)
+    assert result.exit_code == 0, result.output
+    assert words in result.stderr
+    plain = invoke("detect", "--input", tmp_path / "in.csv", "--direction", "down")
+    assert "negative" not in plain.stderr
+    assert "season" not in plain.stderr
 
 
 def test_show_lists_spikes_newest_first_and_leaves_other_alerts_out():

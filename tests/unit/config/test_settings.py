@@ -128,3 +128,13 @@ def test_targets_of_a_bridge_are_servers_that_count_once():
     with pytest.raises(ValueError, match=r"scrape_seconds 40 must not exceed half of .*, 60: windows would close"):
         Settings(bridge={"targets": [TARGET], "scrape_seconds": 40})
     assert Settings(bridge={"scrape_seconds": 40}).bridge.scrape_seconds == 40  # nothing is scraped
+
+
+def test_every_pool_that_has_settings_has_a_place_of_its_own(tmp_path):
+    pools = "".join(
+        f'[[pools]]\nmodel = "m"\npool = "{at}"\nprofile = "llama-3.1-8b"\naccelerator = "L40S"\n' for at in range(3)
+    )
+    for enough in ("max_pools = 3\n", "max_pools = 2\n[kafka]\nshards = 2\n"):
+        assert len(load(write(tmp_path, f"[windows]\n{enough}{pools}")).pools) == 3
+    with pytest.raises(ConfigError, match=r"max_pools 2 must not be less than the 3 pools .* counted under __other__"):
+        load(write(tmp_path, f"[windows]\nmax_pools = 2\n{pools}"))

@@ -55,4 +55,5 @@ def test_a_mark_moves_the_threshold_alone_and_a_restart_changes_nothing():
         whole = Advisor(load())
         assert [whole.step(each) for each in course_of] == outputs
         assert thresholds(whole) == found[verdict]
-    assert sum(found["false"]) > sum(thresholds(plain)) > sum(found["useful"])
+    # So great a spike takes nothing of the budget unless it is marked.
+    assert sum(found["false"]) > sum(thresholds(plain)) == sum(found["useful"])

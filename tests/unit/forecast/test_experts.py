@@ -76,6 +76,14 @@ def test_every_default_expert_is_checked():
     assert default_experts(context)[0].name == "last"
 
 
+def test_a_default_expert_has_no_dict_and_one_without_slots_keeps_all_in_it():
+    context = SeriesContext((1, 5), 48, 1800.0)
+    assert not any(hasattr(expert, "__dict__") for expert in default_experts(context))
+    echo = EchoState(context)  # as those of other packages may, it pickles its dict
+    assert echo.__dict__["context"] is context
+    assert pickle.loads(pickle.dumps(echo)).context.steps.tolist() == [1, 5]
+
+
 class Stubborn(Expert):
     """Answers 7 whatever it sees, grows, and forgets the horizons."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 
+import numpy as np
 import pytest
 
 from tests.unit.sizing.benchmark_modules import benchmark_module
@@ -60,6 +61,14 @@ def test_rivals_get_the_score_that_is_known_and_the_llm_tested_is_in_no_fit() ->
     assert module.score(predicted, truth, prices) == pytest.approx((0.75, 0.181, 0.783), abs=1e-3)
 
     terms = module.Terms(rows, module.gpu_specs(folder))
+    # A layer with cross attention launches three blocks instead of two.
+    crossed = [module.SHAPES[name].encoder for name in terms.llms]
+    assert terms.blocks.tolist() == [3.0 if encoder else 2.0 for encoder in crossed]
+    step, _ = terms.columns((4000.0, 250.0))
+    launches = step[:, 2 : 2 + terms.hosts.shape[1]].sum(axis=1)
+    layers = np.array([module.SHAPES[name].layers for name in terms.llms])
+    per_block = (launches / layers / terms.blocks)[terms.split == 0.0]
+    assert per_block == pytest.approx(np.full(len(per_block), per_block[0]))
     alike = module.WEIGHTS["every row alike"]
     before = module.left_out(rows, terms, alike)
     terms.itl[terms.llms == "llama-7b"] *= 3.0

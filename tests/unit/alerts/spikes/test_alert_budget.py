@@ -65,6 +65,44 @@ def test_a_mark_moves_the_threshold_and_a_later_one_replaces_it():
     assert not budget.mark(120.0, Verdict.FALSE)  # no such alert
 
 
+def test_it_settles_where_ordinary_scores_are_as_frequent_as_wanted():
+    power = 6.0
+    scores = (PROBABILITY / np.random.default_rng(6).random(30_000)) ** (1.0 / power)
+    budget = AlertBudget(PROBABILITY)
+    seen = []
+    for at, score in enumerate(scores.tolist()):
+        budget.learn(float(at), score, told=score > budget.threshold)
+        seen.append(math.log(budget.threshold))
+    assert abs(np.mean(seen[5_000:])) < 0.1
+    assert np.std(seen[5_000:]) < 0.1  # a step of 0.2 with every alert would be 0.15 and more
+
+
+def test_scores_that_were_not_told_teach_too():
+    low, high = AlertBudget(PROBABILITY), AlertBudget(PROBABILITY)
+    for at in range(4_000):
+        low.learn(float(at), 0.21 if at % 2 else 0.0, told=False)
+        high.learn(float(at), 0.8 if at % 2 else 0.0, told=False)
+    assert high.threshold > 1.5 * low.threshold
+
+
+def test_alerts_of_one_rest_or_one_episode_count_once():
+    rested, restless, episode = AlertBudget(1e-4, 100.0, 1.2), AlertBudget(1e-4), AlertBudget(1e-4, math.inf)
+    for at in range(20):
+        score = 2.0 if at % 2 else 0.0
+        rested.learn(float(at), score, told=False)
+        episode.learn(float(at), score, told=False, fresh=at == 1)
+        restless.learn(float(at), score, told=False)
+    assert rested.threshold == episode.threshold
+    assert restless.threshold > episode.threshold
+
+
+def test_a_run_without_end_is_no_single_alert():
+    budget = AlertBudget(PROBABILITY)
+    for at in range(5_000):
+        budget.learn(float(at), 1.05, told=False)
+    assert budget.threshold > 0.5  # 0.2 if it counted once
+
+
 def test_a_run_of_alerted_windows_counts_once():
     one, run = AlertBudget(1e-6), AlertBudget(1e-6)
     for at in range(5):

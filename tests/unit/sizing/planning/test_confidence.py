@@ -41,6 +41,9 @@ def test_every_question_about_a_load_has_one_interval_and_one_class(deployment: 
         "model": deployment.model,
         "gpu": deployment.gpu,
         "tp": deployment.tensor_parallel,
+        # Else the row has the engine's defaults, whose sampling takes more of the memory.
+        "max_num_seqs": deployment.max_num_seqs,
+        "max_batched_tokens": deployment.max_batched_tokens,
         "isl": workload.input_tokens,
         "osl": workload.output_tokens,
         "request_rate": point.requests_per_second,

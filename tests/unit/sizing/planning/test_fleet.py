@@ -266,7 +266,7 @@ def test_old_undated_and_future_prices_are_flagged():
         stock(n, 1, 1.0, as_of=d)
         for n, d in (("new", "2026-09-01"), ("old", "2026-08-31"), ("future", "2026-12-01"), ("undated", "given"))
     ]
-    found = stale_prices(Fleet((pool(),), tuple(lines)), TODAY)
+    found = stale_prices(lines, TODAY)
     assert [(s.stock, s.age_days) for s in found] == [("old", 91), ("future", -1), ("undated", None)]
 
 

@@ -84,15 +84,15 @@ def test_an_outcome_says_what_its_figures_leave_out() -> None:
     assert "memory" in drafted.caveats[1]
     apart = evaluate(Option("apart", DEPLOYMENT, CHAT, SLO, 60.0, serving=Apart(50e9)))
     assert apart.confidence is Confidence.EXTRAPOLATED
-    assert apart.replicas == apart.gpus == 6
-    assert apart.prefill_replicas == 3
+    assert apart.replicas == apart.gpus == 7
+    assert apart.prefill_replicas == 4
     assert apart.caveats == (
-        "3 for prefill, 3 for decode",
+        "4 for prefill, 3 for decode",
         "262 MB of KV cache per request take 5.24 ms of TTFT at 50 GB/s; transfers that share the link are not counted",
     )
     assert apart.cost is not None
     assert apart.price is not None
-    assert apart.cost.dollars_per_hour == pytest.approx(6 * apart.price.dollars_per_gpu_hour)
+    assert apart.cost.dollars_per_hour == pytest.approx(7 * apart.price.dollars_per_gpu_hour)
     assert [option.caveats for option in configurations(base, precisions=("bf16", "fp8"))] == [(QUALITY,)] * 2
     resolved = Option("now", Deployment("llama-3.1-8b", "h100-sxm", precision="bf16"), CHAT, SLO, 60.0)
     assert [o.caveats for o in configurations(resolved, precisions=("bf16", "fp8"), pipeline_parallel=(2,))] == [

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pickle
 from dataclasses import replace
 
 import pytest
@@ -69,7 +70,10 @@ def test_a_misfit_says_by_how_much_and_what_helps() -> None:
     assert "fp8 weights with tensor parallelism 8 would fit" in explain_misfit(
         resolve(Deployment("llama-3.1-405b", "h100"))
     )
-    # Its checkpoint is in FP8.
+    # Its checkpoint is in FP8: 4 bits are another checkpoint, so the nodes that hold this one are named, too.
+    assert "int4 weights would fit, or at this precision 16 GPUs, 2 nodes" in explain_misfit(
+        resolve(Deployment("deepseek-v3", "h100", tensor_parallel=8))
+    )
     assert "it fits on 32 GPUs, 4 nodes" in explain_misfit(resolve(Deployment("kimi-k2", "l40s")))
 
 
@@ -120,3 +124,12 @@ def test_gpt_oss_120b_runs_on_one_h100_as_its_checkpoint_is() -> None:
     memory = require_fit(resolved)
     assert resolved.precision == "mxfp4"
     assert f"{memory.weight_bytes / 2**30:.1f}" == "64.4"
+
+
+def test_deployments_that_are_read_are_one_object() -> None:
+    made = [
+        resolve(Deployment("llama-3.1-8b", "h200", tensor_parallel=tensor_parallel)) for tensor_parallel in (1, 1, 2)
+    ]
+    first, second, other = (pickle.loads(pickle.dumps(one)) for one in made)
+    assert first is second
+    assert (first, other) == (made[0], made[2])

@@ -34,6 +34,16 @@ def test_the_fixed_point_of_the_mean_field_is_met() -> None:
     assert seconds == pytest.approx(base / (1 - load))
 
 
+@pytest.mark.parametrize("model", ["llama-3.1-8b", "mixtral-8x7b"])
+def test_the_mean_step_is_that_of_steps_with_and_without_a_chunk(model: str) -> None:
+    step = step_model(resolve(Deployment(model, "h200", tensor_parallel=4)), StepCoefficients())
+    for batch, prompts, chunk in ((3.0, 40.0, 900.0), (0.5, 1e-3, 1e-12), (200.0, 5_000.0, 2_048.0)):
+        share = -math.expm1(-prompts / max(chunk, 1e-9))
+        alone, with_chunk = step.base_seconds(batch), step.base_seconds(batch + prompts / share)
+        assert step.mean_base_seconds(batch, prompts, chunk) == (1.0 - share) * alone + share * with_chunk
+    assert step.mean_base_seconds(3.0, 0.0, 900.0) == step.base_seconds(3.0)
+
+
 def test_length_moments_enter() -> None:
     spread = replica(workload=Workload(1000, 200, 2e6, 1.2e5, 2.4e5))
     assert spread.context_tokens == pytest.approx((2.4e5 + 0.6e5) / 200)

@@ -18,6 +18,7 @@ PLAIN = StepModel(
     expert_corner_tokens=math.inf,
     expert_miss=1.0,
     expert_lanes=1,
+    expert_spread=0.0,
     decode_seconds=1e-5,
     kv_seconds=1e-8,
     kv_window_seconds=0.0,

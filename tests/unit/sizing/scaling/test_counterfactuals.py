@@ -104,12 +104,12 @@ def test_prefill_and_decode_apart_are_whole_replicas_of_each() -> None:
 
 def test_words_and_caveats() -> None:
     told = by_setting(decided(controller(), demand(), len(CHANGES)))
-    assert told["kv_precision"].text == "FP8 KV cache: 1 fewer"
+    assert told["kv_precision"].text == "FP8 KV cache: 2 fewer"
     assert "quality" in (told["kv_precision"].caveat or "")
     assert "quality" in (told["precision"].caveat or "")
     assert told["slo_tpot_seconds"].text == "TPOT 60 ms: nothing"
     assert told["cached_share"].text.startswith("prefix cache share 0.5: ")
-    assert told["max_num_seqs"].text == "max_num_seqs 512: nothing"
+    assert told["max_num_seqs"].text == "max_num_seqs 512: 1 fewer"
     assert told["tensor_parallel"].text.endswith("GPUs more")
 
 
@@ -138,7 +138,7 @@ def test_limits_are_counterfactuals_too() -> None:
     needed = top["max_replicas"].replicas
     assert needed is not None
     assert top["max_replicas"].text == f"max_replicas {needed}: {needed - 12} more"
-    assert top["kv_precision"].difference == -1
+    assert top["kv_precision"].difference == -2
     low = by_setting(decided(controller(replace(POLICY, min_replicas=30)), demand(), len(CHANGES)))
     assert low["min_replicas"].text == f"min_replicas {needed}: {30 - needed} fewer"
     assert {one.difference for name, one in low.items() if name != "min_replicas"} == {0}
