@@ -11,6 +11,7 @@ import msgspec
 from pipeline.store import rollups, series
 from pipeline.store.sql import dict_rows, keys_of
 from pipeline.store.steps import QUANTILE_COLUMNS
+from pipeline.store.window_history import history
 from pipeline.store.window_latencies import PERCENTILES, window_latencies
 from pipeline.windows import histogram
 from pipeline.windows.latencies import TOLD
@@ -22,40 +23,6 @@ from pipeline.windows.types import HISTOGRAMS
 __all__ = ["StoreReaders"]
 
 _OF_POOL = "model = $model AND pool = $pool AND window_start"
-
-
-def _history(grain_seconds: int, closed: int) -> str:
-    """History in whole closed windows: rolled up as far as a grain allows, then as closed, late, and still open.
-
-    ``closed`` is the end of the last step, epoch seconds; windows of a step that is being closed count as open.
-    """
-    names = ", ".join(CLOSED_MEASURES)
-    sums = ", ".join(f"sum({name}) AS {name}" for name in CLOSED_MEASURES)
-    told = "completeness, gap, current_replicas, ready_replicas"
-    parts = []
-    rolled = 0
-    coarse = next((grain for grain in rollups.GRAINS_SECONDS if grain_seconds % grain == 0), None)
-    if coarse is not None:
-        rolled = closed // coarse * coarse
-        parts.append(
-            f"SELECT window_start, {names}, closed, {told} FROM {rollups.table(coarse)} "
-            f"WHERE {_OF_POOL} >= $start AND window_start < least({rolled}, $end)"
-        )
-    parts += [
-        f"SELECT window_start, {names}, 1 AS closed, {told} FROM closed_windows "
-        f"WHERE {_OF_POOL} >= greatest({rolled}, $start) AND window_start < least({closed}, $end)",
-        f"SELECT window_start, {names}, 0, NULL, NULL, NULL, NULL FROM late_windows JOIN keys USING (key_id) "
-        f"WHERE {_OF_POOL} >= $start AND window_start < least({closed}, $end)",
-        f"SELECT window_start, {names}, 0, NULL, NULL, NULL, NULL FROM windows JOIN keys USING (key_id) "
-        f"WHERE {_OF_POOL} >= greatest({closed}, $start) AND window_start < $end",
-    ]
-    return f"""
-        SELECT window_start // $grain * $grain AS start, start + $grain AS "end", {sums}, sum(closed)::BIGINT AS closed,
-            min(completeness) AS completeness, bool_or(gap) AS gap,
-            arg_max(current_replicas, window_start) AS current_replicas,
-            arg_max(ready_replicas, window_start) AS ready_replicas
-        FROM ({" UNION ALL ".join(parts)}) GROUP BY 1 ORDER BY 1
-    """
 
 
 def _fine_history() -> str:
@@ -97,6 +64,7 @@ class StoreReaders:
         self._connection = connection
         self._closed_grain = closed_grain_seconds
         self._local = threading.local()
+        self._last_closed: int | None = None  # set by the writer once the step is committed
 
     def cursor(self) -> Any:
         """Return this thread's cursor."""
@@ -116,14 +84,11 @@ class StoreReaders:
         if grain_seconds <= 0:
             raise ValueError(f"grain_seconds must be positive, not {grain_seconds}")
         where = _whole_windows(model, pool, start, end, grain_seconds)
-        cursor = self.cursor()
-        cursor.execute("BEGIN")  # how far windows have closed and what they hold must be of one instant
-        try:
-            (closed,) = cursor.execute("SELECT coalesce(max(as_of), 0) FROM steps").fetchone()
-            query = _fine_history() if grain_seconds % self._closed_grain else _history(grain_seconds, int(closed))
-            return dict_rows(cursor.execute(query, where))
-        finally:
-            cursor.execute("ROLLBACK")  # nothing was changed
+        if grain_seconds % self._closed_grain:
+            return dict_rows(self.cursor().execute(_fine_history(), where))
+        # Before the query begins: it sees that step, and perhaps a later one.
+        closed = self._last_closed or 0
+        return history(self.cursor(), where, self._closed_grain, closed)
 
     def history_span(self) -> tuple[int, int] | None:
         """Return the start of the oldest window that is kept and the end of the newest; see ``rollups.span``."""

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import InputError, StoreError
 from pipeline.forecast.rates import LEAST_COMPLETENESS
+from pipeline.store.sql import parsed
 from pipeline.store.steps import QUANTILE_COLUMNS
 
 __all__ = ["Grid", "Samples", "forecast_paths", "full_matches", "samples"]
@@ -191,7 +192,7 @@ def _limited(cursor: Any) -> Any:
 
 def _run(cursor: Any, statement: str, names: dict[str, Any]) -> Any:
     with _limited(cursor):
-        return cursor.execute(statement, names)
+        return cursor.execute(parsed(cursor, statement), names)
 
 
 def _by_series(result: Any) -> dict[tuple[str, str, int], Samples]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import StoreError
 
-__all__ = ["Columns", "dict_rows", "keys_of", "run", "texts", "transaction"]
+__all__ = ["Columns", "dict_rows", "keys_of", "parsed", "run", "texts", "transaction"]
 
 Columns = Mapping[str, NDArray[Any]]
 
@@ -59,6 +59,25 @@ def keys_of(pools: Collection[tuple[str, str]] | None) -> tuple[str, dict[str, A
     wanted = "SELECT unnest($models) AS model, unnest($pools) AS pool"
     names = {"models": [model for model, _ in pools], "pools": [pool for _, pool in pools]}
     return f"(SELECT key_id, model, pool, dims FROM keys JOIN ({wanted}) USING (model, pool))", names
+
+
+#: By text; what is asked often has few texts, since all that differs between two reads is in parameters.
+_PARSED: dict[str, Any] = {}
+_MOST_PARSED = 64
+
+
+def parsed(cursor: Any, text: str) -> Any:
+    """Return a statement ready to be executed, on any connection and in any thread, as often as one likes.
+
+    Of a read of few rows parsing is up to a quarter; planning is done each time.
+    """
+    found = _PARSED.get(text)
+    if found is None:
+        (found,) = cursor.extract_statements(text)
+        if len(_PARSED) >= _MOST_PARSED:
+            _PARSED.clear()
+        _PARSED[text] = found
+    return found
 
 
 def dict_rows(cursor: Any) -> list[dict[str, Any]]:

@@ -52,7 +52,6 @@ class Store(StoreReaders):
         #: Which pools got rows of the windows that are being closed; see ``Touched``.
         self.touched = Touched()
         self._applier = DeltaApplier(connection, self._keys, self.touched)
-        self._last_closed: int | None = None
         self._frontier = Frontier()
         self._read_frontier()
 

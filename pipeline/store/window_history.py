@@ -1,0 +1,96 @@
+"""Windows of one pool at any grain that closed ones add up to: planned by DuckDB in little time, added up here.
+
+DuckDB takes longer to plan sums of many columns over a union of tables than to read the rows of an hour. So rows that
+are windows already are selected as they are, and what little several tables say of one window is added up in Python.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipeline.store import rollups
+from pipeline.store.sql import parsed
+from pipeline.windows.rollup import CLOSED_MEASURES
+
+__all__ = ["history"]
+
+_NAMES = ", ".join(CLOSED_MEASURES)
+_SUMS = ", ".join(f"sum({name})" for name in CLOSED_MEASURES)
+_OF_POOL = "model = $model AND pool = $pool AND window_start"
+_TOLD = ("completeness", "gap", "current_replicas", "ready_replicas")
+
+
+def history(cursor: Any, where: dict[str, Any], closed_grain_seconds: int, closed: int) -> list[dict[str, Any]]:
+    """Return the windows that begin in [start, end) and hold anything, ascending; see ``StoreReaders.history``.
+
+    ``where`` has ``model``, ``pool``, ``start``, ``end`` (epoch seconds, multiples of ``grain``) and ``grain``.
+    ``closed`` is the end of a step that has been recorded (0: none): one that is older than what the query sees tells
+    the same, only that the windows after it count as open.
+    """
+    grain = where["grain"]
+    coarse = next((seconds for seconds in rollups.GRAINS_SECONDS if grain % seconds == 0), None)
+    rolled = 0 if coarse is None else closed // coarse * coarse
+    found: dict[int, dict[str, Any]] = {}
+    # Each row has the newest start in it, so that replicas are those told last.
+    query = parsed(cursor, _query(grain, closed_grain_seconds, coarse))
+    rows = cursor.execute(query, where | {"rolled": rolled, "closed": closed}).fetchall()
+    for newest, *sums_and_told in sorted(rows, key=_newest):
+        row = dict(zip((*CLOSED_MEASURES, "closed", *_TOLD), sums_and_told, strict=True))
+        start = newest // grain * grain
+        window = found.get(start)
+        if window is None:
+            found[start] = {"start": start, "end": start + grain, **row}
+        else:
+            _add(window, row)
+    return list(found.values())
+
+
+def _newest(row: tuple[int, ...]) -> int:
+    return row[0]
+
+
+def _add(window: dict[str, Any], row: dict[str, Any]) -> None:
+    """Add a row to a window that holds older ones or others of its time."""
+    for name in (*CLOSED_MEASURES, "closed"):
+        window[name] += row[name]
+    for name, both in (("completeness", min), ("gap", max), ("current_replicas", _second), ("ready_replicas", _second)):
+        if row[name] is not None:
+            window[name] = row[name] if window[name] is None else both(window[name], row[name])
+
+
+def _second(_: int, newer: int) -> int:
+    return newer
+
+
+def _query(grain: int, closed_grain: int, coarse: int | None) -> str:
+    """Rolled up as far as a grain allows, then as closed, late, and still open: each thing once.
+
+    A column per ``CLOSED_MEASURES``, then how many closed windows, and what is told of those only.
+    """
+    parts = []
+    if coarse is not None:
+        within = f"{_OF_POOL} >= $start AND window_start < least($rolled, $end)"
+        parts.append(_windows(rollups.table(coarse), "closed", within, grouped=coarse != grain))
+    within = f"{_OF_POOL} >= greatest($rolled, $start) AND window_start < least($closed, $end)"
+    parts.append(_windows("closed_windows", "1", within, grouped=closed_grain != grain))
+    counted = (
+        f"SELECT window_start, {_NAMES} FROM late_windows JOIN keys USING (key_id) "
+        f"WHERE {_OF_POOL} >= $start AND window_start < least($closed, $end) UNION ALL "
+        f"SELECT window_start, {_NAMES} FROM windows JOIN keys USING (key_id) "
+        f"WHERE {_OF_POOL} >= greatest($closed, $start) AND window_start < $end"
+    )
+    parts.append(
+        f"SELECT max(window_start), {_SUMS}, 0, NULL, NULL, NULL, NULL FROM ({counted}) GROUP BY window_start // $grain"
+    )
+    return " UNION ALL ".join(parts)
+
+
+def _windows(table: str, closed: str, within: str, *, grouped: bool) -> str:
+    """Closed windows of a table; ``grouped``: added up to the grain, as several of them are in one of its windows."""
+    if not grouped:
+        return f"SELECT window_start, {_NAMES}, {closed}, {', '.join(_TOLD)} FROM {table} WHERE {within}"
+    return (
+        f"SELECT max(window_start), {_SUMS}, sum({closed})::BIGINT, min(completeness), bool_or(gap), "
+        "arg_max(current_replicas, window_start), arg_max(ready_replicas, window_start) "
+        f"FROM {table} WHERE {within} GROUP BY window_start // $grain"
+    )
