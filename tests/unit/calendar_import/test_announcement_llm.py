@@ -182,6 +182,7 @@ def test_a_nonsensical_count_is_not_believed(usage: Any) -> None:
     assert 100 < read(answer(completion(events(EVENT), usage=usage))).tokens < 10_000
 
 
+@pytest.mark.slow
 def test_an_endpoint_that_fails_redirects_or_hangs() -> None:
     async def hang(_: web.Request) -> web.StreamResponse:
         await asyncio.sleep(5)

@@ -317,6 +317,7 @@ def test_nobody_answering_is_1():
     refused(invoke("forecast", "show", "m", "--url", "ftp://x"), 2, "not an http address")
 
 
+@pytest.mark.slow
 def test_doctor_finds_what_is_wrong(tmp_path):
     config = tmp_path / "t.toml"
     config.write_text(f'[kafka]\nbootstrap = "127.0.0.1:9"\n[store]\npath = "{tmp_path / "absent" / "s.duckdb"}"\n')

@@ -80,6 +80,7 @@ def test_pools_that_cannot_be_planned_for(config, command, text, words):
     refused(invoke(*command, "-c", config(POOL + text + "\n")), 78, "pools.0", *words)
 
 
+@pytest.mark.slow
 def test_doctor_finds_pools_that_cannot_be_planned_for(config):
     path = config('[kafka]\nbootstrap = "127.0.0.1:9"\n' + POOL + 'precision = "bogus"\n')
     result = invoke("doctor", "-c", path, "-o", "json")
@@ -113,6 +114,7 @@ def test_the_file_is_an_argument_or_an_option_and_not_both(config):
     refused(invoke("config", "validate", path, "-c", path), 2, "which file?")
 
 
+@pytest.mark.slow
 def test_folded_names_are_listed_and_a_name_of_two_pools_names_both(config):
     aliased = POOL + 'pool = "chat"\naliases = ["sql-lora*"]\n'
     path = config(aliased)

@@ -134,6 +134,7 @@ def test_steps_have_every_pool_and_the_replicas_that_served(demo):
     assert sum(w.requests for s in steps for w in s.windows) == sum(sum(c.rows.measures[requests]) for c in chunks)
 
 
+@pytest.mark.slow
 def test_the_past_had_start_ups_of_the_length_that_live_replicas_take(demo):
     start_ups: dict[PoolKey, StartUps] = {}
     for chunk in history(demo, LIVE - 6 * 3_600, LIVE):

@@ -132,6 +132,7 @@ def test_a_backtest_has_a_column_for_each_expert() -> None:
     assert "kalman_trend" in columns
 
 
+@pytest.mark.slow
 def test_every_built_in_name_can_be_checked_or_names_what_it_needs() -> None:
     for name in EXPERTS:
         try:

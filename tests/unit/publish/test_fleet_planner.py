@@ -123,6 +123,7 @@ def history(feed, grain):
         yield 1_700_000_000 + grain * number, advice
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("grain", [60, 20])
 @pytest.mark.parametrize("lost", [False, True], ids=["stopped", "killed before the split was kept"])
 def test_live_restart_and_replay_split_alike(feed, lost, grain):

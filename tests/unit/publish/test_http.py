@@ -206,6 +206,7 @@ def test_who_can_read_without_a_token():
     assert not PublishSettings(host="0.0.0.0", tokens_file="tokens").open_to_all()
 
 
+@pytest.mark.slow
 def test_connections_that_ask_nothing_are_closed(feed):
     """Half a request, again and again a header, or nothing at all: none of them holds a connection."""
     with Server(feed, header_timeout_seconds=1) as server:
@@ -219,6 +220,7 @@ def test_connections_that_ask_nothing_are_closed(feed):
         wait_until(lambda: ask(server, "/healthz")[0] == 200, 20, "an answer", passing=(OSError,))
 
 
+@pytest.mark.slow
 def test_idle_connections_make_room_for_those_that_ask(feed, monkeypatch):
     monkeypatch.setattr(connection, "MAX_CONNECTIONS", 8)
     with Server(feed) as server:

@@ -138,6 +138,7 @@ def long_trace(tmp_path):
     return Trace.open(path)
 
 
+@pytest.mark.slow
 def test_at_full_speed_nothing_is_sent_far_ahead_of_the_windows_that_are_closed(long_trace, recorder, monkeypatch):
     ahead = []
 

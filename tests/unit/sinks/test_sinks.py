@@ -213,6 +213,7 @@ def test_a_request_that_is_refused_for_good_is_given_up_and_the_next_is_sent() -
     run(work())
 
 
+@pytest.mark.slow
 def test_a_webhook_whose_receiver_is_away_holds_nothing_back() -> None:
     async def work() -> None:
         sink = webhook_sink(context(url="http://127.0.0.1:1/", recommendations="step", most_waiting=2))

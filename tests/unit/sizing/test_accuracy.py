@@ -253,6 +253,7 @@ def test_ranks_whose_gpus_are_counted_twice() -> None:
     assert shares(512, model_path="Kimi-K2.5")
 
 
+@pytest.mark.slow
 def test_intervals_hold_each_architecture_that_they_were_made_of() -> None:
     """One of five is spread wider than the rest: intervals made without it hold 85 % of it, not 90 % of all."""
     random = np.random.default_rng(5)

@@ -160,6 +160,7 @@ def test_a_reader_never_counts_a_window_twice_while_it_closes():
             assert sum(r["requests"] for r in store.history("model", "a", NOW, NOW + 600, 60)) == 600
 
 
+@pytest.mark.slow
 def test_the_span_of_history_is_from_the_first_window_to_the_end_of_the_last(tmp_path):
     with Store.open(tmp_path / "t.duckdb") as store:
         assert store.history_span() is None
