@@ -1,9 +1,9 @@
 """What fits: weights, reserves, KV budget and how many sequences can run at once.
 
-Formulas: weights per GPU in ``sizing.replica.weights``, what the engine keeps free in ``sizing.replica.reserve``, how
-it lays out the KV cache in ``sizing.replica.kv_cache``. KV bytes per token = layers · KV heads · (key dim + value dim)
-· bytes (GQA), layers · (latent + rope dim) · bytes (MLA), a window's worth for windowed layers, constant state for
-recurrent layers (vLLM's documentation of its KV cache; architectures from config.json).
+Formulas: weights per GPU in ``weights``, what the engine keeps free in ``reserve``, how it lays out the KV cache in
+``kv_cache``. KV bytes per token = layers · KV heads · (key dim + value dim) · bytes (GQA), layers · (latent + rope dim)
+· bytes (MLA), a window's worth for windowed layers, constant state for recurrent layers (vLLM's documentation of its
+KV cache; architectures from config.json).
 """
 
 from __future__ import annotations
@@ -29,12 +29,10 @@ from sizing.types import CHECKPOINT_PRECISION, Deployment
 
 __all__ = ["Memory", "Resolved", "dense_precision", "fit", "kv_bytes_per_token", "resolve", "weight_bytes"]
 
-
 #: A change is said to make a model fit when it leaves at least this share of the usable memory for the KV cache.
 _USEFUL_KV_SHARE = 0.1
 _MAX_GPUS = 4096
-#: The release of an engine whose version is not given: after all that are known.
-_NEWEST = (10**6,)
+_NEWEST = (10**6,)  # the release of an engine whose version is not given: after all that are known
 #: vLLM's block where the engine's is not known; MLA's kernels take 64 tokens.
 _BLOCK_TOKENS, _LATENT_BLOCK_TOKENS = 16, 64
 
