@@ -33,8 +33,7 @@ __all__ = ["Memory", "Resolved", "dense_precision", "fit", "kv_bytes_per_token",
 _USEFUL_KV_SHARE = 0.1
 _MAX_GPUS = 4096
 _NEWEST = (10**6,)  # the release of an engine whose version is not given: after all that are known
-#: vLLM's block where the engine's is not known; MLA's kernels take 64 tokens.
-_BLOCK_TOKENS, _LATENT_BLOCK_TOKENS = 16, 64
+_BLOCK_TOKENS, _LATENT_BLOCK_TOKENS = 16, 64  # vLLM's where the engine's is not known; MLA's kernels
 
 
 @lru_cache(maxsize=256)
