@@ -135,7 +135,7 @@ class FleetPlanner:
     def _split_of(self, terms: list[Terms], before: list[tuple[MixKey, int]] | None, as_of: int) -> SplitState:
         try:
             split = self._split(terms, None if before is None else dict(before))
-        except SizingError as error:
+        except (ValueError, ArithmeticError) as error:  # of the solver, too: the engine must not end by a split
             return SplitState(self._made_for, as_of, terms, before, None, str(error))
         mix = [(c.key, n) for c, n in split.mix.replicas]
         return SplitState(self._made_for, as_of, terms, mix, _plan(split, terms))

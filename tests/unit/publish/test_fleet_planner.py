@@ -206,13 +206,14 @@ def test_without_a_stock_or_before_advice_there_are_no_such_metrics(feed):
     assert "tokentide_fleet_stock_gpus{" in text
 
 
-def test_a_plan_that_cannot_be_made_and_no_stock_are_problem_documents(feed, monkeypatch):
+@pytest.mark.parametrize("error", [SizingError, ValueError, OverflowError])
+def test_a_plan_that_cannot_be_made_and_no_stock_are_problem_documents(feed, monkeypatch, error):
     with Server(feed) as server:
         with pytest.raises(urllib.error.HTTPError, match="404"):
             get(server.url)
 
         def fail(*_, **__):
-            raise SizingError("the solver ended without an answer")
+            raise error("the solver ended without an answer")
 
         monkeypatch.setattr("pipeline.publish.fleet_planner.split_fleet", fail)
         share_stock(feed)
