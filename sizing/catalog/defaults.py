@@ -32,6 +32,25 @@ _GEMMA2 = {
     "tie_word_embeddings": True,
     "max_position_embeddings": 8192,
 }
+_GEMMA3N = {
+    "vocab_size": 262400,
+    "vocab_size_per_layer_input": 262144,
+    "hidden_size": 2048,
+    "hidden_size_per_layer_input": 256,
+    "intermediate_size": 16384,
+    "num_hidden_layers": 35,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 2,
+    "head_dim": 256,
+    "hidden_activation": "gelu_pytorch_tanh",
+    "sliding_window": 512,
+    "sliding_window_pattern": 5,
+    "num_kv_shared_layers": 15,
+    "laurel_rank": 64,
+    "altup_num_inputs": 4,
+    "tie_word_embeddings": True,
+    "max_position_embeddings": 32768,
+}
 _DEFAULTS: dict[str, Mapping[str, Any]] = {
     "gemma": {"vocab_size": 256000, "head_dim": 256, "tie_word_embeddings": True, "max_position_embeddings": 8192},
     "gemma2": _GEMMA2,
@@ -40,8 +59,31 @@ _DEFAULTS: dict[str, Mapping[str, Any]] = {
     "gemma4_text": {"head_dim": 256, "tie_word_embeddings": True, "sliding_window": 512, "vocab_size": 262144},
     "cohere": {"tie_word_embeddings": True, "vocab_size": 256000},
     "cohere2": {"tie_word_embeddings": True, "vocab_size": 256000, "sliding_window_pattern": 4},
+    # Activations that a class has where nothing is said; other classes have a gated one (SiLU).
+    "apertus": {"hidden_act": "xielu"},
+    "arcee": {"hidden_act": "relu2"},
+    "nemotron_h": {"mlp_hidden_act": "relu2"},
+    "afmoe": {"attn_output_gate": True},
+    "falcon": {"tie_word_embeddings": True, "multi_query": True, "vocab_size": 65024, "max_position_embeddings": 2048},
+    "mamba": {"tie_word_embeddings": True, "conv_kernel": 4, "expand": 2, "state_size": 16},
+    "falcon_mamba": {"tie_word_embeddings": True, "conv_kernel": 4, "expand": 2, "state_size": 16},
+    "mamba2": {"conv_kernel": 4, "expand": 2},
+    "lfm2": {"tie_word_embeddings": True, "vocab_size": 65536, "conv_L_cache": 3, "block_auto_adjust_ff_dim": True,
+             "block_multiple_of": 256, "block_ffn_dim_multiplier": 1.0},
+    "lfm2_moe": {"tie_word_embeddings": True, "vocab_size": 65536, "conv_L_cache": 3, "num_dense_layers": 2},
+    "gemma3n_text": _GEMMA3N,
+    "zamba2": {"tie_word_embeddings": True, "vocab_size": 32000, "mamba_d_state": 64, "mamba_d_conv": 4,
+               "mamba_expand": 2, "mamba_ngroups": 1, "n_mamba_heads": 8, "max_position_embeddings": 4096},
     "gpt_oss": {"head_dim": 64, "num_key_value_heads": 8},
-    "qwen3_next": {"head_dim": 256, "full_attention_interval": 4, "linear_conv_kernel_dim": 4},
+    "qwen3_next": {
+        "head_dim": 256,
+        "full_attention_interval": 4,
+        "linear_conv_kernel_dim": 4,
+        "attn_output_gate": True,
+    },
+    # Their queries have a gate beside them whether the configuration says so or not (modeling_qwen3_5).
+    "qwen3_5_text": {"attn_output_gate": True},
+    "qwen3_5_moe_text": {"attn_output_gate": True},
     # Every checkpoint of this type that IBM publishes ties them.
     "granitemoehybrid": {
         "tie_word_embeddings": True,

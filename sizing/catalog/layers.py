@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from sizing.catalog.reader import Reader
@@ -19,9 +19,11 @@ class Mixer(StrEnum):
     WINDOW = "window"
     CHUNK = "chunk"
     GATED_DELTA = "gated_delta"  # Qwen3-Next
+    KIMI_DELTA = "kimi_delta"  # Kimi Linear
     LIGHTNING = "lightning"  # MiniMax-01 and M1
     MAMBA1 = "mamba1"
     MAMBA2 = "mamba2"
+    SHORT_CONV = "short_conv"  # LFM2
     NONE = "none"
 
 
@@ -36,11 +38,21 @@ class FeedForward(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class LayerPlan:
-    """The mixer and the feed-forward part of every layer, and the size of the window (0: no windowed layer)."""
+    """The mixer and the feed-forward part of every layer, and the size of the window (0: no windowed layer).
+
+    A layer with two mixers, such as Falcon-H1's, has its second one among further entries without a feed-forward part:
+    entry ``i`` belongs to layer ``owner(i)`` (``second``; empty: every entry is a layer of its own).
+    """
 
     mixers: tuple[Mixer, ...]
     feed_forward: tuple[FeedForward, ...]
     window_tokens: int
+    second: tuple[int, ...] = ()
+
+    def owner(self, entry: int) -> int:
+        """Return the layer that an entry belongs to, counted from 0."""
+        first = len(self.mixers) - len(self.second)
+        return entry if entry < first else self.second[entry - first]
 
     def count(self, mixer: Mixer) -> int:
         """Return how many layers have this mixer."""
@@ -61,12 +73,26 @@ _WORDS = {
     "full_attention": Mixer.FULL,
     "attention": Mixer.FULL,
     "deepseek_sparse_attention": Mixer.FULL,  # sparse attention still caches every token
+    "indexed_attention": Mixer.FULL,  # the same in transformers 5
     "sliding_attention": Mixer.WINDOW,
     "chunked_attention": Mixer.CHUNK,
     "linear_attention": Mixer.GATED_DELTA,
     "mamba": Mixer.MAMBA2,
+    "conv": Mixer.SHORT_CONV,
 }
-_NEMOTRON = {"mamba": "M", "attention": "*", "mlp": "-", "moe": "E"}
+#: What "linear_attention" is, by the beginning of the model type: transformers 5 writes this word for every recurrent
+#: layer. Elsewhere it is the gated delta rule.
+_LINEAR = {
+    "minimax": Mixer.LIGHTNING,
+    "granitemoehybrid": Mixer.MAMBA2,
+    "bamba": Mixer.MAMBA2,
+    "jamba": Mixer.MAMBA1,
+    "kimi_linear": Mixer.KIMI_DELTA,
+    "zamba2": Mixer.MAMBA2,
+}
+_NEMOTRON = {"mamba": "M", "linear_attention": "M", "attention": "*", "full_attention": "*", "mlp": "-", "moe": "E"}
+#: Models of recurrent layers alone.
+_PURE = {"mamba": Mixer.MAMBA1, "falcon_mamba": Mixer.MAMBA1, "mamba2": Mixer.MAMBA2}
 
 
 def layer_plan(read: Reader, layers: int, experts: int) -> LayerPlan:
@@ -75,6 +101,12 @@ def layer_plan(read: Reader, layers: int, experts: int) -> LayerPlan:
     Raises:
         UnknownModel, InvalidInput: it names a kind of layer that is not known, or not every layer.
     """
+    if read.model_type in _PURE:
+        return LayerPlan((_PURE[read.model_type],) * layers, (FeedForward.NONE,) * layers, 0)
+    if read.model_type == "falcon_h1":
+        return _both(read, layers)
+    if read.model_type == "zamba2":
+        return _zamba2(read, layers)
     pattern = _nemotron_pattern(read, layers)
     if pattern is not None:
         return pattern
@@ -97,7 +129,42 @@ def without_idle_windows(plan: LayerPlan, context: int | None) -> LayerPlan:
     if context is None or not plan.window_tokens or plan.window_tokens < context or Mixer.CHUNK in plan.mixers:
         return plan
     mixers = tuple(Mixer.FULL if mixer is Mixer.WINDOW else mixer for mixer in plan.mixers)
-    return LayerPlan(mixers, plan.feed_forward, 0)
+    return replace(plan, mixers=mixers, window_tokens=0)
+
+
+def _both(read: Reader, layers: int) -> LayerPlan:
+    """Falcon-H1: attention and Mamba-2 side by side in every layer (modeling_falcon_h1)."""
+    read.ignore("attn_layer_indices", "layer_types")  # null, or the same word for all
+    if read.get("attn_layer_indices"):
+        raise UnknownModel(f"{read.name}: Falcon-H1 with attention in some layers alone is not supported yet")
+    return LayerPlan(
+        (Mixer.FULL,) * layers + (Mixer.MAMBA2,) * layers,
+        (FeedForward.DENSE,) * layers + (FeedForward.NONE,) * layers,
+        0,
+        tuple(range(layers)),
+    )
+
+
+def _zamba2(read: Reader, layers: int) -> LayerPlan:
+    """Zamba2: Mamba-2 in every layer, before some of them a block of attention that several share.
+
+    The blocks' weights are no layer's own (``sizing.catalog.shared_blocks``), their caches are.
+    """
+    words = read.words("layers_block_type", layers) or read.words("layer_types", layers)
+    indices = read.get("hybrid_layer_ids")
+    read.ignore("hybrid_layer_ids", "layers_block_type", "layer_types")
+    if words is not None:
+        if set(words) - {"mamba", "linear_attention", "hybrid"}:
+            raise UnknownModel(f"{read.name}: unknown layers_block_type {sorted(set(words))[:5]}")
+        indices = [i for i, word in enumerate(words) if word == "hybrid"]
+    if not isinstance(indices, list | tuple) or not all(type(i) is int and 0 <= i < layers for i in indices):
+        raise UnknownModel(f"{read.name}: Zamba2 without layers_block_type or hybrid_layer_ids is not supported")
+    return LayerPlan(
+        (Mixer.MAMBA2,) * layers + (Mixer.FULL,) * len(indices),
+        (FeedForward.NONE,) * (layers + len(indices)),
+        0,
+        tuple(indices),
+    )
 
 
 def _nemotron_pattern(read: Reader, layers: int) -> LayerPlan | None:
@@ -124,15 +191,21 @@ def _nemotron_pattern(read: Reader, layers: int) -> LayerPlan | None:
 
 def _mixers(read: Reader, layers: int) -> Sequence[Mixer]:
     words = read.words("layer_types", layers)
-    read.ignore("full_attention_interval", "attn_type_list")
+    read.ignore("full_attention_interval", "attn_type_list", "full_attn_idxs")
     if words is not None:
+        # Intervals that the words were made from.
+        read.ignore("layer_group_size", "global_attn_every_n_layers")
         unknown = set(words) - set(_WORDS)
         if unknown:
             raise UnknownModel(f"{read.name}: unknown layer types {sorted(unknown)[:5]}")
+        linear = next((mixer for kind, mixer in _LINEAR.items() if read.model_type.startswith(kind)), None)
+        if linear is None and read.get("linear_num_heads") is not None:
+            linear = Mixer.KIMI_DELTA  # Ling's hybrids
         named = [_WORDS[word] for word in words]
-        if read.model_type.startswith("minimax"):
-            named = [Mixer.LIGHTNING if mixer is Mixer.GATED_DELTA else mixer for mixer in named]
-        return named
+        return [linear or mixer if mixer is Mixer.GATED_DELTA else mixer for mixer in named]
+    listed = _listed(read, layers)
+    if listed is not None:
+        return listed
     if read.get("attn_type_list") is not None:
         return [Mixer.FULL if full else Mixer.LIGHTNING for full in read.flags("attn_type_list", layers)]
     if read.get("hybrid_layer_pattern") is not None:
@@ -151,6 +224,23 @@ def _mixers(read: Reader, layers: int) -> Sequence[Mixer]:
             Mixer.CHUNK if (rotary[i] if rotary is not None else (i + 1) % 4) else Mixer.FULL for i in range(layers)
         ]
     return _windowed(read, layers)
+
+
+def _listed(read: Reader, layers: int) -> Sequence[Mixer] | None:
+    """Read hybrids that list the layers with attention: LFM2 counts them from 0, Kimi Linear from 1."""
+    if read.model_type.startswith("lfm2"):
+        first, indices, other = 0, read.get("full_attn_idxs"), Mixer.SHORT_CONV
+    else:
+        inner = read.get("linear_attn_config")
+        if inner is None:
+            return None
+        own = Reader(read.name, inner if isinstance(inner, Mapping) else {})
+        first, indices, other = 1, own.get("full_attn_layers"), Mixer.KIMI_DELTA
+        if not own.fields.get("kda_layers") or read.get("kv_lora_rank") is None:
+            raise UnknownModel(f"{read.name}: architectures with this 'linear_attn_config' are not supported yet")
+    if not isinstance(indices, list | tuple) or not all(type(i) is int and 0 <= i - first < layers for i in indices):
+        raise UnknownModel(f"{read.name}: the layers with attention must be listed by their numbers")
+    return [Mixer.FULL if i + first in indices else other for i in range(layers)]
 
 
 def _recurrent(read: Reader, layers: int) -> Sequence[Mixer] | None:
@@ -193,7 +283,7 @@ def _feed_forward(read: Reader, layers: int, experts: int) -> Sequence[FeedForwa
     placed = (
         "moe_layer_freq", "mlp_layer_types", "expert_layer_period", "expert_layer_offset", "moe_layers",
         "moe_layer_start_index", "moe_layer_end_index", "moe_layer_interval", "first_k_dense_replace",
-        "mlp_only_layers", "interleave_moe_layer_step", "decoder_sparse_step", "enable_moe_block",
+        "mlp_only_layers", "interleave_moe_layer_step", "decoder_sparse_step", "enable_moe_block", "num_dense_layers",
     )  # fmt: skip
     read.ignore(*placed)
     if not experts:
@@ -235,7 +325,7 @@ def _expert_layers(read: Reader, layers: int) -> Sequence[bool]:
         step = read.size("moe_layer_interval", default=1)
         last = layers - 1 if last == -1 else last
         return [first <= i <= last and (i + 1) % step == 0 for i in range(layers)]
-    first = _whole(read, "first_k_dense_replace", 0)
+    first = _whole(read, "first_k_dense_replace", _whole(read, "num_dense_layers", 0))
     only = read.get("mlp_only_layers") or ()
     if not isinstance(only, list | tuple) or first < 0:
         raise InvalidInput(f"{read.name}: first_k_dense_replace and mlp_only_layers must be a number and a list")

@@ -13,9 +13,11 @@ from typing import Any
 from sizing.catalog.encoders import encoder_parameters, is_tower
 from sizing.catalog.feed_forward import Experts, FeedForwardShape, expert_count, feed_forward_shape
 from sizing.catalog.layers import LayerPlan, Mixer, layer_plan, without_idle_windows
-from sizing.catalog.mixers import MixerShape, block_indexer, indexer_layers, mixer_shape
+from sizing.catalog.mixers import block_indexer, indexer_layers, mixer_shape
 from sizing.catalog.quantization import Quantization, checkpoint_quantization
 from sizing.catalog.reader import Reader
+from sizing.catalog.shapes import MixerShape
+from sizing.catalog.shared_blocks import SharedBlocks, residual_parameters, shared_blocks
 from sizing.errors import InvalidInput, UnknownModel
 
 __all__ = ["USER_SOURCE", "CacheLayers", "ModelSpec", "Part", "from_hf_config"]
@@ -25,7 +27,7 @@ USER_SOURCE = "config.json given by the user"
 #: More layers than any model has: what goes through them one by one stays quick.
 _MOST_LAYERS = 2_000
 #: Layers that do not follow from the fields read here, named before what else such a configuration lacks.
-_UNSUPPORTED = ("block_configs", "mamba_d_ssm", "compress_ratios", "linear_attn_config")
+_UNSUPPORTED = ("block_configs", "compress_ratios")
 #: Model types that hold more than their fields tell by the names read here (jetmoe: experts of attention; got_ocr2 and
 #: ovis2: necks and heads of their towers).
 _UNSUPPORTED_TYPES = ("got_ocr2", "jetmoe", "ovis2")
@@ -94,7 +96,8 @@ class ModelSpec:
     (query/key + value dim) / 2 over the layers with softmax attention. ``heads`` are the attention heads,
     ``context_tokens`` the longest context that the configuration names, ``quantization`` what its checkpoint is
     quantised to (None: not at all). ``parts`` and ``caches`` say where weights and caches lie; ``widest`` is the widest
-    intermediate size, ``absorbed_parameters`` what engines hold a second time in bf16 for MLA.
+    intermediate size, ``absorbed_parameters`` what engines hold a second time in bf16 for MLA,
+    ``repeated_parameters`` the part of ``dense_parameters`` that is stored once but read again (Zamba2's shared blocks).
     """
 
     name: str
@@ -130,6 +133,7 @@ class ModelSpec:
     expert_shape: Experts | None = None
     widest: int = 0
     absorbed_parameters: float = 0.0
+    repeated_parameters: float = 0.0
     quantizations: tuple[Quantization, ...] = ()
 
     @property
@@ -152,6 +156,7 @@ class ModelSpec:
             + self.expert_parameters
             + self.encoder_parameters
             + self.lookup_parameters
+            - self.repeated_parameters
         )
 
     @property
@@ -169,8 +174,8 @@ def from_hf_config(config: Mapping[str, Any], name: str = "config", source: str 
     """Read a Hugging Face ``config.json`` (the language model under ``text_config`` or the like where nested).
 
     Knows dense and mixture-of-experts transformers with grouped-query or multi-head latent attention, sparse attention
-    with an indexer, sliding windows, layers that share a KV cache, and hybrids with gated delta rule, lightning
-    attention, Mamba-1 or Mamba-2. What may change parameters or the KV cache and is not known is refused by name.
+    with an indexer, sliding windows, layers that share a KV cache, hybrids with gated delta rule, Kimi delta
+    attention, lightning attention, Mamba-1, Mamba-2 or short convolutions, and Mamba alone. What may change parameters or the KV cache and is not known is refused by name.
 
     Raises:
         UnknownModel: not a mapping, an encoder, a field is missing, or a key or kind of layer that this parser does not
@@ -200,10 +205,12 @@ def from_hf_config(config: Mapping[str, Any], name: str = "config", source: str 
     blocks_indexed, index_elements, index_parameters = block_indexer(read, layers, hidden)
     mlp = feed_forward_shape(read, plan, hidden)
     lookup, per_layer = _per_layer_embeddings(read, layers, hidden)
+    per_layer += residual_parameters(read, layers, hidden)
+    blocks_shared = shared_blocks(read, plan, hidden)
     shared = read.size("num_kv_shared_layers", default=0)
     tied = _tied(read, config)
     read.refuse_unread()
-    parts = _parts(plan, shapes, mlp, indexed, per_layer)
+    parts = _parts(plan, shapes, mlp, indexed, per_layer) + _shared_parts(blocks_shared)
     caches = _caches(plan, shapes, indexed, shared)
     if blocks_indexed:
         parts += (Part("indexer", replicated=float(blocks_indexed * index_parameters)),)
@@ -226,7 +233,8 @@ def from_hf_config(config: Mapping[str, Any], name: str = "config", source: str 
         layers=layers,
         hidden_size=hidden,
         kv_heads=min(heads) if heads else (1 if not used else None),
-        dense_parameters=sum(part.parameters for part in parts if part.kind not in ("head", "embedding", "encoder")),
+        dense_parameters=blocks_shared.repeated
+        + sum(part.parameters for part in parts if part.kind not in ("head", "embedding", "encoder")),
         head_parameters=float(hidden * vocab),
         embedding_parameters=0.0 if tied else float(hidden * vocab),
         expert_parameters=float(mlp.experts.parameters) if mlp.experts else 0.0,
@@ -238,7 +246,7 @@ def from_hf_config(config: Mapping[str, Any], name: str = "config", source: str 
         state_elements=float(sum(cache.layers * (2 * cache.wide_state + cache.narrow_state) for cache in caches)),
         attention_width=float(sum(shapes[mixer].width for mixer in plan.mixers)),
         source=source or USER_SOURCE,
-        heads=read.size("num_attention_heads"),
+        heads=read.size("num_attention_heads") if used or Mixer.LIGHTNING in shapes else None,
         context_tokens=context,
         quantization=None if quantization is None else quantization.bound(plan, read.model_type, _named(parts, mlp)),
         encoder_parameters=encoder,
@@ -255,7 +263,13 @@ def from_hf_config(config: Mapping[str, Any], name: str = "config", source: str 
         expert_shape=mlp.experts,
         widest=mlp.inner,
         absorbed_parameters=float(sum(shapes[mixer].absorbed for mixer in plan.mixers)),
+        repeated_parameters=float(blocks_shared.repeated),
     )
+
+
+def _shared_parts(blocks: SharedBlocks) -> tuple[Part, ...]:
+    sizes = {"attention": blocks.attention, "mlp": blocks.mlp, "projection": blocks.adapters}
+    return tuple(Part(kind, split=float(size)) for kind, size in sizes.items() if size)
 
 
 def _language_model(config: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -335,8 +349,8 @@ def _parts(
     found: list[Part] = []
     kinds = {
         "attention": (Mixer.FULL, Mixer.WINDOW, Mixer.CHUNK),
-        "linear_attention": (Mixer.GATED_DELTA, Mixer.LIGHTNING),
-        "mamba": (Mixer.MAMBA1, Mixer.MAMBA2),
+        "linear_attention": (Mixer.GATED_DELTA, Mixer.KIMI_DELTA, Mixer.LIGHTNING),
+        "mamba": (Mixer.MAMBA1, Mixer.MAMBA2, Mixer.SHORT_CONV),
     }
     for kind, mixers in kinds.items():
         layers = [shapes[mixer] for mixer in plan.mixers if mixer in mixers]
