@@ -30,7 +30,7 @@ _CLASSES = {
 #: E4B 7.85 B in all, 4.46 and 6.87 B of them text; the vision tower is named mobilenetv5_300m_enc; read 2026-12).
 _WHOLE = {"gemma3n_vision": 0.30e9, "gemma3n_audio": 0.68e9}
 #: Model types whose vision feed-forward part has a gate: three matrices instead of two.
-_GATED = ("gemma4", "pixtral", "qwen2_5_vl", "mistral3")
+_GATED = ("gemma4", "glm_ocr", "pixtral", "qwen2_5_omni_vision", "qwen2_5_vl", "mistral3")
 
 
 def is_tower(key: object) -> bool:

@@ -16,7 +16,7 @@ _WITHOUT_GATE = {
     "phi", "starcoder2",
 }  # fmt: skip
 #: Activations that are a gate's wherever they occur (SiLU and what is made of it).
-_GATES = ("silu", "swish", "swiglu", "situ")
+_GATES = ("silu", "swish", "swiglu", "situ", "gegelu")
 #: Model types whose squared ReLU has no gate; that of BitNet has one.
 _SQUARED_RELU = ("nemotron", "arcee")
 #: Model types whose GELU is a gate's.
@@ -87,7 +87,13 @@ def feed_forward_shape(read: Reader, plan: LayerPlan, hidden: int) -> FeedForwar
         )  # fmt: skip
         return _all_dense(read, plan, hidden, matrices)
     per_token = read.size(
-        "num_experts_per_tok", "num_experts_per_token", "experts_per_token", "top_k_experts", "moe_topk", "moe_k"
+        "num_experts_per_tok",
+        "num_experts_per_token",
+        "experts_per_token",
+        "top_k_experts",
+        "moe_topk",
+        "moe_k",
+        "moe_top_k",
     )
     if per_token > count:
         raise InvalidInput(f"{read.name}: {per_token} experts per token out of {count}")
@@ -144,7 +150,7 @@ def _dense_width(read: Reader, hidden: int) -> int:
     if read.model_type == "falcon":
         return read.size("ffn_hidden_size", default=4 * hidden)
     if read.model_type != "lfm2":
-        return read.size("intermediate_size")
+        return read.size("intermediate_size", "ff_intermediate_size")
     # LFM2 is given the width of a part without a gate: two thirds of it, rounded up (modeling_lfm2, Lfm2MLP).
     inner = read.size("block_ff_dim", "intermediate_size")
     adjusted, step = read.flag("block_auto_adjust_ff_dim"), read.size("block_multiple_of")

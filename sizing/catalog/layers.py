@@ -91,6 +91,8 @@ _LINEAR = {
     "zamba2": Mixer.MAMBA2,
 }
 _NEMOTRON = {"mamba": "M", "linear_attention": "M", "attention": "*", "full_attention": "*", "mlp": "-", "moe": "E"}
+#: No layer has a number with more digits.
+_LONGEST_NUMBER = 6
 #: Models of recurrent layers alone.
 _PURE = {"mamba": Mixer.MAMBA1, "falcon_mamba": Mixer.MAMBA1, "mamba2": Mixer.MAMBA2}
 
@@ -102,6 +104,7 @@ def layer_plan(read: Reader, layers: int, experts: int) -> LayerPlan:
         UnknownModel, InvalidInput: it names a kind of layer that is not known, or not every layer.
     """
     if read.model_type in _PURE:
+        read.ignore("d_model", "d_inner", "n_layer", "pad_vocab_size_multiple")  # copies of what is read
         return LayerPlan((_PURE[read.model_type],) * layers, (FeedForward.NONE,) * layers, 0)
     if read.model_type == "falcon_h1":
         return _both(read, layers)
@@ -111,10 +114,16 @@ def layer_plan(read: Reader, layers: int, experts: int) -> LayerPlan:
     if pattern is not None:
         return pattern
     mixers = _mixers(read, layers)
+    if read.model_type.startswith("lfm2"):
+        read.ignore("conv_L_cache", "conv_dim", "conv_dim_out", "conv_use_xavier_init")
     window = 0
     if {Mixer.WINDOW, Mixer.CHUNK} & set(mixers):
         window = read.size("sliding_window", "sliding_window_size", "attention_chunk_size")
     read.ignore("sliding_window", "sliding_window_size", "attention_chunk_size", "sliding_window_pattern")
+    if read.model_type == "minicpm":
+        read.ignore("sparse_config")  # reads less of a long context, but keeps all of it
+    if Mixer.LIGHTNING in mixers:
+        read.ignore("block_size")  # of tokens that are computed together
     read.ignore("use_sliding_window", "max_window_layers", "layer_types", "_sliding_window_pattern", "layer_switch")
     if not read.flag("use_cla"):  # Hunyuan's cross-layer attention shares a KV cache between layers
         read.ignore("cla_share_factor")
@@ -134,9 +143,10 @@ def without_idle_windows(plan: LayerPlan, context: int | None) -> LayerPlan:
 
 def _both(read: Reader, layers: int) -> LayerPlan:
     """Falcon-H1: attention and Mamba-2 side by side in every layer (modeling_falcon_h1)."""
-    read.ignore("attn_layer_indices", "layer_types")  # null, or the same word for all
-    if read.get("attn_layer_indices"):
-        raise UnknownModel(f"{read.name}: Falcon-H1 with attention in some layers alone is not supported yet")
+    # The width is given beside its factor; layer_types is the same word for all layers.
+    read.ignore("layer_types", "mlp_expansion_factor")
+    if read.get("attn_layer_indices") or not read.flag("mamba_use_mlp", default=True):
+        raise UnknownModel(f"{read.name}: Falcon-H1 without attention or MLP in some layers is not supported yet")
     return LayerPlan(
         (Mixer.FULL,) * layers + (Mixer.MAMBA2,) * layers,
         (FeedForward.DENSE,) * layers + (FeedForward.NONE,) * layers,
@@ -194,7 +204,7 @@ def _mixers(read: Reader, layers: int) -> Sequence[Mixer]:
     read.ignore("full_attention_interval", "attn_type_list", "full_attn_idxs")
     if words is not None:
         # Intervals that the words were made from.
-        read.ignore("layer_group_size", "global_attn_every_n_layers")
+        read.ignore("layer_group_size", "global_attn_every_n_layers", "hybrid_layer_pattern")
         unknown = set(words) - set(_WORDS)
         if unknown:
             raise UnknownModel(f"{read.name}: unknown layer types {sorted(unknown)[:5]}")
@@ -230,6 +240,8 @@ def _listed(read: Reader, layers: int) -> Sequence[Mixer] | None:
     """Read hybrids that list the layers with attention: LFM2 counts them from 0, Kimi Linear from 1."""
     if read.model_type.startswith("lfm2"):
         first, indices, other = 0, read.get("full_attn_idxs"), Mixer.SHORT_CONV
+        if indices is None:  # attention everywhere (transformers, Lfm2Config)
+            return [Mixer.FULL] * layers
     else:
         inner = read.get("linear_attn_config")
         if inner is None:
@@ -288,10 +300,15 @@ def _feed_forward(read: Reader, layers: int, experts: int) -> Sequence[FeedForwa
     read.ignore(*placed)
     if not experts:
         return [FeedForward.DENSE] * layers
-    if read.flag("enable_moe_block"):
+    if read.flag("enable_moe_block") or (_is_grok(read) and read.flag("residual_moe")):
         return [FeedForward.BOTH] * layers
     chosen = _expert_layers(read, layers)
     return [FeedForward.EXPERTS if flag else FeedForward.DENSE for flag in chosen]
+
+
+def _is_grok(read: Reader) -> bool:
+    """Whether this is Grok 1 or 2, whose configuration has the model type of something else."""
+    return "Grok1ForCausalLM" in (read.get("architectures") or ())
 
 
 def _whole(read: Reader, key: str, default: int) -> int:
@@ -315,6 +332,12 @@ def _expert_layers(read: Reader, layers: int) -> Sequence[bool]:
             raise UnknownModel(f"{read.name}: unknown mlp_layer_types {sorted(unknown)[:5]}")
         return [word == "sparse" for word in words]
     listed = read.get("moe_layers")
+    if isinstance(read.get("moe_layers_enum"), str):  # Step 3: "4,5,6"
+        listed = [
+            int(i) if i.isdecimal() and len(i) < _LONGEST_NUMBER else -1 for i in read.get("moe_layers_enum").split(",")
+        ]
+        if not all(0 <= i < layers for i in listed):
+            raise InvalidInput(f"{read.name}: moe_layers_enum must be numbers of layers, with commas between them")
     if isinstance(listed, list | tuple) and listed:
         return [i in listed for i in range(layers)]
     period = read.size("expert_layer_period", default=0)

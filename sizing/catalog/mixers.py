@@ -48,7 +48,7 @@ def _attention(read: Reader, hidden: int, *, windowed: bool) -> MixerShape:
     if read.get("kv_lora_rank"):
         return _latent(read, hidden, heads)
     # Qwen v1 names its head size kv_channels and has as many KV heads as heads; q_lora_rank belongs to MLA alone.
-    kv_heads = _falcon_kv_heads(read) or read.size("num_key_value_heads", default=heads)
+    kv_heads = _falcon_kv_heads(read) or read.size("num_key_value_heads", "num_attention_groups", default=heads)
     dim = read.size("head_dim", "attention_head_dim", "kv_channels", default=max(hidden // heads, 1))
     value = read.size("v_head_dim", default=dim)
     shared = False
@@ -65,6 +65,18 @@ def _attention(read: Reader, hidden: int, *, windowed: bool) -> MixerShape:
         "num_global_key_value_heads", "attention_k_eq_v", "qk_rope_head_dim",
     )  # fmt: skip
     gates = 2 if read.flag("attn_output_gate") else 1
+    # Step 3's queries come through a narrower space (arXiv 2507.19427), whole on every rank.
+    narrow = read.size("share_q_dim", default=0)
+    if narrow:
+        return MixerShape(
+            split=narrow * heads * dim + hidden * heads * value,
+            replicated=hidden * narrow,
+            kv_projections=hidden * kv_heads * (dim + value),
+            rows=heads * dim + hidden + kv_heads * (dim + value),
+            kv_elements=kv_heads * (dim + value),
+            kv_heads=kv_heads,
+            width=heads * (dim + value) / 2,
+        )
     if read.get("q_lora_rank") is not None:
         read.ignore("q_lora_rank")  # without kv_lora_rank it has no projection of its own
     return MixerShape(

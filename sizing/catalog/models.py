@@ -14,6 +14,7 @@ from sizing.catalog.encoders import encoder_parameters, is_tower
 from sizing.catalog.feed_forward import Experts, FeedForwardShape, expert_count, feed_forward_shape
 from sizing.catalog.layers import LayerPlan, Mixer, layer_plan, without_idle_windows
 from sizing.catalog.mixers import block_indexer, indexer_layers, mixer_shape
+from sizing.catalog.per_layer import without_overrides
 from sizing.catalog.quantization import Quantization, checkpoint_quantization
 from sizing.catalog.reader import Reader
 from sizing.catalog.shapes import MixerShape
@@ -28,18 +29,28 @@ USER_SOURCE = "config.json given by the user"
 _MOST_LAYERS = 2_000
 #: Layers that do not follow from the fields read here, named before what else such a configuration lacks.
 _UNSUPPORTED = ("block_configs", "compress_ratios")
-#: Model types that hold more than their fields tell by the names read here (jetmoe: experts of attention; got_ocr2 and
-#: ovis2: necks and heads of their towers).
-_UNSUPPORTED_TYPES = ("got_ocr2", "jetmoe", "ovis2")
+#: Model types that hold more than their fields tell by the names read here (jetmoe: experts of attention; got_ocr2,
+#: granite_docling, muse_glimmer and ovis2: necks and heads of their towers; video_llava: a second tower).
+_UNSUPPORTED_TYPES = ("got_ocr2", "granite_docling", "jetmoe", "muse_glimmer", "ovis2", "video_llava")
+#: From this release of transformers on embeddings are tied by the outer configuration; releases have fewer digits than that.
+_TIED_OUTSIDE_FROM, _LONGEST_RELEASE = 5, 4
 #: Names of the language model inside a larger one.
 _LANGUAGE = ("text_config", "llm_config", "language_config")
 #: Parts that engines do not load to generate text (Qwen-Omni's speech).
 _NOT_LOADED = ("talker_config", "code2wav_config", "token2wav_config")
 #: Architectures that encode: they have no KV cache and generate nothing.
 _ENCODERS = ("ForMaskedLM", "ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering")
+#: Architectures that embed, rank or score with the layers of a language model.
+_SCORES = re.compile(r"For\w*(Ranking|Embedding|Encoding|Retrieval|Reward\w*|Rerank\w*|Scoring|Classification)$")
 _ENCODER_TYPES = {"albert", "bert", "deberta", "deberta-v2", "distilbert", "electra", "modernbert", "mpnet",
 "nomic_bert",                   "roberta", "xlm-roberta"}  # fmt: skip
-_ENCODER_DECODERS = {"bart", "fsmt", "led", "longt5", "marian", "mbart", "mt5", "pegasus", "t5", "umt5", "whisper"}
+_ENCODER_DECODERS = {
+    "bart", "bigbird_pegasus", "blenderbot", "blenderbot-small", "fsmt", "led", "longt5", "m2m_100", "marian", "mbart",
+    "mt5", "mvp", "nllb-moe", "pegasus", "pegasus_x", "plbart", "prophetnet", "seamless_m4t", "seamless_m4t_v2",
+    "speech_to_text", "switch_transformers", "t5", "t5gemma", "t5gemma2", "udop", "umt5", "whisper",
+}  # fmt: skip
+#: Model types whose layers have no shape that is known here, so that another missing field is not named in their place.
+_UNKNOWN_TYPE = re.compile(r"\w+_assistant|rwkv\d*|xlstm|recurrent_gemma|longcat\w*|reformer|xlnet|openai-gpt|ctrl|cpmant|blt")
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,12 +196,12 @@ def from_hf_config(config: Mapping[str, Any], name: str = "config", source: str 
     if not isinstance(config, Mapping):
         raise UnknownModel(f"{name}: a model configuration must be a mapping, not {type(config).__name__}")
     _refuse_encoders(config, name)
-    fields = _language_model(config)
+    fields = without_overrides(_language_model(config))
     for key in _UNSUPPORTED:
         if fields.get(key) is not None:
             raise UnknownModel(f"{name}: architectures with {key!r} are not supported yet")
     _refuse_other_parts(config, name)
-    read = Reader(name, fields, nested=fields is not config)
+    read = Reader(name, fields, nested=_language_model(config) is not config)
     blocks = fields.get("layers_block_type")
     named = len(blocks) if isinstance(blocks, list | tuple) and blocks else None
     layers = read.size("num_hidden_layers", default=named)
@@ -286,7 +297,7 @@ def _language_model(config: Mapping[str, Any]) -> Mapping[str, Any]:
 def _refuse_other_parts(config: Mapping[str, Any], name: str) -> None:
     """Refuse model types and parts (a perceiver, a codebook) whose weights nothing here counts."""
     model_type = config.get("model_type")
-    if model_type in _UNSUPPORTED_TYPES:
+    if model_type in _UNSUPPORTED_TYPES or _UNKNOWN_TYPE.fullmatch(str(model_type)):
         raise UnknownModel(f"{name}: architectures of model_type {model_type!r} are not supported yet")
     for key, value in config.items():
         known = str(key) in (*_LANGUAGE, *_NOT_LOADED, "thinker_config", "quantization_config") or is_tower(key)
@@ -309,7 +320,7 @@ def _refuse_encoders(config: Mapping[str, Any], name: str) -> None:
     if kind in _ENCODER_TYPES or architecture.endswith(_ENCODERS) or architecture.endswith("EncoderModel"):
         raise UnknownModel(f"{name}: {architecture or kind} is an encoder: it generates no tokens and has no KV cache")
     base = re.search(r"(?<!Chat)(?<!GLM)(?<!Head)Model$", architecture) is not None
-    if base or any(fields.get("is_causal") is False or fields.get("use_bidirectional_attention") is True
+    if base or _SCORES.search(architecture) or any(fields.get("is_causal") is False or fields.get("use_bidirectional_attention") is True
                    for fields in (config, _language_model(config))):  # fmt: skip
         raise UnknownModel(f"{name}: {architecture or kind} embeds or scores texts: it generates no tokens")
     if config.get("is_encoder_decoder") is True or kind in _ENCODER_DECODERS:
@@ -318,7 +329,11 @@ def _refuse_encoders(config: Mapping[str, Any], name: str) -> None:
 
 def _tied(read: Reader, config: Mapping[str, Any]) -> bool:
     read.ignore("tie_word_embeddings")
-    for fields in (read.fields, config):
+    # Transformers 5 ties by the outer configuration and writes the language model's default beside it; before, the
+    # language model's own said so.
+    release = str(config.get("transformers_version") or "").partition(".")[0]
+    newer = release.isdecimal() and len(release) < _LONGEST_RELEASE and int(release) >= _TIED_OUTSIDE_FROM
+    for fields in (config, read.fields) if newer else (read.fields, config):
         value = fields.get("tie_word_embeddings")
         if value is not None:
             return bool(value)

@@ -45,7 +45,7 @@ _WHOLE = (
     r"exponential_decay_length_penalty", r"final_layer\w*", r"final_w_init\w*", r"finetuning_task", r"floor_scale",
     r"fp16", r"fp32", r"fp32\w*", r"gate_\w*bias", r"group_limited\w*", r"hidden_act(ivation)?", r"id2label",
     r"image_\w+", r"index_(share|skip|topk)\w*", r"init_\w+", r"initial_\w*", r"initial_context_length",
-    r"kv_cache_quant\w*", r"label2id", r"language", r"latent_moe_use_norm", r"layer_norm\w*", r"layer_rope\w*",
+    r"kv_cache_quant\w*", r"label2id", r"language", r"latent_moe_use_norm", r"linear_(a_log|dt)_\w+", r"linear_allow_neg_eigval", r"layer_norm\w*", r"layer_rope\w*",
     r"layerdrop", r"layernorm\w*", r"lm_head_\w*", r"logits?_\w+", r"max_image_size", r"max_position_embeddings",
     r"max_sequence_length", r"max_window_layers", r"mla_\w*norm\w*", r"mlp_bias", r"mlp_hidden_act", r"mlp_type", r"mlp_multipliers", r"ssm_multipliers",
     r"mm_\w+", r"model_max_length", r"model_type",
@@ -63,6 +63,8 @@ _WHOLE = (
     r"topk_method", r"torchscript", r"training\w*", r"transformers_version", r"use_cache_\w*", r"use_grouped_topk",
     r"use_mixed_mlp_moe", r"video_\w+", r"vision_\w+", r"vit_\w+", r"vlm", r"vocab_size_per_layer_input",
     r"zero_\w*centered",
+    # Phi-3-small: which blocks are computed, not which are kept.
+    r"(ssm|attention)_(in|out)_multiplier", r"key_multiplier", r"blocksparse_\w+", r"dense_attention_every_n_layers", r"ff_dim_multiplier", r"gegelu_\w+", r"pad_sequence_to\w*",
 )  # fmt: skip
 _HARMLESS = re.compile(f"{'|'.join(_CONTAIN)}|^(?:{'|'.join(_BEGIN)})|^(?:{'|'.join(_WHOLE)})$")
 

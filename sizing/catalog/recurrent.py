@@ -104,6 +104,8 @@ def _mamba1(read: Reader, hidden: int) -> MixerShape:
     Its state is in the model's precision (MambaStateDtypeCalculator.mamba1_state_dtype).
     """
     inner = hidden * read.size("mamba_expand", "expand", default=2)
+    if read.model_type != "jamba":  # Falcon Mamba's expand is not that of its width
+        inner = read.size("intermediate_size", default=inner)
     state = read.size("mamba_d_state", "state_size", default=16)
     kernel = read.size("mamba_d_conv", "conv_kernel", default=4)
     auto = math.ceil(hidden / 16)

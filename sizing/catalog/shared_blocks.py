@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from sizing.catalog.layers import LayerPlan, Mixer
 from sizing.catalog.reader import Reader
 from sizing.catalog.shapes import MixerShape
+from sizing.errors import UnknownModel
 
 __all__ = ["SharedBlocks", "residual_parameters", "shared_attention", "shared_blocks"]
 
@@ -53,7 +54,13 @@ def shared_blocks(read: Reader, plan: LayerPlan, hidden: int) -> SharedBlocks:
     own = rank * (hidden + 2 * inner) + hidden * hidden
     if read.flag("use_shared_attention_adapter"):
         own += 3 * 2 * wide * rank
-    read.ignore("attention_hidden_size", "use_long_context", "use_mem_eff_path", "ft_lora", "use_shared_mlp_adapter")
+    for key in ("use_shared_block", "use_shared_mlp_adapter", "gated_linear_unit"):
+        if not read.flag(key, default=True):
+            raise UnknownModel(f"{read.name}: Zamba2 without {key} is not supported yet")
+    # Copies of what is read, and what changes no weights.
+    read.ignore(
+        "attention_hidden_size", "use_long_context", "use_mem_eff_path", "lora_rank", "state_size", "intermediate_size"
+    )
     return SharedBlocks(
         attention=blocks * attention,
         mlp=blocks * mlp,
