@@ -12,8 +12,8 @@ __all__ = ["Experts", "FeedForwardShape", "expert_count", "feed_forward_shape"]
 
 #: Model types whose feed-forward part has two matrices, not a gate beside them (their modelling code in transformers).
 _WITHOUT_GATE = {
-    "apertus", "bloom", "codegen", "falcon", "gpt2", "gpt_bigcode", "gpt_neo", "gpt_neox", "gptj", "mpt", "nemotron", "opt",
-    "phi", "starcoder2",
+    "apertus", "bloom", "codegen", "falcon", "gpt2", "gpt_bigcode", "gpt_neo", "gpt_neox", "gptj", "mpt", "nemotron",
+    "opt", "phi", "starcoder2",
 }  # fmt: skip
 #: Activations that are a gate's wherever they occur (SiLU and what is made of it).
 _GATES = ("silu", "swish", "swiglu", "situ", "gegelu")

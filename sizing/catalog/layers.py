@@ -91,6 +91,11 @@ _LINEAR = {
     "zamba2": Mixer.MAMBA2,
 }
 _NEMOTRON = {"mamba": "M", "linear_attention": "M", "attention": "*", "full_attention": "*", "mlp": "-", "moe": "E"}
+#: How the sizes of recurrent layers are named, and of which.
+_SIZES = {
+    "mamba_": {Mixer.MAMBA1, Mixer.MAMBA2},
+    "linear_": {Mixer.GATED_DELTA, Mixer.KIMI_DELTA},
+}
 #: No layer has a number with more digits.
 _LONGEST_NUMBER = 6
 #: Models of recurrent layers alone.
@@ -122,6 +127,10 @@ def layer_plan(read: Reader, layers: int, experts: int) -> LayerPlan:
     read.ignore("sliding_window", "sliding_window_size", "attention_chunk_size", "sliding_window_pattern")
     if read.model_type == "minicpm":
         read.ignore("sparse_config")  # reads less of a long context, but keeps all of it
+    if "layer_types" in read.fields:  # sizes of a kind of layer that is not among them (Granite 4 Micro has no Mamba)
+        for prefix, kinds in _SIZES.items():
+            if not kinds & set(mixers):
+                read.ignore(*(key for key in read.fields if str(key).startswith(prefix)))
     if Mixer.LIGHTNING in mixers:
         read.ignore("block_size")  # of tokens that are computed together
     read.ignore("use_sliding_window", "max_window_layers", "layer_types", "_sliding_window_pattern", "layer_switch")
@@ -206,6 +215,8 @@ def _mixers(read: Reader, layers: int) -> Sequence[Mixer]:
         # Intervals that the words were made from.
         read.ignore("layer_group_size", "global_attn_every_n_layers", "hybrid_layer_pattern")
         unknown = set(words) - set(_WORDS)
+        if not read.model_type.startswith("lfm"):
+            unknown |= {"conv"} & set(words)
         if unknown:
             raise UnknownModel(f"{read.name}: unknown layer types {sorted(unknown)[:5]}")
         linear = next((mixer for kind, mixer in _LINEAR.items() if read.model_type.startswith(kind)), None)

@@ -5,18 +5,18 @@ Parameter counts follow from the layer shapes (biases and norms, below 0.1 %, ar
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sizing.catalog.encoders import encoder_parameters, is_tower
+from sizing.catalog.encoders import encoder_parameters
 from sizing.catalog.feed_forward import Experts, FeedForwardShape, expert_count, feed_forward_shape
 from sizing.catalog.layers import LayerPlan, Mixer, layer_plan, without_idle_windows
 from sizing.catalog.mixers import block_indexer, indexer_layers, mixer_shape
 from sizing.catalog.per_layer import without_overrides
 from sizing.catalog.quantization import Quantization, checkpoint_quantization
 from sizing.catalog.reader import Reader
+from sizing.catalog.refusals import language_model, refuse_encoders, refuse_other_parts
 from sizing.catalog.shapes import MixerShape
 from sizing.catalog.shared_blocks import SharedBlocks, residual_parameters, shared_blocks
 from sizing.errors import InvalidInput, UnknownModel
@@ -29,28 +29,8 @@ USER_SOURCE = "config.json given by the user"
 _MOST_LAYERS = 2_000
 #: Layers that do not follow from the fields read here, named before what else such a configuration lacks.
 _UNSUPPORTED = ("block_configs", "compress_ratios")
-#: Model types that hold more than their fields tell by the names read here (jetmoe: experts of attention; got_ocr2,
-#: granite_docling, muse_glimmer and ovis2: necks and heads of their towers; video_llava: a second tower).
-_UNSUPPORTED_TYPES = ("got_ocr2", "granite_docling", "jetmoe", "muse_glimmer", "ovis2", "video_llava")
-#: From this release of transformers on embeddings are tied by the outer configuration; releases have fewer digits than that.
-_TIED_OUTSIDE_FROM, _LONGEST_RELEASE = 5, 4
-#: Names of the language model inside a larger one.
-_LANGUAGE = ("text_config", "llm_config", "language_config")
-#: Parts that engines do not load to generate text (Qwen-Omni's speech).
-_NOT_LOADED = ("talker_config", "code2wav_config", "token2wav_config")
-#: Architectures that encode: they have no KV cache and generate nothing.
-_ENCODERS = ("ForMaskedLM", "ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering")
-#: Architectures that embed, rank or score with the layers of a language model.
-_SCORES = re.compile(r"For\w*(Ranking|Embedding|Encoding|Retrieval|Reward\w*|Rerank\w*|Scoring|Classification)$")
-_ENCODER_TYPES = {"albert", "bert", "deberta", "deberta-v2", "distilbert", "electra", "modernbert", "mpnet",
-"nomic_bert",                   "roberta", "xlm-roberta"}  # fmt: skip
-_ENCODER_DECODERS = {
-    "bart", "bigbird_pegasus", "blenderbot", "blenderbot-small", "fsmt", "led", "longt5", "m2m_100", "marian", "mbart",
-    "mt5", "mvp", "nllb-moe", "pegasus", "pegasus_x", "plbart", "prophetnet", "seamless_m4t", "seamless_m4t_v2",
-    "speech_to_text", "switch_transformers", "t5", "t5gemma", "t5gemma2", "udop", "umt5", "whisper",
-}  # fmt: skip
-#: Model types whose layers have no shape that is known here, so that another missing field is not named in their place.
-_UNKNOWN_TYPE = re.compile(r"\w+_assistant|rwkv\d*|xlstm|recurrent_gemma|longcat\w*|reformer|xlnet|openai-gpt|ctrl|cpmant|blt")
+#: From this release of transformers on embeddings are tied by the outer configuration; no release has more digits.
+_TIED_OUTSIDE_FROM, _LONGEST_RELEASE = 5, 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +88,7 @@ class ModelSpec:
     ``context_tokens`` the longest context that the configuration names, ``quantization`` what its checkpoint is
     quantised to (None: not at all). ``parts`` and ``caches`` say where weights and caches lie; ``widest`` is the widest
     intermediate size, ``absorbed_parameters`` what engines hold a second time in bf16 for MLA,
-    ``repeated_parameters`` the part of ``dense_parameters`` that is stored once but read again (Zamba2's shared blocks).
+    ``repeated_parameters`` the part of ``dense_parameters`` that is stored once but read again (shared blocks).
     """
 
     name: str
@@ -186,7 +166,8 @@ def from_hf_config(config: Mapping[str, Any], name: str = "config", source: str 
 
     Knows dense and mixture-of-experts transformers with grouped-query or multi-head latent attention, sparse attention
     with an indexer, sliding windows, layers that share a KV cache, hybrids with gated delta rule, Kimi delta
-    attention, lightning attention, Mamba-1, Mamba-2 or short convolutions, and Mamba alone. What may change parameters or the KV cache and is not known is refused by name.
+    attention, lightning attention, Mamba-1, Mamba-2 or short convolutions, and Mamba alone. What may change parameters
+    or the KV cache and is not known is refused by name.
 
     Raises:
         UnknownModel: not a mapping, an encoder, a field is missing, or a key or kind of layer that this parser does not
@@ -195,13 +176,13 @@ def from_hf_config(config: Mapping[str, Any], name: str = "config", source: str 
     """
     if not isinstance(config, Mapping):
         raise UnknownModel(f"{name}: a model configuration must be a mapping, not {type(config).__name__}")
-    _refuse_encoders(config, name)
-    fields = without_overrides(_language_model(config))
+    refuse_encoders(config, name)
+    fields = without_overrides(language_model(config))
     for key in _UNSUPPORTED:
         if fields.get(key) is not None:
             raise UnknownModel(f"{name}: architectures with {key!r} are not supported yet")
-    _refuse_other_parts(config, name)
-    read = Reader(name, fields, nested=_language_model(config) is not config)
+    refuse_other_parts(config, name)
+    read = Reader(name, fields, nested=language_model(config) is not config)
     blocks = fields.get("layers_block_type")
     named = len(blocks) if isinstance(blocks, list | tuple) and blocks else None
     layers = read.size("num_hidden_layers", default=named)
@@ -283,48 +264,8 @@ def _shared_parts(blocks: SharedBlocks) -> tuple[Part, ...]:
     return tuple(Part(kind, split=float(size)) for kind, size in sizes.items() if size)
 
 
-def _language_model(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the part of a configuration that describes the language model, under one of the names that owners use."""
-    inner = config.get("thinker_config")
-    holder = inner if isinstance(inner, Mapping) else config
-    for key in _LANGUAGE:
-        if isinstance(holder.get(key), Mapping):
-            nested: Mapping[str, Any] = holder[key]
-            return nested
-    return config
-
-
-def _refuse_other_parts(config: Mapping[str, Any], name: str) -> None:
-    """Refuse model types and parts (a perceiver, a codebook) whose weights nothing here counts."""
-    model_type = config.get("model_type")
-    if model_type in _UNSUPPORTED_TYPES or _UNKNOWN_TYPE.fullmatch(str(model_type)):
-        raise UnknownModel(f"{name}: architectures of model_type {model_type!r} are not supported yet")
-    for key, value in config.items():
-        known = str(key) in (*_LANGUAGE, *_NOT_LOADED, "thinker_config", "quantization_config") or is_tower(key)
-        if str(key).endswith("_config") and not known and isinstance(value, Mapping):
-            sized = any(re.search(r"dim|depth|hidden|layers|latents", str(inner)) and value[inner] for inner in value)
-            if sized and config is not _language_model(config):
-                raise UnknownModel(f"{name}: architectures with a {str(key)[:60]!r} are not supported yet")
-
-
 def _named(parts: tuple[Part, ...], mlp: FeedForwardShape) -> set[str]:
     return {part.kind for part in parts} | ({"experts"} if mlp.experts else set())
-
-
-def _refuse_encoders(config: Mapping[str, Any], name: str) -> None:
-    """Refuse what generates nothing, or what encodes a prompt in a model of its own."""
-    named = config.get("architectures")
-    architecture = str(named[0])[:60] if isinstance(named, list | tuple) and named else ""
-    model_type = config.get("model_type")
-    kind = model_type if isinstance(model_type, str) else ""
-    if kind in _ENCODER_TYPES or architecture.endswith(_ENCODERS) or architecture.endswith("EncoderModel"):
-        raise UnknownModel(f"{name}: {architecture or kind} is an encoder: it generates no tokens and has no KV cache")
-    base = re.search(r"(?<!Chat)(?<!GLM)(?<!Head)Model$", architecture) is not None
-    if base or _SCORES.search(architecture) or any(fields.get("is_causal") is False or fields.get("use_bidirectional_attention") is True
-                   for fields in (config, _language_model(config))):  # fmt: skip
-        raise UnknownModel(f"{name}: {architecture or kind} embeds or scores texts: it generates no tokens")
-    if config.get("is_encoder_decoder") is True or kind in _ENCODER_DECODERS:
-        raise UnknownModel(f"{name}: encoder-decoder models ({architecture or kind}) are not supported")
 
 
 def _tied(read: Reader, config: Mapping[str, Any]) -> bool:
@@ -332,7 +273,7 @@ def _tied(read: Reader, config: Mapping[str, Any]) -> bool:
     # Transformers 5 ties by the outer configuration and writes the language model's default beside it; before, the
     # language model's own said so.
     release = str(config.get("transformers_version") or "").partition(".")[0]
-    newer = release.isdecimal() and len(release) < _LONGEST_RELEASE and int(release) >= _TIED_OUTSIDE_FROM
+    newer = release.isdecimal() and len(release) <= _LONGEST_RELEASE and int(release) >= _TIED_OUTSIDE_FROM
     for fields in (config, read.fields) if newer else (read.fields, config):
         value = fields.get("tie_word_embeddings")
         if value is not None:

@@ -1,4 +1,4 @@
-"""What one recurrent layer holds: linear attention, Mamba and short convolutions, whose state does not grow with tokens.
+"""What one recurrent layer holds: linear attention, Mamba and short convolutions, with a state that does not grow.
 
 Shapes follow the modelling code in huggingface/transformers of the architecture named beside each; the precision of a
 state and how it is split follow vllm-project/vllm, vllm/model_executor/layers/mamba/mamba_utils.py

@@ -80,9 +80,9 @@ def residual_parameters(read: Reader, layers: int, hidden: int) -> float:
     Learned augmented residuals are two matrices of low rank in every layer. Alternating updates keep several hidden
     states: projections into and out of all but one, and per layer a router and its coefficients.
     """
-    rank, inputs = read.size("laurel_rank", default=0), read.size("altup_num_inputs", default=0)
-    if not rank and not inputs:
+    if not read.model_type.startswith("gemma3n"):
         return 0.0
+    rank, inputs = read.size("laurel_rank", default=0), read.size("altup_num_inputs", default=0)
     # The sparsity of activations and the state that counts change no weights.
     read.ignore("activation_sparsity_pattern", "altup_active_idx", "altup_correct_scale", "altup_coef_clip")
     per_layer = 2 * hidden * rank + (hidden * inputs + inputs**2 + inputs**3 if inputs else 0)

@@ -125,7 +125,7 @@ def test_which_layers_have_experts(change: dict[str, Any], layers: int) -> None:
         ({**DENSE, "mamba_num_heads": 8}, "without a pattern"),
         ({**DENSE, "intermediate_size": [128, 256]}, "intermediate_size differs between layers"),
         ({**DENSE, "hidden_act": "gelu", "model_type": "something"}, "hidden_act 'gelu'"),
-        ({**DENSE, "hidden_act": "xielu", "model_type": "apertus"}, "hidden_act 'xielu'"),
+        ({**DENSE, "hidden_act": "xielu", "model_type": "something"}, "hidden_act 'xielu'"),
         ({"model_type": "gpt2", "n_embd": 768}, "model_type 'gpt2'"),
         # Switches, and the number one, are no habits.
         ({**DENSE, "residual_moe": True}, "'residual_moe'"),
