@@ -253,7 +253,7 @@ def from_hf_config(config: Mapping[str, Any], name: str = "config", source: str 
         parts=parts,
         caches=caches,
         expert_shape=mlp.experts,
-        widest=mlp.inner,
+        widest=max(mlp.inner, blocks_shared.inner),
         absorbed_parameters=float(sum(shapes[mixer].absorbed for mixer in plan.mixers)),
         repeated_parameters=float(blocks_shared.repeated),
     )

@@ -16,13 +16,15 @@ __all__ = ["SharedBlocks", "residual_parameters", "shared_attention", "shared_bl
 class SharedBlocks:
     """Parameters of shared blocks: ``attention`` and ``mlp`` stored, ``adapters`` of every place where one is used.
 
-    ``repeated`` parameters are read once more by a step although they are stored once.
+    ``repeated`` parameters are read once more by a step although they are stored once; ``inner`` is the intermediate
+    size.
     """
 
     attention: int = 0
     mlp: int = 0
     adapters: int = 0
     repeated: int = 0
+    inner: int = 0
 
 
 def shared_attention(read: Reader, hidden: int) -> MixerShape:
@@ -66,6 +68,7 @@ def shared_blocks(read: Reader, plan: LayerPlan, hidden: int) -> SharedBlocks:
         mlp=blocks * mlp,
         adapters=places * own,
         repeated=max(places - blocks, 0) * (attention + mlp),
+        inner=inner,
     )
 
 
