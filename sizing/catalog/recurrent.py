@@ -70,6 +70,7 @@ def _kimi_delta(read: Reader, hidden: int) -> MixerShape:
     else:
         heads, dim = read.size("linear_num_heads"), read.size("linear_head_dim")
         kernel = read.size("linear_conv_kernel_dim", default=4)
+        read.ignore("short_conv_kernel_size")  # a copy of it
     width = heads * dim
     # The forget gate and the output gate go through heads of rank ``dim``; Ling's are whole (modeling_bailing_hybrid).
     whole = read.model_type == "bailing_hybrid"
@@ -134,8 +135,9 @@ def _mamba2(read: Reader, hidden: int) -> MixerShape:
         default=int(given) if isinstance(given, int) and given > 0 else max(named // heads, 1),
     )
     inner = heads * dim
-    if read.get("mamba_d_ssm") is not None and inner != named:
-        raise InvalidInput(f"{read.name}: mamba_d_ssm is {named}, but {heads} heads of {dim} are {inner}")
+    # Falcon-H1 names its inner width; Zamba2's heads share out the widened hidden size.
+    if inner != named and (read.get("mamba_d_ssm") is not None or read.model_type == "zamba2"):
+        raise InvalidInput(f"{read.name}: {heads} Mamba heads of {dim} are {inner}, not {named}")
     state = read.size("ssm_state_size", "mamba_d_state", "state_size")
     groups = read.size("n_groups", "mamba_n_groups", "mamba_ngroups", default=1)
     kernel = read.size("conv_kernel", "mamba_d_conv", default=4)

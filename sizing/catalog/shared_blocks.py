@@ -50,7 +50,7 @@ def shared_blocks(read: Reader, plan: LayerPlan, hidden: int) -> SharedBlocks:
     rank, inner = read.size("adapter_rank", default=128), read.size("ffn_hidden_size", "intermediate_size")
     heads = read.size("num_attention_heads")
     kv_heads = read.size("num_key_value_heads", "num_query_groups", default=heads)
-    dim, wide = _head_dim(read, hidden, heads), 2 * hidden
+    dim, wide = _head_dim(read, hidden, heads), read.size("attention_hidden_size", default=2 * hidden)
     attention = wide * (heads + 2 * kv_heads) * dim + heads * dim * hidden
     mlp = 3 * hidden * inner
     own = rank * (hidden + 2 * inner) + hidden * hidden

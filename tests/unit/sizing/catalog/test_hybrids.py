@@ -161,6 +161,7 @@ ZAMBA2: dict[str, Any] = {
 ZAMBA2_7B: dict[str, Any] = {
     **ZAMBA2,
     "attention_head_dim": 224,
+    "attention_hidden_size": 7168,
     "ffn_hidden_size": 14336,
     "hidden_size": 3584,
     "hybrid_layer_ids": [6, *range(11, 78, 6)],
@@ -331,7 +332,8 @@ def test_variants_that_are_not_known_are_refused(config: dict[str, Any], named: 
 @pytest.mark.parametrize(
     ("config", "named"),
     [
-        ({**FALCON_H1, "mamba_d_ssm": 3000}, "mamba_d_ssm is 3000"),
+        ({**FALCON_H1, "mamba_d_ssm": 3000}, "24 Mamba heads of 128 are 3072, not 3000"),
+        ({**ZAMBA2, "mamba_headdim": 128}, "80 Mamba heads of 128"),
         ({**LFM2, "conv_dim": 1024}, "conv_dim 1024"),
         ({**LFM2, "block_ffn_dim_multiplier": "wide"}, "block_ffn_dim_multiplier"),
         ({**ZAMBA2, "hybrid_layer_ids": [60]}, "hybrid_layer_ids"),

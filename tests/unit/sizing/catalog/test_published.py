@@ -1,4 +1,4 @@
-"""Published models whose fields have names or meanings of their own: parameters and KV cache as their owners publish."""
+"""Published models whose fields have names or meanings of their own, with the parameters and caches of their owners."""
 
 from __future__ import annotations
 
