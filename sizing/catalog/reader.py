@@ -139,10 +139,11 @@ class Reader:
                 raise InvalidInput(f"{self.name}: {candidate} must be between 1 and {_LIMIT}, not {str(value)[:40]!r}")
             return int(value)
         if default is None:
-            kind = f" (model_type {self.model_type[:40]!r})" if self.model_type else ""
-            raise UnknownModel(
-                f"{self.name}: config.json has no {key!r}{kind}; is this a language model's configuration?"
-            )
+            if self.model_type:
+                kind = f"(model_type {self.model_type[:40]!r}); other names for it are not read"
+            else:
+                kind = "and no model_type; is this a language model's configuration?"
+            raise UnknownModel(f"{self.name}: config.json has no {key!r} {kind}")
         return default
 
     def flags(self, key: str, count: int) -> Sequence[bool]:
