@@ -319,7 +319,8 @@ def _feed_forward(read: Reader, layers: int, experts: int) -> Sequence[FeedForwa
 
 def _is_grok(read: Reader) -> bool:
     """Whether this is Grok 1 or 2, whose configuration has the model type of something else."""
-    return "Grok1ForCausalLM" in (read.get("architectures") or ())
+    named = read.get("architectures")
+    return isinstance(named, list | tuple) and "Grok1ForCausalLM" in named
 
 
 def _whole(read: Reader, key: str, default: int) -> int:

@@ -13,7 +13,7 @@ import pytest
 from sizing.catalog import from_hf_config
 from sizing.catalog.layers import Mixer
 from sizing.catalog.models import ModelSpec
-from sizing.errors import InvalidInput, UnknownModel
+from sizing.errors import InvalidInput, SizingError, UnknownModel
 from sizing.replica.memory import kv_bytes_per_token
 
 FALCON_H1: dict[str, Any] = {
@@ -342,6 +342,21 @@ def test_variants_that_are_not_known_are_refused(config: dict[str, Any], named: 
 def test_sizes_that_cannot_be_are_errors(config: dict[str, Any], named: str) -> None:
     with pytest.raises((InvalidInput, UnknownModel), match=named):
         from_hf_config(config)
+
+
+DAMAGE = [None, -1, 0, 1, 2.5, 10**12, True, "x", "4,5", [], [None], [[1]], {"a": 1}, float("inf"), float("nan")]
+
+
+@pytest.mark.parametrize("name", ["Falcon-H1-7B", "LFM2-1.2B", "Kimi-Linear-48B", "Zamba2-2.7B", "Mamba-Codestral-7B"])
+def test_damaged_fields_are_refused_or_make_sense(name: str) -> None:
+    config = PUBLISHED[name][0]
+    for key in (*config, "architectures", "layer_types", "moe_layers_enum", "per_layer_config", "transformers_version"):
+        for value in DAMAGE:
+            try:
+                model = read(config, **{key: value})
+            except SizingError:
+                continue
+            assert 0 <= model.total_parameters < float("inf"), (key, value)
 
 
 @pytest.mark.parametrize(
