@@ -126,7 +126,7 @@ def test_hostile_answers_are_problems_of_one_target_and_pass(
         with_fleet(settings(api.url), work)
     said = [record.getMessage() for record in caplog.records if "org/llama/chat" in record.getMessage()]
     assert any("deployments/scale is forbidden" in line for line in said)
-    assert said[-1].endswith("replicas are known again")
+    assert said[-1].endswith("known again")
     assert len(said) <= len(answers) + 1, "a problem is logged once, not with every look"
 
 
