@@ -13,10 +13,12 @@ import pytest
 
 from pipeline.clock import ManualClock
 from pipeline.config.settings import PoolSettings, Settings
-from pipeline.errors import ConfigError
+from pipeline.errors import CodecError, ConfigError
+from pipeline.fleet.kafka_reports import ReplicaStatus
 from pipeline.fleet.kubernetes.api import KubernetesError
 from pipeline.fleet.kubernetes.fleet import KubernetesFleet
 from pipeline.fleet.registry import configured_fleet
+from pipeline.fleet.router.pages import RouterPages
 from pipeline.testing import RecordedReports, check_fleet
 from pipeline.windows.types import PoolKey
 from tests.certificates import make_certificates
@@ -90,6 +92,38 @@ def test_what_is_reported_is_what_the_objects_say(api: KubernetesApi) -> None:
         await eventually(lambda: book.last[BATCH].ready is None, 20, "an object without a status")
 
     with_fleet(settings(api.url), work)
+
+
+def test_requests_are_reported_where_a_target_names_its_router(
+    api: KubernetesApi, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = {"a": 'total{pool="chat"} 40\nrunning{pool="chat"} 3\n'}
+
+    async def fetched(pages: RouterPages, urls: tuple[str, ...], token_file: Path | None) -> Any:
+        if not page:
+            raise CodecError(f"{urls[0]}: it answers with status 503")
+        return START - 0.5, page
+
+    monkeypatch.setattr(RouterPages, "of", fetched)
+    router = {"urls": ["http://gateway/metrics"], "total": 'total{pool="chat"}', "running": 'running{pool="chat"}'}
+
+    def told(status: ReplicaStatus) -> tuple[Any, ...]:
+        return (status.at, status.current, status.requests_total, status.running_requests, status.queued_requests)
+
+    async def work(fleet: KubernetesFleet, book: RecordedReports) -> None:
+        await eventually(lambda: len(book.last) == 3, 20, "reports of all targets")
+        assert told(book.last[CHAT]) == (START - 0.5, 4, 40, 3, None)
+        assert told(book.last[BATCH]) == (START, 2, None, None, None)
+        await fleet.scale(CHAT, 5)
+        assert told(book.last[CHAT]) == (START - 0.5, 5, 40, 3, None), "scaling leaves no report without the count"
+        page.clear()
+        await eventually(lambda: book.last[CHAT].requests_total is None, 20, "a report without requests")
+        assert told(book.last[CHAT]) == (START, 5, None, None, None), "replicas are known all the same"
+
+    with caplog.at_level("WARNING"):
+        with_fleet(settings(api.url, actuate=True, targets=[{**TARGETS[0], "router": router}, *TARGETS[1:]]), work)
+    said = [record.getMessage() for record in caplog.records]
+    assert said.count("org/llama/chat: requests are not known: http://gateway/metrics: it answers with status 503") == 1
 
 
 @pytest.mark.slow
@@ -226,6 +260,7 @@ def test_tls_is_checked_and_a_rotated_token_is_taken_up(tmp_path: Path) -> None:
         ({"server": "ftp://x"}, "not an http or https URL"),
         ({"server": "https://u:p@x"}, "no user or password in the URL"),
         ({"replicas": 3}, "fleet.options.replicas"),
+        ({"targets": [{**TARGETS[0], "router": {"urls": ["http://x/m"], "total": "sum(x)"}}]}, "router.total: 'sum"),
     ],
     ids=lambda value: str(value)[:40],
 )
