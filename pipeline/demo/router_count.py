@@ -28,7 +28,8 @@ class RouterCount:
         self.at = at
         self._running, self._queued = {}, {}
         for event in in_flight:
-            waits = event.arrived_at + (event.queue_seconds or 0.0) > at
+            arrived = event.arrived_at
+            waits = isinstance(arrived, float) and arrived + (event.queue_seconds or 0.0) > at
             _add(self._queued if waits else self._running, event)
 
     def told(self, key: PoolKey) -> dict[str, int]:
