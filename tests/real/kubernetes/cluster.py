@@ -262,7 +262,8 @@ class Cluster:
             ready = "True" if number < count else "False"
             status = {"phase": "Running", "conditions": [{"type": "Ready", "status": ready}]}
             path = f"/api/v1/namespaces/{namespace}/pods/{pod['metadata']['name']}/status"
-            self.request("PATCH", path, {"status": status}, "application/merge-patch+json")
+            with contextlib.suppress(Refused):  # it may have ended meanwhile
+                self.request("PATCH", path, {"status": status}, "application/merge-patch+json")
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

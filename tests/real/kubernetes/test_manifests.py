@@ -74,13 +74,19 @@ def test_the_account_may_make_the_pods_of_both_workloads(cluster: Cluster, kubec
     applied(cluster, built(kubectl, "fleet"))
 
     def pods() -> dict[str, Any]:
+        cluster.make_ready("tokentide", 3)  # a StatefulSet goes on with an update only from a pod that is ready
         found = cluster.get("/api/v1/namespaces/tokentide/pods")["items"]
         return {pod["metadata"]["labels"]["app.kubernetes.io/component"]: pod["spec"] for pod in found}
 
-    wait_until(lambda: pods().keys() == {"aggregator", "controller"}, 60, "pods of both workloads")
-    controller, aggregator = pods()["controller"], pods()["aggregator"]
-    assert (controller["serviceAccountName"], aggregator["serviceAccountName"]) == ("tokentide-fleet", "tokentide")
+    def accounts() -> dict[str, str]:
+        return {component: spec["serviceAccountName"] for component, spec in pods().items()}
+
+    expected = {"aggregator": "tokentide", "controller": "tokentide-fleet"}
+    wait_until(lambda: accounts() == expected, 60, "pods of both workloads with their accounts", progress=accounts)
     token = "/var/run/secrets/kubernetes.io/serviceaccount"
-    mounts = [mount["mountPath"] for mount in controller["containers"][0]["volumeMounts"]]
-    assert token in mounts
-    assert token not in [mount["mountPath"] for mount in aggregator["containers"][0]["volumeMounts"]]
+    mounts = {
+        component: [mount["mountPath"] for mount in spec["containers"][0]["volumeMounts"]]
+        for component, spec in pods().items()
+    }
+    assert token in mounts["controller"]
+    assert token not in mounts["aggregator"]
