@@ -16,10 +16,12 @@ from pipeline.config.settings import Settings
 from pipeline.fleet.kubernetes.api import KubernetesError
 from pipeline.fleet.kubernetes.fleet import KubernetesFleet
 from pipeline.fleet.registry import configured_fleet
+from pipeline.sinks.fleet import FleetSink
 from pipeline.testing import RecordedReports, check_fleet
 from pipeline.windows.types import PoolKey
 from tests.real.kubernetes.cluster import Cluster, Refused
 from tests.real.kubernetes.conftest import MANIFESTS, documents
+from tests.unit.fleet.test_fleets import advice, step
 from tests.waiting import eventually, wait_until
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(600)]
@@ -140,6 +142,38 @@ def test_what_the_objects_say_is_reported_with_the_rights_to_read_alone(cluster:
         assert fleet.rejected == 0
 
     with_fleet(fleet_settings(cluster, token_file), work)
+
+
+def test_the_cluster_that_it_runs_in_is_found_by_its_environment(
+    cluster: Cluster, token_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host, port = cluster.url.removeprefix("https://").split(":")
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", host)
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", port)
+
+    async def work(fleet: KubernetesFleet, book: RecordedReports) -> None:
+        await eventually(lambda: len(book.last) == 3, 60, "reports of all targets")
+
+    with_fleet(fleet_settings(cluster, token_file, server=None), work)
+
+
+@pytest.mark.usefixtures("may_scale")
+def test_advice_scales_the_pool_and_expired_advice_does_not(cluster: Cluster, token_file: Path) -> None:
+    async def work(fleet: KubernetesFleet, book: RecordedReports) -> None:
+        clock = ManualClock(START)
+        sink = FleetSink(fleet, clock)
+        await sink.start()
+        await sink.publish(step(advice(1, 5, model=MODEL, pool="chat")))
+        await eventually(lambda: book.last[CHAT].current == 5, 60, "the replicas that were advised")
+        clock.advance(3_600)
+        await sink.publish(step(advice(2, 9, model=MODEL, pool="chat"), advice(1, 4, model=MODEL, pool="groups")))
+        await sink.publish(step(advice(3, 6, model=MODEL, pool="chat", expires_at=START + 7_200)))
+        await eventually(lambda: book.last[CHAT].current == 6, 60, "the advice that has not expired")
+        assert book.last[GROUPS].current == 2
+        await sink.stop()
+
+    with_fleet(fleet_settings(cluster, token_file, actuate=True), work)
+    assert replicas(cluster) == 6
 
 
 def test_the_rights_to_read_are_not_those_to_scale(cluster: Cluster, token_file: Path, tmp_path: Path) -> None:
