@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 
-from pipeline.errors import CodecError
+from pipeline.errors import CodecError, ConfigError
 from pipeline.extension_options import checked
 from pipeline.fleet.background import Background
 from pipeline.fleet.base import FleetContext
@@ -181,4 +181,12 @@ def kubernetes_fleet(context: FleetContext) -> KubernetesFleet:
     Raises:
         ConfigError: an option is unknown, missing or wrong.
     """
-    return KubernetesFleet(context, checked(KubernetesOptions, context.options, "fleet.options"))
+    options = checked(KubernetesOptions, context.options, "fleet.options")
+    grain = context.settings.windows.grain_seconds
+    # A count says something about a window between two looks in it, at least half of it apart (engine.telemetry_gaps).
+    if options.every_seconds > grain / 4 and any(target.router is not None for target in options.targets):
+        raise ConfigError(
+            f"fleet.options.every_seconds: {options.every_seconds:g} is too long for targets with a router; "
+            f"at most a quarter of windows.grain_seconds ({grain})"
+        )
+    return KubernetesFleet(context, options)

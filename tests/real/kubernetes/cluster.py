@@ -63,6 +63,8 @@ class Cluster:
         key = ("genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048", "-out", "accounts.key")
         subprocess.run(["openssl", *key], cwd=self.folder, check=True, capture_output=True)
         (self.folder / "tokens.csv").write_text(f'{self.admin_token},admin,admin,"system:masters"\n')
+        policy = {"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"]}
+        (self.folder / "audit.json").write_text(json.dumps({**policy, "rules": [{"level": "Metadata"}]}))
         self._write_kubeconfig()
         with contextlib.ExitStack() as stack:
             stack.callback(self._processes.close)
@@ -95,6 +97,11 @@ class Cluster:
         """What a program has said last."""
         return (self.folder / f"{program}.log").read_text(errors="replace")[-4000:]
 
+    def requests_for(self, path: str) -> int:
+        """How many requests for paths that begin so the API server has answered."""
+        with (self.folder / "audit.log").open(encoding="utf-8") as lines:
+            return sum(f'"requestURI":"{path}' in line for line in lines)
+
     def _start_etcd(self) -> None:
         client, peers = f"http://127.0.0.1:{self._etcd}", f"http://127.0.0.1:{self._etcd_peers}"
         self.start(
@@ -125,6 +132,8 @@ class Cluster:
             f"--service-account-key-file={at / 'accounts.key'}",
             f"--service-account-signing-key-file={at / 'accounts.key'}",
             "--service-cluster-ip-range=10.0.0.0/24",
+            f"--audit-log-path={at / 'audit.log'}",
+            f"--audit-policy-file={at / 'audit.json'}",
             f"--requestheader-client-ca-file={self.ca_file}",
             "--requestheader-allowed-names=client",
             "--requestheader-extra-headers-prefix=X-Remote-Extra-",

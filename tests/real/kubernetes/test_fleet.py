@@ -160,6 +160,7 @@ def test_the_cluster_that_it_runs_in_is_found_by_its_environment(
 @pytest.mark.usefixtures("may_scale")
 def test_advice_scales_the_pool_and_expired_advice_does_not(cluster: Cluster, token_file: Path) -> None:
     async def work(fleet: KubernetesFleet, book: RecordedReports) -> None:
+        await eventually(lambda: len(book.last) == 3, 60, "reports of all targets")
         clock = ManualClock(START)
         sink = FleetSink(fleet, clock)
         await sink.start()

@@ -19,7 +19,6 @@ import pytest
 
 from pipeline.config.publish import PublishSettings
 from pipeline.kafka.embedded_broker import free_port
-from sizing.types import RecommendationState
 from tests.publish_feed import Feed
 from tests.publish_server import Server
 from tests.real.kubernetes.advised import advise
@@ -52,7 +51,7 @@ def keda(cluster: Cluster, programs: Path) -> Iterator[Cluster]:
         "PATH": os.environ["PATH"],
         "HOME": str(cluster.folder),
     }
-    cluster.start(
+    operator = cluster.start(
         "keda-operator",
         f"--metrics-service-bind-address=127.0.0.1:{metrics}",
         "--metrics-bind-address=0",
@@ -61,8 +60,9 @@ def keda(cluster: Cluster, programs: Path) -> Iterator[Cluster]:
         f"--ca-dir={certificates}",
         **environment,
     )
-    cluster.start(
+    adapter = cluster.start(
         "keda-adapter",
+        f"--lister-kubeconfig={cluster.kubeconfig}",
         f"--metrics-service-address=localhost:{metrics}",
         f"--secure-port={secure}",
         "--bind-address=127.0.0.1",
@@ -99,6 +99,8 @@ def keda(cluster: Cluster, programs: Path) -> Iterator[Cluster]:
         cluster.apply(document)
 
     def available() -> bool:
+        assert operator.poll() is None, cluster.log("keda-operator")
+        assert adapter.poll() is None, cluster.log("keda-adapter")
         with contextlib.suppress(KeyError):
             found = cluster.get("/apis/apiregistration.k8s.io/v1/apiservices/v1beta1.external.metrics.k8s.io")
             return all(one["status"] == "True" for one in found["status"]["conditions"] if one["type"] == "Available")
@@ -236,6 +238,18 @@ class Pool:
         health = self.cluster.get(SCALED).get("status", {}).get("health", {})
         return max((one.get("numberOfFailures", 0) for one in health.values()), default=0)
 
+    def condition(self, kind: str) -> str:
+        """The status of a condition of the ScaledObject."""
+        conditions = self.cluster.get(SCALED).get("status", {}).get("conditions", [])
+        return next((str(one["status"]) for one in conditions if one["type"] == kind), "Unknown")
+
+    def stays_for_looks(self, replicas: int, looks: int = 10) -> None:
+        """The number stays while the HPA asks KEDA so many times more."""
+        asked = lambda: self.cluster.requests_for("/apis/external.metrics.k8s.io/v1beta1/namespaces/inference/")  # noqa: E731
+        before = asked()
+        wait_until(lambda: asked() >= before + looks, 120, "questions of the HPA", progress=asked)
+        assert self.replicas() == replicas
+
     def becomes(self, replicas: int) -> None:
         wait_until(
             lambda: self.replicas() == self.running() == replicas,
@@ -276,32 +290,57 @@ def scaled_by(cluster: Cluster, found: list[dict[str, Any]], replicas: int) -> I
         wait_until(gone, 120, "the end of the ScaledObject and the pods")
 
 
+def follows(pool: Pool, tokentide: Tokentide) -> None:
+    """Bring the pool from 3 to 12 replicas by advice, in steps of which two are within the HPA's own tolerance."""
+    for before, wanted in ((3, 12), (12, 13), (13, 12)):
+        advise(tokentide.feed, wanted, before)
+        pool.becomes(wanted)
+    advise(tokentide.feed, 12, 12)  # the fleet reports what runs now
+
+
 @pytest.mark.parametrize("trigger", TRIGGERS)
-def test_advice_is_followed_and_its_loss_never_lowers_the_pool(
+def test_fresh_advice_is_followed_and_expired_advice_lowers_nothing(
     keda: Cluster, tokentide: Tokentide, trigger: str
 ) -> None:
     with scaled_by(keda, manifests(trigger, tokentide), 3) as pool:
-        for before, wanted in ((3, 12), (12, 13), (13, 12)):
-            advise(tokentide.feed, wanted, before)
-            pool.becomes(wanted)
-        advise(tokentide.feed, 2, 12, RecommendationState.HOLD)
-        if trigger == "metrics-api":  # it reads the advice itself, which holds what runs in every other state
-            advise(tokentide.feed, 12, 12, RecommendationState.HOLD)
+        follows(pool, tokentide)
+        tokentide.feed.clock.advance(3_600)
+        if trigger == "prometheus":  # the series goes on and says what holds
+            pool.stays_for_looks(12)
+        else:
+            pool.stays(12, failures=6)  # twice the threshold of the fallback
+            assert pool.condition("Fallback") == "True"
+
+
+@pytest.mark.parametrize("trigger", ["prometheus", "metrics-api"])
+def test_a_tokentide_that_is_away_lowers_nothing_and_raises_a_small_pool(
+    keda: Cluster, tokentide: Tokentide, trigger: str
+) -> None:
+    with scaled_by(keda, manifests(trigger, tokentide), 3) as pool:
+        follows(pool, tokentide)
         tokentide.stop()
-        pool.stays(12, failures=6)  # twice the threshold of the fallback
-        conditions = keda.get(SCALED)["status"]["conditions"]
-        assert next(one["status"] for one in conditions if one["type"] == "Fallback") == "True"
+        pool.stays(12, failures=6)
+        assert pool.condition("Fallback") == "True"
+        change = {"spec": {"replicas": 3}}
+        keda.request("PATCH", DEPLOYMENT, change, "application/merge-patch+json")
+        pool.becomes(6)
 
 
-@pytest.mark.parametrize("trigger", TRIGGERS)
-def test_without_advice_from_the_start_a_small_pool_is_raised_to_the_fallback(
-    keda: Cluster, tokentide: Tokentide, trigger: str
-) -> None:
-    advise(tokentide.feed, 3, 3)
-    with scaled_by(keda, manifests(trigger, tokentide), 3) as pool:
-        wait_until(lambda: "health" in keda.get(SCALED).get("status", {}), 90, "KEDA to know the pool")
+def test_an_external_scaler_that_is_away_is_held_without_a_fallback(keda: Cluster, tokentide: Tokentide) -> None:
+    """KEDA asks it for the metric's name first, and counts no failure of a metric that it does not know."""
+    with scaled_by(keda, manifests("external", tokentide), 3) as pool:
+        follows(pool, tokentide)
+        tokentide.stop()
+        pool.stays_for_looks(12)
+        assert pool.condition("HPAActive") == "False"
+        assert pool.condition("Fallback") == "False"
+
+
+def test_an_external_scaler_without_advice_raises_a_small_pool(keda: Cluster, tokentide: Tokentide) -> None:
+    with scaled_by(keda, manifests("external", tokentide), 3) as pool:
         pool.becomes(3)
-        tokentide.stop()
+        wait_until(lambda: pool.condition("HPAActive") == "True", 90, "the first metric")
+        tokentide.feed.clock.advance(3_600)
         pool.becomes(6)
 
 

@@ -54,3 +54,7 @@ package eventemitter
 import "errors"
 func NewAzureEventGridTopicHandler(...any) (EventDataHandler, error) { return nil, errors.New("not built") }
 G
+cat > pkg/scalers/absent.go <<G
+package scalers
+const externalMetricType = "External" // of azure_queue_scaler.go
+G

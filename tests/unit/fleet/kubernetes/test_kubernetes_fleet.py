@@ -303,6 +303,10 @@ def test_tls_is_checked_and_a_rotated_token_is_taken_up(tmp_path: Path) -> None:
         ({"server": "https://u:p@x"}, "no user or password in the URL"),
         ({"replicas": 3}, "fleet.options.replicas"),
         ({"targets": [{**TARGETS[0], "router": {"urls": ["http://x/m"], "total": "sum(x)"}}]}, "router.total: 'sum"),
+        (
+            {"targets": [{**TARGETS[0], "router": {"urls": ["http://x/m"], "total": "x"}}], "every_seconds": 20},
+            r"every_seconds: 20 .* a quarter of windows.grain_seconds \(60\)",
+        ),
     ],
     ids=lambda value: str(value)[:40],
 )
