@@ -1,6 +1,6 @@
 #!/bin/bash
-# Build a control plane of Kubernetes and KEDA from their Go modules into a folder, once: about 2 GB while it builds, and
-# see docs/autoscaling.md for how long. Needs Go; what cannot be built is left out, and its tests are skipped.
+# Build a control plane of Kubernetes and KEDA from their Go modules into a folder, once (docs/autoscaling.md: how long
+# that takes). What cannot be built is named and left out, and the tests that need it are skipped.
 set -eu
 folder=${1:?folder}
 kubernetes=${KUBERNETES_VERSION:-1.36.3}
@@ -8,7 +8,7 @@ etcd=${ETCD_VERSION:-3.6.8}
 keda=${KEDA_VERSION:-2.20.2}
 prometheus_operator=${PROMETHEUS_OPERATOR_VERSION:-0.85.0}
 here=$(cd "$(dirname "$0")" && pwd)
-command -v go > /dev/null || { echo "Go is not installed" >&2; exit 1; }
+command -v go > /dev/null || { echo "Go is not installed: nothing is built" >&2; exit 0; }
 mkdir -p "$folder/crds" "$folder/source/kubernetes"
 folder=$(cd "$folder" && pwd)
 export CGO_ENABLED=0 GOFLAGS="${GOFLAGS:-} -mod=mod -buildvcs=false"
@@ -27,24 +27,30 @@ if [ ! -e "$folder/source/kubernetes/go.mod" ]; then
     printf ')\n'
   } > "$folder/source/kubernetes/go.mod"
 fi
+build() { # program, package, flags of the linker
+  [ -e "$folder/$1" ] || go build -ldflags "-s -w ${3:-}" -o "$folder/$1" "$2" || echo "not built: $1" >&2
+}
+
 cd "$folder/source/kubernetes"
 version=k8s.io/component-base/version
-named="-X $version.gitVersion=v$kubernetes -X $version.gitMajor=1 -X $version.gitMinor=$(echo "$kubernetes" | cut -d. -f2)"
-[ -e "$folder/etcd" ] || go build -ldflags "-s -w" -o "$folder/etcd" go.etcd.io/etcd/server/v3
+minor=$(echo "$kubernetes" | cut -d. -f2)
+named="-X $version.gitVersion=v$kubernetes -X $version.gitMajor=1 -X $version.gitMinor=$minor"
+build etcd go.etcd.io/etcd/server/v3
 for program in kube-apiserver kube-controller-manager kubectl; do
-  [ -e "$folder/$program" ] || go build -ldflags "-s -w $named" -o "$folder/$program" "k8s.io/kubernetes/cmd/$program"
+  build "$program" "k8s.io/kubernetes/cmd/$program" "$named"
 done
 
-cp "$(module "github.com/prometheus-operator/prometheus-operator@v$prometheus_operator")"/example/prometheus-operator-crd/*_{servicemonitors,prometheusrules}.yaml "$folder/crds/"
+source=$(module "github.com/prometheus-operator/prometheus-operator@v$prometheus_operator")
+install -m 644 "$source"/example/prometheus-operator-crd/*_{servicemonitors,prometheusrules}.yaml "$folder/crds"
 
 source=$(module "github.com/kedacore/keda/v2@v$keda")
-cp "$source"/config/crd/bases/*.yaml "$folder/crds/"
-if [ ! -e "$folder/keda-adapter" ]; then
+install -m 644 "$source"/config/crd/bases/*.yaml "$folder/crds"
+if [ ! -e "$folder/keda-operator" ] || [ ! -e "$folder/keda-adapter" ]; then
   rm -rf "$folder/source/keda"
   cp -r "$source" "$folder/source/keda"
   chmod -R u+w "$folder/source/keda"
-  bash "$here/trim_keda.sh" "$folder/source/keda"
+  python3 "$here/trim_keda.py" "$folder/source/keda"
   cd "$folder/source/keda"
-  go build -ldflags "-s -w" -o "$folder/keda-operator" ./cmd/operator
-  go build -ldflags "-s -w" -o "$folder/keda-adapter" ./cmd/adapter
+  build keda-operator ./cmd/operator
+  build keda-adapter ./cmd/adapter
 fi
