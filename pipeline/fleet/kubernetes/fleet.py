@@ -130,40 +130,47 @@ class KubernetesFleet(Background):
 
     async def _look(self, target: Target, pages: RouterPages) -> None:
         """Report one target."""
-        path, problems = self._paths[target.key], []
-        try:
-            requests = await self._requests(target.key, pages)
-        except CodecError as error:
-            requests = PoolRequests()
-            problems.append(f"requests are not known: {error}")
+        # Side by side: what scales has so much time for all of it.
+        (requests, no_requests), (counts, problem) = await asyncio.gather(
+            self._requests(target, pages), self._counts(target)
+        )
         if requests is None:
             return  # a newer report was made meanwhile
+        if counts is not None:
+            status = ReplicaStatus(
+                model=target.model,
+                pool=target.pool,
+                at=self._context.clock.now() if requests.at is None else requests.at,
+                current=counts[0],
+                ready=counts[1],
+                queued_requests=requests.queued,
+                running_requests=requests.running,
+                requests_total=requests.total,
+            )
+            try:
+                self._context.report(status)
+            except CodecError as error:
+                self.rejected += 1
+                problem = str(error)
+        problems = (("requests", no_requests), ("replicas", problem))
+        self._tell(target.key, "; ".join(f"{what} are not known: {why}" for what, why in problems if why))
+
+    async def _requests(self, target: Target, pages: RouterPages) -> tuple[PoolRequests | None, str]:
+        """Requests of a target, and why they are not known; None: newer ones were reported."""
+        router = self._routers.get(target.key)
+        try:
+            return PoolRequests() if router is None else await router.look(pages), ""
+        except CodecError as error:
+            return PoolRequests(), str(error)
+
+    async def _counts(self, target: Target) -> tuple[tuple[int, int | None] | None, str]:
+        """Replicas of a target that were asked for and that are ready; None: not known, and why."""
+        path = self._paths[target.key]
         try:
             current = await self._api.replicas(path)
-            ready = await self._api.ready_replicas(path) if target.tells_ready else None
-            at = self._context.clock.now() if requests.at is None else requests.at
-            self._context.report(
-                ReplicaStatus(
-                    model=target.model,
-                    pool=target.pool,
-                    at=at,
-                    current=current,
-                    ready=ready,
-                    queued_requests=requests.queued,
-                    running_requests=requests.running,
-                    requests_total=requests.total,
-                )
-            )
-        except CodecError as error:
-            self.rejected += 1
-            problems.append(f"replicas are not known: {error}")
+            return (current, await self._api.ready_replicas(path) if target.tells_ready else None), ""
         except KubernetesError as error:
-            problems.append(f"replicas are not known: {error}")
-        self._tell(target.key, "; ".join(problems))
-
-    async def _requests(self, key: PoolKey, pages: RouterPages) -> PoolRequests | None:
-        router = self._routers.get(key)
-        return PoolRequests() if router is None else await router.look(pages)
+            return None, str(error)
 
     def _tell(self, key: PoolKey, problem: str) -> None:
         """Log the problem of a pool ("": none any more) when it is new, not with every look."""
