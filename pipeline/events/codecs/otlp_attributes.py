@@ -1,4 +1,4 @@
-"""Attributes of OTLP protobuf spans: the bytes of a ``KeyValue`` to a name and a plain value.
+"""OTLP protobuf spans and their attributes: the bytes of a ``KeyValue`` to a name and a plain value.
 
 Exporters repeat the same few attributes in every span, so what short ones say is remembered (a bounded number). Of one
 that is not read only the name is looked at: prompts and answers are never decoded.
@@ -13,9 +13,11 @@ from typing import Any
 
 from google.protobuf.message import DecodeError
 
+from pipeline.events.codecs.base import epoch_nanoseconds
 from pipeline.events.codecs.otlp_messages import KEY_VALUE
+from pipeline.events.codecs.otlp_spans import SpanRecord
 
-__all__ = ["plain_attributes"]
+__all__ = ["plain_attributes", "span_record"]
 
 _REMEMBERED = 4_096
 _MOST_REMEMBERED_BYTES = 128
@@ -36,6 +38,29 @@ def plain_attributes(attributes: Iterable[bytes], wanted: frozenset[str]) -> dic
         if value is not None and name in wanted:
             found[name] = value
     return found
+
+
+def span_record(span: Any, attributes: dict[str, Any], resource: dict[str, Any]) -> SpanRecord:
+    """Return a parsed span with its wanted attributes, and those of its resource."""
+    status = span.status if span.HasField("status") else None
+    return SpanRecord(
+        span.trace_id.hex(),
+        span.span_id.hex(),
+        span.parent_span_id.hex(),
+        span.name,
+        span.kind,
+        epoch_nanoseconds(span.start_time_unix_nano),
+        epoch_nanoseconds(span.end_time_unix_nano),
+        attributes,
+        resource,
+        _first_token(span.events),
+        0 if status is None else status.code,
+        "" if status is None else status.message,
+    )
+
+
+def _first_token(events: Any) -> float | None:
+    return next((epoch_nanoseconds(event.time_unix_nano) for event in events if "first_token" in event.name), None)
 
 
 @lru_cache(maxsize=_REMEMBERED)
