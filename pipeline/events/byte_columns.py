@@ -66,8 +66,7 @@ class Buffer:
         view = self._views.get(-size)
         if view is None:
             view = self._views[-size] = np.ndarray((len(self.data) - size + 1,), f"V{size}", self.data, strides=(1,))
-        found = view[position].view(np.uint8)
-        return bool(np.array_equal(found, np.frombuffer(piece * len(position), np.uint8)))
+        return view[position].tobytes() == piece * len(position)
 
     def differ(self, position: Ints, piece: bytes) -> NDArray[np.bool_]:
         """Return at which positions something else than ``piece`` lies."""

@@ -20,8 +20,9 @@ Bools = NDArray[np.bool_]
 
 #: Bytes of the longest varint that is read: lengths and counts below 2²⁸.
 MOST_VARINT_BYTES = 4
-#: Messages that still have fields, below which each is read by itself: one of them may have thousands.
-_FEW = 16
+_SHIFTS = range(0, 7 * MOST_VARINT_BYTES, 7)
+#: Messages that still have fields, below which each is read by itself: that costs less, and one may have thousands.
+_FEW = 64
 _ONE = np.uint64(1)
 _CONTINUES = np.uint64(0x80808080)
 
@@ -61,10 +62,15 @@ def varint(data: bytes, at: int) -> tuple[int, int]:
     ((42, 1), (150, 3), (0, -1))
     """
     number = 0
-    for i, byte in enumerate(data[at : at + MOST_VARINT_BYTES]):
-        number |= (byte & 0x7F) << (7 * i)
-        if byte < 0x80:
-            return number, at + i + 1
+    try:
+        for shift in _SHIFTS:
+            byte = data[at]
+            number |= (byte & 0x7F) << shift
+            at += 1
+            if byte < 0x80:
+                return number, at
+    except IndexError:
+        pass
     return 0, -1
 
 

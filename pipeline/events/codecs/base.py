@@ -156,10 +156,10 @@ class Codec(Protocol):
 class DecodedTogether(NamedTuple):
     """What a codec read of many records at once, all places being those in the values that it was given.
 
-    ``taken`` (one for each value) marks the records that were read; the others are left to ``Codec.decode``. ``columns``
-    has their events, unchecked, in the order of records and of the events in each, and ``events`` for each row an event
-    of the same server; ``event_of`` gives the event of a row. ``ignored``, ``ignored_parts``, ``refused`` and
-    ``unknown`` are as in ``reading.Reader``. ``codec`` is the name of the codec.
+    ``taken`` (one for each value) marks the records that were read; the others are left to ``Codec.decode``.
+    ``columns`` has their events, unchecked, in the order of records and of the events in each, and ``events`` for each
+    row an event of the same server; ``event_of`` gives the event of a row. ``ignored``, ``ignored_parts``, ``refused``
+    and ``unknown`` are as in ``reading.Reader``. ``codec`` is the name of the codec.
     """
 
     codec: str

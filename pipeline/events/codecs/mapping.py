@@ -202,7 +202,8 @@ class WithDefaults:
         self, values: Sequence[bytes], dimensions: Sequence[str], completed: Completed | None = None
     ) -> DecodedTogether | None:
         """Return what the codec reads of many records at once, with the defaults; see ``base.DecodesTogether``."""
-        if not isinstance(self._codec, DecodesTogether) or not _TOGETHER.issuperset(self._defaults):
+        together = completed is None and _TOGETHER.issuperset(self._defaults)
+        if not together or not isinstance(self._codec, DecodesTogether):
             return None
         return self._codec.decode_together(values, dimensions, self._completed)
 

@@ -8,10 +8,8 @@ whatever else is unusual about a record as a whole, are not taken.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import fields as columns_of
-from itertools import count
 from typing import Any
 
 import numpy as np
@@ -19,17 +17,14 @@ from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
 from pipeline.errors import EventRejected
-from pipeline.events.byte_columns import Buffer, Text, Words, hash_texts
-from pipeline.events.codecs.base import Completed, DecodedTogether, Fields
-from pipeline.events.codecs.otlp_attributes import plain_attributes, span_record
+from pipeline.events.byte_columns import Text, Words, hash_texts
+from pipeline.events.codecs.base import Completed, DecodedTogether
 from pipeline.events.codecs.otlp_columns import Matched, match
 from pipeline.events.codecs.otlp_layout import Layout, learn
-from pipeline.events.codecs.otlp_messages import RESOURCE, SPAN
-from pipeline.events.codecs.otlp_names import ATTRIBUTES, REQUEST_ATTRIBUTES, REQUEST_NAME, RESOURCE_ATTRIBUTES
-from pipeline.events.codecs.otlp_spans import fields_of, is_request
+from pipeline.events.codecs.otlp_messages import SPAN
+from pipeline.events.codecs.otlp_split import Spans, short_trace
 from pipeline.events.columns import EventColumns, complete, from_events, merged
-from pipeline.events.convert import Converted, convert
-from pipeline.events.protobuf_columns import parts_of
+from pipeline.events.convert import convert
 from pipeline.events.request_event import RequestEvent
 from pipeline.events.validation import LATENCY_TOLERANCE, LATENCY_TOLERANCE_SECONDS
 
@@ -39,14 +34,15 @@ Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
 #: Spans that are worth reading together, layouts that are looked for in a batch, and spans that are tried as samples.
-MIN_SPANS = 64
+MIN_SPANS = 128
 MAX_LAYOUTS = 16
 MAX_SAMPLES = 24
-_RESOURCE_SPANS = b"\x0a"
-_RESOURCE, _SCOPE_SPANS, _SCHEMA_URL = 0x0A, 0x12, 0x1A
-_SPANS = 0x12
+#: The share of the spans that has to have common layouts: below it, both ways together cost more than one by one.
+MIN_READ = 0.5
 _MIXER = np.uint64(0x9E3779B97F4A7C15)  # odd: 2⁶⁴ over the golden ratio
 _HEX = np.frombuffer(b"".join(b"%02x" % byte for byte in range(256)), "<u2")
+_KNOWN_CLASSES: dict[Hashable, tuple[RequestEvent | None, bool]] = {}
+_MOST_CLASSES = 4_096
 _COLUMNS = {
     "input_tokens": "input_tokens",
     "output_tokens": "output_tokens",
@@ -62,15 +58,16 @@ def decode_together(
     codec: str, values: Sequence[bytes], dimensions: Sequence[str], completed: Completed | None
 ) -> DecodedTogether | None:
     """Return what the records say whose spans are read here, as ``base.DecodesTogether`` does."""
-    spans = _Spans(values, completed)
+    spans = Spans(values, completed)
     if len(spans.starts) < MIN_SPANS:
         return None
     parts = _by_layout(spans, dimensions)
-    if 2 * int(spans.read.sum()) < len(spans.read):  # each way is quicker than both
+    if spans.read.mean() < MIN_READ:
         return None
-    parts += _one_by_one(spans, dimensions)
+    if not (spans.read.all() and parts):
+        parts.append(_one_by_one(spans, dimensions))
     _leave_shared_traces(spans)
-    columns = merged(parts) if len(parts) != 1 else parts[0]
+    columns = merged(parts) if len(parts) > 1 else parts[0]
     columns = columns.take(~spans.left[spans.record[columns.index]])
     places = columns.index
     columns.index = spans.record[places]
@@ -90,93 +87,7 @@ def decode_together(
     )
 
 
-class _Spans:
-    """The spans of a batch, in order: where they lie, their record and resource, and what is known of them so far.
-
-    ``left`` marks the records that are left to the ordinary way. Of the spans, ``read`` are those of which it is known
-    whether they are a ``request``; ``events`` has an event like that of each request, ``trace`` the first bytes of its
-    trace id.
-    """
-
-    def __init__(self, values: Sequence[bytes], completed: Completed | None) -> None:
-        lengths = np.fromiter(map(len, values), np.int64, len(values))
-        self.buffer = buffer = Buffer(values, lengths)
-        self._completed = completed
-        groups = parts_of(buffer, buffer.starts, buffer.ends, _RESOURCE_SPANS)
-        self.left = groups.broken | (lengths == 0)
-        tags = bytes((_RESOURCE, _SCOPE_SPANS, _SCHEMA_URL))
-        self.left[groups.owner[(groups.end - groups.start < 2) | ~self._begin_with(groups.start, tags)]] = True
-        inner = parts_of(buffer, groups.start, groups.end, tags)
-        self.left[groups.owner[inner.broken]] = True
-        scopes = inner.tag == _SCOPE_SPANS
-        found = parts_of(buffer, inner.start[scopes], inner.end[scopes], tags)
-        self.left[groups.owner[inner.owner[scopes][found.broken]]] = True
-        resources = self._resources(inner.owner, inner.start, inner.end, inner.tag == _RESOURCE, groups.owner)
-        group = inner.owner[scopes][found.owner]
-        spans = (found.tag == _SPANS) & ~self.left[groups.owner[group]]
-        self.starts, self.ends = found.start[spans], found.end[spans]
-        self.record = groups.owner[group[spans]]
-        self.resource = resources[group[spans]]
-        self.read = np.zeros(len(self.starts), np.bool_)
-        self.request = np.zeros(len(self.starts), np.bool_)
-        self.events = np.empty(len(self.starts), object)
-        self.trace = np.zeros(len(self.starts), np.uint64)
-        self.refused: list[tuple[int, EventRejected]] = []
-        self.unknown: list[tuple[int, str]] = []
-
-    def _begin_with(self, at: Ints, tags: bytes) -> Bools:
-        first = (self.buffer.at(at)[0] & np.uint64(0xFF)).astype(np.uint8)
-        return np.isin(first, np.frombuffer(tags, np.uint8))
-
-    def _resources(self, group: Ints, start: Ints, end: Ints, is_resource: Bools, record: Ints) -> Ints:
-        """The place of each group's resource in ``self._known``; records that have two in a group, or a broken one, are
-        left."""
-        group, start, end = group[is_resource], start[is_resource], end[is_resource]
-        found = np.zeros(len(record), np.int64)
-        self.left[record[np.bincount(group, minlength=len(record)) > 1]] = True
-        codes: defaultdict[bytes, int] = defaultdict(count().__next__)
-        codes[b""] = 0
-        data = self.buffer.data
-        if len(group):
-            raw = [data[first:last] for first, last in zip(start.tolist(), end.tolist(), strict=True)]
-            found[group] = list(map(codes.__getitem__, raw))
-        self._known: list[dict[str, Any]] = []
-        for code, value in enumerate(codes):
-            try:
-                self._known.append(plain_attributes(RESOURCE.FromString(value).attributes, RESOURCE_ATTRIBUTES))
-            except DecodeError:
-                self._known.append({})
-                self.left[record[found == code]] = True
-        return found
-
-    def bytes_of(self, place: int) -> bytes:
-        """The bytes of a span."""
-        return self.buffer.data[self.starts[place] : self.ends[place]]
-
-    def fields(self, place: int) -> Fields | None:
-        """What a span says, by the ordinary way; None: it is no request.
-
-        Raises:
-            DecodeError: it is broken.
-        """
-        span = SPAN.FromString(self.bytes_of(place))
-        attributes = plain_attributes(span.attributes, ATTRIBUTES)
-        if REQUEST_ATTRIBUTES.isdisjoint(attributes) and span.name != REQUEST_NAME:
-            return None
-        record = span_record(span, attributes, self._known[int(self.resource[place])])
-        if not is_request(record):
-            return None
-        self.trace[place] = int.from_bytes(span.trace_id[:8], "little")
-        return fields_of(record) if self._completed is None else self._completed(fields_of(record))
-
-    def converted(self, place: int) -> Converted:
-        """The event of a request span, within the bounds of its type."""
-        fields = self.fields(place)
-        assert fields is not None
-        return convert(fields)
-
-
-def _by_layout(spans: _Spans, dimensions: Sequence[str]) -> list[EventColumns]:
+def _by_layout(spans: Spans, dimensions: Sequence[str]) -> list[EventColumns]:
     """Read the spans of common layouts; the columns' ``index`` is the span's place."""
     parts = []
     layouts = 0
@@ -201,7 +112,7 @@ def _by_layout(spans: _Spans, dimensions: Sequence[str]) -> list[EventColumns]:
     return parts
 
 
-def _columns_of(spans: _Spans, layout: Layout, matched: Matched, dimensions: Sequence[str]) -> EventColumns | None:
+def _columns_of(spans: Spans, layout: Layout, matched: Matched, dimensions: Sequence[str]) -> EventColumns | None:
     """Return what was read of one layout as columns, and note which of its spans are read; None: no request is."""
     buffer = spans.buffer
     times = {name: buffer.at(matched.places[name])[0] for name in ("start", "end")} if len(matched.rows) else {}
@@ -219,13 +130,8 @@ def _columns_of(spans: _Spans, layout: Layout, matched: Matched, dimensions: Seq
     place_in_events = np.full(len(examples), -1, np.int64)
     known = np.zeros(len(examples), np.bool_)
     for kind, row in enumerate(examples.tolist()):
-        try:
-            fields = spans.fields(int(matched.rows[row]))
-            event, unknown = convert(fields) if fields is not None else (None, ())
-        except (DecodeError, EventRejected):
-            continue  # each of its spans is judged by itself
-        known[kind] = not unknown
-        if event is not None and not unknown:
+        event, known[kind] = _event_of_class(spans, layout, matched, row) if good[row] else (None, False)
+        if event is not None:
             place_in_events[kind] = len(events)
             events.append(event)
     read = good & known[kinds]
@@ -238,7 +144,7 @@ def _columns_of(spans: _Spans, layout: Layout, matched: Matched, dimensions: Seq
     spans.request[rows] = True
     spans.events[rows] = np.array([*events, None], object)[like]
     trace = buffer.at(matched.places["trace_id"][chosen], 2)
-    spans.trace[rows] = trace[0]
+    spans.trace[rows] = short_trace(trace)
     by_class = from_events(events, dimensions)
     columns: dict[str, Any] = {f.name: getattr(by_class, f.name) for f in columns_of(EventColumns)}
     columns |= {name: value[like] for name, value in columns.items() if isinstance(value, np.ndarray)}
@@ -252,6 +158,29 @@ def _columns_of(spans: _Spans, layout: Layout, matched: Matched, dimensions: Seq
     columns["ids"] = _ids(trace, buffer.at(matched.places["span_id"][chosen]))
     columns["index"] = rows
     return complete(EventColumns(**columns))
+
+
+def _event_of_class(spans: Spans, layout: Layout, matched: Matched, row: int) -> tuple[RequestEvent | None, bool]:
+    """An event of the class of a row (None: it is no request), and whether it is known what the class says: where
+    anything about it is unusual, each of its spans is judged by itself. Classes that were seen before are remembered.
+    """
+    texts = tuple(
+        (int(text.length[row]), *(int(word[row]) for word in text.words)) for text in matched.classes.values()
+    )
+    place = int(matched.rows[row])
+    kind = (layout.constant, tuple(matched.classes), texts, spans.resource_of(place), spans.completed)
+    found = _KNOWN_CLASSES.get(kind)
+    if found is None:
+        try:
+            fields = spans.fields(place)
+            event, unknown = convert(fields) if fields is not None else (None, ())
+            found = (None, False) if unknown else (event, True)
+        except Exception:  # it is refused, or fails
+            found = (None, False)
+        if len(_KNOWN_CLASSES) >= _MOST_CLASSES:
+            _KNOWN_CLASSES.clear()
+        _KNOWN_CLASSES[kind] = found
+    return found
 
 
 def _classes(matched: Matched, resource: Ints, good: Bools) -> tuple[Ints, Ints, Bools]:
@@ -283,7 +212,7 @@ def _ids(trace: Words, span: Words) -> Words:
     return hash_texts(Text(np.full(n, 49), [words[:, i] for i in range(words.shape[1])]))
 
 
-def _one_by_one(spans: _Spans, dimensions: Sequence[str]) -> list[EventColumns]:
+def _one_by_one(spans: Spans, dimensions: Sequence[str]) -> EventColumns:
     """Read the spans of rare layouts; records with a broken one are left."""
     events, places = [], []
     for place in np.flatnonzero(~spans.read).tolist():
@@ -307,14 +236,12 @@ def _one_by_one(spans: _Spans, dimensions: Sequence[str]) -> list[EventColumns]:
         spans.events[place] = event
         events.append(event)
         places.append(place)
-    if not events:
-        return []
     columns = from_events(events, dimensions)
     columns.index = np.array(places, np.int64)
-    return [columns]
+    return columns
 
 
-def _leave_shared_traces(spans: _Spans) -> None:
+def _leave_shared_traces(spans: Spans) -> None:
     """Leave records in which two requests may be of one trace: which of them counts depends on their parents."""
     requests = np.flatnonzero(spans.request)
     record, trace = spans.record[requests], spans.trace[requests]

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.events.byte_columns import Buffer, Text, Words, head_mask
-from pipeline.events.codecs.otlp_layout import DOUBLE, INT, STRING, Layout, Step
+from pipeline.events.codecs.otlp_layout import BOOL, DOUBLE, INT, STRING, Layout, Step
 from pipeline.events.codecs.otlp_names import REQUEST_NAME
 from pipeline.events.protobuf_columns import MOST_VARINT_BYTES, varints
 from pipeline.events.request_event import MAX_LATENCY_SECONDS, MAX_TOKENS
@@ -66,10 +66,9 @@ class _Walk:
     def enter(self, step: Step) -> tuple[Ints, Ints]:
         """Keep rows whose field here begins as the step's does; return start and end of its content after that."""
         if self.buffer.all_hold(self.at, step.head):
-            length, size = varints(self.buffer.at(self.at[:1] + 1)[0])
-            start = self.at + (1 + int(size[0]))
-            stop = start + int(length[0])
-            (start, stop) = self.keep(stop <= self.ends, start, stop)
+            start = self.at + (len(step.head) - len(step.piece))
+            stop = start + step.size
+            start, stop = self.keep(stop <= self.ends, start, stop)
         else:
             word = self.buffer.at(self.at)[0]
             length, size = varints(word >> np.uint64(8))
@@ -165,6 +164,13 @@ def _own_text(walk: _Walk, step: Step) -> None:
     (walk.at,) = walk.keep(_ascii(walk.buffer, start + 3, length), stop)
 
 
+def _flag(walk: _Walk, step: Step) -> None:
+    start, stop = walk.enter(step)
+    word = walk.buffer.at(start)[0]
+    rest, kind, value = (((word >> np.uint64(8 * i)) & _BYTE).view(np.int64) for i in range(3))
+    (walk.at,) = walk.keep((stop - start == 3) & (rest == 2) & (kind == BOOL) & (value < 2), stop)
+
+
 _STEPS = {
     "fixed": _fixed,
     "same": _same,
@@ -173,6 +179,7 @@ _STEPS = {
     "name": _name,
     "class": _class,
     "text": _own_text,
+    "flag": _flag,
     "count": _number,
     "seconds": _number,
     "milliseconds": _number,
@@ -188,4 +195,5 @@ def _ascii(buffer: Buffer, start: Ints, length: Ints) -> Bools:
     high: Words = np.zeros(len(start), np.uint64)
     for word in _text(buffer, start, length).words:
         high |= word
-    return np.equal(high & _HIGH, 0)
+    low: Bools = np.equal(high & _HIGH, 0)
+    return low

@@ -6,8 +6,8 @@ for each step, what may differ from span to span:
 - ``fixed``: a field of so many bytes, whatever they are (ids, times, flags); ``same``: the very bytes of the sample;
 - ``any``: a field of any content that nobody reads; ``name``: the span's name;
 - ``unread``: an attribute that nobody reads;
-- ``count``, ``seconds``, ``milliseconds``: an attribute that is a number of its own in every request; ``text``: one
-  that is a text of its own, and read only for its being text;
+- ``count``, ``seconds``, ``milliseconds``: an attribute that is a number of its own in every request; ``text`` and
+  ``flag``: one that is read only for being a text, or true or false;
 - ``class``: an attribute, or the status, with one of few values: spans that agree in all of these are of one class and
   say the same but for their ids, times and numbers.
 """
@@ -25,11 +25,16 @@ from pipeline.events.protobuf_columns import varint
 
 __all__ = ["BOOL", "DOUBLE", "INT", "STRING", "VALUE", "Layout", "Role", "Step", "learn"]
 
-Role = Literal["fixed", "same", "any", "name", "unread", "class", "text", "count", "seconds", "milliseconds"]
+Role = Literal["fixed", "same", "any", "name", "unread", "class", "text", "flag", "count", "seconds", "milliseconds"]
 
 # Tags of ``Span`` and the bytes of what they announce, where those are always as many.
-_FIXED = {b"\x0a\x10": ("trace_id", 16), b"\x12\x08": ("span_id", 8), b"\x39": ("start", 8), b"\x41": ("end", 8)}
-_FLAGS, _FLAGS_BYTES = b"\x85\x01", 4
+_FIXED = {
+    0x0A: (b"\x0a\x10", "trace_id", 16),
+    0x12: (b"\x12\x08", "span_id", 8),
+    0x39: (b"\x39", "start", 8),
+    0x41: (b"\x41", "end", 8),
+    0x85: (b"\x85\x01", "flags", 4),
+}
 _NAME, _ATTRIBUTE, _STATUS = 0x2A, 0x4A, 0x7A
 _SMALL = b"\x30\x50\x60\x70"  # kind, and counts of what was dropped
 _UNREAD = b"\x1a\x22\x6a"  # trace state, parent, links
@@ -46,13 +51,22 @@ _COUNTS = frozenset(("input_tokens", "output_tokens", "cached_input_tokens", "re
 _UNCOUNTED = frozenset(("max_output_tokens", "n"))
 _SECONDS = frozenset(("ttft_seconds", "e2e_seconds", "queue_seconds", "prefill_seconds", "decode_seconds"))
 _TEXTS = frozenset(("request_id",))
+_FLAGS = frozenset(("gen_ai.request.stream", "llm.is_streaming"))
 _UNFIT = frozenset((langfuse.USAGE, langfuse.COMPLETION_START))
+_KINDS: dict[Role, tuple[str, ...]] = {
+    "text": ("string_value",),
+    "flag": ("bool_value",),
+    "count": ("int_value",),
+    "seconds": ("int_value", "double_value"),
+    "milliseconds": ("int_value", "double_value"),
+}
 
 
 class Step(NamedTuple):
     """One field of a span, tag included. ``head`` is how it begins in the sample, up to what may differ; of a field
     with a length, ``piece`` is what comes first in it (an attribute's name, and the value's tag where the value is
-    read). ``name``: what is read of it, empty where nothing is; ``size``: bytes of a ``fixed`` one after its head."""
+    read). ``name``: what is read of it, empty where nothing is; ``size``: bytes of a ``fixed`` one after its head, else
+    of the content in the sample; ``sample``: the whole field in the sample, where it may be the same everywhere."""
 
     role: Role
     name: str
@@ -63,10 +77,12 @@ class Step(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """``steps`` in order. ``numbers``: event field to the name of the step that has it."""
+    """``steps`` in order. ``numbers``: event field to the name of the step that has it. ``constant``: what layouts of
+    the same steps, learned from spans of the same class, have in common."""
 
     steps: tuple[Step, ...]
     numbers: dict[str, str]
+    constant: tuple[tuple[Role, str, bytes], ...]
 
 
 def learn(span: bytes) -> Layout | None:
@@ -83,7 +99,8 @@ def learn(span: bytes) -> Layout | None:
     names = [step.name for step in steps if step.name]
     if len(set(names)) < len(names) or not _NEEDED.issubset(names):
         return None
-    return Layout(tuple(steps), _numbers(names))
+    constant = tuple((step.role, step.name, step.head if step.role == "same" else step.sample) for step in steps)
+    return Layout(tuple(steps), _numbers(names), constant)
 
 
 def _numbers(names: list[str]) -> dict[str, str]:
@@ -100,12 +117,10 @@ def _numbers(names: list[str]) -> dict[str, str]:
 
 def _step(span: bytes, at: int) -> tuple[Step | None, int]:
     """The step at a position, and the position after it."""
-    for head, (name, size) in _FIXED.items():
-        if span.startswith(head, at):
-            return Step("fixed", name, head, size=size), at + len(head) + size
-    if span.startswith(_FLAGS, at):
-        return Step("fixed", "flags", _FLAGS, size=_FLAGS_BYTES), at + len(_FLAGS) + _FLAGS_BYTES
     tag = span[at]
+    if tag in _FIXED:
+        head, name, size = _FIXED[tag]
+        return (Step("fixed", name, head, size=size) if span.startswith(head, at) else None), at + len(head) + size
     number, start = varint(span, at + 1)
     if start < 0:
         return None, at
@@ -117,12 +132,12 @@ def _step(span: bytes, at: int) -> tuple[Step | None, int]:
         return None, at
     if tag in _UNREAD:
         repeated = tag == _UNREAD[-1]
-        return Step("any", "" if repeated else f"field {tag}", span[at:start]), end
+        return Step("any", "" if repeated else f"field {tag}", span[at:start], size=number), end
     if tag == _NAME:
         role: Role = "same" if content == REQUEST_NAME.encode() else "name"
-        return Step(role, "name", whole if role == "same" else span[at:start]), end
+        return Step(role, "name", whole if role == "same" else span[at:start], size=number), end
     if tag == _STATUS and number <= _MOST_SHORT:
-        return Step("class", "status", span[at:start], sample=whole), end
+        return Step("class", "status", span[at:start], b"", number, whole), end
     return (_attribute(whole, content) if tag == _ATTRIBUTE else None), end
 
 
@@ -137,21 +152,23 @@ def _attribute(whole: bytes, content: bytes) -> Step | None:
         return None
     head = whole[: len(whole) - len(content) + len(key)]
     if name not in ATTRIBUTES:
-        return Step("unread", "", head, key)
+        return Step("unread", "", head, key, len(content))
     if len(content) > _MOST_SHORT or name in _UNFIT:
         return None
     field = FIELDS[name][0] if name in FIELDS else ""
     varying = field in _COUNTS | _UNCOUNTED | _SECONDS | _TEXTS
-    if not varying:
-        return Step("class", name, head, key, sample=whole)
+    if not varying and name not in _FLAGS:
+        return Step("class", name, head, key, len(content), whole)
     role: Role = "count"
     if field in _SECONDS:
         role = "milliseconds" if name.startswith("ai.") else "seconds"
     elif field in _TEXTS:
         role = "text"
+    elif name in _FLAGS:
+        role = "flag"
     if not _readable(content, role):
         return None
-    return Step(role, name, head + bytes([VALUE]), key + bytes([VALUE]), sample=whole)
+    return Step(role, name, head + bytes([VALUE]), key + bytes([VALUE]), len(content))
 
 
 def _readable(content: bytes, role: Role) -> bool:
@@ -160,6 +177,4 @@ def _readable(content: bytes, role: Role) -> bool:
         kind = KEY_VALUE.FromString(content).value.WhichOneof("value")
     except DecodeError:
         return False
-    if role == "text":
-        return bool(kind == "string_value")
-    return bool(kind == "int_value" or (kind == "double_value" and role != "count"))
+    return kind in _KINDS[role]
