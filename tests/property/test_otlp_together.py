@@ -14,6 +14,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, TracesData
 
 from pipeline.events.batch_decoder import decode_batch
 from pipeline.events.codecs import otlp_batch
+from pipeline.events.codecs.base import DecodesTogether
 from pipeline.events.codecs.otlp_names import ATTRIBUTES
 from pipeline.events.codecs.registry import codec_for
 from pipeline.events.columns import EventColumns
@@ -225,6 +226,9 @@ def both_ways(
 def test_same_as_one_by_one(
     values: list[bytes | None], codec: str, defaults: dict[str, Any], dimensions: tuple[str, ...]
 ) -> None:
+    reader = codec_for(codec, None, defaults)
+    assert isinstance(reader, DecodesTogether)
+    reader.decode_together([value or b"" for value in values], dimensions)  # raises nothing
     together, apart = both_ways(values, codec, defaults, dimensions)
     assert together == apart
 

@@ -65,7 +65,10 @@ class Reader:
         """
         if self.native_first or not isinstance(self._codec, DecodesTogether):
             return None
-        found = self._codec.decode_together([self._values[i] or b"" for i in positions], dimensions)
+        try:
+            found = self._codec.decode_together([self._values[i] or b"" for i in positions], dimensions)
+        except Exception:  # as in ``decode_one``: input must not stop the pipeline, and one by one it is judged
+            return None
         if found is None:
             return None
         where = np.asarray(positions, np.int64)
