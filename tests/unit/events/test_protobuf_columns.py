@@ -24,9 +24,10 @@ def field(tag: int, content: bytes) -> bytes:
     return bytes([tag]) + encoded(len(content)) + content
 
 
-@given(
-    st.lists(st.integers(0, 2**28 - 1) | st.sampled_from([0, 127, 128, 2**14 - 1, 2**14, 2**21, 2**28 - 1]), min_size=1)
-)
+NUMBER = st.integers(0, 2**28 - 1) | st.sampled_from([0, 127, 128, 2**14 - 1, 2**14, 2**21 - 1, 2**21, 2**28 - 1])
+
+
+@given(st.lists(NUMBER, min_size=1))
 def test_a_varint_is_read_as_it_was_written(numbers: list[int]) -> None:
     words = np.array([int.from_bytes(encoded(n).ljust(8, b"\xff"), "little") for n in numbers], np.uint64)
     value, size = varints(words)
@@ -64,7 +65,7 @@ def test_the_fields_of_messages_are_found_in_order(few: int, messages: list[list
             continue
         mine = found.owner == row
         parts = [buffer.data[a:b] for a, b in zip(found.start[mine].tolist(), found.end[mine].tolist(), strict=True)]
-        kept = [part for part in message if True][: len(parts)]
+        kept = message[: len(parts)]
         assert list(zip(found.tag[mine].tolist(), parts, strict=True)) == kept
         assert sum(len(field(*part)) for part in kept) == len(texts[row])
 

@@ -49,7 +49,7 @@ def record(*spans: Span, server: str = "gw-1") -> bytes:
     group = traces.resource_spans.add()
     group.resource.attributes.add(key="service.instance.id").value.string_value = server
     group.scope_spans.add().spans.extend(spans)
-    return traces.SerializeToString()
+    return bytes(traces.SerializeToString())
 
 
 def together(values: list[bytes], codec: str = "otlp_proto", **defaults: str) -> Any:
@@ -154,7 +154,7 @@ def test_a_codec_that_fails_at_a_batch_costs_no_record(monkeypatch: pytest.Monke
     assert len(decoded(values).columns) == len(values)
 
 
-def test_times_that_the_record_contradicts_are_refused() -> None:
+def test_spans_from_the_future_are_refused_each() -> None:
     values = [record(span(i, CHAT)) for i in range(1, MANY)]
     late = decode_batch(values, [-1] * len(values), NOW - 3_600, EventLimits(), codec=codec_for("otlp_proto"))
     assert {r.reason for r in late.rejections} == {"from_future"}
