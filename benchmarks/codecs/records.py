@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["NOW", "collector_batches", "native_records", "otlp_records", "records_of"]
+__all__ = ["NOW", "as_collector_writes", "collector_batches", "native_records", "otlp_records", "records_of"]
 
 NOW = 1_767_225_700.0
 
@@ -149,8 +150,32 @@ def collector_batches(count: int, requests: int) -> list[bytes]:
                     end_time_unix_nano=start + 2_000_000_000 + i % 977 * 7_000_000,
                 )
                 _fill(span.attributes, attributes)
-        records.append(proto.SerializeToString())
+        records.append(as_collector_writes(proto))
     return records
+
+
+def as_collector_writes(message: Any) -> bytes:
+    """A message with the fields of each message in descending order, which is how the OpenTelemetry Collector 0.165
+    writes OTLP (SDKs write them in ascending order)."""
+    written = bytearray()
+    for field, value in reversed(message.ListFields()):
+        for one in value if isinstance(value, Sequence) and not isinstance(value, bytes | str) else (value,):
+            if field.message_type is None:
+                alone = type(message)()
+                setattr(alone, field.name, one)
+                written += alone.SerializeToString()
+            else:
+                content = as_collector_writes(one)
+                written += _varint(field.number << 3 | 2) + _varint(len(content)) + content
+    return bytes(written)
+
+
+def _varint(number: int) -> bytes:
+    found = bytearray()
+    while number > 0x7F:
+        found.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes([*found, number])
 
 
 def _json_value(value: Any) -> dict[str, Any]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, TracesData
 
+from benchmarks.codecs.records import as_collector_writes
 from pipeline.events.batch_decoder import decode_batch
 from pipeline.events.codecs import otlp_batch
 from pipeline.events.codecs.base import DecodesTogether
@@ -95,48 +96,60 @@ def plain(to: Any, values: dict[str, Any]) -> None:
     fill(to, [{"key": name, "value": value(one)} for name, one in values.items()])
 
 
+class Kind(NamedTuple):
+    """What the spans of one instrumentation have in common: attributes in their order, how each is drawn, what those
+    of few values usually are, and other fields."""
+
+    names: list[str]
+    vocabulary: dict[str, Any]
+    usual: dict[str, Any]
+    common: dict[str, Any]
+
+
+def is_number(name: str) -> bool:
+    return any(word in name for word in ("tokens", "latency", "time_to", "msTo"))
+
+
 @st.composite
-def kinds(draw: st.DrawFn) -> tuple[list[str], dict[str, Any], dict[str, Any]]:
-    """What the spans of one instrumentation have in common: attributes in their order, and other fields."""
+def kinds(draw: st.DrawFn) -> Kind:
     vocabulary = draw(st.sampled_from(VOCABULARIES))
     names = draw(st.permutations([name for name in vocabulary if draw(st.integers(0, 5))]))
     common = {
         "name": draw(st.sampled_from(["chat", "llm_request", "POST /v1", ""])),
         "kind": draw(st.sampled_from([0, 2, 3, 3])),
-        "flags": draw(st.sampled_from([0, 256])),
+        "flags": draw(st.sampled_from([0, 0, 256])),
         "trace_state": draw(st.sampled_from(["", "a=b"])),
     }
-    return names, vocabulary, common
+    return Kind(names, vocabulary, {name: draw(vocabulary[name]) for name in names if not is_number(name)}, common)
 
 
 @st.composite
-def spans(draw: st.DrawFn, kind: tuple[list[str], dict[str, Any], dict[str, Any]]) -> Span:
-    names, vocabulary, common = kind
-    start = int((NOW - draw(st.sampled_from([60, 60, 60, 60, 1e7, -400]))) * 1e9) + draw(st.integers(0, 10**9))
-    trace = draw(st.integers(0, 255))
+def spans(draw: st.DrawFn, kind: Kind) -> Span:
+    start = int((NOW - draw(st.sampled_from([60] * 9 + [1e7, -400]))) * 1e9) + draw(st.integers(0, 10**9))
     span = Span(
-        trace_id=bytes([trace]) * draw(st.sampled_from([16] * 12 + [0, 8])),
+        trace_id=bytes([draw(st.integers(0, 255))]) * draw(st.sampled_from([16] * 24 + [0, 8])),
         span_id=draw(st.integers(0, 2**64 - 1)).to_bytes(8, "big"),
         parent_span_id=draw(st.sampled_from([b"", b"12345678"])),
-        start_time_unix_nano=draw(st.sampled_from([start] * 12 + [0, 5])),
-        end_time_unix_nano=draw(st.sampled_from([start + 6_400_000_000] * 12 + [0, start - 10**8, 2**64 - 1])),
-        **common,
+        start_time_unix_nano=draw(st.sampled_from([start] * 24 + [0, 5])),
+        end_time_unix_nano=draw(st.sampled_from([start + 6_400_000_000] * 24 + [0, start - 10**8, 2**64 - 1])),
+        **kind.common,
     )
-    values = {name: draw(vocabulary[name]) for name in names}
-    odd = draw(st.integers(0, 40))
+    own = draw(st.sampled_from([0, 0, 0, 1]))  # spans of which all attributes are their own
+    values = {n: draw(kind.vocabulary[n]) if own or is_number(n) else kind.usual[n] for n in kind.names}
+    odd = draw(st.integers(0, 24))
     if odd == 0:
         values[draw(st.sampled_from(sorted(ATTRIBUTES)))] = draw(ANY)
-    elif odd == 1 and names:
-        values[draw(st.sampled_from(names))] = draw(ANY)
-    elif odd == 2:
+    elif odd in (1, 2, 3) and values:
+        values[draw(st.sampled_from(kind.names))] = draw(ANY)
+    elif odd in (4, 5):
         span.events.add(name="gen_ai.first_token", time_unix_nano=start + 10**9)
-    elif odd == 3:
-        span.name = draw(TEXT) or "llm_request"
-    elif odd == 4:
-        span.dropped_attributes_count = draw(st.integers(0, 300))
-    elif odd == 5:
-        plain(span.attributes, {draw(st.sampled_from(sorted(ATTRIBUTES))): draw(ANY)})
     elif odd == 6:
+        span.name = draw(TEXT) or "llm_request"
+    elif odd == 7:
+        span.dropped_attributes_count = draw(st.integers(0, 300))
+    elif odd == 8:
+        plain(span.attributes, {draw(st.sampled_from(sorted(ATTRIBUTES))): draw(ANY)})
+    elif odd == 9:
         span.links.add(trace_id=b"x" * 16)
     plain(span.attributes, values)
     if draw(st.integers(0, 6)) == 0:
@@ -147,7 +160,8 @@ def spans(draw: st.DrawFn, kind: tuple[list[str], dict[str, Any], dict[str, Any]
 
 @st.composite
 def batches(draw: st.DrawFn) -> list[bytes | None]:
-    common = draw(st.lists(kinds(), min_size=1, max_size=3))
+    common = draw(st.lists(kinds(), min_size=1, max_size=2))
+    collected = draw(st.booleans())
     values: list[bytes | None] = []
     for _ in range(draw(st.integers(2, 10))):
         traces = TracesData()
@@ -159,7 +173,7 @@ def batches(draw: st.DrawFn) -> list[bytes | None]:
                 scope.scope.name = "s"
                 for _ in range(draw(st.integers(0, 4))):
                     scope.spans.append(draw(spans(draw(st.sampled_from(common)))))
-        value = traces.SerializeToString()
+        value = as_collector_writes(traces) if collected else traces.SerializeToString()
         what = draw(st.integers(0, 24))
         if what == 0:
             value = value[: draw(st.integers(0, len(value)))]

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.events.byte_columns import Buffer, Text, Words, head_mask
-from pipeline.events.codecs.otlp_layout import BOOL, DOUBLE, INT, STRING, Layout, Step
+from pipeline.events.codecs.otlp_layout import BOOL, DOUBLE, INT, STRING, VALUE, Layout, Step
 from pipeline.events.codecs.otlp_names import REQUEST_NAME
 from pipeline.events.protobuf_columns import MOST_VARINT_BYTES, varints
 from pipeline.events.request_event import MAX_LATENCY_SECONDS, MAX_TOKENS
@@ -64,21 +64,25 @@ class _Walk:
         self.at = self.at + len(piece)
 
     def enter(self, step: Step) -> tuple[Ints, Ints]:
-        """Keep rows whose field here begins as the step's does; return start and end of its content after that."""
+        """Keep rows whose field here begins and ends as the step's does, and step over it; return start and end of what
+        is between."""
         if self.buffer.all_hold(self.at, step.head):
             start = self.at + (len(step.head) - len(step.piece))
             stop = start + step.size
-            start, stop = self.keep(stop <= self.ends, start, stop)
+            start, self.at = self.keep(stop <= self.ends, start, stop)
         else:
             word = self.buffer.at(self.at)[0]
             length, size = varints(word >> np.uint64(8))
             start = self.at + 1 + size
             stop = start + length
-            good = ((word & _BYTE) == step.head[0]) & (size <= MOST_VARINT_BYTES) & (length >= len(step.piece))
-            start, stop = self.keep(good & (stop <= self.ends), start, stop)
+            good = ((word & _BYTE) == step.head[0]) & (size <= MOST_VARINT_BYTES)
+            good &= (length >= len(step.piece) + len(step.tail)) & (stop <= self.ends)
+            start, self.at = self.keep(good, start, stop)
             if step.piece:
-                start, stop = self.keep(~self.buffer.differ(start, step.piece), start, stop)
-        return start + len(step.piece), stop
+                (start,) = self.keep(~self.buffer.differ(start, step.piece), start)
+        if step.tail:
+            (start,) = self.keep(~self.buffer.differ(self.at - len(step.tail), step.tail), start)
+        return start + len(step.piece), self.at - len(step.tail)
 
 
 def match(buffer: Buffer, rows: Ints, starts: Ints, ends: Ints, layout: Layout) -> Matched:
@@ -107,7 +111,15 @@ def _same(walk: _Walk, step: Step) -> None:
 
 
 def _any(walk: _Walk, step: Step) -> None:
-    _, walk.at = walk.enter(step)
+    walk.enter(step)
+
+
+def _unread(walk: _Walk, step: Step) -> None:
+    start, stop = walk.enter(step)
+    if step.tail:  # the value is before the name, and has to end there
+        word = walk.buffer.at(start)[0]
+        length, size = varints(word >> np.uint64(8))
+        walk.keep(((word & _BYTE) == VALUE) & (size <= MOST_VARINT_BYTES) & (start + 1 + size + length == stop))
 
 
 def _name(walk: _Walk, step: Step) -> None:
@@ -118,7 +130,7 @@ def _name(walk: _Walk, step: Step) -> None:
     if maybe.any():  # such a span is a request by its name
         good &= ~maybe | walk.buffer.differ(start, REQUEST_NAME.encode())
     start, stop = walk.keep(good, start, stop)
-    (walk.at,) = walk.keep(_ascii(walk.buffer, start, stop - start), stop)
+    walk.keep(_ascii(walk.buffer, start, stop - start))
 
 
 def _class(walk: _Walk, step: Step) -> None:
@@ -127,8 +139,8 @@ def _class(walk: _Walk, step: Step) -> None:
         (walk.at,) = walk.keep(after <= walk.ends, after)
         return
     start, stop = walk.enter(step)
-    start, walk.at = walk.keep(stop - start <= _MOST_TEXT, start, stop)
-    walk.texts[step.name] = _text(walk.buffer, start, walk.at - start)
+    start, stop = walk.keep(stop - start <= _MOST_TEXT, start, stop)
+    walk.texts[step.name] = _text(walk.buffer, start, stop - start)
 
 
 def _number(walk: _Walk, step: Step) -> None:
@@ -152,7 +164,7 @@ def _number(walk: _Walk, step: Step) -> None:
         with np.errstate(invalid="ignore"):
             good &= (number >= 0.0) & (number <= MAX_LATENCY_SECONDS)
     walk.found["number", step.name] = number
-    (walk.at,) = walk.keep(good, stop)
+    walk.keep(good)
 
 
 def _own_text(walk: _Walk, step: Step) -> None:
@@ -160,22 +172,22 @@ def _own_text(walk: _Walk, step: Step) -> None:
     word = walk.buffer.at(start)[0]
     rest, kind, length = (((word >> np.uint64(8 * i)) & _BYTE).view(np.int64) for i in range(3))
     good = (rest == stop - start - 1) & (kind == STRING) & (length == rest - 2) & (length <= _MOST_TEXT)
-    start, stop, length = walk.keep(good, start, stop, length)
-    (walk.at,) = walk.keep(_ascii(walk.buffer, start + 3, length), stop)
+    start, length = walk.keep(good, start, length)
+    walk.keep(_ascii(walk.buffer, start + 3, length))
 
 
 def _flag(walk: _Walk, step: Step) -> None:
     start, stop = walk.enter(step)
     word = walk.buffer.at(start)[0]
     rest, kind, value = (((word >> np.uint64(8 * i)) & _BYTE).view(np.int64) for i in range(3))
-    (walk.at,) = walk.keep((stop - start == 3) & (rest == 2) & (kind == BOOL) & (value < 2), stop)
+    walk.keep((stop - start == 3) & (rest == 2) & (kind == BOOL) & (value < 2))
 
 
 _STEPS = {
     "fixed": _fixed,
     "same": _same,
     "any": _any,
-    "unread": _any,
+    "unread": _unread,
     "name": _name,
     "class": _class,
     "text": _own_text,

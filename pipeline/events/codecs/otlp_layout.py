@@ -63,10 +63,13 @@ _KINDS: dict[Role, tuple[str, ...]] = {
 
 
 class Step(NamedTuple):
-    """One field of a span, tag included. ``head`` is how it begins in the sample, up to what may differ; of a field
-    with a length, ``piece`` is what comes first in it (an attribute's name, and the value's tag where the value is
-    read). ``name``: what is read of it, empty where nothing is; ``size``: bytes of a ``fixed`` one after its head, else
-    of the content in the sample; ``sample``: the whole field in the sample, where it may be the same everywhere."""
+    """One field of a span, tag included.
+
+    ``head`` is how it begins in the sample, up to what may differ. Of a field with a length, ``piece`` is what comes
+    first in it and ``tail`` what comes last (an attribute's name, and the value's tag where the value is read).
+    ``name``: what is read of it, empty where nothing is. ``size``: bytes of a ``fixed`` one after its head, else of the
+    content in the sample. ``sample``: the whole field in the sample, where it may be the same everywhere.
+    """
 
     role: Role
     name: str
@@ -74,6 +77,7 @@ class Step(NamedTuple):
     piece: bytes = b""
     size: int = 0
     sample: bytes = b""
+    tail: bytes = b""
 
 
 class Layout(NamedTuple):
@@ -143,22 +147,19 @@ def _step(span: bytes, at: int) -> tuple[Step | None, int]:
 
 def _attribute(whole: bytes, content: bytes) -> Step | None:
     """The step of an attribute; None: it is not written as it always is, or too much of its own in every span."""
-    if len(content) < 2 or content[0] != _KEY or content[1] > _MOST_SHORT or 2 + content[1] > len(content):
+    found = _name_of(content)
+    if found is None:
         return None
-    key = content[: 2 + content[1]]
-    try:
-        name = key[2:].decode()
-    except UnicodeDecodeError:
-        return None
-    head = whole[: len(whole) - len(content) + len(key)]
+    name, piece, tail = found
+    head = whole[: len(whole) - len(content) + len(piece)]
     if name not in ATTRIBUTES:
-        return Step("unread", "", head, key, len(content))
+        return Step("unread", "", head, piece, len(content), tail=tail)
     if len(content) > _MOST_SHORT or name in _UNFIT:
         return None
     field = FIELDS[name][0] if name in FIELDS else ""
     varying = field in _COUNTS | _UNCOUNTED | _SECONDS | _TEXTS
     if not varying and name not in _FLAGS:
-        return Step("class", name, head, key, len(content), whole)
+        return Step("class", name, head, piece, len(content), whole, tail)
     role: Role = "count"
     if field in _SECONDS:
         role = "milliseconds" if name.startswith("ai.") else "seconds"
@@ -168,7 +169,29 @@ def _attribute(whole: bytes, content: bytes) -> Step | None:
         role = "flag"
     if not _readable(content, role):
         return None
-    return Step(role, name, head + bytes([VALUE]), key + bytes([VALUE]), len(content))
+    return Step(role, name, head + bytes([VALUE]), piece + bytes([VALUE]), len(content), tail=tail)
+
+
+def _name_of(content: bytes) -> tuple[str, bytes, bytes] | None:
+    """An attribute's name, and what comes before its value and after it: SDKs write the key first, the collector last;
+    None: neither."""
+    if len(content) < 2 or content[0] not in (_KEY, VALUE):
+        return None
+    at = 0
+    if content[0] == VALUE:
+        length, start = varint(content, 1)
+        at = start + length
+        if start < 0 or at + 2 > len(content) or content[at] != _KEY:
+            return None
+    end = at + 2 + content[at + 1]
+    if content[at + 1] > _MOST_SHORT or end > len(content) or (at and end < len(content)):
+        return None
+    key = content[at:end]
+    try:
+        name = key[2:].decode()
+    except UnicodeDecodeError:
+        return None
+    return (name, b"", key) if at else (name, key, b"")
 
 
 def _readable(content: bytes, role: Role) -> bool:
