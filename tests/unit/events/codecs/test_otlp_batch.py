@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, TracesData
 
+from benchmarks.codecs.records import as_collector_writes
 from pipeline.events.batch_decoder import DecodedBatch, decode_batch
 from pipeline.events.codecs.otlp_batch import MIN_SPANS
 from pipeline.events.codecs.otlp_layout import learn
@@ -132,6 +133,80 @@ def test_unusual_records_are_left_and_judged_by_themselves() -> None:
     assert columns.index.tolist() == [*range(n), n + 1]  # of two that are one request one counts
     assert [(r.position, r.reason) for r in rejections] == [(n, "malformed"), (n + 3, "missing_field")]
     assert notes.ignored == [n + 2]
+
+
+UNTIMED = {name: value for name, value in CHAT.items() if "first_chunk" not in name} | {"gen_ai.response.id": "id"}
+
+
+@pytest.mark.parametrize("collected", [False, True], ids=["sdk", "collector"])
+@pytest.mark.parametrize(
+    ("other", "changed", "to"),
+    [
+        ({"gen_ai.usage.output_tokens": 10_000_001}, b"", b""),
+        ({"gen_ai.usage.output_tokens": -1}, b"", b""),
+        ({"gen_ai.usage.output_tokens": 2**40}, b"", b""),
+        ({"gen_ai.response.time_to_first_chunk": -1.0}, b"", b""),
+        ({"gen_ai.request.max_tokens": 10_000_001}, b"", b""),
+        ({}, b"*\x04chat", b"*\x04c\xff\xffh"),  # the span's name is not UTF-8
+        ({}, b"\x02id", b"\x02\xff\xff"),
+        ({}, b"llama", b"\xff\xff\xff\xff\xff"),
+        ({}, b"\x06SECRET", b"\x07SECRET"),  # a length that does not fit, in what nobody reads
+        ({}, b"\x0a\x06SECRET", b"\x0a\x06SEC\xffET"),
+        ({}, b"\x12\x08\x0a\x06SECRET", b"\x12\x07\x0a\x06SECRET"),
+        ({}, b"\x18\x07", b"\x18\x87"),
+        ({}, b"\x10\x01", b"\x10\x02"),
+        ({}, b"\x10\x01", b"\x18\x01"),
+        ({}, b"gen_ai.prompt", b"gen_ai.prom\xff\xff"),
+    ],
+)
+def test_an_odd_span_among_others_is_judged_as_it_is_alone(
+    other: dict[str, Any], changed: bytes, to: bytes, collected: bool
+) -> None:
+    def written(number: int, more: dict[str, Any]) -> bytes:
+        attributes = UNTIMED | {name: 1.0 if "first" in name else 1 for name in other} | more
+        traces = TracesData.FromString(record(span(number, attributes)))
+        return as_collector_writes(traces) if collected else bytes(traces.SerializeToString())
+
+    odd = written(MANY, other)
+    assert changed in odd
+    odd = odd.replace(changed, to) if changed else odd
+    usual = [written(i, {}) for i in range(1, MANY)]
+    judged_among_others(usual, odd)
+
+
+def judged_among_others(usual: list[bytes], odd: bytes) -> None:
+    """Check that a record comes out of a batch of others, which are read together, as it does by itself."""
+    last = len(usual)
+    assert together([*usual, odd]).taken[:last].all()
+    alone, rejections, notes = decoded([odd])
+    columns, all_rejections, all_notes = decoded([*usual, odd])
+    mine = columns.take(columns.index == last)
+    assert [(r.reason, r.detail) for r in all_rejections] == [(r.reason, r.detail) for r in rejections]
+    assert len(all_notes.ignored) == len(notes.ignored)
+    assert [name for _, name in all_notes.unknown] == [name for _, name in notes.unknown]
+    for name in ("arrived_at", "e2e", "ttft", "tpot", "input_tokens", "output_tokens", "status", "ids"):
+        assert repr(getattr(mine, name).tolist()) == repr(getattr(alone, name).tolist())
+    assert [columns.keys[k] for k in mine.key] == [alone.keys[k] for k in alone.key]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"events": [Span.Event(name="gen_ai.first_token", time_unix_nano=int((NOW - 59) * 1e9))]},
+        {"status": {"code": 2, "message": "429"}},
+        {"name": "llm_request"},
+        {"end_time_unix_nano": 0},
+        {"end_time_unix_nano": int((NOW - 61) * 1e9)},
+        {"trace_id": b"short"},
+        {"links": [Span.Link(trace_id=b"x" * 16)]},
+        {"dropped_attributes_count": 300},
+    ],
+)
+def test_a_span_with_another_field_is_judged_as_it_is_alone(more: dict[str, Any]) -> None:
+    nameless = {name: value for name, value in UNTIMED.items() if "operation" not in name}
+    for attributes in (UNTIMED, nameless | {"gen_ai.system": "x"}):
+        usual = [record(span(i, attributes)) for i in range(1, MANY)]
+        judged_among_others(usual, record(span(MANY, attributes, **more)))
 
 
 def test_a_record_that_is_not_protobuf_is_left() -> None:
