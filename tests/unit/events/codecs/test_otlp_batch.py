@@ -156,6 +156,7 @@ UNTIMED = {name: value for name, value in CHAT.items() if "first_chunk" not in n
         ({}, b"\x18\x07", b"\x18\x87"),
         ({}, b"\x10\x01", b"\x10\x02"),
         ({}, b"\x10\x01", b"\x18\x01"),
+        ({}, b"\x10\x01", b"\x0a\x00"),  # a text, where there is true or false
         ({}, b"gen_ai.prompt", b"gen_ai.prom\xff\xff"),
     ],
 )
@@ -182,7 +183,7 @@ def judged_among_others(usual: list[bytes], odd: bytes) -> None:
     columns, all_rejections, all_notes = decoded([*usual, odd])
     mine = columns.take(columns.index == last)
     assert [(r.reason, r.detail) for r in all_rejections] == [(r.reason, r.detail) for r in rejections]
-    assert len(all_notes.ignored) == len(notes.ignored)
+    assert (last in all_notes.ignored) == (0 in notes.ignored)
     assert [name for _, name in all_notes.unknown] == [name for _, name in notes.unknown]
     for name in ("arrived_at", "e2e", "ttft", "tpot", "input_tokens", "output_tokens", "status", "ids"):
         assert repr(getattr(mine, name).tolist()) == repr(getattr(alone, name).tolist())
@@ -204,7 +205,7 @@ def judged_among_others(usual: list[bytes], odd: bytes) -> None:
 )
 def test_a_span_with_another_field_is_judged_as_it_is_alone(more: dict[str, Any]) -> None:
     nameless = {name: value for name, value in UNTIMED.items() if "operation" not in name}
-    for attributes in (UNTIMED, nameless | {"gen_ai.system": "x"}):
+    for attributes in (UNTIMED, nameless | {"gen_ai.system": "x"}, {"gen_ai.request.model": "m"}):
         usual = [record(span(i, attributes)) for i in range(1, MANY)]
         judged_among_others(usual, record(span(MANY, attributes, **more)))
 
