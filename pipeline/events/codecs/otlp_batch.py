@@ -42,7 +42,8 @@ MIN_READ = 0.5
 _MIXER = np.uint64(0x9E3779B97F4A7C15)  # odd: 2⁶⁴ over the golden ratio
 _HEX = np.frombuffer(b"".join(b"%02x" % byte for byte in range(256)), "<u2")
 _KNOWN_CLASSES: dict[Hashable, tuple[RequestEvent | None, bool]] = {}
-_MOST_CLASSES = 4_096
+_MOST_CLASSES = 1_024
+_MOST_RESOURCE_BYTES = 4_096  # of a class that is remembered
 _COLUMNS = {
     "input_tokens": "input_tokens",
     "output_tokens": "output_tokens",
@@ -168,7 +169,8 @@ def _event_of_class(spans: Spans, layout: Layout, matched: Matched, row: int) ->
         (int(text.length[row]), *(int(word[row]) for word in text.words)) for text in matched.classes.values()
     )
     place = int(matched.rows[row])
-    kind = (layout.constant, tuple(matched.classes), texts, spans.resource_of(place), spans.completed)
+    resource = spans.resource_of(place)
+    kind = (layout.constant, tuple(matched.classes), texts, resource, spans.completed)
     found = _KNOWN_CLASSES.get(kind)
     if found is None:
         try:
@@ -179,7 +181,8 @@ def _event_of_class(spans: Spans, layout: Layout, matched: Matched, row: int) ->
             found = (None, False)
         if len(_KNOWN_CLASSES) >= _MOST_CLASSES:
             _KNOWN_CLASSES.clear()
-        _KNOWN_CLASSES[kind] = found
+        if len(resource) <= _MOST_RESOURCE_BYTES:
+            _KNOWN_CLASSES[kind] = found
     return found
 
 
