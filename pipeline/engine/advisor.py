@@ -32,7 +32,7 @@ from sizing.errors import SizingError
 __all__ = ["Advisor", "known_exogenous"]
 
 #: Bumped whenever a snapshot of an older version cannot be continued bit for bit.
-STATE_VERSION = 26
+STATE_VERSION = 27
 
 #: Of pickles of pools. Arrays of protocol 5 are restored as views of buffers of their own, whose objects take as much
 #: memory as the small arrays of a pool themselves.
@@ -217,6 +217,8 @@ class Advisor:
             advisor._pools = {key: pickle.loads(zlib.decompress(body)) for key, body in bodies.items()}
         except Exception as error:
             raise CodecError(f"the snapshot of a pool cannot be read: {error}") from error
+        for key, pool in advisor._pools.items():
+            pool.share(advisor._configured.get(key))
         advisor._ahead = {key: as_of for key, as_of in found.items() if as_of != advisor.as_of}
         return advisor
 
