@@ -24,7 +24,7 @@ Ints = NDArray[np.int64]
 TINY = 1e-12
 
 #: Windows between two moves of the history to the front of its buffer; short, as every series has one.
-_SLACK = 64
+_SLACK = 16
 _LEVEL_DECAY = 0.98
 _MEANS = np.array([3, 6, 12, 30])
 

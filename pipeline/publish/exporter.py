@@ -24,7 +24,7 @@ from pipeline.forecast.rates import counted_seconds, signal_rates
 from pipeline.forecast.types import LEVELS, Signal
 from pipeline.publish.autoscaler import autoscaler_samples, current_replicas
 from pipeline.publish.counters import Counters
-from pipeline.publish.exposition import INTRODUCTIONS, Group, Head, Sample, Writer, Written, lines_of
+from pipeline.publish.exposition import INTRODUCTIONS, Group, Sample, Writer, Written, lines_of
 from pipeline.publish.health import PipelineHealth
 from pipeline.publish.kept_views import KeptViews
 from pipeline.publish.metric_catalogue import BANDS
@@ -50,6 +50,9 @@ _CAPACITIES = (
     ("capacity_tokens_per_second", ("output",), "capacity_decode_tokens_per_second_per_replica"),
     ("capacity_kv_tokens", (), "capacity_kv_tokens_per_replica"),
 )
+
+#: Sets of series that are no pool's: the totals and the process, with some more or fewer of them.
+_NO_POOL = 16
 
 _BAND_INDEX = {band: LEVELS.index(level) for band, level in BANDS.items()}
 #: Counters whose totals are kept in the store, and outlive the process.
@@ -77,8 +80,6 @@ class Exporter:
         self._lock = threading.Lock()
         self._writer = Writer()
         self._pools = KeptViews(live, self._written)
-        # Most pools have the same series: one tuple of names and labels in place of one each.
-        self._known_heads: dict[tuple[Head, ...], tuple[Head, ...]] = {}
         # Of all pools, by name, and the totals.
         self._sorted: tuple[list[tuple[PoolKey, Written]], dict[int, bytes]] | None = None
 
@@ -116,19 +117,17 @@ class Exporter:
     def _refresh(self) -> None:
         if self._pools.refresh():
             self._sorted = None
-            if len(self._known_heads) > len(self._pools.made):
-                self._known_heads = {}
+            self._writer.share_no_more_than(len(self._pools.made) + _NO_POOL)
 
     def _written(self, view: PoolView) -> Written:
-        written = self._writer.written(_pool(view), _groups(view), _members)
-        return written._replace(heads=self._known_heads.setdefault(written.heads, written.heads))
+        return self._writer.written(_pool(view), _groups(view), _members)
 
     def _of_pools(self) -> tuple[list[tuple[PoolKey, Written]], dict[int, bytes]]:
         if self._sorted is None:
             totals = self._writer.blocks(_totals(self._live.counters()))
             self._sorted = sorted(self._pools.made.items(), key=lambda of_pool: of_pool[0]), totals
             remembered = len(self._writer)
-            if remembered > sum(len(written.heads) for written in self._pools.made.values()) + sum(
+            if remembered > sum(len(written.series.heads) for written in self._pools.made.values()) + sum(
                 lines.count(b"\n") + 1 for lines in totals.values()
             ):
                 self._writer.forget()

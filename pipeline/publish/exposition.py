@@ -16,7 +16,7 @@ import msgspec
 from pipeline.publish.metric_catalogue import CATALOGUE, Metric
 from pipeline.windows.types import PoolKey
 
-__all__ = ["FAMILIES", "INTRODUCTIONS", "Group", "Head", "Sample", "Writer", "Written", "lines_of"]
+__all__ = ["FAMILIES", "INTRODUCTIONS", "Group", "Sample", "Series", "Writer", "Written", "lines_of"]
 
 #: One sample: metric name without the prefix, label values in catalogue order, value (None and non-finite: left out).
 #: The labels ``model`` and ``pool`` are left out where the writer is told the pool.
@@ -38,10 +38,27 @@ INTRODUCTIONS = tuple(f"# HELP {m.name} {m.help}\n# TYPE {m.name} {m.kind}\n".en
 _POOL_LABELS = ("model", "pool")
 
 
-class Written(NamedTuple):
-    """Samples before they are lines: their heads, and as many numbers as text, ``null`` where there is none."""
+class Series:
+    """Names and labels of samples, in their order; pools that have the same share one object."""
 
-    heads: tuple[Head, ...]
+    __slots__ = ("families", "heads")
+
+    def __init__(self, heads: tuple[Head, ...]) -> None:
+        self.heads = heads
+        #: For each family its index in the catalogue, how its lines begin, and where its samples stand and end.
+        self.families: tuple[tuple[int, bytes, tuple[tuple[int, bytes], ...]], ...] = ()
+        found: dict[str, list[tuple[int, bytes]]] = defaultdict(list)
+        for place, (short, end) in enumerate(heads):
+            found[short].append((place, end))
+        self.families = tuple(
+            (FAMILIES[short], f"tokentide_{short}".encode(), tuple(ends)) for short, ends in found.items()
+        )
+
+
+class Written(NamedTuple):
+    """Samples before they are lines: their series, and as many numbers as text, ``null`` where there is none."""
+
+    series: Series
     numbers: bytes
 
 
@@ -54,6 +71,7 @@ class Writer:
 
     def __init__(self) -> None:
         self._ends: dict[tuple[str, tuple[str, ...]], Head] = {}
+        self._series: dict[tuple[Head, ...], Series] = {}
         self._groups: dict[tuple[str, ...], tuple[Head, ...]] = {}
 
     def __len__(self) -> int:
@@ -63,6 +81,11 @@ class Writer:
     def forget(self) -> None:
         """Forget labels, of tenants and pools that went away among them."""
         self._ends = {}
+
+    def share_no_more_than(self, pools: int) -> None:
+        """Forget which series pools share once there are more than so many pools: most are of pools as they were."""
+        if len(self._series) > pools:
+            self._series = {}
 
     def blocks(self, samples: Iterable[Sample]) -> dict[int, bytes]:
         """Return the lines of samples of no pool by family (index in the catalogue), joined by newlines."""
@@ -79,7 +102,8 @@ class Writer:
         """Return samples as they are kept; ``lines_of`` makes lines of them.
 
         Of a pool their labels go without model and pool. ``groups`` are further samples of the pool, and ``members``
-        returns names and labels for what tells a group: asked once for each.
+        returns names and labels for what tells a group: asked once for each. What has the same names and labels
+        shares them.
         """
         heads: list[Head] = []
         numbers: list[float | None] = []
@@ -98,20 +122,24 @@ class Writer:
                 )
             heads += of_group
             numbers += values
-        return Written(tuple(heads), _encoded(numbers))
+        same = tuple(heads)
+        series = self._series.get(same)
+        if series is None:
+            series = self._series[same] = Series(same)
+        return Written(series, _encoded(numbers))
 
 
 def lines_of(written: Written, pool: PoolKey | None = None) -> dict[int, bytes]:
     """Return lines by family (index in the catalogue), joined by newlines; samples of a pool need its name."""
-    if not written.heads:
-        return {}
-    of_pool = pool is not None
-    named = b"" if pool is None else f'model="{_escape(pool.model)}",pool="{_escape(pool.pool)}"'.encode()
-    lines: dict[str, list[bytes]] = defaultdict(list)
-    for (short, end), number in zip(written.heads, written.numbers.split(b","), strict=True):
-        if number != b"null":
-            lines[short].append(named + end + number)
-    return {FAMILIES[short]: _joined(short, found, of_pool) for short, found in lines.items()}
+    named = b"" if pool is None else f'{{model="{_escape(pool.model)}",pool="{_escape(pool.pool)}"'.encode()
+    numbers = written.numbers.split(b",")
+    found = {}
+    for family, begin, ends in written.series.families:
+        head = begin + named
+        lines = [head + end + numbers[place] for place, end in ends if numbers[place] != b"null"]
+        if lines:
+            found[family] = b"\n".join(lines) if len(lines) > 1 else lines[0]
+    return found
 
 
 def _encoded(numbers: list[float | None]) -> bytes:
@@ -121,11 +149,6 @@ def _encoded(numbers: list[float | None]) -> bytes:
     except TypeError:  # numpy's numbers
         text = msgspec.json.encode([None if number is None else float(number) for number in numbers])
     return text[1:-1]
-
-
-def _joined(short: str, lines: Sequence[bytes], of_pool: bool) -> bytes:
-    begin = f"tokentide_{short}{{" if of_pool else f"tokentide_{short}"
-    return begin.encode() + f"\n{begin}".encode().join(lines)
 
 
 def _end(metric: Metric, labels: tuple[str, ...], of_pool: bool) -> bytes:

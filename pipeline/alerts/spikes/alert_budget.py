@@ -83,7 +83,7 @@ class AlertBudget:
 
     Args:
         probability: wanted false alerts per window, in (0, 0.5].
-        rest_seconds: after an alert there is none for so long; infinite: until ``learn`` is told of a fresh start ...
+        rest_seconds: after an alert there is none for so long ...
         louder: ... unless its score exceeds that of the last one by this factor.
     """
 
@@ -154,15 +154,13 @@ class AlertBudget:
             setattr(self, name, value)
         self._prior_counts, self._prior_expected = _prior(self._probability)
 
-    def learn(self, at: float, score: float, *, told: bool, fresh: bool = False) -> None:
+    def learn(self, at: float, score: float, *, told: bool) -> None:
         """Take one judged window that ended at ``at`` with ``score`` (0: it could not be an alert), and whether it is
-        alerted; a run of windows that are is one alert. ``fresh``: nothing of what was told before goes on.
+        alerted; a run of windows that are is one alert.
         """
         self._windows += 1
         self._weight /= self._fade
         self._expected += self._probability * self._weight
-        if fresh:
-            self._quiet_until = array("d", [-math.inf]) * _LEVELS
         counted = levels = 0
         if score > LEAST_THRESHOLD:
             log = math.log(score)
