@@ -85,9 +85,9 @@ def part_missed(folder: Path) -> list[str]:
     return [
         "## What is missed live",
         "",
-        f"As live at {missed.SETTING:g} false alert a day. *Score* is the event's greatest over its threshold of then, both",
-        "in units of what the tails give (0: too little of a rise where it was looked at). *In hindsight*: the constant",
-        "multiple that finds most events of a series within the setting, on the same scores.",
+        f"As live at {missed.SETTING:g} false alert a day. *Score* is the event's greatest over its threshold of then,",
+        "both in units of what the tails give (0: too little of a rise where it was looked at). *In hindsight*: the",
+        "constant multiple that finds most events of a series within the setting, on the same scores.",
         "",
         *_table(["labelled events", "number", "of all"], causes),
         *_table(["series", "first window", "windows", "day", "times the level", "score", "threshold", "why"], rows),
