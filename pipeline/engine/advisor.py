@@ -217,6 +217,8 @@ class Advisor:
             advisor._pools = {key: pickle.loads(zlib.decompress(body)) for key, body in bodies.items()}
         except Exception as error:
             raise CodecError(f"the snapshot of a pool cannot be read: {error}") from error
+        for key, pool in advisor._pools.items():
+            pool.share(advisor._configured.get(key))
         advisor._ahead = {key: as_of for key, as_of in found.items() if as_of != advisor.as_of}
         return advisor
 

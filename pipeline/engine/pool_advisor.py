@@ -135,6 +135,11 @@ class PoolAdvisor:
             level = configured.policy().demand_quantile
             self._decisions = PoolDecisions(configured.decision_rules, season_steps, level)
 
+    def share(self, configured: PoolSettings | None) -> None:
+        """Hold these settings in place of equal ones, which came with a state that was read."""
+        if self._configured == configured:
+            self._configured = configured
+
     def misses(self, window: ClosedWindow) -> bool:
         """Whether the telemetry of a window is missing; ``step`` comes to the same."""
         return self._gaps.would_be_gap(window)
