@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from itertools import compress
 from typing import NamedTuple
 
 import msgspec
@@ -41,22 +42,35 @@ _POOL_LABELS = ("model", "pool")
 class Series:
     """Names and labels of samples, in their order; pools that have the same share one object."""
 
-    __slots__ = ("families", "heads")
+    __slots__ = ("_families", "_order", "_pieces", "heads")
 
     def __init__(self, heads: tuple[Head, ...]) -> None:
         self.heads = heads
-        #: For each family its index in the catalogue, how its lines begin, and where its samples stand and end.
-        self.families: tuple[tuple[int, bytes, tuple[tuple[int, bytes], ...]], ...] = ()
-        found: dict[str, list[tuple[int, bytes]]] = defaultdict(list)
-        for place, (short, end) in enumerate(heads):
-            found[short].append((place, end))
-        self.families = tuple(
-            (FAMILIES[short], f"tokentide_{short}".encode(), tuple(ends)) for short, ends in found.items()
-        )
+        found: dict[str, list[int]] = defaultdict(list)
+        for place, (short, _) in enumerate(heads):
+            found[short].append(place)
+        #: Places of the samples by family.
+        self._order = tuple(place for places in found.values() for place in places)
+        #: Four of every line: how it begins, the labels of the pool, what stands before the value, and the value.
+        self._pieces: list[bytes] = []
+        #: Index in the catalogue, first piece and the one after the last.
+        self._families: list[tuple[int, int, int]] = []
+        for short, places in found.items():
+            begin, first = f"tokentide_{short}".encode(), len(self._pieces)
+            for place in places:
+                self._pieces += (begin if len(self._pieces) == first else b"\n" + begin, b"", heads[place][1], b"")
+            self._families.append((FAMILIES[short], first, len(self._pieces)))
+
+    def lines(self, named: bytes, numbers: Sequence[bytes]) -> dict[int, bytes]:
+        """Return the lines by family, with the labels of a pool and the numbers of the heads as text."""
+        pieces = self._pieces.copy()
+        pieces[1::4] = [named] * len(self._order)
+        pieces[3::4] = [numbers[place] for place in self._order]
+        return {family: b"".join(pieces[first:end]) for family, first, end in self._families}
 
 
 class Written(NamedTuple):
-    """Samples before they are lines: their series, and as many numbers as text, ``null`` where there is none."""
+    """Samples before they are lines: their series, and as many numbers as text, separated by commas."""
 
     series: Series
     numbers: bytes
@@ -82,9 +96,9 @@ class Writer:
         """Forget labels, of tenants and pools that went away among them."""
         self._ends = {}
 
-    def share_no_more_than(self, pools: int) -> None:
-        """Forget which series pools share once there are more than so many pools: most are of pools as they were."""
-        if len(self._series) > pools:
+    def share_no_more_than(self, sets: int) -> None:
+        """Forget which series pools share once there are more sets than that: most are of pools as they were."""
+        if len(self._series) > sets:
             self._series = {}
 
     def blocks(self, samples: Iterable[Sample]) -> dict[int, bytes]:
@@ -122,24 +136,22 @@ class Writer:
                 )
             heads += of_group
             numbers += values
+        text = _encoded(numbers)
+        if b"null" in text:
+            texts = text.split(b",")
+            known = [value != b"null" for value in texts]
+            heads, text = list(compress(heads, known)), b",".join(compress(texts, known))
         same = tuple(heads)
         series = self._series.get(same)
         if series is None:
             series = self._series[same] = Series(same)
-        return Written(series, _encoded(numbers))
+        return Written(series, text)
 
 
 def lines_of(written: Written, pool: PoolKey | None = None) -> dict[int, bytes]:
     """Return lines by family (index in the catalogue), joined by newlines; samples of a pool need its name."""
     named = b"" if pool is None else f'{{model="{_escape(pool.model)}",pool="{_escape(pool.pool)}"'.encode()
-    numbers = written.numbers.split(b",")
-    found = {}
-    for family, begin, ends in written.series.families:
-        head = begin + named
-        lines = [head + end + numbers[place] for place, end in ends if numbers[place] != b"null"]
-        if lines:
-            found[family] = b"\n".join(lines) if len(lines) > 1 else lines[0]
-    return found
+    return written.series.lines(named, written.numbers.split(b","))
 
 
 def _encoded(numbers: list[float | None]) -> bytes:
