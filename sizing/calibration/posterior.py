@@ -46,6 +46,7 @@ _STALE_LOG = 0.05
 _SETTLED = 1e-13
 
 Floats = NDArray[np.float64]
+_IDENTITY: Floats = np.eye(len(COEFFICIENTS))
 
 
 class Prediction(NamedTuple):
@@ -126,10 +127,10 @@ class Calibration:
         #: Measured step times over those that the catalogue's entry and the global coefficients predict, in the median.
         self.entry_ratio = entry_ratio
         if len(points):
-            self.entry_ratio *= float(np.exp(np.median(measured - np.log(terms @ start))))
+            self.entry_ratio *= float(np.exp(_median(measured - np.log(terms @ start))))
         count = len(COEFFICIENTS)
         shift = np.zeros(count)
-        several = len(points) > 0 and bool(np.ptp(places[:, :2], axis=0).max() >= _ONE_SHAPE)
+        several = len(points) > 0 and bool(_range(places[:, :2]).max() >= _ONE_SHAPE)
         likeness = _likeness(places[:, None, :] - places[None, :, :])
         within = _DISCREPANCY**2 * likeness + np.diag((_NOISE * noise_ratio) ** 2)
         certain = np.linalg.inv(within) if len(points) else within
@@ -138,16 +139,18 @@ class Calibration:
         for _ in range(6):
             values = start * np.exp(shift)
             predicted, shares = _shares(terms, values)
-            spread = np.ptp(shares, axis=0) if len(points) else np.zeros(count)
+            spread = _range(shares) if len(points) else np.zeros(count)
             free = (spread >= _SEPARABLE_SHARE) & several
-            cover = np.full((count, count), _TOGETHER**2) + np.diag(np.where(free, _APART**2, 0.0))
+            cover = np.full((count, count), _TOGETHER**2)
+            cover.reshape(-1)[:: count + 1] += np.where(free, _APART**2, 0.0)
             if not len(points):
                 break
             weighed = shares.T @ certain
             residual = measured - np.log(predicted) + shares @ shift
             before = shift
-            inner = np.eye(count) + weighed @ shares @ cover
-            shift = np.clip(cover @ np.linalg.solve(inner, weighed @ residual), -_CLAMP, _CLAMP)
+            inner = _IDENTITY + weighed @ shares @ cover
+            shift = cover @ np.linalg.solve(inner, weighed @ residual)
+            shift = np.minimum(np.maximum(shift, -_CLAMP, out=shift), _CLAMP, out=shift)
             if np.abs(shift - before).max() < _SETTLED:
                 break
         self._values = start * np.exp(shift)
@@ -158,10 +161,10 @@ class Calibration:
         posterior = cover
         self._seen = np.zeros(count)
         if len(points):
-            self._seen = self._shares.mean(axis=0)
+            self._seen = np.add.reduce(self._shares, axis=0) / len(points)
             self._left = certain @ (measured - np.log(predicted))
             weighed = self._shares.T @ certain
-            inner = np.linalg.solve(np.eye(count) + weighed @ self._shares @ cover, weighed)
+            inner = np.linalg.solve(_IDENTITY + weighed @ self._shares @ cover, weighed)
             self._inverse = certain - weighed.T @ cover @ inner
             gain = cover @ self._shares.T
             posterior = cover - gain @ self._inverse @ gain.T
@@ -263,12 +266,25 @@ class Calibration:
             DoesNotFit: the deployment cannot run it.
         """
         if self._replica is None or self._replica[0] != workload:
-            memory = self._fitting()
-            replica = ReplicaModel(
-                self.resolved, workload, coefficients=self.coefficients, step=self._step, memory=memory
-            )
-            self._replica = workload, replica
+            self._replica = workload, self.replica_of(self.resolved, workload)
         return self._replica[1]
+
+    def replica_of(self, resolved: Resolved, workload: Workload, dispersion: float = 1.0) -> ReplicaModel:
+        """Return a new replica of a deployment with ``coefficients``; of that of the calibration, most is known.
+
+        Raises:
+            InvalidInput: the workload or the dispersion is invalid.
+            DoesNotFit: the deployment cannot run it.
+        """
+        own = resolved is self.resolved
+        return ReplicaModel(
+            resolved,
+            workload,
+            dispersion=dispersion,
+            coefficients=self.coefficients,
+            step=self._step if own else None,
+            memory=self._fitting() if own else None,
+        )
 
     def _fitting(self) -> Memory:
         """Return the memory of the deployment, the same for every workload; worked out when first asked for."""
@@ -369,8 +385,20 @@ def _likeness(apart: Floats) -> Floats:
     return alike
 
 
+def _median(values: Floats) -> float:
+    """Return the median of at least one number: what ``np.median`` says, which first imports masked arrays."""
+    ordered, middle = np.sort(values).tolist(), values.size // 2
+    return float(ordered[middle] if values.size % 2 else (ordered[middle - 1] + ordered[middle]) / 2.0)
+
+
+def _range(rows: Floats) -> Floats:
+    """Return the largest less the smallest of every column."""
+    found: Floats = np.maximum.reduce(rows, axis=0) - np.minimum.reduce(rows, axis=0)
+    return found
+
+
 def _shares(terms: Floats, values: Floats) -> tuple[Floats, Floats]:
     """Return the step times of rows of terms, and the share of every term in them."""
     parts = terms * values
-    total = parts.sum(axis=-1)
+    total = np.add.reduce(parts, axis=-1)
     return total, parts / total[..., None]

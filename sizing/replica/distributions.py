@@ -64,7 +64,7 @@ def combine_deviations(*deviations: float) -> float:
     """
     total = 0.0
     for deviation in deviations:
-        if math.isinf(deviation):
-            return math.inf
         total += deviation * abs(deviation)
+    if not math.isfinite(total) and any(map(math.isinf, deviations)):
+        return math.inf
     return math.copysign(math.sqrt(abs(total)), total)
