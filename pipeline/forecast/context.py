@@ -59,6 +59,9 @@ class SeriesContext:
         self._values: NDArray[np.float32] = np.zeros(self._keep + _SLACK, dtype=np.float32)
         self._observed: NDArray[np.bool_] = np.zeros(self._keep + _SLACK, dtype=np.bool_)
         self._used = 0
+        #: The newest value (filled where the newest window is a gap).
+        self.last = 0.0
+        self._flat_last: Floats | None = None
         self.profile = SeasonalProfile(season_steps, half)
         self.week = WeekMemory(season_steps, self.steps)
         self.index = 0
@@ -80,7 +83,7 @@ class SeriesContext:
         keep = min(self._used, self._keep)
         state["_values"] = self._values[self._used - keep : self._used].copy()
         state["_observed"] = np.packbits(self._observed[self._used - keep : self._used])
-        state["_used"] = keep
+        state["_used"], state["_flat_last"] = keep, None
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -90,11 +93,6 @@ class SeriesContext:
         self._values[: self._used] = state["_values"]
         self._observed = np.zeros(self._keep + _SLACK, dtype=np.bool_)
         self._observed[: self._used] = np.unpackbits(state["_observed"], count=self._used)
-
-    @property
-    def last(self) -> float:
-        """The newest value (filled where the newest window is a gap)."""
-        return float(self._values[self._used - 1]) if self._used else 0.0
 
     @property
     def has_season(self) -> bool:
@@ -121,6 +119,12 @@ class SeriesContext:
     def flat(self, value: float) -> Floats:
         """``value`` at every horizon."""
         return self._ones * value
+
+    def flat_last(self) -> Floats:
+        """The last value at every horizon, which most experts say now and then. One array for all: do not change it."""
+        if self._flat_last is None:
+            self._flat_last = self._ones * self.last
+        return self._flat_last
 
     def recent(self, count: int) -> NDArray[np.float32]:
         """The newest ``count`` values, oldest first; fewer when fewer are known. A view: do not change it."""
@@ -187,6 +191,7 @@ class SeriesContext:
             self._used = self._keep
         self._values[self._used] = value
         self._observed[self._used] = observed
+        self.last, self._flat_last = float(self._values[self._used]), None
         self._used += 1
 
     def _learn_profile(self) -> None:
@@ -200,7 +205,7 @@ class SeriesContext:
     def _follow_profile(self, value: float | None) -> None:
         profile = self.profile
         if not profile.known(self.index):
-            self.profile_forecast = self.flat(self.last)
+            self.profile_forecast = self.flat_last()
             self._share = 0.0
             return
         floor = max(0.02 * self.level, TINY)

@@ -176,13 +176,24 @@ class ExpertWeights:
             members: at least one.
             rows: the series of all members, in this order.
         """
-        first = members[0]
-        whole = ExpertWeights(rows, first._each, level=first._level, clip=first._clip, trust=first._trust)
+        whole = cls.asked(members, rows)
+        whole._decay, whole._weigh_every = _decays(rows), _weigh_every(rows)
         for name in _BY_ROW:
             setattr(whole, name, np.concatenate([getattr(member, name) for member in members]))
         whole._sums = np.concatenate([member._sums for member in members], axis=1)
         whole._held = any(member._held for member in members)
         whole._settled = all(member._settled for member in members)
+        return whole
+
+    @classmethod
+    def asked(cls, members: Sequence[ExpertWeights], rows: Rows) -> ExpertWeights:
+        """The same, of which only ``combine`` may be asked: half of the copying is for what is learned."""
+        first = members[0]
+        whole = ExpertWeights.__new__(ExpertWeights)
+        whole._rows, whole._each = rows, first._each
+        whole._level, whole._clip, whole._trust = first._level, first._clip, first._trust
+        whole._merit = np.concatenate([member._merit for member in members])
+        whole._weighed = None
         return whole
 
     def give(self, members: Sequence[ExpertWeights]) -> None:
@@ -361,6 +372,7 @@ class ExpertPool(ExpertWeights):
             raise ValueError(f"a pool needs experts of distinct names, not {names}")
         super().__init__(rows, each)
         self.experts = tuple(experts)
+        self._sleepers = _sleepers(experts)
         self._series = rows
 
     def keep(self, series: int) -> None:
@@ -368,6 +380,7 @@ class ExpertPool(ExpertWeights):
         at = self._series.of(series)
         self._rows = self._series = self._series.only(series)
         self.experts = self.experts[series * self._each : (series + 1) * self._each]
+        self._sleepers = _sleepers(self.experts)
         LeastSquares.alone(self.experts)
         self._sums, self._decay = self._sums[:, at].copy(), self._decay[:, at].copy()
         for name in ("_scale", "_matured", "_own", "_largest", "_merit", "quarantined", "weights"):
@@ -387,11 +400,19 @@ class ExpertPool(ExpertWeights):
             expert's distance, ``(horizons, experts)``.
         """
         contexts, horizons = self._series.contexts, self._series.horizons
-        said = np.array([expert.forecast() for expert in self.experts])
+        said = np.concatenate([expert.forecast() for expert in self.experts])
         ahead = said.reshape(len(contexts), self._each, horizons).transpose(0, 2, 1).reshape(-1, self._each)
         if not np.isfinite(ahead).all():
             last = self._series.repeat([context.last for context in contexts])
             ahead = np.where(np.isfinite(ahead), ahead, last[:, None])
-        awake = np.array([expert.awake for expert in self.experts]).reshape(-1, self._each)
+        awake = np.ones(len(self.experts), dtype=np.bool_)
+        for at in self._sleepers:
+            awake[at] = self.experts[at].awake
+        awake = awake.reshape(-1, self._each)
         point, apart = self.combine(ahead, awake)
         return point, np.add.reduce(self.weights * np.abs(apart), axis=1), apart
+
+
+def _sleepers(experts: Sequence[Expert]) -> tuple[int, ...]:
+    """Which experts may sleep at all."""
+    return tuple(at for at, expert in enumerate(experts) if type(expert).awake is not Expert.awake)

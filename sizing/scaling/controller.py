@@ -162,7 +162,7 @@ class ReplicaController:
         self._writer.confidence = self._confidence if advice.plan is None else advice.plan.confidence
         evidence = ({} if self._learner is None else self._learner.evidence()) | dict(situation.evidence)
         changes = self._counterfactuals.of(demand, advice)
-        return self._writer.write(now, demand, current, before, advice, changes, **evidence)
+        return self._writer.write(now, demand, current, before, advice, changes, evidence)
 
     def _reference(self, current: int | None) -> int | None:
         """What runs or has been asked for already, whichever is more: pending replicas count."""

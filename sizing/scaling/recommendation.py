@@ -5,6 +5,7 @@ The decisions are those of ``sizing.scaling.controller``; nothing here changes a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from sizing.planning.demand_needs import OBSERVED_REQUESTS, Need, demand_quantile, replicas_text, whole
@@ -120,8 +121,8 @@ class RecommendationBuilder:
         current: int | None,
         before: int | None,
         advice: Advice,
-        counterfactuals: tuple[Counterfactual, ...] = (),
-        **evidence: float,
+        counterfactuals: tuple[Counterfactual, ...],
+        evidence: Mapping[str, float],
     ) -> Recommendation:
         """Return the recommendation that says ``advice``; ``before`` is what was running or advised before it.
 
@@ -160,7 +161,7 @@ class RecommendationBuilder:
             state=advice.state,
             confidence=Confidence.REFUSED if advice.refused else self.confidence,
             confidence_ratio=ratio,
-            evidence=self._evidence(demand, advice.plan) | evidence,
+            evidence=self._evidence(demand, advice.plan) | dict(evidence),
             config_hash=self.config_hash,
             counterfactuals=counterfactuals,
         )
