@@ -408,8 +408,7 @@ class ExpertPool(ExpertWeights):
         awake = np.ones(len(self.experts), dtype=np.bool_)
         for at in self._sleepers:
             awake[at] = self.experts[at].awake
-        awake = awake.reshape(-1, self._each)
-        point, apart = self.combine(ahead, awake)
+        point, apart = self.combine(ahead, awake.reshape(-1, self._each))
         return point, np.add.reduce(self.weights * np.abs(apart), axis=1), apart
 
 

@@ -112,7 +112,9 @@ def point_of_load(
         DoesNotFit: the deployment cannot run it.
     """
     numbers = load.input_tokens, load.output_tokens, load.e2e_seconds, load.requests_per_second
-    for name, value in zip(("input_tokens", "output_tokens", "e2e_seconds", "requests_per_second"), numbers, strict=True):
+    for name, value in zip(
+        ("input_tokens", "output_tokens", "e2e_seconds", "requests_per_second"), numbers, strict=True
+    ):
         if not 0 < value < 1e8:
             raise InvalidInput(f"{name} of an observed load must be positive, not {value!r}")
     if load.output_tokens < 2:
