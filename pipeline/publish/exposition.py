@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from itertools import compress
 
 import msgspec
 
@@ -30,6 +31,10 @@ FAMILIES = {metric.name.removeprefix("tokentide_"): i for i, metric in enumerate
 INTRODUCTIONS = tuple(f"# HELP {m.name} {m.help}\n# TYPE {m.name} {m.kind}\n".encode() for m in CATALOGUE)
 
 _POOL_LABELS = ("model", "pool")
+#: Metric name without the prefix, and what stands between the name (of a pool: its two labels) and the value.
+_Head = tuple[str, bytes]
+#: Sets of samples that are remembered: pools of some settings, in some states.
+_MOST_FORMS = 256
 
 
 class Writer:
@@ -40,8 +45,9 @@ class Writer:
     """
 
     def __init__(self) -> None:
-        self._ends: dict[tuple[str, tuple[str, ...]], tuple[str, bytes]] = {}
-        self._groups: dict[tuple[str, ...], tuple[tuple[str, bytes], ...]] = {}
+        self._ends: dict[tuple[str, tuple[str, ...]], _Head] = {}
+        self._groups: dict[tuple[str, ...], tuple[_Head, ...]] = {}
+        self._forms: dict[tuple[int, ...], _Form] = {}
 
     def __len__(self) -> int:
         """How many sets of labels are remembered."""
@@ -49,7 +55,7 @@ class Writer:
 
     def forget(self) -> None:
         """Forget labels, of tenants and pools that went away among them."""
-        self._ends = {}
+        self._ends, self._forms = {}, {}
 
     def blocks(
         self,
@@ -63,7 +69,7 @@ class Writer:
         With ``pool`` all of them are its samples, and their labels go without model and pool. ``groups`` are further
         samples of the pool, and ``members`` returns names and labels for what tells a group: asked once for each.
         """
-        heads: list[tuple[str, bytes]] = []
+        heads: list[_Head] = []
         numbers: list[float | None] = []
         ends, of_pool = self._ends, pool is not None
         for short, labels, value in samples:
@@ -81,11 +87,51 @@ class Writer:
             heads += of_group
             numbers += values
         named = b"" if pool is None else f'model="{_escape(pool.model)}",pool="{_escape(pool.pool)}"'.encode()
-        lines: dict[str, list[bytes]] = defaultdict(list)
-        for (short, end), number in zip(heads, _written(numbers), strict=True):
-            if number != b"null":
-                lines[short].append(named + end + number)
-        return {FAMILIES[short]: _joined(short, found, of_pool) for short, found in lines.items()}
+        written = _written(numbers)
+        if b"null" in written:
+            kept = [number != b"null" for number in written]
+            heads, written = list(compress(heads, kept)), list(compress(written, kept))
+        return self._form(heads, of_pool).filled(named, written) if heads else {}
+
+    def _form(self, heads: list[_Head], of_pool: bool) -> _Form:
+        """What is the same for all samples of these names and labels; most pools have the same ones."""
+        key = (of_pool, *map(id, heads))
+        found = self._forms.get(key)
+        if found is None:
+            if len(self._forms) >= _MOST_FORMS:
+                self._forms = {}
+            found = self._forms[key] = _Form(heads, of_pool)
+        return found
+
+
+class _Form:
+    """The text of some samples, less the pool's labels and the values.
+
+    It holds the ``heads`` that it is known by, so that no other object comes to stand where one of them was.
+    """
+
+    def __init__(self, heads: list[_Head], of_pool: bool) -> None:
+        self._heads = heads
+        of_family: dict[str, list[int]] = defaultdict(list)
+        for at, (short, _) in enumerate(heads):
+            of_family[short].append(at)
+        self._order = [at for found in of_family.values() for at in found]
+        # Of every line: what precedes it and the labels of the pool, these, what stands before the value, the value.
+        self._pieces: list[bytes] = []
+        self._families: list[tuple[int, int, int]] = []  # number, first piece, end
+        for short, found in of_family.items():
+            begin = (f"tokentide_{short}{{" if of_pool else f"tokentide_{short}").encode()
+            first = len(self._pieces)
+            for at in found:
+                self._pieces += (begin if len(self._pieces) == first else b"\n" + begin, b"", heads[at][1], b"")
+            self._families.append((FAMILIES[short], first, len(self._pieces)))
+
+    def filled(self, named: bytes, written: Sequence[bytes]) -> dict[int, bytes]:
+        """Return the lines by family, with the labels of a pool and the values as text, in the order of the heads."""
+        pieces = self._pieces.copy()
+        pieces[1::4] = [named] * len(self._order)
+        pieces[3::4] = [written[at] for at in self._order]
+        return {family: b"".join(pieces[first:end]) for family, first, end in self._families}
 
 
 def _written(numbers: list[float | None]) -> list[bytes]:
@@ -97,11 +143,6 @@ def _written(numbers: list[float | None]) -> list[bytes]:
     except TypeError:  # numpy's numbers
         text = msgspec.json.encode([None if number is None else float(number) for number in numbers])
     return text[1:-1].split(b",")
-
-
-def _joined(short: str, lines: Sequence[bytes], of_pool: bool) -> bytes:
-    begin = f"tokentide_{short}{{" if of_pool else f"tokentide_{short}"
-    return begin.encode() + f"\n{begin}".encode().join(lines)
 
 
 def _end(metric: Metric, labels: tuple[str, ...], of_pool: bool) -> bytes:
