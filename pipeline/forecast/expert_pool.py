@@ -17,20 +17,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.forecast.context import TINY, Floats, Ints
+from pipeline.forecast.context import TINY, Floats
 from pipeline.forecast.delay import which
 from pipeline.forecast.experts.base import Expert
 from pipeline.forecast.experts.least_squares import LeastSquares
 from pipeline.forecast.series_rows import SeriesRows
+from pipeline.forecast.weighed_rows import Rows, Singles
 
 __all__ = ["ExpertPool", "ExpertWeights", "Singles"]
-
-Singles = NDArray[np.float32]
 
 # Bound of a regret and of a loss, in units of the last value's usual error: one burst must not decide for weeks.
 _CLIP = 5.0
@@ -68,37 +67,6 @@ def _decays(rows: Rows) -> Singles:
 
 def _weigh_every(rows: Rows) -> int:
     return next((every for least, every in _WEIGH_EVERY if rows.season_steps >= least), 1)
-
-
-class Rows(Protocol):
-    """Horizons of several series one below another; see ``pipeline.forecast.series_rows.SeriesRows``."""
-
-    @property
-    def steps(self) -> Ints:
-        """Horizons in windows, of every row."""
-        ...
-
-    @property
-    def horizons(self) -> int:
-        """How many each series has."""
-        ...
-
-    @property
-    def season_steps(self) -> int:
-        """Windows per season."""
-        ...
-
-    def tiny(self) -> Singles:
-        """What the unit of losses is never smaller than, of every row."""
-        ...
-
-    def repeat(self, values: Sequence[float], dtype: Any = ...) -> Any:
-        """One value per series, repeated for its rows."""
-        ...
-
-    def any(self, flags: NDArray[np.bool_]) -> list[bool]:
-        """Whether any row of each series has its flag set."""
-        ...
 
 
 class ExpertWeights:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sizing.calibration.measurement import COEFFICIENTS, ObservedPoint, StepTerms, implied_lane_batch
+from sizing.calibration.small_arrays import column_ranges, median
 from sizing.errors import InvalidInput
 from sizing.replica.memory import Memory, Resolved, require_fit
 from sizing.replica.replica_model import ReplicaModel
@@ -127,10 +128,10 @@ class Calibration:
         #: Measured step times over those that the catalogue's entry and the global coefficients predict, in the median.
         self.entry_ratio = entry_ratio
         if len(points):
-            self.entry_ratio *= float(np.exp(_median(measured - np.log(terms @ start))))
+            self.entry_ratio *= float(np.exp(median(measured - np.log(terms @ start))))
         count = len(COEFFICIENTS)
         shift = np.zeros(count)
-        several = len(points) > 0 and bool(_range(places[:, :2]).max() >= _ONE_SHAPE)
+        several = len(points) > 0 and bool(column_ranges(places[:, :2]).max() >= _ONE_SHAPE)
         likeness = _likeness(places[:, None, :] - places[None, :, :])
         within = _DISCREPANCY**2 * likeness + np.diag((_NOISE * noise_ratio) ** 2)
         certain = np.linalg.inv(within) if len(points) else within
@@ -139,7 +140,7 @@ class Calibration:
         for _ in range(6):
             values = start * np.exp(shift)
             predicted, shares = _shares(terms, values)
-            spread = _range(shares) if len(points) else np.zeros(count)
+            spread = column_ranges(shares) if len(points) else np.zeros(count)
             free = (spread >= _SEPARABLE_SHARE) & several
             cover = np.full((count, count), _TOGETHER**2)
             cover.reshape(-1)[:: count + 1] += np.where(free, _APART**2, 0.0)
@@ -323,15 +324,16 @@ class Calibration:
 
     def _step_surprise(self, point: ObservedPoint) -> float:
         batch = implied_lane_batch(self.resolved, point, self.prior)
-        error, deviation = self.step_error(point, batch, self._step_terms.at(point.workload, batch))
+        workload = point.workload
+        error, deviation = self.step_error(point, self._step_terms.at(workload, batch), place(workload, batch))
         return error / max(deviation, _NOISE)
 
-    def step_error(self, point: ObservedPoint, lane_batch: float, terms: Sequence[float]) -> tuple[float, float]:
+    def step_error(self, point: ObservedPoint, terms: Sequence[float], at: Floats) -> tuple[float, float]:
         """Return the log of the measured over the predicted time per output token, and its standard deviation.
 
-        ``terms`` as ``StepTerms.at`` has them at ``lane_batch``.
+        ``terms`` as ``StepTerms.at`` has them for the workload of the point and its batch, ``at`` is their ``place``.
         """
-        step, ratio, deviation, _ = self._ask(terms, place(point.workload, lane_batch))
+        step, ratio, deviation, _ = self._ask(terms, at)
         return math.log(point.tpot_seconds / (step * ratio)), deviation
 
     def scaled(self, step_ratio: float) -> StepCoefficients:
@@ -383,18 +385,6 @@ def _likeness(apart: Floats) -> Floats:
     """Return the correlation of places so far ``apart`` (last axis): 1 at the same place, 0 far away."""
     alike: Floats = np.exp(np.einsum("...i,...i->...", apart, apart) / (-2.0 * _REACH**2))
     return alike
-
-
-def _median(values: Floats) -> float:
-    """Return the median of at least one number: what ``np.median`` says, which first imports masked arrays."""
-    ordered, middle = np.sort(values).tolist(), values.size // 2
-    return float(ordered[middle] if values.size % 2 else (ordered[middle - 1] + ordered[middle]) / 2.0)
-
-
-def _range(rows: Floats) -> Floats:
-    """Return the largest less the smallest of every column."""
-    found: Floats = np.maximum.reduce(rows, axis=0) - np.minimum.reduce(rows, axis=0)
-    return found
 
 
 def _shares(terms: Floats, values: Floats) -> tuple[Floats, Floats]:

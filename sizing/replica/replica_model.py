@@ -13,18 +13,16 @@ distributions enter exactly: context = (E[n·m] + E[m²]/2) / E[m], the mean con
 
 from __future__ import annotations
 
-import copy
 import math
 from dataclasses import replace
-from typing import NamedTuple
 
 from sizing.calibration.global_fit import features
 from sizing.errors import DoesNotFit, InvalidInput
 from sizing.replica.closed_loop import device_factors, ttft_terms
-from sizing.replica.distributions import combine_deviations, decode_spread, length_quantile, normal_quantile
+from sizing.replica.distributions import Percentile, combine_deviations, decode_spread, length_quantile, percentile
 from sizing.replica.load_point import Latency, LatencyCoefficients, LoadPoint, check_workload, mean_request
 from sizing.replica.memory import Memory, Resolved, require_fit
-from sizing.replica.queueing import StateDependentQueue, Wait, general_wait, wait_is_negligible
+from sizing.replica.queueing import StateDependentQueue, Wait, counted, general_wait, wait_is_negligible
 from sizing.replica.root_finding import narrow
 from sizing.replica.step_time import StepCoefficients, StepModel, step_model
 from sizing.types import Constraint, Workload
@@ -37,20 +35,6 @@ KV_BLOCK_TOKENS = 16
 MAX_UTILISATION = 0.9
 _MAX_SERVERS = 2048
 _LATENCY = LatencyCoefficients()
-
-
-class _Level(NamedTuple):
-    """What latencies at one percentile have in common, whatever the load.
-
-    ``long_tokens`` are the computed tokens of a prompt that long, ``deviation`` the standard normal quantile, ``within``
-    where in a step it arrives (in steps, from the middle), ``overhead_seconds`` the quantile of what clients, HTTP and
-    tokenisation take, less its mean.
-    """
-
-    long_tokens: float
-    deviation: float
-    within: float
-    overhead_seconds: float
 
 
 class ReplicaModel:
@@ -112,7 +96,7 @@ class ReplicaModel:
         #: Steps take so many times what the model that the queue was made for has; see ``scaled``.
         self._time_ratio = 1.0
         self._closed_factors: tuple[float, ...] | None = None
-        self._levels: dict[tuple[float, bool], _Level] = {}
+        self._levels: dict[tuple[float, bool], Percentile] = {}
         self._place: list[StateDependentQueue] = []  # made when a wait for a place is first possible
         # Every percentile of one load asks for the same waits, and several questions for the batch of one rate.
         self._last_waits: tuple[float, tuple[Wait, Wait]] | None = None
@@ -120,7 +104,8 @@ class ReplicaModel:
 
     def scaled(self, ratio: float) -> ReplicaModel:
         """Return this replica with every step taking ``ratio`` times as long, as with all coefficients times that."""
-        other = copy.copy(self)
+        other = ReplicaModel.__new__(ReplicaModel)
+        other.__dict__.update(self.__dict__)
         other.step = self.step.scaled(ratio)
         other._prompt_seconds *= ratio
         other._sequence_seconds *= ratio
@@ -182,7 +167,10 @@ class ReplicaModel:
         import numpy as np
 
         servers = self._servers
-        batches = np.linspace(self.max_lane_batch / servers, self.max_lane_batch, servers)
+        # ``np.linspace`` from the first place to the last, which takes longer than everything else here.
+        first, last = self.max_lane_batch / servers, self.max_lane_batch
+        batches = counted(servers) * ((last - first) / max(servers - 1, 1)) + first
+        batches[-1] = last
         running = np.maximum(batches, min(1.0, self.max_lane_batch))
         base = self.step.mean_base_seconds_of(running, running * (self._computed / self._output), self._chunk)
         seconds = self._output * (base + running * self._added_seconds)
@@ -336,17 +324,13 @@ class ReplicaModel:
             tpot = max(tpot, step * decode_spread(utilisation, level))
         return ttft, tpot
 
-    def _of_level(self, level: float, *, at_slo: bool) -> _Level:
+    def _of_level(self, level: float, *, at_slo: bool) -> Percentile:
         """Return what a percentile is at any load; ``at_slo``: with the workload's own length of a prompt."""
         given = self.workload.input_quantile if at_slo else None
         if given is None:
             given = length_quantile(self._input, self.workload.input_tokens_squared, level)
-        found = self._levels[level, at_slo] = _Level(
-            max(given * self._computed / self._input, 1.0),
-            normal_quantile(level),
-            level - 0.5,
-            self._latency.overhead_seconds * (-math.log1p(-level) - 1.0),
-        )
+        long_tokens = max(given * self._computed / self._input, 1.0)
+        found = self._levels[level, at_slo] = percentile(level, long_tokens, self._latency.overhead_seconds)
         return found
 
     def point(self, lane_batch: float) -> LoadPoint:

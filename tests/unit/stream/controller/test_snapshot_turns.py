@@ -53,7 +53,7 @@ def test_keeping_takes_no_more_than_its_share_of_a_core() -> None:
     turns = restored(5_000)
     kept_after(turns, 5_000, 3, 0.002)
 
-    assert kept_after(turns, 5_000, 1, 0.002) == [450]  # 1.5 % of a minute at 2 ms each
+    assert kept_after(turns, 5_000, 1, 0.002) == [300]  # 1 % of a minute at 2 ms each
 
 
 def test_with_no_time_to_spare_no_more_is_kept_than_must_be() -> None:
