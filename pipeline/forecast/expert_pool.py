@@ -86,7 +86,8 @@ class ExpertWeights:
     ) -> None:
         self._rows = rows
         self._each = count
-        self._level, self._clip, self._trust = level, clip, trust
+        self._level: float | Floats | None = level  # of joined ones that want different quantiles, by row
+        self._clip, self._trust = clip, trust
         shape = (rows.steps.size, self._each)
         self._scale: Singles = np.zeros((shape[0], 1), dtype=np.float32)
         self._matured: Singles = np.zeros(shape[0], dtype=np.float32)
@@ -129,14 +130,9 @@ class ExpertWeights:
         """Windows per season."""
         return self._rows.season_steps
 
-    @property
-    def quantile(self) -> float | None:
-        """The level of the quantile that is wanted; None: the median."""
-        return self._level
-
     @classmethod
     def joined(cls, members: Sequence[ExpertWeights], rows: Rows) -> ExpertWeights:
-        """The weights of several, with the same settings and number of experts, as those of all their series.
+        """The weights of several, with the same season and number of experts, as those of all their series.
 
         What they learn goes back by ``give``. Of each member it is, bit for bit, what it would have learned alone.
 
@@ -160,6 +156,9 @@ class ExpertWeights:
         whole = ExpertWeights.__new__(ExpertWeights)
         whole._rows, whole._each = rows, first._each
         whole._level, whole._clip, whole._trust = first._level, first._clip, first._trust
+        if any(member._level != first._level for member in members):
+            levels = [member._level for member in members]
+            whole._level = np.array(levels, dtype=np.float64).repeat([len(m.quarantined) for m in members])[:, None]
         whole._merit = np.concatenate([member._merit for member in members])
         whole._weighed = None
         return whole
@@ -193,7 +192,7 @@ class ExpertWeights:
             slope = np.sign(miss)
             np.abs(error, out=error)
         else:
-            below, above = np.float32(2.0 * self._level), np.float32(2.0 - 2.0 * self._level)
+            below, above = self._costs(self._level, at)
             slope = np.where(miss > 0.0, below, -above)
             error = np.maximum(above * error, -below * error)
         self._matured += matured
@@ -226,6 +225,15 @@ class ExpertWeights:
             self._reweigh(slice(None))
         elif True in due:
             self._reweigh(np.flatnonzero(self._rows.repeat(due, np.bool_)))
+
+    @staticmethod
+    def _costs(
+        level: float | Floats, at: slice | NDArray[np.intp]
+    ) -> tuple[np.float32 | Singles, np.float32 | Singles]:
+        """What being below and being above costs, of the rows ``at``."""
+        if isinstance(level, float):
+            return np.float32(2.0 * level), np.float32(2.0 - 2.0 * level)
+        return (2.0 * level[at]).astype(np.float32), (2.0 - 2.0 * level[at]).astype(np.float32)
 
     def _rate(self, at: slice | NDArray[np.intp]) -> Singles:
         """Of the means of the rows ``at``: those of the first errors, then exponentially forgotten."""

@@ -106,7 +106,7 @@ class DecisionExperts:
     @property
     def alike(self) -> Hashable:
         """Equal for those that may learn and decide together."""
-        return self._weights.season_steps, self._weights.quantile, len(self.names), self._recent.shape[1]
+        return self._weights.season_steps, len(self.names), self._recent.shape[1]
 
     def learn(self, index: int, rates: Sequence[float | None]) -> None:
         """Judge the rules by window ``index``; None of any signal: its demand is not known, and nothing is learned.
