@@ -298,8 +298,8 @@ class Calibration:
 
         In standard deviations of a measurement there, above or below, wider where little room is left, since there a
         small error of the step is a large one of the batch. Where the rate is not sustained by what is known, the step
-        is compared at the batch that the measured times imply, and nothing is said of the first token. (0, None): the
-        rate is unknown.
+        is compared at the batch that the measured times imply, and nothing is said of the first token, nor where prompts
+        would wait without end. (0, None): the rate is unknown.
         """
         rate, workload = point.requests_per_second, point.workload
         if rate is None:
@@ -319,6 +319,8 @@ class Calibration:
         if point.ttft_seconds is None:
             return step, None
         seen = replica.latency(batch, 0.5)
+        if seen.ttft_seconds == math.inf:  # the queue for prefill grows without end, by what is known
+            return step, None
         first = math.log(point.ttft_seconds / (seen.ttft_seconds * known.ttft_ratio)) * room
         return step, first / max(known.ttft_log_sd, _TTFT_NOISE)
 
