@@ -298,8 +298,8 @@ class Calibration:
 
         In standard deviations of a measurement there, above or below, wider where little room is left, since there a
         small error of the step is a large one of the batch. Where the rate is not sustained by what is known, the step
-        is compared at the batch that the measured times imply, and nothing is said of the first token, nor where prompts
-        would wait without end. (0, None): the rate is unknown.
+        is compared at the batch that the measured times imply, and nothing is said of the first token. Nor is it where
+        prompts would wait without end. (0, None): the rate is unknown.
         """
         rate, workload = point.requests_per_second, point.workload
         if rate is None:
