@@ -13,7 +13,7 @@ __all__ = ["RELEARNED_SECONDS", "SnapshotTurns"]
 _POOLS_PER_SNAPSHOT = 16
 #: After a crash the steps since the pools' snapshots are learned again. Where that would take longer than so many
 #: seconds of CPU, pools have their turns sooner, as long as keeping takes no more than this share of a core.
-RELEARNED_SECONDS, _KEEPING_SHARE = 4.0, 0.01
+RELEARNED_SECONDS, _KEEPING_SHARE = 6.0, 0.01
 
 
 class SnapshotTurns:
