@@ -176,13 +176,12 @@ class PoolAdvisor:
         told, live = window, self._in_flight.learn(window)
         window = live.window
         judged = self._health.judge(window, self._desired, live.before, silent=self._gaps.silent)
-        rates: dict[str, float | None] = signal_rates(window)
-        if not judged.learnable:
-            rates = dict.fromkeys(rates)
+        counted: dict[str, float | None] = signal_rates(window)
+        rates = counted if judged.learnable else dict.fromkeys(counted)
         issued = self._issue(window, rates, calendar, known)
         if self._decisions is not None:
             yield self._decisions.learning(window, rates)
-        self._outlooks.step(float(window.end), [rates[signal] for signal in Signal], float(window.grain_seconds))
+        self._outlooks.step(float(window.end), [rates[signal] for signal in _SIGNALS], float(window.grain_seconds))
         if judged.learnable:
             self._learned += 1
             self._lengths.learn(window)
@@ -190,8 +189,7 @@ class PoolAdvisor:
         if load is not None and self._controller is not None:
             self._controller.observe(load)
         self._dispersion.learn(float(window.requests) if judged.learnable else None)
-        live_rates = signal_rates(window)
-        rate = live_rates[Signal.REQUESTS]
+        live_rates, rate = counted, counted[Signal.REQUESTS]
         now = self._live_rate(rate, live, window)
         if rate and now is not None and judged.learnable:
             live_rates = {signal: None if value is None else value * now / rate for signal, value in live_rates.items()}
@@ -334,7 +332,7 @@ class PoolAdvisor:
                 lead.seconds,
                 lead.seconds + window.grain_seconds,
             )
-            for signal, outlooks in zip(Signal, self._outlooks.outlooks, strict=True)
+            for signal, outlooks in zip(_SIGNALS, self._outlooks.outlooks, strict=True)
         }
         requests = ahead[Signal.REQUESTS]
         note = ""

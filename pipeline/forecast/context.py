@@ -44,8 +44,19 @@ class SeriesContext:
 
     # A table of thirty names for each of four series of every pool would take more than the numbers in it.
     __slots__ = (
-        *("_keep", "_max_decay", "_observed", "_ones", "_origins", "_share", "_used", "_values"),
-        *("age", "external", "grain_seconds", "index", "lags", "level", "newest", "profile", "profile_forecast"),
+        *("_flat_last", "_keep", "_max_decay", "_observed", "_ones", "_origins", "_share", "_used", "_values"),
+        *(
+            "age",
+            "external",
+            "grain_seconds",
+            "index",
+            "lags",
+            "last",
+            "level",
+            "newest",
+            "profile",
+            "profile_forecast",
+        ),
         *("recent_max", "season_steps", "seen", "signal_count", "signals", "steps", "week"),
     )
 
@@ -68,6 +79,9 @@ class SeriesContext:
         # Whether each of the newest windows was observed, the newest last: as many as are asked for.
         self._observed: NDArray[np.bool_] = np.zeros(max(2 * half, int(self.steps[-1])) + 1, dtype=np.bool_)
         self._origins: Ints = self._observed.size - 1 - self.steps
+        #: The newest value (filled where the newest window is a gap).
+        self.last = 0.0
+        self._flat_last: Floats | None = None
         self.profile = SeasonalProfile(season_steps, half)
         self.week = WeekMemory(season_steps, self.steps)
         self.index = 0
@@ -89,7 +103,7 @@ class SeriesContext:
         keep = min(self._used, self._keep)
         state["_values"] = self._values[self._used - keep : self._used].copy()
         state["_observed"] = self._observed.size, np.packbits(self._observed)
-        state["_used"] = keep
+        state["_used"], state["_flat_last"] = keep, None
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -101,11 +115,6 @@ class SeriesContext:
         flags, packed = state["_observed"]
         self._observed = np.unpackbits(packed, count=flags).astype(np.bool_)
         self._origins = flags - 1 - self.steps
-
-    @property
-    def last(self) -> float:
-        """The newest value (filled where the newest window is a gap)."""
-        return float(self._values[self._used - 1]) if self._used else 0.0
 
     @property
     def has_season(self) -> bool:
@@ -132,6 +141,12 @@ class SeriesContext:
     def flat(self, value: float) -> Floats:
         """``value`` at every horizon."""
         return self._ones * value
+
+    def flat_last(self) -> Floats:
+        """The last value at every horizon, which most experts say now and then. One array for all: do not change it."""
+        if self._flat_last is None:
+            self._flat_last = self._ones * self.last
+        return self._flat_last
 
     def recent(self, count: int) -> NDArray[np.float32]:
         """The newest ``count`` values, oldest first; fewer when fewer are known. A view: do not change it."""
@@ -196,6 +211,7 @@ class SeriesContext:
         self._values[self._used] = value
         self._observed[:-1] = self._observed[1:]
         self._observed[-1] = observed
+        self.last, self._flat_last = float(self._values[self._used]), None
         self._used += 1
 
     def _learn_profile(self) -> None:
@@ -209,7 +225,7 @@ class SeriesContext:
     def _follow_profile(self, value: float | None) -> None:
         profile = self.profile
         if not profile.known(self.index):
-            self.profile_forecast = self.flat(self.last)
+            self.profile_forecast = self.flat_last()
             self._share = 0.0
             return
         floor = max(0.02 * self.level, TINY)

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import groupby
+from itertools import groupby, takewhile
 from typing import TYPE_CHECKING
 
 from pipeline.alerts.feedback import is_feedback
@@ -74,6 +74,7 @@ class LiveState:
         self._config_hash = config_hash
         self._lock = threading.Lock()
         self._pools: dict[PoolKey, _Pool] = {PoolKey(p.model, p.pool): _Pool(p) for p in pools}
+        self._by_version = dict.fromkeys(self._pools)  # in the order in which they changed last
         self._as_of: int | None = None
         self._health = PipelineHealth(ledger_known=False)
         self._progress: Progress | None = None
@@ -111,11 +112,14 @@ class LiveState:
             keys = self._all_keys()
             active = self._alerts_by_pool()
             views = tuple(
-                self._view(key, pool, now, active.get(key, []))
-                for key, pool in self._pools.items()
-                if pool.version > since
+                self._view(key, self._pools[key], now, active.get(key, [])) for key in self._changed_since(since)
             )
             return Changes(self._version, now, views, keys)
+
+    def _changed_since(self, since: int) -> list[PoolKey]:
+        """Pools that have changed since a version, the newest first: a part of a step changes few of thousands."""
+        newest = takewhile(lambda key: self._pools[key].version > since, reversed(self._by_version))
+        return list(newest)
 
     def views(self, keys: Iterable[PoolKey]) -> list[PoolView]:
         """Return pools as they look now, as far as they are known."""
@@ -265,8 +269,14 @@ class LiveState:
         if pool is None:
             pool = self._pools[key] = _Pool(None)
             self._keys = None
-        pool.version = self._version
+        self._changes(key, pool)
         return pool
+
+    def _changes(self, key: PoolKey, pool: _Pool) -> None:
+        if pool.version != self._version or key not in self._by_version:
+            pool.version = self._version
+            self._by_version.pop(key, None)
+            self._by_version[key] = None
 
     def _all_keys(self) -> frozenset[PoolKey]:
         if self._keys is None:
@@ -335,9 +345,10 @@ class LiveState:
         pool.recommendation = advice
 
     def _take_alert(self, alert: Alert) -> None:
-        pool = self._pools.get(PoolKey(alert.model, alert.pool))
+        key = PoolKey(alert.model, alert.pool)
+        pool = self._pools.get(key)
         if pool is not None:
-            pool.version = self._version
+            self._changes(key, pool)
         known = alert.alert_id in self._active or any(a.alert_id == alert.alert_id for a in self._ended)
         if not known:
             self._totals.take_alert(alert)
@@ -357,6 +368,7 @@ class LiveState:
         }
         for key in gone:
             del self._pools[key]
+            self._by_version.pop(key, None)
         if gone:
             self._keys = None
             self._totals.forget(gone)

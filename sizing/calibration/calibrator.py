@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sizing.calibration.measurement import COEFFICIENTS, ObservedPoint, StepTerms, check_point, implied_lane_batch
 from sizing.calibration.packed_points import PackedPoints
@@ -93,10 +94,10 @@ class Calibrator:
         """
         check_point(point)
         batch = implied_lane_batch(self.resolved, point, self.prior)
-        terms = self._step_terms.at(point.workload, batch)
+        workload = point.workload
+        terms, where = self._step_terms.at(workload, batch), place(workload, batch)
         if score and self._points:
-            self._score(point, batch, terms)
-        where = place(point.workload, batch)
+            self._score(point, terms, where)
         if len(self._points) < self._max_points:
             self._terms = np.concatenate((self._terms, [terms]))
             self._places = np.concatenate((self._places, where[None, :]))
@@ -139,8 +140,8 @@ class Calibrator:
         """Share of the points that lay within the 90 % interval predicted before each was learned; None before."""
         return self.inside / self.asked if self.asked else None
 
-    def _score(self, point: ObservedPoint, lane_batch: float, terms: Sequence[float]) -> None:
-        error, deviation = self.recent.step_error(point, lane_batch, terms)
+    def _score(self, point: ObservedPoint, terms: Sequence[float], where: NDArray[np.float64]) -> None:
+        error, deviation = self.recent.step_error(point, terms, where)
         self.asked += 1
         self.inside += abs(error) <= _Z90 * deviation
         self._news = self._news or abs(error) > _NEWS_SDS * deviation

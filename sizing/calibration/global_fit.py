@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import math
+import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cache, cached_property, lru_cache
@@ -157,7 +158,11 @@ class Learned:
 
     def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
         """Restored ones that are equal are one object: every pool's coefficients hold it."""
-        return _shared, tuple(getattr(self, part.name) for part in fields(self))
+        return _shared, (self._packed,)
+
+    @cached_property
+    def _packed(self) -> bytes:
+        return pickle.dumps(tuple(getattr(self, part.name) for part in fields(self)))
 
     def distance(self, resolved: Resolved, input_tokens: float, output_tokens: float, lane_batch: float) -> float:
         """Return how far a question is from what was measured: 0 within it, infinite when nothing was measured.
@@ -231,8 +236,8 @@ class Learned:
 
 
 @lru_cache(maxsize=8)
-def _shared(*parts: Any) -> Learned:
-    return Learned(*parts)
+def _shared(packed: bytes) -> Learned:
+    return Learned(*pickle.loads(packed))
 
 
 def engine_family(engine: str) -> str:

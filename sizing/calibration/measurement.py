@@ -113,9 +113,12 @@ def point_of_load(
         InvalidInput: a number is not positive and finite.
         DoesNotFit: the deployment cannot run it.
     """
-    for name in ("input_tokens", "output_tokens", "e2e_seconds", "requests_per_second"):
-        if not 0 < getattr(load, name) < 1e8:
-            raise InvalidInput(f"{name} of an observed load must be positive, not {getattr(load, name)!r}")
+    numbers = load.input_tokens, load.output_tokens, load.e2e_seconds, load.requests_per_second
+    for name, value in zip(
+        ("input_tokens", "output_tokens", "e2e_seconds", "requests_per_second"), numbers, strict=True
+    ):
+        if not 0 < value < 1e8:
+            raise InvalidInput(f"{name} of an observed load must be positive, not {value!r}")
     if load.output_tokens < 2:
         return None
     replica = replica or ReplicaModel(resolved, load.workload, coefficients=coefficients)
@@ -224,13 +227,14 @@ def check_point(point: ObservedPoint) -> None:
     Raises:
         InvalidInput: a number is not positive and finite, or there is no load.
     """
-    for name in ("input_tokens", "output_tokens", "tpot_seconds"):
-        if not 0 < getattr(point, name) < 1e8:
-            raise InvalidInput(f"{name} of an observed point must be positive, not {getattr(point, name)!r}")
-    for name in ("ttft_seconds", "requests_per_second", "concurrency"):
-        value = getattr(point, name)
-        if value is not None and not 0 < value < 1e8:
+    known = point.input_tokens, point.output_tokens, point.tpot_seconds
+    for name, value in zip(("input_tokens", "output_tokens", "tpot_seconds"), known, strict=True):
+        if not 0 < value < 1e8:
             raise InvalidInput(f"{name} of an observed point must be positive, not {value!r}")
+    told = point.ttft_seconds, point.requests_per_second, point.concurrency
+    for name, seen in zip(("ttft_seconds", "requests_per_second", "concurrency"), told, strict=True):
+        if seen is not None and not 0 < seen < 1e8:
+            raise InvalidInput(f"{name} of an observed point must be positive, not {seen!r}")
     if point.requests_per_second is None and point.concurrency is None:
         raise InvalidInput("an observed point needs requests_per_second or concurrency")
     if not 0 <= point.cached_share <= 1:

@@ -160,10 +160,9 @@ class ReplicaController:
         self._desired = advice.desired
         self._manual.told(now, advice.desired)
         self._writer.confidence = self._confidence if advice.plan is None else advice.plan.confidence
-        written = self._writer.write(now, demand, current, before, advice)
-        learned = {} if self._learner is None else self._learner.evidence()
-        evidence = written.evidence | learned | dict(situation.evidence)
-        return replace(written, evidence=evidence, counterfactuals=self._counterfactuals.of(demand, advice))
+        evidence = ({} if self._learner is None else self._learner.evidence()) | dict(situation.evidence)
+        changes = self._counterfactuals.of(demand, advice)
+        return self._writer.write(now, demand, current, before, advice, changes, evidence)
 
     def _reference(self, current: int | None) -> int | None:
         """What runs or has been asked for already, whichever is more: pending replicas count."""
