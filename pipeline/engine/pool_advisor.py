@@ -262,6 +262,7 @@ class PoolAdvisor:
             self._start_ups, window, pool.lead_time_seconds, pool.lead_time_floor_seconds or pool.lead_time_seconds
         )
         fleet = window.fleet if window.current_replicas is not None else None
+        start_up = pool.lead_time_seconds if lead.start_up_seconds is None else lead.start_up_seconds
         demand = None
         if not gap:
             demand = yield from self._demand(issued, rate, lead, window, observed, calendar)
@@ -276,6 +277,8 @@ class PoolAdvisor:
                 whole=judged.whole,
                 ready=window.ready_replicas,
                 queued_requests=None if fleet is None else fleet.queued_requests,
+                starting_seconds=() if fleet is None else self._start_ups.starting_seconds(start_up),
+                start_up_seconds=start_up,
                 interval_ratio=self._advice.interval.ratio,
                 evidence=self._evidence(lead, window, problems),
             ),

@@ -188,13 +188,13 @@ class ReplicaController:
         """Go up at once, whatever the state of the other inputs, when requests wait that what serves will not hold."""
         if advice.plan is not None:
             self._point = advice.plan.operating_point
-        serving = current if situation.ready is None else situation.ready
+        fleet = situation.fleet(current, self.policy.lead_time_seconds)
         rate = None if demand is None else demand.observed_requests_per_second
-        needed = queue_need(situation.queued_requests, serving, rate, self._point, self.slo.ttft_seconds)
-        target, clamped = (0, ()) if needed is None else self._limit(needed)
-        if target <= advice.desired:
+        needed = queue_need(situation.queued_requests, fleet, rate, self._point, self.slo.ttft_seconds)
+        target, clamped = (0, ()) if fleet is None or needed is None else self._limit(needed)
+        if fleet is None or target <= advice.desired:
             return advice
-        text = f"{situation.queued_requests:,} requests wait for {replicas_text(serving or 0)}; advising {target}"
+        text = f"{situation.queued_requests:,} requests wait for {fleet}; advising {target}"
         return replace(moved(advice, target, Reason.QUEUE_UP, text, clamped), refused=False)
 
     def _advise(
