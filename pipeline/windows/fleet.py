@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ["CountedRequests", "FleetReport", "ReplicaCount"]
+__all__ = ["NEWEST_SECONDS", "CountedRequests", "FleetReport", "ReplicaCount"]
+
+#: The newest count of requests is taken over so many seconds at least.
+NEWEST_SECONDS = 15.0
 
 
 class ReplicaCount(NamedTuple):
@@ -20,13 +23,19 @@ class CountedRequests(NamedTuple):
 
     ``around`` came between the last report not after the window's start and the first one not before its end.
     ``inside`` came between its first and its last report within, ``inside_seconds`` apart; ``idle`` says that nothing
-    was in flight at the last of these, or less than at the first.
+    was in flight at the last of these, or less than at the first. ``newest`` came between the newest report and the
+    one before it that is at least ``NEWEST_SECONDS`` older, ``newest_seconds`` apart; ``after`` between the
+    first report not before the window's end and the newest one, ``after_seconds`` apart.
     """
 
     around: int | None
     inside: int | None
     inside_seconds: float
     idle: bool
+    newest: int | None = None
+    newest_seconds: float = 0.0
+    after: int | None = None
+    after_seconds: float = 0.0
 
 
 class FleetReport(NamedTuple):

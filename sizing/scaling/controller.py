@@ -189,7 +189,8 @@ class ReplicaController:
         if advice.plan is not None:
             self._point = advice.plan.operating_point
         fleet = situation.fleet(current, self.policy.lead_time_seconds)
-        rate = None if demand is None else demand.observed_requests_per_second
+        known = (situation.newest_requests_per_second, None if demand is None else demand.observed_requests_per_second)
+        rate = max((value for value in known if value is not None), default=None)
         needed = queue_need(situation.queued_requests, fleet, rate, self._point, self.slo.ttft_seconds)
         target, clamped = (0, ()) if fleet is None or needed is None else self._limit(needed)
         if fleet is None or target <= advice.desired:

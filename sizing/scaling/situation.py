@@ -29,6 +29,7 @@ class Situation:
     queued_requests: int | None = None
     starting_seconds: tuple[float | None, ...] = ()
     start_up_seconds: float | None = None
+    newest_requests_per_second: float | None = None
     interval_ratio: float = 1.0
     evidence: Mapping[str, float] = field(default_factory=dict)
 
