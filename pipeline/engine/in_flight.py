@@ -1,16 +1,17 @@
 """What requests in flight say about demand: events come when requests end, and under overload they come too late.
 
-The fleet reports how many requests it serves and how many wait. Together with the events of a window these bound how
-many of its requests are still to be told, and their growth shows demand that no window holds yet.
+Where the fleet counts its requests, its count says what is missing of a window. Where it does not, it reports how many
+requests it serves and how many wait. Together with the events of a window these bound how many of its requests are
+still to be told, and their growth shows demand that no window holds yet.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from pipeline.windows.fleet import CountedRequests
+from pipeline.engine.fleet_count import CountedDemand, FleetCount
 from pipeline.windows.types import ClosedWindow
 
 __all__ = ["InFlight", "LiveDemand"]
@@ -18,9 +19,6 @@ __all__ = ["InFlight", "LiveDemand"]
 #: Growth counts from so many standard deviations of a Poisson count on.
 _SIGNIFICANT = 3.0
 _LEAST_COMPLETENESS = 0.01
-#: The fleet's own count is compared with windows of so many requests that are so complete, and has to have seen this
-#: share of a window.
-_LEAST_REQUESTS, _COMPLETE, _LEAST_SEEN_SHARE = 20, 0.9, 0.5
 
 
 class LiveDemand(NamedTuple):
@@ -28,16 +26,14 @@ class LiveDemand(NamedTuple):
 
     ``in_flight`` are the requests that run and wait by the newest report, ``before`` by the one of the step before
     (None: not known). ``growth_per_second`` is by how much they grow, zero where that may be chance.
-    ``newest_per_second`` are the requests that came in the seconds before the newest report, by the fleet's own count
-    (None: not known).
+    ``counted`` is what the fleet's own count of requests says.
     """
 
     window: ClosedWindow
     in_flight: int | None
     before: int | None
     growth_per_second: float
-    newest_per_second: float | None = None
-    after_per_second: float | None = None
+    counted: CountedDemand = CountedDemand()
 
 
 @dataclass(slots=True)
@@ -46,19 +42,15 @@ class InFlight:
 
     reported_at: float | None = None
     count: int | None = None
-    counts: bool = False  # the fleet counts the requests that events tell of, and no others
+    counting: FleetCount = field(default_factory=FleetCount)
 
     def learn(self, window: ClosedWindow) -> LiveDemand:
         """Take the newest report that belongs to a window; one that is not newer than the last says no growth."""
-        fleet, counted = window.fleet, self._counted(window)
-        newest = after = None
-        if counted is not None and counted.after is not None and counted.after_seconds >= _LEAST_SEEN_SHARE * window.grain_seconds:
-            after = counted.after / counted.after_seconds
-        if counted is not None and counted.newest is not None:
-            newest = counted.newest / counted.newest_seconds
+        fleet, counted = window.fleet, self.counting.learn(window)
+        as_counted = _as_counted(window, counted.in_window)
         if fleet is None or fleet.running_requests is None or window.current_replicas is None:
             self.reported_at = self.count = None
-            return LiveDemand(_as_counted(window, counted) or window, None, None, 0.0, newest, after)
+            return LiveDemand(as_counted or window, None, None, 0.0, counted)
         before, at, count = self.count, self.reported_at, fleet.running_requests + (fleet.queued_requests or 0)
         self.reported_at, self.count = fleet.reported_at, count
         growth = 0.0
@@ -66,38 +58,15 @@ class InFlight:
             more = count - before
             if more > _SIGNIFICANT * math.sqrt(max(count, before)):
                 growth = more / (fleet.reported_at - at)
-        told = _as_counted(window, counted) or _with_completeness(window, count)
-        return LiveDemand(told, count, before, growth, newest, after)
-
-    def _counted(self, window: ClosedWindow) -> CountedRequests | None:
-        """The fleet's own count; None: not told, or in the newest window that is complete it was not that of events."""
-        counted = None if window.fleet is None or window.current_replicas is None else window.fleet.counted
-        if counted is None:
-            self.counts = False
-            return None
-        if not window.gap and window.requests >= _LEAST_REQUESTS and window.completeness >= _COMPLETE:
-            by_count = _counted_requests(window, counted)
-            if by_count is not None:
-                told = window.requests / window.completeness
-                chance = _SIGNIFICANT * math.sqrt(told + by_count)
-                self.counts = abs(by_count - told) <= chance + (1.0 - _COMPLETE) * told
-        return counted if self.counts else None
+        return LiveDemand(as_counted or _with_completeness(window, count), count, before, growth, counted)
 
 
-def _counted_requests(window: ClosedWindow, counted: CountedRequests) -> float | None:
-    """The requests of a window by the fleet's count; None: it saw too little of it."""
-    if counted.inside is None or counted.inside_seconds < _LEAST_SEEN_SHARE * window.grain_seconds:
+def _as_counted(window: ClosedWindow, requests: float | None) -> ClosedWindow | None:
+    """Return the window with the share that events have told of so many ``requests``; None: that is not known."""
+    if requests is None or window.gap or window.requests <= 0:
         return None
-    return counted.inside * window.grain_seconds / counted.inside_seconds
-
-
-def _as_counted(window: ClosedWindow, counted: CountedRequests | None) -> ClosedWindow | None:
-    """Return the window with the share of the counted requests that events have told of; None: not known."""
-    by_count = None if counted is None else _counted_requests(window, counted)
-    if by_count is None or window.gap or window.requests <= 0:
-        return None
-    share = window.requests / max(by_count, float(window.requests))
-    return replace(window, completeness=min(1.0, max(share, _LEAST_COMPLETENESS)))
+    share = window.requests / max(requests, float(window.requests))
+    return replace(window, completeness=max(share, _LEAST_COMPLETENESS))
 
 
 def _with_completeness(window: ClosedWindow, in_flight: int) -> ClosedWindow:

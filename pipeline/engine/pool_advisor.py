@@ -280,7 +280,7 @@ class PoolAdvisor:
                 queued_requests=None if fleet is None else fleet.queued_requests,
                 starting_seconds=() if fleet is None else self._start_ups.starting_seconds(start_up),
                 start_up_seconds=start_up,
-                newest_requests_per_second=live.newest_per_second,
+                newest_requests_per_second=live.counted.newest_per_second,
                 interval_ratio=self._advice.interval.ratio,
                 evidence=self._evidence(lead, window, problems),
             ),
@@ -296,7 +296,8 @@ class PoolAdvisor:
         """
         if rate is None:
             return None
-        now = rate if live.after_per_second is None else max(rate, live.after_per_second)
+        since = live.counted.after_per_second
+        now = rate if since is None else max(rate, since)
         if live.growth_per_second <= 0.0:
             return now
         served = rate

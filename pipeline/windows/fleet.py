@@ -23,9 +23,8 @@ class CountedRequests(NamedTuple):
 
     ``around`` came between the last report not after the window's start and the first one not before its end.
     ``inside`` came between its first and its last report within, ``inside_seconds`` apart; ``idle`` says that nothing
-    was in flight at the last of these, or less than at the first. ``newest`` came between the newest report and the
-    one before it that is at least ``NEWEST_SECONDS`` older, ``newest_seconds`` apart; ``after`` between the
-    first report not before the window's end and the newest one, ``after_seconds`` apart.
+    was in flight at the last of these, or less than at the first. ``after`` came between the first report not before
+    its end and the newest one, ``newest`` between that and the one before it that is ``NEWEST_SECONDS`` older or more.
     """
 
     around: int | None

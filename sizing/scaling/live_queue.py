@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
+from sizing.errors import SizingError
 from sizing.planning.demand_needs import replicas_text, whole
 from sizing.planning.operating_point import OperatingPoint
+from sizing.planning.plan import Plan, Planner
+from sizing.types import Demand
 
-__all__ = ["CLEAR_SECONDS", "ServingFleet", "backlog", "queue_need"]
+__all__ = ["CLEAR_SECONDS", "LiveQueue", "ServingFleet", "backlog", "queue_need"]
 
 #: A queue that is too long is to be gone so many seconds after the replicas serve.
 CLEAR_SECONDS = 60.0
@@ -101,3 +105,31 @@ def queue_need(
         return None
     carried = 0.0 if rate is None else arrivals / point.requests_per_second
     return max(1, whole(max(carried, (arrivals + left / CLEAR_SECONDS) / each)))
+
+
+class LiveQueue:
+    """What a live queue needs, by what one replica carries as far as that is known. Pickles.
+
+    That is what the newest plan says; before the first one, what ``planner`` says of the requests seen so far.
+    """
+
+    def __init__(self, planner: Planner | None, ttft_seconds: float | None) -> None:
+        self._planner = planner
+        self._ttft_seconds = ttft_seconds
+        self._point: OperatingPoint | None = None
+
+    def need(
+        self,
+        queued_requests: int | None,
+        fleet: ServingFleet | None,
+        requests_per_second: float | None,
+        plan: Plan | None,
+        demand: Demand | None,
+    ) -> int | None:
+        """Return what ``queue_need`` does; ``plan`` and ``demand`` are those of this decision, None: there is none."""
+        if plan is not None:
+            self._point = plan.operating_point
+        elif self._point is None and self._planner is not None and demand is not None:
+            with suppress(SizingError):
+                self._point = self._planner.operating_point(demand.workload, demand.dispersion)
+        return queue_need(queued_requests, fleet, requests_per_second, self._point, self._ttft_seconds)
