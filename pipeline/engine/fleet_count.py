@@ -51,17 +51,19 @@ class FleetCount:
             self.agrees = False
             return _UNKNOWN
         grain = window.grain_seconds
-        in_window = _rate(counted.inside, counted.inside_seconds, _LEAST_SEEN_SHARE * grain)
-        in_window = None if in_window is None else in_window * grain
+        in_window = _counted_in(counted.inside, counted.inside_seconds, grain, _LEAST_SEEN_SHARE * grain)
         complete = _COMPLETE <= window.completeness <= 1.0
         if in_window is not None and complete and not window.gap and window.requests >= _LEAST_REQUESTS:
             told = window.requests / window.completeness
             self.agrees = abs(in_window - told) <= _CHANCE * math.sqrt(told + in_window) + _SHARE * told
         if not self.agrees:
             return _UNKNOWN
-        after = _rate(counted.after, counted.after_seconds, _LEAST_SEEN_SHARE * grain)
-        return CountedDemand(in_window, after, _rate(counted.newest, counted.newest_seconds, 0.0))
+        after = _counted_in(counted.after, counted.after_seconds, 1.0, _LEAST_SEEN_SHARE * grain)
+        return CountedDemand(in_window, after, _counted_in(counted.newest, counted.newest_seconds, 1.0, 0.0))
 
 
-def _rate(requests: int | None, seconds: float, least_seconds: float) -> float | None:
-    return None if requests is None or seconds <= 0 or seconds < least_seconds else requests / seconds
+def _counted_in(requests: int | None, seen_seconds: float, seconds: float, least_seconds: float) -> float | None:
+    """The requests of so many ``seconds``, by what was seen; None: not known, or less than ``least_seconds`` seen."""
+    if requests is None or seen_seconds <= 0 or seen_seconds < least_seconds:
+        return None
+    return requests * seconds / seen_seconds
