@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from sizing.planning.plan import Planner
 from sizing.scaling.live_queue import LiveQueue, ServingFleet, backlog, queue_need
+from sizing.scaling.situation import Situation
 from sizing.types import Demand, Deployment, Slo, Workload
 
 PLANNER = Planner(Deployment("llama-3.1-8b", "h100-sxm"), Slo())
@@ -105,3 +106,16 @@ def test_the_backlog_is_what_a_step_by_step_simulation_leaves(queued: int, fleet
         serving = fleet.ready + sum(at <= second for at in joining)
         left = max(left + rate - 10.0 * serving, 0.0)
     assert backlog(queued, rate, 10.0, fleet) == pytest.approx(left, abs=1e-6)
+
+
+def test_what_comes_and_what_serves_by_what_is_known() -> None:
+    demand = Demand((0.5,), (5.0,), Workload(1000, 200), 60.0, observed_requests_per_second=5.0)
+    assert Situation().arrivals_per_second(None) is None
+    assert Situation().arrivals_per_second(demand) == 5.0
+    assert Situation(newest_requests_per_second=9.0).arrivals_per_second(demand) == 9.0
+    assert Situation(newest_requests_per_second=2.0).arrivals_per_second(demand) == 5.0, "never less than observed"
+    assert Situation(newest_requests_per_second=2.0).arrivals_per_second(None) == 2.0
+    assert Situation().fleet(None, 120.0) is None
+    assert Situation().fleet(3, 120.0) == ServingFleet(3, (), 120.0), "the lead time stands for the start-up"
+    told = Situation(ready=1, starting_seconds=(30.0, None), start_up_seconds=90.0)
+    assert told.fleet(3, 120.0) == ServingFleet(1, (30.0, None), 90.0)
