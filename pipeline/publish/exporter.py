@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
+from typing import NamedTuple
 
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
@@ -60,11 +61,21 @@ _OF_THE_STORE = {
 _TOKEN_SIGNALS = {Signal.PREFILL_TOKENS: "uncached_input", Signal.DECODE_TOKENS: "output"}
 
 
+class _Shown(NamedTuple):
+    """Lines of all pools by family, of how many pools, and when something of them expires (epoch seconds)."""
+
+    families: dict[int, list[bytes]]
+    pools: int
+    valid_until: float
+
+
 class Exporter:
     """Writes the metrics of a LiveState; any thread may call it.
 
     The lines of each pool are kept, and written anew when a step has changed it or something of it has expired: a
-    scrape joins what is there. ``prepare`` does all but the joining ahead of the next scrape.
+    scrape joins what is there. ``prepare`` does all but the joining ahead of the next scrape. A scrape that comes while
+    another thread writes gets what was there before, unless something of that has expired: with hundreds of pools it
+    would wait for a tenth of a second.
     """
 
     def __init__(self, live: LiveState, rules: Sequence[AlertRule] | None = None) -> None:
@@ -79,6 +90,7 @@ class Exporter:
         self._known_families: dict[tuple[int, ...], tuple[int, ...]] = {}
         # Of all pools, by family: the lines that the pools hold, not a copy of them.
         self._sorted: dict[int, list[bytes]] | None = None
+        self._shown: _Shown | None = None  # replaced as a whole
 
     def refresh(self) -> None:
         """Write anew what has changed since the last time."""
@@ -88,15 +100,13 @@ class Exporter:
     def prepare(self) -> None:
         """Write anew what has changed, and sort the lines of all pools by family."""
         with self._lock:
-            self._refresh()
-            self._families()
+            self._show()
 
     def render(self) -> bytes:
         """Return the exposition (text format 0.0.4, UTF-8): every family that has a sample, in catalogue order."""
-        with self._lock:
-            self._refresh()
-            pools = self._families()
-            rest = self._writer.blocks(_process(self._live, len(self._pools.made), self._no_rule_errors))
+        shown = self._now_shown()
+        pools = shown.families
+        rest = self._writer.blocks(_process(self._live, shown.pools, self._no_rule_errors))
         parts: list[bytes] = []
         for family, introduction in enumerate(INTRODUCTIONS):
             lines = pools.get(family) or ([rest[family]] if family in rest else [])
@@ -104,6 +114,21 @@ class Exporter:
                 # The introduction ends its own line.
                 parts += (introduction + lines[0], *lines[1:])
         return b"\n".join((*parts, b""))
+
+    def _now_shown(self) -> _Shown:
+        shown = self._shown
+        if not self._lock.acquire(blocking=shown is None or shown.valid_until <= self._live.now()):
+            assert shown is not None
+            return shown
+        try:
+            return self._show()
+        finally:
+            self._lock.release()
+
+    def _show(self) -> _Shown:
+        self._refresh()
+        shown = self._shown = _Shown(self._families(), len(self._pools.made), self._pools.valid_until)
+        return shown
 
     def _refresh(self) -> None:
         if self._pools.refresh():

@@ -99,6 +99,10 @@ class Compressor:
         response.headers["Vary"] = "Accept-Encoding"
         if not _takes_gzip(request.headers.get("Accept-Encoding", "")):
             return
+        if "no-store" in response.headers.get("Cache-Control", ""):  # metrics: megabytes that are never the same again
+            response.body = await asyncio.get_running_loop().run_in_executor(self.executor, _gzip, body)
+            response.headers["Content-Encoding"] = "gzip"
+            return
         # A tag is of what may be compared; the key must also tell apart answers of which only the time differs.
         key = request.path_qs, entity_tag(body)
         short = self._kept.get(key)
