@@ -33,15 +33,15 @@ class KeyTable:
         self._ids: dict[WindowKey, int] = {WindowKey(*names): key_id for key_id, *names in rows}
         self._next_id = 1 + max(self._ids.values(), default=-1)
         self._pools = {(key.model, key.pool) for key in self._ids}
-        of_pools: dict[tuple[str, str], tuple[int, ...]] = {}
+        of_pools: dict[tuple[str, str], list[int]] = {}
         for key, key_id in self._ids.items():
-            of_pools[key.model, key.pool] = (*of_pools.get((key.model, key.pool), ()), key_id)
+            of_pools.setdefault((key.model, key.pool), []).append(key_id)
         self._of_pools = of_pools
         self._new: list[WindowKey] = []
 
     def of_pool(self, model: str, pool: str) -> tuple[int, ...]:
         """Return the ids of all keys of a pool, also of those that are not durable yet; any thread may call."""
-        return self._of_pools.get((model, pool), ())
+        return tuple(self._of_pools.get((model, pool), ()))
 
     def ids(self, keys: Sequence[WindowKey]) -> NDArray[np.int64]:
         """Return the ids of keys, new ones included; ``write`` makes these durable."""
@@ -76,8 +76,7 @@ class KeyTable:
             self._ids[key] = self._next_id
             self._next_id += 1
             self._new.append(key)
-            pool = key.model, key.pool
-            self._of_pools[pool] = (*self._of_pools.get(pool, ()), self._ids[key])
+            self._of_pools.setdefault((key.model, key.pool), []).append(self._ids[key])
             if key.model != OTHER:
                 self._pools.add((key.model, key.pool))
         return self._ids[key]

@@ -67,7 +67,9 @@ def is_key_of(key_ids: Collection[int]) -> tuple[str, dict[str, Any]]:
     For a read of few rows a join with ``keys`` takes longer to plan than all the rest.
     """
     first, *others = key_ids
-    return ("list_contains($keys, key_id)", {"keys": [first, *others]}) if others else ("key_id = $key", {"key": first})
+    if others:
+        return "key_id IN (SELECT unnest($keys))", {"keys": [first, *others]}
+    return "key_id = $key", {"key": first}
 
 
 #: By text; what is asked often has few texts, since all that differs between two reads is in parameters.

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.config.settings import WindowSettings
 from pipeline.engine.types import StepOutput
 from pipeline.publish.rows import window_data
 from pipeline.store import recent_windows
@@ -144,6 +145,26 @@ def test_a_late_event_that_comes_while_windows_are_read_is_not_lost(told, monkey
     monkeypatch.undo()
     told.store.keep_recent()
     same_as_without(told.store)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tenants", [2, 9])
+def test_pools_with_many_keys_say_the_same(tenants):
+    windows = WindowSettings(dimensions=("tenant",))
+    with Store.open(Path(":memory:"), windows=windows) as store:
+        for minute in range(1, 5):
+            end = NOW + 60 * minute
+            events = [
+                request_event(f"{minute}-{i}", end - 1 - i, pool="a", tenant=f"t{i % tenants}")
+                for i in range(2 * tenants)
+            ]
+            store.apply([(0, minute - 1, delta(events, 2 * tenants * (minute - 1), windows.dimensions))])
+            if minute < 4:
+                store.record_step(StepOutput(as_of=end, windows=tuple(store.window_sums(end - 60, end))))
+        store.keep_recent()
+        assert len(store._key_ids("model", "a")) == tenants
+        assert sum(row["requests"] for row in store.history("model", "a", NOW, NOW + 600, 60)) == 8 * tenants
+        same_as_without(store)
 
 
 @pytest.mark.slow
