@@ -74,8 +74,8 @@ class Exporter:
 
     The lines of each pool are kept, and written anew when a step has changed it or something of it has expired: a
     scrape joins what is there. ``prepare`` does all but the joining ahead of the next scrape. A scrape that comes while
-    another thread writes gets what was there before, unless something of that has expired: with hundreds of pools it
-    would wait for a tenth of a second.
+    another thread writes gets what was there before, unless something of that has expired: it does not wait for all
+    of a part of a step.
     """
 
     def __init__(self, live: LiveState, rules: Sequence[AlertRule] | None = None) -> None:

@@ -65,7 +65,7 @@ class KafkaSink:
             partitions = {
                 topic: sorted(await self._producer.partitions_for(topic)) for topic in topics if topics[topic]
             }
-            # Beside the event loop: a part of a step is a thousand records, tens of milliseconds beside the engine.
+            # Beside the event loop: a part of a step can be a thousand records.
             batches = await asyncio.to_thread(self._batches, topics, partitions)
             await asyncio.gather(*(self._send(*place, found) for place, found in batches.items()))
         except KafkaError as error:
