@@ -11,6 +11,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
+from typing import NamedTuple
 
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
@@ -64,12 +65,21 @@ _OF_THE_STORE = {
 _TOKEN_SIGNALS = {Signal.PREFILL_TOKENS: "uncached_input", Signal.DECODE_TOKENS: "output"}
 
 
+class _Shown(NamedTuple):
+    """What was written of each pool, by name; the lines of the totals; when something expires (epoch seconds)."""
+
+    pools: list[tuple[PoolKey, Written]]
+    totals: dict[int, bytes]
+    valid_until: float
+
+
 class Exporter:
     """Writes the metrics of a LiveState; any thread may call it.
 
     The values of each pool are kept as text, and written anew when a step has changed it or something of it has
     expired: a scrape makes lines of what is there. Their names and labels, nine parts in ten of a line, are the same
-    for most pools and kept once.
+    for most pools and kept once. A scrape that comes while another thread writes gets what was there before, unless
+    something of that has expired: it does not wait for all of a part of a step.
     """
 
     def __init__(self, live: LiveState, rules: Sequence[AlertRule] | None = None) -> None:
@@ -82,6 +92,7 @@ class Exporter:
         self._pools = KeptViews(live, self._written)
         # Of all pools, by name, and the totals.
         self._sorted: tuple[list[tuple[PoolKey, Written]], dict[int, bytes]] | None = None
+        self._shown: _Shown | None = None  # replaced as a whole
 
     def refresh(self) -> None:
         """Write anew what has changed since the last time."""
@@ -91,21 +102,18 @@ class Exporter:
     def prepare(self) -> None:
         """Write anew what has changed, and sort the pools."""
         with self._lock:
-            self._refresh()
-            self._of_pools()
+            self._show()
 
     def render(self) -> bytes:
         """Return the exposition (text format 0.0.4, UTF-8): every family that has a sample, in catalogue order."""
-        with self._lock:
-            self._refresh()
-            pools, totals = self._of_pools()
-            rest = self._writer.blocks(_process(self._live, len(self._pools.made), self._no_rule_errors))
-        # What was written does not change any more: steps need not wait for the lines.
+        shown = self._now_shown()
+        # A writer of its own: that of the pools belongs to the thread that has the lock.
+        rest = Writer().blocks(_process(self._live, len(shown.pools), self._no_rule_errors))
         families: dict[int, list[bytes]] = defaultdict(list)
-        for key, written in pools:
+        for key, written in shown.pools:
             for family, lines in lines_of(written, key).items():
                 families[family].append(lines)
-        families |= {family: [lines] for family, lines in totals.items()}
+        families |= {family: [lines] for family, lines in shown.totals.items()}
         parts: list[bytes] = []
         for family, introduction in enumerate(INTRODUCTIONS):
             found = families.pop(family, None) or ([rest[family]] if family in rest else [])
@@ -113,6 +121,21 @@ class Exporter:
                 # The introduction ends its own line.
                 parts.append(introduction + b"\n".join(found))
         return b"\n".join((*parts, b""))
+
+    def _now_shown(self) -> _Shown:
+        shown = self._shown
+        if not self._lock.acquire(blocking=shown is None or shown.valid_until <= self._live.now()):
+            assert shown is not None
+            return shown
+        try:
+            return self._show()
+        finally:
+            self._lock.release()
+
+    def _show(self) -> _Shown:
+        self._refresh()
+        shown = self._shown = _Shown(*self._of_pools(), self._pools.valid_until)
+        return shown
 
     def _refresh(self) -> None:
         if self._pools.refresh():
