@@ -13,9 +13,8 @@ from sizing.replica.step_time import StepCoefficients
 
 __all__ = ["LoadLearner"]
 
-#: Telemetry is believed from this many loads on that differ by this log ratio (llm-d's throughput analyzer: at least
-#: 10 samples, spread 0.30), and taken over every so many loads, so that advice does not tremble.
-_TRUSTED_LOADS, _TRUSTED_SPREAD, _TAKE_OVER_EVERY = 10, 0.30, 10
+#: What was learned is planned with from so many loads on, and taken over every so many, so that advice does not tremble.
+_TRUSTED_LOADS, _TAKE_OVER_EVERY = 5, 10
 #: A load so many standard deviations from what is predicted is believed when it lasts for so many windows: one odd
 #: window (a stalled collector, a clock, a unit) must not move a fleet, a real change is learned within minutes.
 _ODD_SDS, _ODD_LOADS = 4.0, 5
@@ -54,8 +53,8 @@ class LoadLearner:
             self._learner.update(believed)
         except SizingError:
             return False
-        enough = self._learner.updates >= _TRUSTED_LOADS and self._learner.load_spread >= _TRUSTED_SPREAD
-        if enough and self._learner.updates % _TAKE_OVER_EVERY == 0:
+        updates = self._learner.updates
+        if updates == _TRUSTED_LOADS or updates % _TAKE_OVER_EVERY == 0:
             self._calibration = self._learner.calibration
             self._planner.calibrate(self._calibration)
         return True
