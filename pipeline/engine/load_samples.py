@@ -61,7 +61,7 @@ class LoadObserver:
             requests_per_second=window.requests / window.grain_seconds / window.ready_replicas,
             cached_share=min(window.cached_input_tokens / window.input_tokens, 1.0),
             ttft_seconds=window.ttft_seconds or None,
-            tpot_seconds=window.tpot_seconds or None,
+            tpot_seconds=_step_seconds(window),
         )
 
     def _steady(self, window: ClosedWindow) -> bool:
@@ -99,3 +99,17 @@ class LoadObserver:
         if before is None or self._first_seconds is None:
             return True
         return abs(self._first_seconds - before) <= _MAX_BEGUN_OTHERWISE * window.grain_seconds
+
+
+def _step_seconds(window: ClosedWindow) -> float | None:
+    """Return the mean time per output token over the tokens, or over the requests where that is all that is known.
+
+    A step is a token of every sequence in the batch. In the mean over requests short answers count as much as long
+    ones, and these see other steps: more of theirs are beside the prompts that came with them.
+    """
+    tokens = window.output_tokens - window.requests
+    if window.ttft_seconds and window.tpot_seconds and window.ok == window.requests and tokens > 0:
+        decoding = window.inflight_milliseconds / 1e3 - window.ttft_seconds * window.requests
+        if decoding > 0:
+            return decoding / tokens
+    return window.tpot_seconds or None
