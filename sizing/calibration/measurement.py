@@ -93,6 +93,9 @@ def identity(resolved: Resolved) -> tuple[object, ...]:
 #: is at most this share of its latency; and the time to first token only below this share of saturation, where it is
 #: service and not a queue.
 _TTFT_SHARE, _TTFT_LOAD = 0.25, 0.8
+#: With less than one sequence at a time, the replica's mean step has the prompts of one in it, and a lone request sees
+#: none but its own. Where the two differ by more than this share, such loads teach nothing.
+_LONE_DIFFERS = 0.1
 
 
 def point_of_load(
@@ -106,8 +109,8 @@ def point_of_load(
     The time per output token as measured; else what the end-to-end latency leaves after the TTFT that ``coefficients``
     predict at this rate, over the output tokens but one. TTFT only as measured, and not near or beyond saturation. A
     rate beyond the model's saturation says that the model is too slow, if the time per output token was measured.
-    None: outputs too short, a rate beyond saturation without that or with more at once than fits, or a predicted TTFT
-    too large a share. ``replica`` is the model of ``load.workload`` with ``coefficients``, where there is one already.
+    None: outputs too short, a rate beyond saturation without that or with more at once than fits, a predicted TTFT too
+    large a share, or long prompts with less than one sequence at a time. ``replica`` is the model of ``load.workload`` with ``coefficients``, where there is one already.
 
     Raises:
         InvalidInput: a number is not positive and finite.
@@ -133,6 +136,10 @@ def point_of_load(
     implied = load.requests_per_second * load.output_tokens * tpot / resolved.lanes
     if batch is None and implied > replica.max_lane_batch:
         return None
+    if implied < 1.0 and _lone_step_seconds(replica, load.workload, implied) < (
+        (1.0 - _LONE_DIFFERS) * replica.step_seconds(implied)
+    ):
+        return None
     # By the rate, and by the batch that the measured times imply: prompts of a crowded step wait, whatever the rate.
     crowded = _TTFT_LOAD * replica.saturation_requests_per_second
     served = max(load.requests_per_second, replica.requests_per_second(implied)) <= crowded
@@ -146,6 +153,12 @@ def point_of_load(
     )
     check_point(point)
     return point
+
+
+def _lone_step_seconds(replica: ReplicaModel, workload: Workload, lane_batch: float) -> float:
+    """Return the step of a single sequence beside the prompts that come with ``lane_batch`` of them on average."""
+    steady = _steady(workload, lane_batch, float(replica.resolved.deployment.max_batched_tokens))
+    return replica.step.mean_step_seconds(1.0, *steady)
 
 
 class StepTerms:
