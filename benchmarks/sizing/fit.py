@@ -26,13 +26,12 @@ from sizing.calibration.global_fit import (
     STEP_TERMS,
     TTFT_TERMS,
     Domain,
-    IntervalBins,
     Learned,
     TermFactors,
-    engine_family,
     features,
     learned_from_mapping,
 )
+from sizing.calibration.intervals import IntervalBins, engine_family
 from sizing.calibration.measurement import implied_lane_batch, steady_step_seconds
 from sizing.catalog.engines import engine_release
 from sizing.replica.memory import Resolved, resolve
@@ -53,11 +52,8 @@ TTFT_CHOICES = (3.0, 10.0, 30.0)
 POINT_WEIGHT = 0.5
 #: Weights and KV are never read faster than the data sheet says, and experts never faster than their kernels read them.
 STEP_FLOOR = {"dense_weights": math.log(1 / 1.1), "experts": 0.0, "kv": math.log(1 / 1.2)}
-#: Upper ends of the bins of distance, but the last; and the largest distance that counts as interpolation.
-DISTANCES = (1.0, 2.0)
+#: The largest distance that counts as interpolation.
 NEAR = 1.0
-#: An architecture with fewer rows in a bin weighs by its rows there: one row is not a family.
-FEW_ROWS = 10
 #: Releases that no fit has seen and whose step times agree: vLLM 0.11.0 saturates within 5 % of what is predicted
 #: (kubernetes-sigs/inference-perf 7de5ef2ed6, three set-ups; run.py).
 CHECKED_RELEASES: dict[str, tuple[int, ...]] = {"vllm": (0, 11, 0)}
@@ -274,40 +270,6 @@ def oldest_releases(rows: list[Row]) -> tuple[tuple[str, tuple[int, ...]], ...]:
     return tuple(sorted(found.items()))
 
 
-def conformal(
-    distances: Floats, ratios: Floats, architectures: NDArray[np.str_], level: float, *, symmetric: bool
-) -> IntervalBins:
-    """Split-conformal bounds of measured over predicted per bin of distance.
-
-    Finite-sample quantiles (Vovk, Gammerman and Shafer 2005), every architecture weighing the same, but for those with
-    few rows in a bin: what is asked is a new architecture, not a new row of a known one. Bins grow wider with distance:
-    farther never claims to be surer. With ``symmetric``, bins that fewer than three architectures tell of are as wide
-    upwards as downwards: they do not tell on which side the next one lies.
-    """
-    lower: list[float] = []
-    upper: list[float] = []
-    ends = (*DISTANCES, math.inf)
-    tail = (1 - level) / 2
-    for begin, end in zip((-1.0, *DISTANCES), ends, strict=True):
-        chosen = np.flatnonzero((distances > begin) & (distances <= end))
-        counts = {name: np.count_nonzero(architectures[chosen] == name) for name in set(architectures[chosen])}
-        if chosen.size >= 20:
-            order = chosen[np.argsort(ratios[chosen])]
-            weights = np.array([1.0 / max(counts[name], FEW_ROWS) for name in architectures[order]])
-            # The new row takes its share of the probability, too.
-            position = np.cumsum(weights) / (weights.sum() * (1 + 1 / chosen.size))
-            low = float(ratios[order[max(int(np.searchsorted(position, tail)) - 1, 0)]])
-            high = float(ratios[order[min(int(np.searchsorted(position, 1 - tail)), chosen.size - 1)]])
-        else:
-            low, high = (lower[-1], upper[-1]) if lower else (0.4, 2.5)
-        low, high = min([low, *lower]), max([high, *upper])
-        if symmetric and sum(count >= FEW_ROWS for count in counts.values()) < 3:
-            low, high = min(low, 1 / high), max(high, 1 / low)
-        lower.append(low)
-        upper.append(high)
-    return IntervalBins(ends, tuple(round(v, 3) for v in lower), tuple(round(v, 3) for v in upper))
-
-
 def to_mapping(learned: Learned, notes: dict[str, Any]) -> dict[str, Any]:
     """The content of ``learned.json``."""
 
@@ -322,7 +284,8 @@ def to_mapping(learned: Learned, notes: dict[str, Any]) -> dict[str, Any]:
 
     def bins(found: IntervalBins) -> dict[str, Any]:
         ends = [None if math.isinf(end) else end for end in found.upto]
-        return {"upto": ends, "lower": list(found.lower), "upper": list(found.upper)}
+        near = {kind: [low, high] for kind, low, high in found.near}
+        return {"upto": ends, "lower": list(found.lower), "upper": list(found.upper)} | ({"near": near} if near else {})
 
     return {
         **notes,

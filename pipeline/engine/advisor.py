@@ -32,7 +32,7 @@ from sizing.errors import SizingError
 __all__ = ["Advisor", "known_exogenous"]
 
 #: Bumped whenever a snapshot of an older version cannot be continued bit for bit.
-STATE_VERSION = 26
+STATE_VERSION = 27
 
 #: Of pickles of pools. Arrays of protocol 5 are restored as views of buffers of their own, whose objects take as much
 #: memory as the small arrays of a pool themselves.

@@ -21,6 +21,7 @@ from functools import cache, cached_property, lru_cache
 from importlib import resources
 from typing import Any
 
+from sizing.calibration.intervals import IntervalBins, bins_from_mapping, engine_family
 from sizing.catalog.engines import engine_release
 from sizing.replica.memory import Resolved
 
@@ -102,23 +103,6 @@ def _factors(terms: TermFactors, row: tuple[float, ...]) -> tuple[float, ...]:
         for base, weights in zip(terms.base, terms.weights, strict=True)
     )
     return tuple(math.exp(min(max(log, floor), _LARGEST_LOG)) for log, floor in zip(logs, terms.floor, strict=True))
-
-
-@dataclass(frozen=True, slots=True)
-class IntervalBins:
-    """Intervals of measured over predicted by distance from what was measured (split conformal).
-
-    ``upto`` are the upper ends of the bins of distance, the last one infinite; ``lower`` and ``upper`` the factors.
-    """
-
-    upto: tuple[float, ...]
-    lower: tuple[float, ...]
-    upper: tuple[float, ...]
-
-    def factors(self, distance: float) -> tuple[float, float]:
-        """Return the factors on a prediction that bound its interval at a distance."""
-        index = next(i for i, end in enumerate(self.upto) if distance <= end)
-        return self.lower[index], self.upper[index]
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,12 +219,6 @@ def _shared(*parts: Any) -> Learned:
     return Learned(*parts)
 
 
-def engine_family(engine: str) -> str:
-    """Return the engine's short name: vllm, sglang or trtllm, else the given one in lower case."""
-    name = engine.lower()
-    return "trtllm" if "trt" in name or "tensorrt" in name else "sglang" if "sglang" in name else name
-
-
 def learned_from_mapping(data: Mapping[str, Any]) -> Learned:
     """Build from the content of ``learned.json``."""
 
@@ -252,10 +230,6 @@ def learned_from_mapping(data: Mapping[str, Any]) -> Learned:
             tuple(float(part["terms"][name]["floor"]) for name in names),
         )
 
-    def bins(part: Mapping[str, Any]) -> IntervalBins:
-        ends = tuple(math.inf if end is None else float(end) for end in part["upto"])
-        return IntervalBins(ends, tuple(map(float, part["lower"])), tuple(map(float, part["upper"])))
-
     def three(values: Any) -> tuple[float, float, float]:
         first, second, third = map(float, values)
         return first, second, third
@@ -263,9 +237,9 @@ def learned_from_mapping(data: Mapping[str, Any]) -> Learned:
     return Learned(
         step=terms(data["step"], STEP_TERMS),
         closed_loop_ttft=terms(data["closed_loop_ttft"], TTFT_TERMS),
-        tpot_interval=bins(data["intervals"]["tpot"]),
-        tpot_interval_80=bins(data["intervals"]["tpot_80"]),
-        ttft_interval=bins(data["intervals"]["ttft"]),
+        tpot_interval=bins_from_mapping(data["intervals"]["tpot"]),
+        tpot_interval_80=bins_from_mapping(data["intervals"]["tpot_80"]),
+        ttft_interval=bins_from_mapping(data["intervals"]["ttft"]),
         domains=tuple(
             Domain(kind["gpu"], kind["engine"], kind["precision"], kind["moe"], three(kind["low"]), three(kind["high"]))
             for kind in data["domains"]

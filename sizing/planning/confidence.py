@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sizing.calibration.global_fit import Learned
+from sizing.calibration.intervals import interval_kind
 from sizing.replica.memory import Resolved
 from sizing.types import Confidence, Workload
 
@@ -52,8 +53,9 @@ def support(
 
     With a ``correction`` the intervals are those of what this deployment's own measurements taught, which widen with
     the distance from them. Without one they are those of predictions at this distance from the public measurements
-    behind ``learned``. The class is calibrated near measurements of this deployment whose step time is known within
-    ``CALIBRATED_LOG_SD``, else interpolated within ``Learned.near`` of the public ones, else extrapolated.
+    behind ``learned``, near them of this kind of deployment. The class is calibrated near measurements of this
+    deployment whose step time is known within ``CALIBRATED_LOG_SD``, else interpolated within ``Learned.near`` of the
+    public ones, else extrapolated.
     """
     if correction is not None:
         step, ttft = correction.step_log_sd, correction.ttft_log_sd
@@ -62,10 +64,11 @@ def support(
             return Support(Confidence.CALIBRATED, None, *intervals)
     distance = learned.distance(resolved, workload.input_tokens, workload.output_tokens, lane_batch)
     if correction is None:
+        kind = interval_kind(resolved)
         intervals = (
-            learned.tpot_interval_80.factors(distance),
-            learned.tpot_interval.factors(distance),
-            learned.ttft_interval.factors(distance),
+            learned.tpot_interval_80.factors(distance, kind),
+            learned.tpot_interval.factors(distance, kind),
+            learned.ttft_interval.factors(distance, kind),
         )
     return Support(_by_distance(distance, learned), distance, *intervals)
 
