@@ -120,7 +120,7 @@ def coverage(rows: list[Row], held_out: Mapping[str, Learned]) -> list[str]:
             for low, high in pairwise(ends)
         ),
     ]
-    points = np.quantile(found["tpot"], (0.1, 0.9))
+    points = np.quantile(found["tpot plain"], (0.1, 0.9))
     lines += ["", f"10 % and 90 % points of measured over predicted TPOT: {points[0]:.2f} and {points[1]:.2f}."]
     return [*lines, *replica_coverage(rows, learned)]
 

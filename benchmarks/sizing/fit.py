@@ -42,7 +42,7 @@ from sizing.types import Deployment
 Floats = NDArray[np.float64]
 Points = list[tuple[float, float, float, float, float]]
 
-FEATURES = ("moe", "trtllm", "sglang", "fp4", "int4", "native_fp4", "group")
+FEATURES = ("moe", "trtllm", "sglang", "quantized_products", "int4", "native_fp4", "group")
 #: What is chosen among: features that the step time does without, and ridge; the ridge of the closed-loop TTFT. Step
 #: times do not tell SGLang apart: with all architectures that choice is never made, and with one left out the engine's
 #: factors are those of the models that happen to be measured under it.

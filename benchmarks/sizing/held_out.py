@@ -66,14 +66,23 @@ def predictions(rows: list[Row], held_out: Mapping[str, Learned]) -> list[tuple[
 
 def distances_and_ratios(rows: list[Row], held_out: Mapping[str, Learned]) -> dict[str, Floats | NDArray[np.str_]]:
     """Of every predicted row: distance from what was measured, measured over predicted TPOT and TTFT, architecture,
-    precision of the weights, kind of deployment."""
-    distances, tpot, ttft, names, precisions, kinds = [], [], [], [], [], []
+    precision of the weights, kind of deployment.
+
+    ``tpot`` is 1 where the measured time lies between the predicted one and the least if clients send in waves
+    (``sizing.replica.closed_loop.wave_ratio``), and relative to the latter below it: intervals reach that much lower.
+    ``tpot plain`` is the ratio as it is.
+    """
+    distances, tpot, plain, ttft, names, precisions, kinds = [], [], [], [], [], [], []
     for row, answer in predictions(rows, held_out):
         learned = held_out[row.model]
         # The batch that the prediction had, for its distance.
         batch = answer["tokens_per_second"] * answer["tpot_ms_p50"] / 1e3 / resolve(row.deployment).lanes
         distances.append(learned.distance(resolve(row.deployment), row.input_tokens, row.output_tokens, batch))
-        tpot.append(row.tpot_seconds * 1e3 / answer["tpot_ms_p50"])
+        ratio = row.tpot_seconds * 1e3 / answer["tpot_ms_p50"]
+        low, _ = learned.tpot_interval.factors(distances[-1], interval_kind(resolve(row.deployment)))
+        waves = answer["tpot_ms_lower"] / answer["tpot_ms_p50"] / low
+        tpot.append(max(ratio, min(ratio / waves, 1.0)))
+        plain.append(ratio)
         ttft.append(row.ttft_seconds * 1e3 / answer["ttft_ms_p50"])
         names.append(row.model)
         precisions.append(row.deployment.precision)
@@ -81,6 +90,7 @@ def distances_and_ratios(rows: list[Row], held_out: Mapping[str, Learned]) -> di
     return {
         "distance": np.array(distances),
         "tpot": np.array(tpot),
+        "tpot plain": np.array(plain),
         "ttft": np.array(ttft),
         "model": np.array(names),
         "precision": np.array(precisions),

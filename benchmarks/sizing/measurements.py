@@ -162,12 +162,13 @@ def silicon(folder: Path = DATA, *, corrected: bool = True) -> tuple[list[Row], 
     """Aggregated measurements shipped by ai-dynamo/aiconfigurator (commit 095f58a51c), and what was dropped or mended.
 
     Corrected: one row per measurement (the same one is listed under several names); rows with multi-token prediction
-    left out (``_drafts``), because nothing here predicts how many drafted tokens are accepted; the KV cache in
-    the precision that ``_kv_precision`` tells; GB200/GB300 left out (GPU counts that look like rack totals); the root of GPU counts that are the product of expert-tensor and expert
-    parallelism, both of the same ranks (the ``tpN`` of the id says so wherever there is one, and so do the recipes);
-    where tensor and attention data parallelism are alike the GPUs are counted once, as ``_shares_attention`` tells;
-    rows dropped whose ranks stay doubtful (``batch_size`` is the concurrency per rank, and the ranks differ from the
-    column's); concurrency from the text of the source. As given: every row, with its own columns.
+    left out (``_drafts``), because nothing here predicts how many drafted tokens are accepted; the KV cache in the
+    precision that ``_kv_precision`` tells; GB200/GB300 left out (GPU counts that look like rack totals); the root of
+    GPU counts that are the product of expert-tensor and expert parallelism, both of the same ranks (the ``tpN`` of the
+    id says so wherever there is one, and so do the recipes); where tensor and attention data parallelism are alike the
+    GPUs are counted once, as ``_shares_attention`` tells; rows dropped whose ranks stay doubtful (``batch_size`` is
+    the concurrency per rank, and the ranks differ from the column's); concurrency from the text of the source. As
+    given: every row, with its own columns.
 
     Raises:
         FileNotFoundError: the data set is not there.

@@ -1,7 +1,7 @@
 """What end-to-end measurements teach about deployments in general: factors on the terms of the physics.
 
 For every term i of a time (launch overhead, weights, experts, KV, compute, communication …) and the features φ of a
-deployment (mixture of experts, engine, 4-bit weights, native FP4, GPUs that work together):
+deployment (mixture of experts, engine, quantised products, 4-bit weights, native FP4, GPUs that work together):
 
     time = Σ term_i · exp(base_i + Σ_j weight_ij · φ_j)
 
@@ -23,7 +23,7 @@ from typing import Any
 
 from sizing.calibration.intervals import IntervalBins, bins_from_mapping, engine_family
 from sizing.catalog.engines import engine_release
-from sizing.replica.memory import Resolved
+from sizing.replica.memory import Resolved, dense_precision
 
 __all__ = [
     "FEATURES",
@@ -53,7 +53,7 @@ STEP_TERMS = (
 #: Terms of the time to first token in a closed loop; see ``ReplicaModel.closed_loop_ttft_seconds``.
 TTFT_TERMS = ("fixed", "step", "own_prompt", "others_prompts", "clients", "weights", "clients_steps")
 #: Features of a deployment, by name; each is 0 where it says nothing.
-FEATURES = ("moe", "trtllm", "sglang", "fp4", "int4", "native_fp4", "group")
+FEATURES = ("moe", "trtllm", "sglang", "quantized_products", "int4", "native_fp4", "group")
 _LARGEST_LOG = 3.0
 #: Log2 of the factor outside a measured range that is still within it: 1,000 tokens are those of 1,024.
 _EDGE = math.log2(1.1)
@@ -67,14 +67,16 @@ def features(resolved: Resolved) -> dict[str, float]:
     deployment = resolved.deployment
     engine = deployment.engine.lower()
     moe = resolved.model.experts > 0
+    dense = dense_precision(resolved.model, resolved.precision)
     # Data-parallel ranks of a dense model are replicas of their own.
     group = deployment.tensor_parallel * (deployment.data_parallel if moe else 1)
     return {
         "moe": float(moe),
         "trtllm": float("trt" in engine or "tensorrt" in engine),
         "sglang": float("sglang" in engine),
-        # Measured on boards that multiply 4 bits; where they are unpacked nothing of it holds.
-        "fp4": float(resolved.precision in ("nvfp4", "mxfp4") and not resolved.gpu.unpacks(resolved.precision)),
+        # Kernels of their own quantise what a product of fewer than 16 bits takes, so every layer launches more of
+        # them. Experts quantise within their kernels.
+        "quantized_products": float(resolved.gpu.compute_precision(dense) != "bf16"),
         "int4": float(resolved.precision == "int4"),
         "native_fp4": float("nvfp4" in resolved.gpu.flops_per_second),
         "group": min(max(math.log2(group) - 1.0, -1.0), 2.0),

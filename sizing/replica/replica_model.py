@@ -19,7 +19,7 @@ from dataclasses import replace
 
 from sizing.calibration.global_fit import features
 from sizing.errors import DoesNotFit, InvalidInput
-from sizing.replica.closed_loop import device_factors, ttft_terms
+from sizing.replica.closed_loop import device_factors, ttft_terms, wave_ratio
 from sizing.replica.distributions import combine_deviations, decode_spread, length_quantile, normal_quantile
 from sizing.replica.load_point import Latency, LatencyCoefficients, LoadPoint, check_workload, mean_request
 from sizing.replica.memory import Memory, Resolved, require_fit
@@ -355,6 +355,12 @@ class ReplicaModel:
                 learned.factors(features(self.resolved)) if overheads is None else device_factors(overheads)
             )
         return sum(factor * term for factor, term in zip(self._closed_factors, terms, strict=True))
+
+    def closed_loop_wave_ratio(self, lane_batch: float) -> float:
+        """Return the least TPOT of a closed loop over the predicted one (``closed_loop.wave_ratio``)."""
+        prompts = max(lane_batch, self._least_batch) * self._computed / self._output * self._prompt_seconds
+        prompts_first = features(self.resolved)["sglang"] > 0
+        return wave_ratio(prompts_first, min(prompts / self.step_seconds(lane_batch), 1.0))
 
     def closed_loop_lane_batch(self, concurrency: float, ttft_ratio: float = 1.0) -> float:
         """Return the decoding batch of one lane when ``concurrency`` clients of the replica send back to back.
