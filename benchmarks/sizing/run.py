@@ -23,6 +23,7 @@ from fit import Design, leave_one_architecture_out
 from held_out import observed_row, predictions, table_row
 from measurements import DATA, Row, errors_text, guidellm, silicon, uniform_lengths
 from numpy.typing import NDArray
+from own_points import table as own_points
 
 from sizing.calibration.calibrator import calibrated
 from sizing.calibration.global_fit import Learned, features
@@ -373,6 +374,7 @@ def main() -> None:
         *coverage(rows, held_out),
         *measured_twice(rows),
         *after_calibration(rows, held_out),
+        *own_points(rows, held_out),
         *one_shape_is_not_enough(options.data, StepCoefficients(learned=held_out["llama-3.1-8b"])),
         *tails(options.data, StepCoefficients(learned=held_out["llama-3.1-8b"])),
         *knees(options.data, StepCoefficients(learned=held_out["llama-3.1-8b"])),

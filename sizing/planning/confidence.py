@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sizing.calibration.global_fit import Learned
-from sizing.calibration.intervals import interval_kind
+from sizing.calibration.intervals import OWN_STEP_80, OWN_STEP_90, interval_kind
 from sizing.replica.memory import Resolved
 from sizing.types import Confidence, Workload
 
@@ -22,8 +22,8 @@ __all__ = ["CALIBRATED_LOG_SD", "Support", "deployment_confidence", "release_war
 
 #: The largest standard deviation of the log step time that is called calibrated.
 CALIBRATED_LOG_SD = 0.25
-#: Standard normal quantiles at 90 % and 95 %: the bounds of 80 % and 90 % intervals.
-_Z80, _Z90 = 1.2816, 1.645
+#: Standard normal quantile at 95 %: the bounds of a 90 % interval.
+_Z90 = 1.645
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ def support(
     """
     if correction is not None:
         step, ttft = correction.step_log_sd, correction.ttft_log_sd
-        intervals = _within(_Z80 * step), _within(_Z90 * step), _within(_Z90 * ttft)
+        intervals = _within(OWN_STEP_80 * step), _within(OWN_STEP_90 * step), _within(_Z90 * ttft)
         if correction.near and step <= CALIBRATED_LOG_SD:
             return Support(Confidence.CALIBRATED, None, *intervals)
     distance = learned.distance(resolved, workload.input_tokens, workload.output_tokens, lane_batch)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import pytest
 from sizing.calibration.global_fit import builtin_learned, features
 from sizing.calibration.table import calibrations, predict_point
 from sizing.errors import SizingError
+from sizing.replica.memory import fit as memory_fit
 from sizing.replica.memory import resolve
 from sizing.replica.replica_model import ReplicaModel
 from sizing.replica.step_time import StepCoefficients
@@ -27,6 +29,7 @@ from tests.unit.sizing.benchmark_modules import benchmark_module
 data = benchmark_module("measurements")
 fit = benchmark_module("fit")
 held_out = benchmark_module("held_out")
+conformal = benchmark_module("conformal").conformal
 timelines = benchmark_module("simulate")
 DATA = data.DATA
 
@@ -259,14 +262,83 @@ def test_intervals_hold_each_architecture_that_they_were_made_of() -> None:
     random = np.random.default_rng(5)
     names = np.repeat(list("abcde"), 300)
     ratios = np.exp(random.normal(0.0, np.repeat([0.1, 0.1, 0.1, 0.1, 0.14], 300)))
-    found = {"distance": np.full(1500, 0.5), "tpot": ratios, "ttft": ratios, "model": names}
+    kinds = np.full(1500, "dense, vllm")
+    found = {"distance": np.full(1500, 0.5), "tpot": ratios, "ttft": ratios, "model": names, "kind": kinds}
     made = held_out.with_intervals(fit.PLAIN, found)
-    plain = fit.conformal(found["distance"], ratios, names, 0.90, symmetric=True)
+    plain = conformal(found["distance"], ratios, names, 0.90, symmetric=True)
     assert made.tpot_interval.upper[0] > 1.03 * plain.upper[0]
     for name in "abcde":
         without = held_out.with_intervals(fit.PLAIN, found, names != name).tpot_interval
         inside = (ratios >= without.lower[0]) & (ratios <= without.upper[0])
         assert np.mean(inside[names == name]) >= (0.75 if name == "e" else 0.85)
+
+
+def test_a_kind_of_deployment_has_its_own_interval_near_and_none_far() -> None:
+    random = np.random.default_rng(11)
+    names, kinds = np.repeat(list("abcdef"), 200), np.repeat(["calm", "wild"], 600)
+    ratios = np.exp(random.normal(0.0, np.repeat([0.05, 0.2], 600)))
+    distances = np.where(np.arange(1200) % 4 == 0, 1.5, 0.5)
+    made = conformal(distances, ratios, names, 0.9, symmetric=True, kinds=kinds)
+    (calm_low, calm_high), (wild_low, wild_high) = (made.factors(0.5, kind) for kind in ("calm", "wild"))
+    assert wild_low < made.factors(0.5)[0] < calm_low < 1 < calm_high < made.factors(0.5)[1] < wild_high
+    assert made.factors(0.5, "unheard of") == made.factors(0.5)
+    assert made.factors(1.5, "calm") == made.factors(1.5, "wild")
+    assert made.factors(1.5)[0] <= wild_low
+    assert made.factors(1.5)[1] >= wild_high
+    # Other kinds keep a kind's interval from what little of it was measured.
+    few = np.where((kinds == "calm") & (np.arange(1200) % 40 != 1), "other", kinds)
+    shown = conformal(distances, ratios, names, 0.9, symmetric=True, kinds=few)
+    assert shown.factors(0.5, "calm")[1] > calm_high
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({}, "fp8"),
+        ({"backend": "sglang", "system": "h200_sxm"}, None),
+        ({"backend": "sglang"}, "fp8"),
+        ({"model_path": "MiniMaxAI/MiniMax-M2.5", "backend": "vllm"}, None),
+        (
+            {"model_path": "MiniMaxAI/MiniMax-M2.5", "backend": "vllm", "silicon_data_source": "measured=2026-04-08"},
+            "fp8",
+        ),
+        ({"model_path": "Qwen/Qwen3-32B"}, "fp8"),
+        ({"model_path": "Qwen/Qwen3-32B", "backend": "vllm"}, None),
+        ({"model_path": "nvidia/Llama-3.1-8B-Instruct-FP8", "backend": "vllm"}, "fp8"),
+        ({"model_path": "meta-llama/Llama-3.1-8B-Instruct", "backend": "sglang"}, None),
+    ],
+)
+def test_the_kv_cache_of_a_row_is_told_by_its_recipe(change: dict[str, str], expected: str | None) -> None:
+    raw = {
+        "model_path": "deepseek-ai/DeepSeek-R1",
+        "backend": "trtllm",
+        "system": "b200_sxm",
+        "silicon_data_source": "measured=2026-03-11; a/b:c",
+    } | change
+    assert data._kv_precision(raw, "fp8") == expected
+    assert data._kv_precision(raw, "bf16") is None
+
+
+def test_kimi_in_nvfp4_keeps_eight_bits_since_its_recipe_says_so() -> None:
+    raw = {"model_path": "moonshotai/Kimi-K2.5", "backend": "vllm", "system": "b200_sxm"}
+    dates = ("2026-03-27", "2026-04-20")
+    found = [data._kv_precision(raw | {"silicon_data_source": f"measured={date}"}, "nvfp4") for date in dates]
+    assert found == [None, "fp8"]
+
+
+def test_more_tokens_ran_at_once_than_sixteen_bits_hold() -> None:
+    """Why Qwen3-32B's FP8 rows under TensorRT-LLM are taken to keep an FP8 KV cache."""
+    rows = [
+        row for row in silicon() if (row.model, row.backend, row.deployment.precision) == ("qwen3-32b", "trtllm", "fp8")
+    ]
+    most = 0.0
+    for row in rows:
+        deployment = replace(row.deployment, observed_kv_tokens=None, memory_utilisation=0.95, kv_precision="bf16")
+        room = memory_fit(resolve(replace(deployment, max_num_seqs=row.concurrency))).kv_tokens
+        decode = row.output_tokens * row.tpot_seconds
+        running = row.concurrency * decode / (decode + row.ttft_seconds)
+        most = max(most, running * (row.input_tokens + row.output_tokens / 2) / room)
+    assert most == pytest.approx(1.56, abs=0.05)
 
 
 def test_a_loader_without_its_data_says_so(tmp_path: Path) -> None:
@@ -339,10 +411,10 @@ def test_one_row_of_an_architecture_does_not_set_an_interval() -> None:
     names = np.array([name for name in "abcd" for _ in range(200)])
     distances = np.repeat([0.5, 0.5, 0.5, 3.0], 200)
     ratios = np.exp(random.normal(0.0, 0.1, 800) - 0.3 * (distances > 1))
-    plain = fit.conformal(distances, ratios, names, 0.9, symmetric=True)
+    plain = conformal(distances, ratios, names, 0.9, symmetric=True)
     assert plain.lower[0] == pytest.approx(np.exp(-0.165), rel=0.05)
     assert plain.upper[0] == pytest.approx(np.exp(0.165), rel=0.05)
     assert plain.lower[2] < plain.lower[1] <= plain.lower[0]
     assert plain.upper[2] == pytest.approx(1 / plain.lower[2], rel=2e-3)
-    odd = fit.conformal(np.append(distances, 0.5), np.append(ratios, 9.0), np.append(names, "e"), 0.9, symmetric=True)
+    odd = conformal(np.append(distances, 0.5), np.append(ratios, 9.0), np.append(names, "e"), 0.9, symmetric=True)
     assert odd.upper[0] == pytest.approx(plain.upper[0], rel=0.05)
