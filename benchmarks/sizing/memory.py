@@ -13,6 +13,7 @@ import argparse
 import csv
 import datetime
 import json
+import os
 import platform
 from dataclasses import dataclass
 from pathlib import Path
@@ -185,9 +186,9 @@ def main() -> None:
         "# Memory: predicted and printed",
         "",
         f"`python benchmarks/sizing/memory.py`, {datetime.date.today().isoformat()}, Python "
-        f"{platform.python_version()}. Start-up lines of vLLM collected by ashishkamra/vllm-memory-estimator "
-        "(8b0e21d1, 2026-05). Each cell is what "
-        "sizing predicts / what the engine printed. Servers ran with their defaults of batch size and step.",
+        f"{platform.python_version()}, numpy {np.__version__}, {os.cpu_count()} cores. Start-up lines of vLLM "
+        "collected by ashishkamra/vllm-memory-estimator (8b0e21d1, 2026-05). Each cell is what sizing predicts / "
+        "what the engine printed. Servers ran with their defaults of batch size and step.",
         "",
         *summary(rows),
         "",
