@@ -12,7 +12,6 @@ import argparse
 import datetime
 import json
 import math
-import sys
 from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
@@ -43,15 +42,17 @@ Floats = NDArray[np.float64]
 Points = list[tuple[float, float, float, float, float]]
 
 FEATURES = ("moe", "trtllm", "sglang", "quantized_products", "int4", "native_fp4", "group")
-#: What is chosen among: features that the step time does without, and ridge; the ridge of the closed-loop TTFT. Step
-#: times do not tell SGLang apart: with all architectures that choice is never made, and with one left out the engine's
-#: factors are those of the models that happen to be measured under it.
-STEP_CHOICES = tuple((("sglang",), ridge) for ridge in (10.0, 30.0, 100.0, 300.0))
-TTFT_CHOICES = (3.0, 10.0, 30.0)
+#: Features that the step time does without, and its ridge; the ridge of the closed-loop TTFT. Chosen once, among 10,
+#: 30, 100 and 300 and among 3, 10 and 30, by leaving out each of the six architectures; of five of them the same search
+#: takes 30 or 100. Step times do not tell SGLang apart: its factors would be those of the models measured under it.
+WITHOUT, STEP_RIDGE, TTFT_RIDGE = ("sglang",), 30.0, 10.0
+#: Terms that no end-to-end time has a say in: kernels tell (``sizing.replica.step_time``).
+KNOWN = ("kv",)
+_SURE = 1e9
 #: Weight of one of the 112 Llama-3.1-8B points against one silicon row.
 POINT_WEIGHT = 0.5
-#: Weights and KV are never read faster than the data sheet says, and experts never faster than their kernels read them.
-STEP_FLOOR = {"dense_weights": math.log(1 / 1.1), "experts": 0.0, "kv": math.log(1 / 1.2)}
+#: Weights are never read faster than the data sheet says, and experts never faster than their kernels read them.
+STEP_FLOOR = {"dense_weights": math.log(1 / 1.1), "experts": 0.0}
 #: The largest distance that counts as interpolation.
 NEAR = 1.0
 #: Releases that no fit has seen and whose step times agree: vLLM 0.11.0 saturates within 5 % of what is predicted
@@ -87,7 +88,13 @@ def phi(resolved: Resolved, names: tuple[str, ...]) -> list[float]:
 
 
 def fit_terms(
-    columns: Floats, seconds: Floats, values: Floats, weights: Floats, ridge: float, floor: Floats
+    columns: Floats,
+    seconds: Floats,
+    values: Floats,
+    weights: Floats,
+    ridge: float,
+    floor: Floats,
+    known: NDArray[np.bool_] | None = None,
 ) -> tuple[Floats, Floats]:
     """Log factors (base per term; weight per term and feature) by Gauss–Newton on robust relative errors.
 
@@ -97,6 +104,8 @@ def fit_terms(
     terms, count = columns.shape[1], values.shape[1]
     found = np.zeros(terms * (1 + count))
     prior = np.concatenate([np.full(terms, 0.2 * ridge), np.full(terms * count, ridge / 0.3**2)])
+    if known is not None:
+        prior[np.concatenate([known, np.repeat(known, count)])] = _SURE
     scale, target = 0.1, np.log(seconds)
     for round_number in range(80):
         logs = found[:terms] + values @ found[terms:].reshape(terms, count).T
@@ -156,7 +165,13 @@ class Design:
         used = np.array([name not in without for name in FEATURES])
         return _factors(
             fit_terms(
-                self.columns[keep], self.seconds[keep], self.values[keep] * used, self.weights[keep], ridge, floor
+                self.columns[keep],
+                self.seconds[keep],
+                self.values[keep] * used,
+                self.weights[keep],
+                ridge,
+                floor,
+                np.array([name in KNOWN for name in STEP_TERMS]),
             ),
             floor,
         )
@@ -186,45 +201,14 @@ class Design:
         return float(np.abs(np.log(found / seconds)).mean())
 
     def learn(self, without: str | None = None) -> Learned:
-        """Everything learned from all architectures but one; intervals still to be set.
-
-        Features and ridges are chosen by leaving out each of the remaining architectures in turn (mean absolute log
-        error, every architecture alike): the one that is left out here has no say in them either.
-        """
-        count = len(self.rows)
+        """Everything learned from all architectures but one; intervals still to be set."""
         keep = self.architectures != without
-        kept = keep[:count]
-        folds = [self.architectures == name for name in sorted(set(self.architectures[:count][kept]))]
-
-        def step_error(choice: tuple[tuple[str, ...], float]) -> float:
-            found = []
-            for fold in folds:
-                rows = fold[:count]
-                factors = self.step(keep & ~fold, *choice)
-                found.append(self.log_error(self.columns[:count][rows], factors, self.seconds[:count][rows], rows))
-            return float(np.mean(found))
-
-        best = min(STEP_CHOICES, key=step_error)
-        steps = [self.step(keep & ~fold, *best) for fold in folds]
-        columns = [
-            (self.ttft_columns(s, kept & ~f[:count]), self.ttft_columns(s, f[:count]))
-            for s, f in zip(steps, folds, strict=True)
-        ]
-
-        def ttft_error(ridge: float) -> float:
-            found = []
-            for fold, (others, own) in zip(folds, columns, strict=True):
-                rows = fold[:count]
-                factors = self.closed_loop_ttft(others, kept & ~rows, ridge)
-                found.append(self.log_error(own, factors, self.ttft[rows], rows))
-            return float(np.mean(found))
-
-        step, ridge = self.step(keep, *best), min(TTFT_CHOICES, key=ttft_error)
-        print(f"without {without}: step {best}, TTFT {ridge}", file=sys.stderr)
+        kept = keep[: len(self.rows)]
+        step = self.step(keep, WITHOUT, STEP_RIDGE)
         return replace(
             PLAIN,
             step=step,
-            closed_loop_ttft=self.closed_loop_ttft(self.ttft_columns(step, kept), kept, ridge),
+            closed_loop_ttft=self.closed_loop_ttft(self.ttft_columns(step, kept), kept, TTFT_RIDGE),
             domains=self.domains(without),
             oldest_releases=oldest_releases([row for row in self.rows if row.model != without]),
         )
