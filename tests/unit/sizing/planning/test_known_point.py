@@ -34,7 +34,7 @@ def measured(step_factor: float, ttft_factor: float) -> list[ObservedPoint]:
 
 def test_without_measurements_it_is_the_global_fit() -> None:
     _, known = known_point(RESOLVED, CHAT, Slo())
-    assert known.support.step_ratios_80 == builtin_learned().tpot_interval_80.factors(0.0)
+    assert known.support.step_ratios_80 == builtin_learned().tpot_interval_80.factors(0.0, "dense, vllm")
     assert (known.confidence, known.points, known.ttft_ratio) == (Confidence.INTERPOLATED, 0, 1.0)
     _, assumed = known_point(resolve(Deployment("llama-3.1-8b", "mi300x")), CHAT, Slo())
     assert assumed.confidence is Confidence.EXTRAPOLATED
