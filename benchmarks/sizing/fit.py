@@ -194,12 +194,6 @@ class Design:
         values, ones = self.values[: len(self.rows)][keep], np.ones(len(columns))
         return _factors(fit_terms(columns, self.ttft[keep], values, ones, ridge, floor), floor)
 
-    def log_error(self, columns: Floats, factors: TermFactors, seconds: Floats, rows: NDArray[np.bool_]) -> float:
-        """Mean absolute log error on the given rows of the silicon sample."""
-        values = [dict(zip(FEATURES, row, strict=True)) for row in self.values[: len(rows)][rows].tolist()]
-        found = (columns * np.array([factors.factors(value) for value in values])).sum(axis=1)
-        return float(np.abs(np.log(found / seconds)).mean())
-
     def learn(self, without: str | None = None) -> Learned:
         """Everything learned from all architectures but one; intervals still to be set."""
         keep = self.architectures != without
