@@ -23,8 +23,8 @@ PYTEST = PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(WORKERS)
 FAST := not slow and not integration and not faults and not e2e and not real and not preview and not statsforecast
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-again unit check test-statsforecast test-real preview preview-build lint lint-style lint-types \
-	lint-layers lint-generated format lock dashboards reference release-check system-deps clean
+.PHONY: help setup demo test test-again unit check test-statsforecast test-real test-kubernetes preview preview-build \
+	lint lint-style lint-types lint-layers lint-generated format lock dashboards reference release-check system-deps clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -78,6 +78,10 @@ test-statsforecast: $(STATS_STAMP) ## run the tests of the extras statsforecast,
 test-real: $(DEV_STAMP) ## real vLLM and LiteLLM (CPU, about 3 GB, installed apart) against the emitters
 	bash tests/real/install.sh .venv-real
 	REAL_SERVERS=$(CURDIR)/.venv-real $(BIN)/python -m pytest tests/real $(ARGS)
+
+test-kubernetes: $(DEV_STAMP) ## a real API server, HPA controller and KEDA (built with Go, once) against the manifests and the fleet
+	bash tests/real/kubernetes/build.sh .kubernetes
+	KUBERNETES_PROGRAMS=$(CURDIR)/.kubernetes $(BIN)/python -m pytest tests/real/kubernetes $(ARGS)
 
 preview: preview-build $(DEV_STAMP) ## draw the Grafana dashboards with Grafana's own packages (npm); an empty panel is an error
 	$(BIN)/python -m pytest tests/preview $(ARGS)

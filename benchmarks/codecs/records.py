@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["NOW", "native_records", "otlp_records", "records_of"]
+__all__ = ["NOW", "as_collector_writes", "collector_batches", "native_records", "otlp_records", "records_of"]
 
 NOW = 1_767_225_700.0
 
@@ -109,6 +110,72 @@ def otlp_records(count: int) -> tuple[list[bytes], list[bytes]]:
         as_json.append(json.dumps(batch, separators=(",", ":")).encode())
         as_proto.append(proto.SerializeToString())
     return as_json, as_proto
+
+
+def collector_batches(count: int, requests: int) -> list[bytes]:
+    """OTLP protobuf as a collector under load writes it: ``requests`` of many models and lengths in each record, with
+    the conversation in an attribute and an HTTP span beside each."""
+    from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
+
+    records = []
+    for number in range(0, count * requests, requests):
+        proto = TracesData()
+        group = proto.resource_spans.add()
+        _fill(group.resource.attributes, _RESOURCE | {"service.instance.id": f"gw-{number // requests % 4}"})
+        spans = group.scope_spans.add().spans
+        for i in range(number, number + requests):
+            model = f"model-{i % 7 * 'x'}-{i % 7}"
+            chat = _CHAT | {
+                "gen_ai.request.model": model,
+                "gen_ai.response.model": model,
+                "gen_ai.request.stream": i % 3 > 0,
+                "gen_ai.request.max_tokens": 64 << i % 5,
+                "gen_ai.input.messages": "lorem ipsum " * (1 + i % 37),
+                "tokentide.pool": ("chat", "batch")[i % 2],
+                "gen_ai.response.id": f"chatcmpl-{i * 7919:x}",
+                "gen_ai.usage.input_tokens": 1 + i * 7919 % 30_000,
+                "gen_ai.usage.output_tokens": 1 + i * 104_729 % 900,
+                "gen_ai.usage.cache_read.input_tokens": i % 2,
+                "gen_ai.response.time_to_first_chunk": 0.05 + i % 1_009 / 1_000,
+            }
+            start = int((NOW - 60) * 1e9) + i * 1_000_003
+            for span_id, name, kind, attributes in ((1, f"chat {model}", 3, chat), (2, "POST", 2, _HTTP)):
+                span = spans.add(
+                    trace_id=f"{i:016x}".encode(),
+                    span_id=f"{2 * i + span_id:08x}".encode(),
+                    parent_span_id=b"" if span_id == 2 else f"{2 * i + 2:08x}".encode(),
+                    name=name,
+                    kind=kind,
+                    start_time_unix_nano=start,
+                    end_time_unix_nano=start + 2_000_000_000 + i % 977 * 7_000_000,
+                )
+                _fill(span.attributes, attributes)
+        records.append(as_collector_writes(proto))
+    return records
+
+
+def as_collector_writes(message: Any) -> bytes:
+    """A message with the fields of each message in descending order, which is how the OpenTelemetry Collector 0.165
+    writes OTLP (SDKs write them in ascending order)."""
+    written = bytearray()
+    for field, value in reversed(message.ListFields()):
+        for one in value if isinstance(value, Sequence) and not isinstance(value, bytes | str) else (value,):
+            if field.message_type is None:
+                alone = type(message)()
+                setattr(alone, field.name, one)
+                written += alone.SerializeToString()
+            else:
+                content = as_collector_writes(one)
+                written += _varint(field.number << 3 | 2) + _varint(len(content)) + content
+    return bytes(written)
+
+
+def _varint(number: int) -> bytes:
+    found = bytearray()
+    while number > 0x7F:
+        found.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes([*found, number])
 
 
 def _json_value(value: Any) -> dict[str, Any]:

@@ -12,16 +12,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from prometheus_client.parser import text_string_to_metric_families
-
 from pipeline.errors import CodecError
+from pipeline.exposition_sample import read_sample
 
 __all__ = ["MAX_SERIES", "Reading", "Series", "read_exposition"]
 
 #: Most series of one target that are kept; a server of many engines has some thousands.
 MAX_SERIES = 20_000
-_MAX_LINE = 8_192
-_MAX_VALUE = 2.0**53
 
 #: (quantity, part, labels): part is empty for a counter, else ``sum``, ``count`` or the upper bound of a bucket.
 Series = tuple[str, str, str]
@@ -108,7 +105,7 @@ def read_exposition(text: str, model_name: str | None = None) -> Reading:
         read += 1
         if read > MAX_SERIES:
             raise CodecError(f"more than {MAX_SERIES} series of requests and tokens")
-        labels, value = _sample(line)
+        _, labels, value, _ = read_sample(line)
         if base == _START:
             started = value
         elif model_name is None or labels.get("model_name", model_name) == model_name:
@@ -124,25 +121,6 @@ def _base(name: str) -> tuple[str, str]:
     """The name without its suffix, and the suffix; TGI's counters have none."""
     suffix = _SUFFIX.search(name)
     return (name[: suffix.start()], suffix[1]) if suffix else (name, "total")
-
-
-def _sample(line: str) -> tuple[dict[str, str], float]:
-    """Labels and value of one line.
-
-    Raises:
-        CodecError: it is no sample, or its value is negative, not finite or beyond 2⁵³.
-    """
-    try:
-        if len(line) > _MAX_LINE:
-            raise ValueError("too long")
-        (family,) = text_string_to_metric_families(line + "\n")
-        (sample,) = family.samples
-        value = float(sample.value)
-    except Exception as error:  # the parser promises no kind of error for what is no exposition
-        raise CodecError(f"malformed line {line[:120]!r}: {str(error)[:80]}") from error
-    if not (math.isfinite(value) and 0.0 <= value <= _MAX_VALUE):
-        raise CodecError(f"impossible value in {line[:120]!r}")
-    return sample.labels, value
 
 
 def _series(base: str, part: str, labels: Mapping[str, str]) -> Series | None:

@@ -17,6 +17,7 @@ from pipeline.clock import Clock
 from pipeline.config.settings import KafkaSettings
 from pipeline.demo.actuator import FleetActuator
 from pipeline.demo.fleet import events
+from pipeline.demo.router_count import RouterCount
 from pipeline.demo.scenario import Scenario
 from pipeline.demo.service import BLOCK_SECONDS
 from pipeline.events.request_event import RequestEvent
@@ -24,6 +25,7 @@ from pipeline.kafka.topics import ensure_topics
 from pipeline.pacing import Pacemaker
 from pipeline.replay.follow import ClosedWindows, TopicFollower
 from pipeline.replay.producer import BatchProducer
+from pipeline.windows.types import PoolKey
 
 __all__ = ["EmitTotals", "apply_recommendation", "emit"]
 
@@ -75,10 +77,10 @@ async def emit(
     """Emit what ``scenario`` asks for from its live start until ``end`` (event time) or until ``stop`` is set.
 
     An event is sent when ``clock`` reaches its completion; its record timestamp is that completion, its key is
-    ``model|pool``. Once per event-minute the replicas of every pool go to the replicas topic. With ``follow`` the
-    recommendations topic drives ``actuator``: only unexpired advice that is newer than the start of this call counts.
-    ``progress`` is called once per event-minute. When the clock is ahead, events are sent as fast as the broker takes
-    them.
+    ``model|pool``. Once per event-minute the replicas of every pool, and the requests that its router has counted, go
+    to the replicas topic. With ``follow`` the recommendations topic drives ``actuator``: only unexpired advice that is
+    newer than the start of this call counts. ``progress`` is called once per event-minute. When the clock is ahead,
+    events are sent as fast as the broker takes them.
 
     A ``Pacemaker`` as ``clock`` is slowed down to what the pipeline keeps up with, by the windows topic; ``closed`` is
     what is known of the pipeline before (None: not even that there is one).
@@ -148,9 +150,10 @@ async def _emit_blocks(
 ) -> None:
     block_start = scenario.live_start
     sent = _Acknowledged(producer, totals)
-    await _send_status(kafka, actuator, block_start, producer)
+    router = RouterCount(block_start)
+    await _send_status(kafka, actuator, router, producer)
     # 4e9 is 2096: an end of the world for the generator, which needs a whole number of blocks.
-    for chunk in events(scenario, scenario.live_start, min(end, 4e9), actuator):
+    for chunk in events(scenario, scenario.live_start, min(end, 4e9), actuator, router):
         await _send_chunk(kafka, clock, stop, producer, chunk, totals, sent)
         block_start += BLOCK_SECONDS
         totals.event_time = block_start
@@ -163,15 +166,18 @@ async def _emit_blocks(
             follower.check()
         if stop.is_set():
             return
-        await _send_status(kafka, actuator, block_start, producer)
+        await _send_status(kafka, actuator, router, producer)
         if progress is not None:
             progress(totals)
 
 
-async def _send_status(kafka: KafkaSettings, actuator: FleetActuator, at: float, producer: BatchProducer) -> None:
-    for status in actuator.status(at):
+async def _send_status(
+    kafka: KafkaSettings, actuator: FleetActuator, router: RouterCount, producer: BatchProducer
+) -> None:
+    for status in actuator.status(router.at):
+        told = status | router.told(PoolKey(status["model"], status["pool"]))
         key = f"{status['model']}|{status['pool']}".encode()
-        await producer.add(kafka.replicas_topic, key, json.dumps(status).encode(), int(at * 1000))
+        await producer.add(kafka.replicas_topic, key, json.dumps(told).encode(), int(router.at * 1000))
     await producer.push()
 
 

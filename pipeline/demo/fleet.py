@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pipeline.demo.router_count import RouterCount
 from pipeline.demo.scenario import Scenario
 from pipeline.demo.service import (
     BLOCK_SECONDS,
@@ -180,13 +181,18 @@ def _known(value: float) -> float | None:
 
 
 def events(
-    scenario: Scenario, start: float, end: float, replicas: ReadyReplicas | None = None
+    scenario: Scenario,
+    start: float,
+    end: float,
+    replicas: ReadyReplicas | None = None,
+    router: RouterCount | None = None,
 ) -> Iterator[Sequence[tuple[float, RequestEvent]]]:
     """Yield the requests that *arrive* in [start, end), in chunks ordered by completion.
 
     ``start`` and ``end`` (epoch seconds) are widened to whole blocks. Each chunk holds what completes within one block
     of ``BLOCK_SECONDS``; the replicas are asked for when the block is drawn, so a consumer that scales the fleet
-    between chunks changes what follows. After ``end`` the requests still running finish. Memory: the requests running.
+    between chunks changes what follows. After ``end`` the requests still running finish. ``router`` counts them up to
+    the end of the block of the chunk. Memory: the requests running.
     """
     simulator = FleetSimulator(scenario, replicas if replicas is not None else PlannedReplicas(scenario))
     running: list[tuple[float, int, RequestEvent]] = []
@@ -199,9 +205,13 @@ def events(
                 for completed, event in request_events(scenario, served):
                     heapq.heappush(running, (completed, order, event))
                     order += 1
+                    if router is not None:
+                        router.arrived(event)
         block += 1
         chunk: list[tuple[float, RequestEvent]] = []
         while running and running[0][0] < block * BLOCK_SECONDS:
             completed, _, event = heapq.heappop(running)
             chunk.append((completed, event))
+        if router is not None:
+            router.move(float(block * BLOCK_SECONDS), (event for _, _, event in running))
         yield chunk

@@ -7,7 +7,7 @@ rows that are surely fine; each other row goes through ``check.settle``, so the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -68,6 +68,15 @@ class DecodedBatch(NamedTuple):
     notes: Notes
 
 
+class _Part(NamedTuple):
+    """Columns with an event for each row (of records that were read together one that is like it, and ``event_of``
+    gives the row's own); None: native ones that were read in columns."""
+
+    columns: EventColumns
+    events: Sequence[Any] | None
+    event_of: Callable[[int], RequestEvent] | None
+
+
 def decode_batch(
     values: Sequence[bytes | None],
     timestamps_ms: Sequence[int],
@@ -104,27 +113,32 @@ def decode_batch(
                 RejectReason.TOO_LARGE, f"{lengths[i]} bytes, more than {limits.max_bytes} (stream.max_event_bytes)"
             ),
         )
-    parts: list[tuple[EventColumns, list[Any] | None]] = []
+    parts: list[_Part] = []
     others = np.delete(np.arange(len(values)), too_large)
     if reader.native_first and not too_large:
         shaped, others = columnar.read_common_shapes(texts, lengths, dimensions)
-        parts = [(columns, None) for columns in shaped]
+        parts = [_Part(columns, None, None) for columns in shaped]
+    together = reader.read_together(others.tolist(), dimensions)
+    if together is not None:
+        others = others[~together.taken]
+        parts.append(_Part(together.columns, together.events, together.event_of))
     reader.read(others.tolist(), all_fields=bool(dimensions))
     if reader.events or not parts:
-        parts.append((_columns_of(reader.events, reader.positions, dimensions), reader.events))
+        parts.append(_Part(_columns_of(reader.events, reader.positions, dimensions), reader.events, None))
     settled: list[RequestEvent] = []
     settled_at: list[int] = []
     accepted = []
     servers: dict[str, int] = {}
     stamps = np.asarray(timestamps_ms, np.int64)
-    for columns, events in parts:
+    for columns, events, event_of in parts:
         fine = _surely_fine(columns, reference_times(stamps[columns.index], now), limits)
         if events is not None:
             name_events(columns, events, servers)
+        if events is not None and event_of is None:
             fine &= np.fromiter((event.event_id.isprintable() for event in events), np.bool_, len(events))
         for row in np.flatnonzero(~fine).tolist():
             i = int(columns.index[row])
-            event = events[row] if events is not None else None
+            event = event_of(row) if event_of is not None else events[row] if events is not None else None
             if not isinstance(event, RequestEvent):  # read in columns, or with its counted fields only
                 event = native.decode(values[i], reader.headers.get(i, ())).event
             try:

@@ -7,6 +7,7 @@ reach beyond the text that is asked for.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from itertools import chain
 from typing import NamedTuple
 
@@ -20,6 +21,9 @@ Words = NDArray[np.uint64]
 
 #: Spare bytes before and after the texts of a buffer; the longest run of bytes that may be compared at once.
 PAD = 2_048
+#: Pieces are compared in blocks of rows that hold about so many bytes of them.
+_BLOCK_BYTES = 131_072
+_LEAST_BLOCK_ROWS = 256
 
 _ONES = np.uint64(0x0101010101010101)
 _HIGH = np.uint64(0x8080808080808080)
@@ -62,8 +66,24 @@ class Buffer:
         view = self._views.get(-size)
         if view is None:
             view = self._views[-size] = np.ndarray((len(self.data) - size + 1,), f"V{size}", self.data, strides=(1,))
-        found = view[position].view(np.uint8)
-        return bool(np.array_equal(found, np.frombuffer(piece * len(position), np.uint8)))
+        return view[position].tobytes() == piece * len(position)
+
+    def differ(self, position: Ints, piece: bytes) -> NDArray[np.bool_]:
+        """Return at which positions something else than ``piece`` lies."""
+        differ = np.zeros(len(position), np.bool_)
+        size = max(_LEAST_BLOCK_ROWS, _BLOCK_BYTES // max(1, len(piece)))
+        for start in range(0, len(position), size):  # what is compared must not leave the cache meanwhile
+            block = slice(start, start + size)
+            if not self.all_hold(position[block], piece):
+                differ[block] = self._differ_in(position[block], _words_of(piece))
+        return differ
+
+    def _differ_in(self, position: Ints, expected: Sequence[tuple[np.uint64, np.uint64]]) -> NDArray[np.bool_]:
+        differ: Words = np.zeros(len(position), np.uint64)
+        for word, (wanted, mask) in zip(self.at(position, len(expected)), expected, strict=True):
+            x = word ^ wanted
+            differ |= x if mask == _ALL else x & mask
+        return np.not_equal(differ, 0)
 
     def until(self, position: Ints, byte: int, most_words: int) -> tuple[Ints, list[Words]]:
         """Return how far from each position ``byte`` lies (8 · ``most_words``: not within that), and the words read."""
@@ -79,6 +99,15 @@ class Buffer:
             if length.max(initial=0) < 8 * (i + 1):
                 break
         return length, read
+
+
+@lru_cache(maxsize=1_024)
+def _words_of(piece: bytes) -> tuple[tuple[np.uint64, np.uint64], ...]:
+    """The words of a piece of text, each with the mask of its bytes."""
+    count = -(-len(piece) // 8)
+    words = np.frombuffer(piece.ljust(8 * count, b"\0"), "<u8")
+    masks = np.frombuffer((b"\xff" * len(piece)).ljust(8 * count, b"\0"), "<u8")
+    return tuple(zip(words, masks, strict=True))
 
 
 def holds(words: Iterable[Words], byte: int) -> NDArray[np.bool_]:

@@ -54,6 +54,8 @@ def convert(fields: Mapping[str, Any]) -> Converted:
     Raises:
         EventRejected: an essential field is missing or unusable.
     """
+    if fields.get("pool", DEFAULT_POOL) is None:  # as several codecs write it; all else would be looked at by itself
+        fields = {**fields, "pool": DEFAULT_POOL}
     try:
         event = msgspec.convert(fields, RequestEvent)
     except msgspec.ValidationError:

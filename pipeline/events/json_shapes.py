@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Sequence
-from functools import lru_cache
 from itertools import pairwise
 from typing import Literal, NamedTuple
 
@@ -45,15 +44,11 @@ _FIXED = ("schema", "status")
 _TEXTS = ("name", "text", "any text")
 #: So many records at least have to agree in what ``narrow`` takes for the same everywhere.
 _LEAST_SAMPLES = 4
-#: Pieces are compared in blocks of rows that hold about so many bytes of them.
-_BLOCK_BYTES = 131_072
-_LEAST_BLOCK_ROWS = 256
 _TIMES = ("arrived_at", "completed_at")
 
 _ZEROS = np.uint64(0x3030303030303030)
 _TOO_HIGH = np.uint64(0x7676767676767676)  # added to a digit it stays below 0x80; to anything above 9 it does not
 _HIGH = np.uint64(0x8080808080808080)
-_ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
 _POWERS = 10 ** np.arange(10, dtype=np.int64)
 
 
@@ -199,7 +194,7 @@ def _is_key(tokens: Sequence[bytes], i: int) -> bool:
 
 def read(buffer: Buffer, rows: Ints, shape: Shape, wanted: Collection[str]) -> Found:
     """Read those of ``rows`` (places in ``buffer``; printable ASCII without a backslash) that have the shape."""
-    other = _differ(buffer, buffer.starts[rows], shape.pieces[0])
+    other = buffer.differ(buffer.starts[rows], shape.pieces[0])
     if other.any():  # where a batch has many shapes, most rows are told apart by how they begin
         rows = rows[~other]
     at, ends = buffer.starts[rows], buffer.ends[rows]
@@ -210,7 +205,7 @@ def read(buffer: Buffer, rows: Ints, shape: Shape, wanted: Collection[str]) -> F
     numbers: dict[str, Numbers] = {}
     for i, (name, kind) in enumerate(shape.scalars):
         if i:
-            bad |= _differ(buffer, at, shape.pieces[i])
+            bad |= buffer.differ(at, shape.pieces[i])
         at = at + len(shape.pieces[i])
         after = shape.pieces[i + 1][0]
         known = shape.lengths[i] if shape.lengths else None
@@ -238,7 +233,7 @@ def read(buffer: Buffer, rows: Ints, shape: Shape, wanted: Collection[str]) -> F
             if name is not None and name in wanted:
                 numbers[name] = value
         at = np.minimum(at + length, furthest)
-    bad |= _differ(buffer, at, shape.pieces[-1])
+    bad |= buffer.differ(at, shape.pieces[-1])
     bad |= at + len(shape.pieces[-1]) != ends
     if not bad.any():
         return Found(rows, texts, positions, numbers)
@@ -257,33 +252,6 @@ def _text_of(buffer: Buffer, at: Ints, length: int) -> Text:
     if length % 8 or not length:
         words[-1] = words[-1] & np.uint64((1 << 8 * (length % 8)) - 1)
     return Text(np.full(len(at), length), words)
-
-
-@lru_cache(maxsize=1_024)
-def _words_of(piece: bytes) -> tuple[tuple[np.uint64, np.uint64], ...]:
-    """The words of a piece of text, each with the mask of its bytes."""
-    count = -(-len(piece) // 8)
-    words = np.frombuffer(piece.ljust(8 * count, b"\0"), "<u8")
-    masks = np.frombuffer((b"\xff" * len(piece)).ljust(8 * count, b"\0"), "<u8")
-    return tuple(zip(words, masks, strict=True))
-
-
-def _differ(buffer: Buffer, at: Ints, piece: bytes) -> Bools:
-    differ = np.zeros(len(at), np.bool_)
-    size = max(_LEAST_BLOCK_ROWS, _BLOCK_BYTES // max(1, len(piece)))
-    for start in range(0, len(at), size):  # what is compared must not leave the cache meanwhile
-        block = slice(start, start + size)
-        if not buffer.all_hold(at[block], piece):
-            differ[block] = _differ_in(buffer, at[block], _words_of(piece))
-    return differ
-
-
-def _differ_in(buffer: Buffer, at: Ints, expected: Sequence[tuple[np.uint64, np.uint64]]) -> Bools:
-    differ: Words = np.zeros(len(at), np.uint64)
-    for word, (wanted, mask) in zip(buffer.at(at, len(expected)), expected, strict=True):
-        x = word ^ wanted
-        differ |= x if mask == _ALL else x & mask
-    return np.not_equal(differ, 0)
 
 
 def _number(buffer: Buffer, at: Ints, after: int, *, whole: bool, bad: Bools) -> tuple[Numbers, Ints]:

@@ -26,8 +26,11 @@ _CLASSES = {
     "siglip_vision_model": (768, 12, 3072),
     "clip_vision_model": (768, 12, 3072),
 }
+#: Towers whose configuration does not tell their size, by their model type (google/gemma-3n model cards: E2B 5.44 B and
+#: E4B 7.85 B in all, 4.46 and 6.87 B of them text; the vision tower is named mobilenetv5_300m_enc; read 2026-12).
+_WHOLE = {"gemma3n_vision": 0.30e9, "gemma3n_audio": 0.68e9}
 #: Model types whose vision feed-forward part has a gate: three matrices instead of two.
-_GATED = ("gemma4", "pixtral", "qwen2_5_vl", "mistral3")
+_GATED = ("gemma4", "glm_ocr", "pixtral", "qwen2_5_omni_vision", "qwen2_5_vl", "mistral3")
 
 
 def is_tower(key: object) -> bool:
@@ -65,6 +68,8 @@ def encoder_parameters(config: Mapping[str, Any], name: str = "config") -> float
 
 def _transformer(fields: Mapping[str, Any]) -> float:
     read = Reader("tower", fields)
+    if read.model_type in _WHOLE:
+        return _WHOLE[read.model_type]
     usual = _CLASSES.get(read.model_type, (None, None, None))
     # Qwen2-VL calls its width embed_dim; hidden_size is then that of the language model.
     narrow = fields.get("embed_dim") is not None

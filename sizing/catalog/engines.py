@@ -51,7 +51,8 @@ class EngineSpec:
 class EngineMemory:
     """What one release of an engine keeps free on a GPU; bytes, by vendor ("nvidia", "amd") where they differ.
 
-    ``logit_bytes`` per sequence and entry of the vocabulary in the sampling step; ``windows`` and ``chunks``: whether
+    ``logit_bytes`` per sequence and entry of the vocabulary in the sampling step; ``group_bytes`` where GPUs work
+    together, ``pcie_bytes`` instead where NVIDIA's have no NVLink; ``windows`` and ``chunks``: whether
     such layers give back what has left the window; ``tokens_are_concurrency``: whether the KV cache size that it
     prints is maximum concurrency times length, instead of an equal share of the blocks for every group of layers;
     ``kv_from_checkpoint``: whether the KV cache is in what the checkpoint asks for when nothing is set.
@@ -60,6 +61,7 @@ class EngineMemory:
     logit_bytes: Mapping[str, float]
     runtime_bytes: Mapping[str, float]
     group_bytes: Mapping[str, float]
+    pcie_bytes: float
     nvswitch_bytes: float
     encoder_bytes: Mapping[str, float]
     indexer_bytes: float

@@ -12,15 +12,19 @@ __all__ = ["Experts", "FeedForwardShape", "expert_count", "feed_forward_shape"]
 
 #: Model types whose feed-forward part has two matrices, not a gate beside them (their modelling code in transformers).
 _WITHOUT_GATE = {
-    "bloom", "codegen", "falcon", "gpt2", "gpt_bigcode", "gpt_neo", "gpt_neox", "gptj", "mpt", "nemotron", "opt",
-    "phi", "starcoder2",
+    "apertus", "bloom", "codegen", "falcon", "gpt2", "gpt_bigcode", "gpt_neo", "gpt_neox", "gptj", "mpt", "nemotron",
+    "opt", "phi", "starcoder2",
 }  # fmt: skip
 #: Activations that are a gate's wherever they occur (SiLU and what is made of it).
-_GATES = ("silu", "swish", "swiglu", "situ")
+_GATES = ("silu", "swish", "swiglu", "situ", "gegelu")
 #: Model types whose squared ReLU has no gate; that of BitNet has one.
 _SQUARED_RELU = ("nemotron", "arcee")
 #: Model types whose GELU is a gate's.
-_GATED_GELU = ("gemma", "cohere", "recurrent_gemma")
+_GATED_GELU = ("gemma", "cohere", "recurrent_gemma", "vaultgemma", "zamba2")
+
+
+#: No multiplier of a width is larger.
+_MOST_FACTOR = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +81,19 @@ def feed_forward_shape(read: Reader, plan: LayerPlan, hidden: int) -> FeedForwar
     matrices = _matrices(read)
     count = expert_count(read)
     if not count or not plan.expert_layers:
-        read.ignore("num_experts_per_tok", "moe_intermediate_size", "shared_expert_intermediate_size", "top_k_experts")
+        read.ignore(
+            "num_experts_per_tok", "moe_intermediate_size", "shared_expert_intermediate_size", "top_k_experts",
+            "moe_shared_expert_intermediate_size", "n_shared_experts", "moe_latent_size",
+        )  # fmt: skip
         return _all_dense(read, plan, hidden, matrices)
     per_token = read.size(
-        "num_experts_per_tok", "num_experts_per_token", "experts_per_token", "top_k_experts", "moe_topk", "moe_k"
+        "num_experts_per_tok",
+        "num_experts_per_token",
+        "experts_per_token",
+        "top_k_experts",
+        "moe_topk",
+        "moe_k",
+        "moe_top_k",
     )
     if per_token > count:
         raise InvalidInput(f"{read.name}: {per_token} experts per token out of {count}")
@@ -106,10 +119,13 @@ def feed_forward_shape(read: Reader, plan: LayerPlan, hidden: int) -> FeedForwar
 
 def _all_dense(read: Reader, plan: LayerPlan, hidden: int, matrices: int) -> FeedForwardShape:
     layers = [i for i, kind in enumerate(plan.feed_forward) if kind is not FeedForward.NONE]
+    if not layers:
+        read.ignore("intermediate_size")  # Mamba's own width
+        return FeedForwardShape(0, 0, 0, 0, 0, 0, hidden, None)
     # Granite's hybrids without experts keep their dense part in the shared one's fields.
     inner = read.size("shared_intermediate_size", default=0) if read.model_type.startswith("granitemoe") else 0
-    inner = inner or read.size("intermediate_size")
-    read.ignore("intermediate_size", "shared_intermediate_size")
+    inner = inner or _dense_width(read, hidden)
+    read.ignore("intermediate_size", "shared_intermediate_size", "ffn_hidden_size")
     if read.model_type == "qwen":  # two matrices of half the size up, one down (modeling_qwen, QWenMLP)
         inner //= 2
     wide = 0
@@ -127,6 +143,28 @@ def _all_dense(read: Reader, plan: LayerPlan, hidden: int, matrices: int) -> Fee
         inner=inner * (2 if wide else 1),
         experts=None,
     )
+
+
+def _dense_width(read: Reader, hidden: int) -> int:
+    """Return the intermediate size of a dense layer."""
+    if read.model_type == "falcon":
+        return read.size("ffn_hidden_size", default=4 * hidden)
+    if read.model_type != "lfm2":
+        return read.size("intermediate_size", "ff_intermediate_size")
+    # LFM2 is given the width of a part without a gate: two thirds of it, rounded up (modeling_lfm2, Lfm2MLP).
+    inner = read.size("block_ff_dim", "intermediate_size")
+    adjusted, step = read.flag("block_auto_adjust_ff_dim"), read.size("block_multiple_of")
+    factor = read.get("block_ffn_dim_multiplier")
+    read.ignore("block_dim", "num_heads", "block_use_swiglu", "block_mlp_init_scale", "block_out_init_scale",
+                "block_use_xavier_init")  # fmt: skip
+    if not adjusted:
+        return inner
+    inner = 2 * inner // 3
+    if factor is None:
+        return inner
+    if isinstance(factor, bool) or not isinstance(factor, int | float) or not 0 < factor <= _MOST_FACTOR:
+        raise InvalidInput(f"{read.name}: block_ffn_dim_multiplier must be a number above 0, not {str(factor)[:40]!r}")
+    return -(-int(factor * inner) // step) * step
 
 
 def _matrices(read: Reader) -> int:

@@ -5,17 +5,20 @@ Parameter counts follow from the layer shapes (biases and norms, below 0.1 %, ar
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sizing.catalog.encoders import encoder_parameters, is_tower
+from sizing.catalog.encoders import encoder_parameters
 from sizing.catalog.feed_forward import Experts, FeedForwardShape, expert_count, feed_forward_shape
 from sizing.catalog.layers import LayerPlan, Mixer, layer_plan, without_idle_windows
-from sizing.catalog.mixers import MixerShape, block_indexer, indexer_layers, mixer_shape
+from sizing.catalog.mixers import block_indexer, indexer_layers, mixer_shape
+from sizing.catalog.per_layer import without_overrides
 from sizing.catalog.quantization import Quantization, checkpoint_quantization
 from sizing.catalog.reader import Reader
+from sizing.catalog.refusals import language_model, refuse_encoders, refuse_other_parts
+from sizing.catalog.shapes import MixerShape
+from sizing.catalog.shared_blocks import SharedBlocks, residual_parameters, shared_blocks
 from sizing.errors import InvalidInput, UnknownModel
 
 __all__ = ["USER_SOURCE", "CacheLayers", "ModelSpec", "Part", "from_hf_config"]
@@ -25,19 +28,9 @@ USER_SOURCE = "config.json given by the user"
 #: More layers than any model has: what goes through them one by one stays quick.
 _MOST_LAYERS = 2_000
 #: Layers that do not follow from the fields read here, named before what else such a configuration lacks.
-_UNSUPPORTED = ("block_configs", "mamba_d_ssm", "compress_ratios", "linear_attn_config")
-#: Model types that hold more than their fields tell by the names read here (jetmoe: experts of attention; got_ocr2 and
-#: ovis2: necks and heads of their towers).
-_UNSUPPORTED_TYPES = ("got_ocr2", "jetmoe", "ovis2")
-#: Names of the language model inside a larger one.
-_LANGUAGE = ("text_config", "llm_config", "language_config")
-#: Parts that engines do not load to generate text (Qwen-Omni's speech).
-_NOT_LOADED = ("talker_config", "code2wav_config", "token2wav_config")
-#: Architectures that encode: they have no KV cache and generate nothing.
-_ENCODERS = ("ForMaskedLM", "ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering")
-_ENCODER_TYPES = {"albert", "bert", "deberta", "deberta-v2", "distilbert", "electra", "modernbert", "mpnet",
-"nomic_bert",                   "roberta", "xlm-roberta"}  # fmt: skip
-_ENCODER_DECODERS = {"bart", "fsmt", "led", "longt5", "marian", "mbart", "mt5", "pegasus", "t5", "umt5", "whisper"}
+_UNSUPPORTED = ("block_configs", "compress_ratios")
+#: From this release of transformers on embeddings are tied by the outer configuration; no release has more digits.
+_TIED_OUTSIDE_FROM, _LONGEST_RELEASE = 5, 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +87,8 @@ class ModelSpec:
     (query/key + value dim) / 2 over the layers with softmax attention. ``heads`` are the attention heads,
     ``context_tokens`` the longest context that the configuration names, ``quantization`` what its checkpoint is
     quantised to (None: not at all). ``parts`` and ``caches`` say where weights and caches lie; ``widest`` is the widest
-    intermediate size, ``absorbed_parameters`` what engines hold a second time in bf16 for MLA.
+    intermediate size, ``absorbed_parameters`` what engines hold a second time in bf16 for MLA,
+    ``repeated_parameters`` the part of ``dense_parameters`` that is stored once but read again (shared blocks).
     """
 
     name: str
@@ -130,6 +124,7 @@ class ModelSpec:
     expert_shape: Experts | None = None
     widest: int = 0
     absorbed_parameters: float = 0.0
+    repeated_parameters: float = 0.0
     quantizations: tuple[Quantization, ...] = ()
 
     @property
@@ -152,6 +147,7 @@ class ModelSpec:
             + self.expert_parameters
             + self.encoder_parameters
             + self.lookup_parameters
+            - self.repeated_parameters
         )
 
     @property
@@ -169,8 +165,9 @@ def from_hf_config(config: Mapping[str, Any], name: str = "config", source: str 
     """Read a Hugging Face ``config.json`` (the language model under ``text_config`` or the like where nested).
 
     Knows dense and mixture-of-experts transformers with grouped-query or multi-head latent attention, sparse attention
-    with an indexer, sliding windows, layers that share a KV cache, and hybrids with gated delta rule, lightning
-    attention, Mamba-1 or Mamba-2. What may change parameters or the KV cache and is not known is refused by name.
+    with an indexer, sliding windows, layers that share a KV cache, hybrids with gated delta rule, Kimi delta
+    attention, lightning attention, Mamba-1, Mamba-2 or short convolutions, and Mamba alone. What may change parameters
+    or the KV cache and is not known is refused by name.
 
     Raises:
         UnknownModel: not a mapping, an encoder, a field is missing, or a key or kind of layer that this parser does not
@@ -179,13 +176,13 @@ def from_hf_config(config: Mapping[str, Any], name: str = "config", source: str 
     """
     if not isinstance(config, Mapping):
         raise UnknownModel(f"{name}: a model configuration must be a mapping, not {type(config).__name__}")
-    _refuse_encoders(config, name)
-    fields = _language_model(config)
+    refuse_encoders(config, name)
+    fields = without_overrides(language_model(config))
     for key in _UNSUPPORTED:
         if fields.get(key) is not None:
             raise UnknownModel(f"{name}: architectures with {key!r} are not supported yet")
-    _refuse_other_parts(config, name)
-    read = Reader(name, fields, nested=fields is not config)
+    refuse_other_parts(config, name)
+    read = Reader(name, fields, nested=language_model(config) is not config)
     blocks = fields.get("layers_block_type")
     named = len(blocks) if isinstance(blocks, list | tuple) and blocks else None
     layers = read.size("num_hidden_layers", default=named)
@@ -200,10 +197,12 @@ def from_hf_config(config: Mapping[str, Any], name: str = "config", source: str 
     blocks_indexed, index_elements, index_parameters = block_indexer(read, layers, hidden)
     mlp = feed_forward_shape(read, plan, hidden)
     lookup, per_layer = _per_layer_embeddings(read, layers, hidden)
+    per_layer += residual_parameters(read, layers, hidden)
+    blocks_shared = shared_blocks(read, plan, hidden)
     shared = read.size("num_kv_shared_layers", default=0)
     tied = _tied(read, config)
     read.refuse_unread()
-    parts = _parts(plan, shapes, mlp, indexed, per_layer)
+    parts = _parts(plan, shapes, mlp, indexed, per_layer) + _shared_parts(blocks_shared)
     caches = _caches(plan, shapes, indexed, shared)
     if blocks_indexed:
         parts += (Part("indexer", replicated=float(blocks_indexed * index_parameters)),)
@@ -226,7 +225,8 @@ def from_hf_config(config: Mapping[str, Any], name: str = "config", source: str 
         layers=layers,
         hidden_size=hidden,
         kv_heads=min(heads) if heads else (1 if not used else None),
-        dense_parameters=sum(part.parameters for part in parts if part.kind not in ("head", "embedding", "encoder")),
+        dense_parameters=blocks_shared.repeated
+        + sum(part.parameters for part in parts if part.kind not in ("head", "embedding", "encoder")),
         head_parameters=float(hidden * vocab),
         embedding_parameters=0.0 if tied else float(hidden * vocab),
         expert_parameters=float(mlp.experts.parameters) if mlp.experts else 0.0,
@@ -238,7 +238,7 @@ def from_hf_config(config: Mapping[str, Any], name: str = "config", source: str 
         state_elements=float(sum(cache.layers * (2 * cache.wide_state + cache.narrow_state) for cache in caches)),
         attention_width=float(sum(shapes[mixer].width for mixer in plan.mixers)),
         source=source or USER_SOURCE,
-        heads=read.size("num_attention_heads"),
+        heads=read.size("num_attention_heads") if used or Mixer.LIGHTNING in shapes else None,
         context_tokens=context,
         quantization=None if quantization is None else quantization.bound(plan, read.model_type, _named(parts, mlp)),
         encoder_parameters=encoder,
@@ -253,58 +253,28 @@ def from_hf_config(config: Mapping[str, Any], name: str = "config", source: str 
         parts=parts,
         caches=caches,
         expert_shape=mlp.experts,
-        widest=mlp.inner,
+        widest=max(mlp.inner, blocks_shared.inner),
         absorbed_parameters=float(sum(shapes[mixer].absorbed for mixer in plan.mixers)),
+        repeated_parameters=float(blocks_shared.repeated),
     )
 
 
-def _language_model(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the part of a configuration that describes the language model, under one of the names that owners use."""
-    inner = config.get("thinker_config")
-    holder = inner if isinstance(inner, Mapping) else config
-    for key in _LANGUAGE:
-        if isinstance(holder.get(key), Mapping):
-            nested: Mapping[str, Any] = holder[key]
-            return nested
-    return config
-
-
-def _refuse_other_parts(config: Mapping[str, Any], name: str) -> None:
-    """Refuse model types and parts (a perceiver, a codebook) whose weights nothing here counts."""
-    model_type = config.get("model_type")
-    if model_type in _UNSUPPORTED_TYPES:
-        raise UnknownModel(f"{name}: architectures of model_type {model_type!r} are not supported yet")
-    for key, value in config.items():
-        known = str(key) in (*_LANGUAGE, *_NOT_LOADED, "thinker_config", "quantization_config") or is_tower(key)
-        if str(key).endswith("_config") and not known and isinstance(value, Mapping):
-            sized = any(re.search(r"dim|depth|hidden|layers|latents", str(inner)) and value[inner] for inner in value)
-            if sized and config is not _language_model(config):
-                raise UnknownModel(f"{name}: architectures with a {str(key)[:60]!r} are not supported yet")
+def _shared_parts(blocks: SharedBlocks) -> tuple[Part, ...]:
+    sizes = {"attention": blocks.attention, "mlp": blocks.mlp, "projection": blocks.adapters}
+    return tuple(Part(kind, split=float(size)) for kind, size in sizes.items() if size)
 
 
 def _named(parts: tuple[Part, ...], mlp: FeedForwardShape) -> set[str]:
     return {part.kind for part in parts} | ({"experts"} if mlp.experts else set())
 
 
-def _refuse_encoders(config: Mapping[str, Any], name: str) -> None:
-    """Refuse what generates nothing, or what encodes a prompt in a model of its own."""
-    named = config.get("architectures")
-    architecture = str(named[0])[:60] if isinstance(named, list | tuple) and named else ""
-    model_type = config.get("model_type")
-    kind = model_type if isinstance(model_type, str) else ""
-    if kind in _ENCODER_TYPES or architecture.endswith(_ENCODERS) or architecture.endswith("EncoderModel"):
-        raise UnknownModel(f"{name}: {architecture or kind} is an encoder: it generates no tokens and has no KV cache")
-    base = re.search(r"(?<!Chat)(?<!GLM)(?<!Head)Model$", architecture) is not None
-    if base or any(fields.get("is_causal") is False or fields.get("use_bidirectional_attention") is True
-                   for fields in (config, _language_model(config))):  # fmt: skip
-        raise UnknownModel(f"{name}: {architecture or kind} embeds or scores texts: it generates no tokens")
-    if config.get("is_encoder_decoder") is True or kind in _ENCODER_DECODERS:
-        raise UnknownModel(f"{name}: encoder-decoder models ({architecture or kind}) are not supported")
-
-
 def _tied(read: Reader, config: Mapping[str, Any]) -> bool:
     read.ignore("tie_word_embeddings")
-    for fields in (read.fields, config):
+    # Transformers 5 ties by the outer configuration and writes the language model's default beside it; before, the
+    # language model's own said so.
+    release = str(config.get("transformers_version") or "").partition(".")[0]
+    newer = release.isdecimal() and len(release) <= _LONGEST_RELEASE and int(release) >= _TIED_OUTSIDE_FROM
+    for fields in (config, read.fields) if newer else (read.fields, config):
         value = fields.get("tie_word_embeddings")
         if value is not None:
             return bool(value)
@@ -335,8 +305,8 @@ def _parts(
     found: list[Part] = []
     kinds = {
         "attention": (Mixer.FULL, Mixer.WINDOW, Mixer.CHUNK),
-        "linear_attention": (Mixer.GATED_DELTA, Mixer.LIGHTNING),
-        "mamba": (Mixer.MAMBA1, Mixer.MAMBA2),
+        "linear_attention": (Mixer.GATED_DELTA, Mixer.KIMI_DELTA, Mixer.LIGHTNING),
+        "mamba": (Mixer.MAMBA1, Mixer.MAMBA2, Mixer.SHORT_CONV),
     }
     for kind, mixers in kinds.items():
         layers = [shapes[mixer] for mixer in plan.mixers if mixer in mixers]

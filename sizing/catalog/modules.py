@@ -48,6 +48,17 @@ _OWN_NAMES: dict[str, dict[str, tuple[str, ...]]] = {
         "shared_expert": ("feed_forward.shared_expert.up_proj",),
         "experts": ("feed_forward.experts.0.up_proj", "feed_forward.experts.gate_up_proj"),
     },
+    "lfm2": {
+        "mamba": ("conv.in_proj",),
+        "mlp": ("feed_forward.w1",),
+        "experts": ("feed_forward.experts.0.w1", "feed_forward.experts.gate_up_proj"),
+    },
+    "falcon_h1": {"mlp": ("feed_forward.up_proj",)},
+    "kimi_linear": {
+        "linear_attention": ("self_attn.q_proj",),
+        "experts": ("block_sparse_moe.experts.0.w1", "mlp.experts.0.up_proj"),
+        "shared_expert": ("block_sparse_moe.shared_experts.up_proj", "mlp.shared_experts.up_proj"),
+    },
     "mixtral": {"experts": ("block_sparse_moe.experts.0.w1",)},
     "minimax": {"experts": ("block_sparse_moe.experts.0.w1",)},
     "jamba": {"mlp": ("feed_forward.up_proj",), "experts": ("feed_forward.experts.0.up_proj",)},
@@ -82,15 +93,15 @@ def named_share(names: tuple[str, ...], part: str, plan: LayerPlan, model_type: 
     if "Linear" in names:
         return 1.0
     matcher, spelled = _matcher(names), _names(part, model_type)
-    return sum(any(matcher.matches(f"layers.{i}.{name}") for name in spelled) for i in layers) / len(layers)
+    return sum(any(matcher.matches(f"layers.{plan.owner(i)}.{name}") for name in spelled) for i in layers) / len(layers)
 
 
 def _layers(part: str, plan: LayerPlan) -> Sequence[int]:
     mixers = {
         "attention": (Mixer.FULL, Mixer.WINDOW, Mixer.CHUNK),
         "indexer": (Mixer.FULL,),
-        "linear_attention": (Mixer.GATED_DELTA, Mixer.LIGHTNING),
-        "mamba": (Mixer.MAMBA1, Mixer.MAMBA2),
+        "linear_attention": (Mixer.GATED_DELTA, Mixer.KIMI_DELTA, Mixer.LIGHTNING),
+        "mamba": (Mixer.MAMBA1, Mixer.MAMBA2, Mixer.SHORT_CONV),
     }
     if part in mixers:
         return [i for i, mixer in enumerate(plan.mixers) if mixer in mixers[part]]

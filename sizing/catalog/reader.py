@@ -21,13 +21,14 @@ _LIMIT = 10**9
 #: Keys that describe training, generation, tokens, positions or numerics, but neither weights nor the KV cache: by what
 #: they contain, how they begin, or in full.
 _CONTAIN = (
-    r"(alpha|beta)_factor$", r"^(torch_)?dtype$", r"^_", r"^initializer", r"_alpha$", r"_beta$", r"_coef$",
+    r"(alpha|beta)_factor$", r"^(torch_)?dtype$", r"^_", r"initializer", r"_alpha$", r"_beta$", r"_coef$",
     r"_dtype$", r"_limit$", r"_loss", r"dropout", r"eps(ilon)?$", r"jitter", r"norm_eps", r"rope", r"rotary",
     r"scal(e|ing)", r"softcap", r"token",
 )  # fmt: skip
 _BEGIN = (
     r"bad_", r"begin_", r"diversity_", r"do_", r"early_", r"encoder_no", r"for_llm_compressor", r"forced_", r"is_",
-    r"length_", r"mamba_(hidden_act|chunk|dt_(min|max|init|scale)|rms)", r"max_length", r"min_length", r"min_p$",
+    r"length_", r"mamba_(hidden_act|chunk|dt_(min|max|init|scale)|rms|norm_before)", r"max_length", r"min_length",
+    r"min_p$",
     r"no_repeat", r"num_beam", r"num_logits", r"num_return", r"output_", r"remove_", r"repetition_",
     r"rescale_prenorm", r"residual_in_fp32", r"return_", r"ssm_(cfg|chunk)", r"suppress_", r"temperature",
     r"time_step", r"top_[kp]$", r"typical_",
@@ -41,13 +42,16 @@ _WHOLE = (
     r"attention_output_gate", r"attn_(logit|soft|drop|temperature|implementation|pdrop)\w*", r"attn_config",
     r"audio_\w+", r"auto_map", r"bf16", r"bias", r"boa\w*", r"boi\w*", r"chunk_size", r"chunk_size_feed_forward",
     r"cross_attention_hidden_size", r"decoder_start\w*", r"dim_model_base", r"dual_chunk\w*", r"embd_pdrop",
-    r"embedding_multiplier", r"eoa\w*", r"eoi\w*", r"ep_size", r"expand", r"expert_(capacity|dtype|parallel)\w*",
+    r"embedding_multiplier", r"enable_moe_fp32_combine", r"eoa\w*", r"eoi\w*", r"ep_size", r"expand",
+    r"expert_(capacity|dtype|parallel|selection_fn)\w*",
     r"exponential_decay_length_penalty", r"final_layer\w*", r"final_w_init\w*", r"finetuning_task", r"floor_scale",
     r"fp16", r"fp32", r"fp32\w*", r"gate_\w*bias", r"group_limited\w*", r"hidden_act(ivation)?", r"id2label",
     r"image_\w+", r"index_(share|skip|topk)\w*", r"init_\w+", r"initial_\w*", r"initial_context_length",
-    r"kv_cache_quant\w*", r"label2id", r"language", r"latent_moe_use_norm", r"layer_norm\w*", r"layer_rope\w*",
+    r"kv_cache_quant\w*", r"label2id", r"language", r"latent_moe_use_norm", r"linear_(a_log|dt)_\w+",
+    r"linear_allow_neg_eigval", r"layer_norm\w*", r"layer_rope\w*",
     r"layerdrop", r"layernorm\w*", r"lm_head_\w*", r"logits?_\w+", r"max_image_size", r"max_position_embeddings",
     r"max_sequence_length", r"max_window_layers", r"mla_\w*norm\w*", r"mlp_bias", r"mlp_hidden_act", r"mlp_type",
+    r"mlp_multipliers", r"ssm_multipliers",
     r"mm_\w+", r"model_max_length", r"model_type",
     r"moe_(use_|norm_|router|aux|gate|score|renorm|drop|apply|z_loss|act|capacity|random)\w*", r"moe_layer_norm",
     r"moe_renormalize", r"moe_shared_expert_overlap", r"mtp_\w+", r"mup_\w+", r"n_ctx", r"n_future\w*", r"n_group",
@@ -58,11 +62,15 @@ _WHOLE = (
     r"pretraining_tp", r"problem_type", r"pruned_heads", r"qk_head_dim", r"qk_(layer)?norm\w*", r"quantization_config",
     r"query_pre_attn_scalar", r"resid_pdrop", r"residual_multiplier", r"rms_norm\w*", r"rope", r"rotary\w*",
     r"router_\w+", r"sandwich_norm", r"scale_\w+", r"score_function", r"scoring_func", r"seq_aux", r"seq_length",
-    r"shared_moe_mode", r"sigmoid_gate\w*", r"softmax_\w+", r"sparse_attention_config", r"task_specific_params",
+    r"shared_expert_combination_strategy", r"shared_moe_mode", r"sigmoid_gate\w*", r"softmax_\w+",
+    r"sparse_attention_config", r"task_specific_params",
     r"text_config", r"tf32", r"tf_legacy_loss", r"tie_encoder_decoder", r"tokenizer_class", r"topk_group",
     r"topk_method", r"torchscript", r"training\w*", r"transformers_version", r"use_cache_\w*", r"use_grouped_topk",
     r"use_mixed_mlp_moe", r"video_\w+", r"vision_\w+", r"vit_\w+", r"vlm", r"vocab_size_per_layer_input",
     r"zero_\w*centered",
+    # Phi-3-small: which blocks are computed, not which are kept.
+    r"(ssm|attention)_(in|out)_multiplier", r"key_multiplier", r"blocksparse_\w+", r"dense_attention_every_n_layers",
+    r"ff_dim_multiplier", r"gegelu_\w+", r"pad_sequence_to\w*",
 )  # fmt: skip
 _HARMLESS = re.compile(f"{'|'.join(_CONTAIN)}|^(?:{'|'.join(_BEGIN)})|^(?:{'|'.join(_WHOLE)})$")
 
@@ -131,10 +139,11 @@ class Reader:
                 raise InvalidInput(f"{self.name}: {candidate} must be between 1 and {_LIMIT}, not {str(value)[:40]!r}")
             return int(value)
         if default is None:
-            kind = f" (model_type {self.model_type[:40]!r})" if self.model_type else ""
-            raise UnknownModel(
-                f"{self.name}: config.json has no {key!r}{kind}; is this a language model's configuration?"
-            )
+            if self.model_type:
+                kind = f"(model_type {self.model_type[:40]!r}); other names for it are not read"
+            else:
+                kind = "and no model_type; is this a language model's configuration?"
+            raise UnknownModel(f"{self.name}: config.json has no {key!r} {kind}")
         return default
 
     def flags(self, key: str, count: int) -> Sequence[bool]:

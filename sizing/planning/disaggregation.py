@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from sizing.catalog.precision import KV_BYTES_PER_ELEMENT
 from sizing.errors import InvalidInput
 from sizing.replica.load_point import Latency
 from sizing.replica.memory import Resolved, kv_bytes_per_token
@@ -64,8 +65,12 @@ def decode_workload(workload: Workload) -> Workload:
 
 
 def transfer_bytes(resolved: Resolved, workload: Workload) -> float:
-    """Return the KV cache that is sent per request: a cached prefix is on both sides only by luck, so all of it."""
-    return workload.input_tokens * kv_bytes_per_token(resolved.model, resolved.kv_precision)
+    """Return the bytes that are sent per request: its whole KV cache and the states of recurrent layers.
+
+    A cached prefix is on both sides only by luck.
+    """
+    state = resolved.model.state_elements * KV_BYTES_PER_ELEMENT["bf16"]
+    return workload.input_tokens * kv_bytes_per_token(resolved.model, resolved.kv_precision) + state
 
 
 def disaggregated(

@@ -110,11 +110,13 @@ def block_layout(
     block_tokens: int,
     windows: bool = True,
     chunks: bool = False,
+    longest_tokens: int | None = None,
 ) -> BlockLayout:
     """Return the layout of a model's caches on one GPU.
 
     ``kv_bytes`` is the size of a KV element, ``block_tokens`` the engine's block. Without ``windows`` (``chunks``) the
-    engine keeps all tokens in windowed (chunked) layers.
+    engine keeps all tokens in windowed (chunked) layers. ``longest_tokens`` is the longest sequence that the engine is
+    started for (None: not known): the block of a recurrent state stands for so many tokens.
     """
     kinds: dict[tuple[int, float, float], int] = {}
     for cache in caches:
@@ -131,15 +133,15 @@ def block_layout(
         # One kind of cache, whatever its sizes: all layers form one group.
         token = sum(key[1] * count for key, count in whole.items())
         return BlockLayout(max(token, 1e-9) * block_tokens, (Group(1, block_tokens),))
-    return _grouped(kinds, block_tokens)
+    return _grouped(kinds, block_tokens, longest_tokens)
 
 
-def _grouped(kinds: dict[tuple[int, float, float], int], block_tokens: int) -> BlockLayout:
+def _grouped(kinds: dict[tuple[int, float, float], int], block_tokens: int, longest_tokens: int | None) -> BlockLayout:
     widest = max((key[1] for key in kinds), default=0.0)
     state = max((key[2] for key in kinds), default=0.0)
     if widest == 0:
         # Recurrent layers alone: a state is a block, and there is no limit to its tokens.
-        return BlockLayout(state * sum(kinds.values()), (Group(1, block_tokens, state=True),))
+        return BlockLayout(state * sum(kinds.values()), (Group(1, longest_tokens or block_tokens, state=True),))
     block = block_tokens
     if state:
         # The attention block grows until it holds a state, which is then padded to it.
@@ -151,7 +153,7 @@ def _grouped(kinds: dict[tuple[int, float, float], int], block_tokens: int) -> B
     for (window, token, recurrent), count in kinds.items():
         each = math.ceil(count / size)
         if recurrent:
-            groups.append(Group(each, block, state=True))
+            groups.append(Group(each, min(block, longest_tokens or block), state=True))
         else:
             # Smaller pages take more tokens where they divide the larger one, else they are padded.
             ratio = widest / token

@@ -252,13 +252,8 @@ def fit(resolved: Resolved) -> Memory:
     deployment, model, gpu = resolved.deployment, resolved.model, resolved.gpu
     tp, pp, dp = deployment.tensor_parallel, deployment.pipeline_parallel, deployment.data_parallel
     release = engine_release(deployment.engine_version)
-    weights = resident_weights(
-        model,
-        resolved.quantization,
-        gpu.architecture,
-        gpu.vendor,
-        Shards(tp, pp, dp, deployment.expert_parallel > 1, release or _NEWEST),
-    )
+    shards = Shards(tp, pp, dp, deployment.expert_parallel > 1, release or _NEWEST)
+    weights = resident_weights(model, resolved.quantization, gpu.architecture, gpu.vendor, shards)
     reserve = engine_reserve(deployment, model, gpu, resolved.quantization)
     usable = gpu.visible_memory_bytes * deployment.memory_utilisation
     budget = usable - weights.total - reserve.total
@@ -306,6 +301,7 @@ def _layout(resolved: Resolved) -> BlockLayout:
         block_tokens=block,
         windows=memory is None or memory.windows,
         chunks=memory is None or memory.chunks,
+        longest_tokens=deployment.max_model_len or model.context_tokens,
     )
 
 

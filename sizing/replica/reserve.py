@@ -66,6 +66,8 @@ def engine_reserve(
 def _communication(memory: EngineMemory, gpu: GpuSpec, group: int) -> float:
     if group == 1:
         return 0.0
+    if gpu.topology == "pcie" and gpu.vendor == "nvidia":
+        return memory.pcie_bytes
     switched = gpu.topology == "nvswitch" and gpu.architecture in ("hopper", "blackwell")
     return memory.group_bytes[gpu.vendor] + (memory.nvswitch_bytes if switched else 0.0)
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaConsumer
 
-from pipeline.events.codecs.base import RawRecord
+from pipeline.events.codecs.base import DecodesTogether, RawRecord
 from pipeline.events.codecs.registry import codec_for
 from pipeline.kafka.embedded_broker import free_port
 from tests.kafka_servers import ApacheKafka
@@ -22,7 +22,7 @@ from tests.real.conftest import EMITTERS, eventually, running
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(600)]
 
-SPANS, LINES = 50, 20
+SPANS, IN_A_REQUEST, LINES = 256, 8, 20
 
 
 @pytest.fixture(scope="module")
@@ -114,17 +114,24 @@ def test_spans_become_events(collector: Path, kafka: str, tmp_path: Path) -> Non
 
     with collecting(collector, "otlp-to-kafka.yaml", override, kafka, tmp_path):
         now = time.time()
-        for number in range(SPANS):
-            body = {"resourceSpans": [{"scopeSpans": [{"spans": [span(number, now)]}]}]}
+        for first in range(0, SPANS, IN_A_REQUEST):
+            spans = [span(number, now) for number in range(first, first + IN_A_REQUEST)]
+            body = {"resourceSpans": [{"scopeSpans": [{"spans": spans}]}]}
             url = f"http://127.0.0.1:{port}/v1/traces"
             headers = {"content-type": "application/json"}
             with urllib.request.urlopen(urllib.request.Request(url, json.dumps(body).encode(), headers)) as answer:
                 assert answer.status == 200
-        found = events(values(kafka, topic, lambda got: len(events(got)) >= SPANS))
+        records = values(kafka, topic, lambda got: len(events(got)) >= SPANS)
+    found = events(records)
     assert sorted(event["input_tokens"] for event in found) == [100 + number for number in range(SPANS)]
     assert sum(event["output_tokens"] for event in found) == sum(10 + number for number in range(SPANS))
     assert {event["model"] for event in found} == {"llama-3.1-8b-instruct"}
     assert len({event["event_id"] for event in found}) == SPANS
+    assert isinstance(codec, DecodesTogether)
+    together = codec.decode_together(records, ())
+    assert together is not None
+    assert together.taken.all()
+    assert together.columns.input_tokens.tolist() == [event["input_tokens"] for event in found]
 
 
 def test_lines_of_an_access_log_become_events(collector: Path, kafka: str, tmp_path: Path) -> None:

@@ -6,11 +6,13 @@ refused, and the refusal names what it looks like and what to set.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from importlib.metadata import entry_points
 
 from pipeline.errors import ConfigError, EventRejected
-from pipeline.events.codecs.base import Codec, Decoded, RawRecord
+from pipeline.events.codecs.base import Codec, Completed, Decoded, DecodedTogether, DecodesTogether, RawRecord
+from pipeline.events.codecs.otlp_json import begins_as_otlp_json
 from pipeline.events.codecs.registry import AUTO, BUILT_IN, GROUP, codec_named
 from pipeline.events.request_event import RejectReason
 
@@ -63,6 +65,20 @@ class AutoCodec:
             record.json()  # what is not even JSON is refused as that
             raise EventRejected(RejectReason.UNKNOWN_FORMAT, f"no format is recognised{_keys(record)}")
         return codec.decode(record)._replace(codec=codec.name)
+
+    def decode_together(
+        self, values: Sequence[bytes], dimensions: Sequence[str], completed: Completed | None = None
+    ) -> DecodedTogether | None:
+        """Return what the codec of the first record reads of all at once; see ``base.DecodesTogether``."""
+        first = next((value for value in values if value), None)
+        try:
+            chosen = self.choose(RawRecord(first))
+        except EventRejected:
+            return None
+        # Only OTLP protobuf is read so, and takes no record that it does not recognise; OTLP JSON is asked before it.
+        if not isinstance(chosen, DecodesTogether) or any(map(begins_as_otlp_json, values)):
+            return None
+        return chosen.decode_together(values, dimensions, completed)
 
 
 def _recognises(codec: Codec, record: RawRecord) -> bool:

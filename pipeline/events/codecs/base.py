@@ -8,16 +8,30 @@ conversion and the rules across fields are the same for every format (``pipeline
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.errors import EventRejected
-from pipeline.events.request_event import RejectReason
+from pipeline.events.columns import EventColumns
+from pipeline.events.request_event import RejectReason, RequestEvent
 
-__all__ = ["Codec", "Decoded", "Fields", "Headers", "RawRecord", "epoch_nanoseconds", "parsed_json"]
+__all__ = [
+    "Codec",
+    "Completed",
+    "Decoded",
+    "DecodedTogether",
+    "DecodesTogether",
+    "Fields",
+    "Headers",
+    "RawRecord",
+    "epoch_nanoseconds",
+    "parsed_json",
+]
 
 #: Names of ``RequestEvent`` to plain values, in its units. None and absent mean the same: unknown. ``model_hint`` is a
 #: name for the model where neither the record nor the settings has one.
@@ -99,6 +113,10 @@ class RawRecord:
         return None
 
 
+#: Fills in fields that records do not have; see ``mapping.WithDefaults``.
+Completed = Callable[[Fields], Fields]
+
+
 class Decoded(NamedTuple):
     """What one record holds: the ``events`` (none: the record is ignored), how many parts of it (spans, log records)
     are no requests, and the name of the ``codec`` that read it, where that was chosen per record."""
@@ -131,6 +149,43 @@ class Codec(Protocol):
 
         Raises:
             EventRejected: the record is not of this format, or is of it and broken.
+        """
+        ...
+
+
+class DecodedTogether(NamedTuple):
+    """What a codec read of many records at once, all places being those in the values that it was given.
+
+    ``taken`` (one for each value) marks the records that were read; the others are left to ``Codec.decode``.
+    ``columns`` has their events, unchecked, in the order of records and of the events in each, and ``events`` for each
+    row an event of the same server; ``event_of`` gives the event of a row. ``ignored``, ``ignored_parts``, ``refused``
+    and ``unknown`` are as in ``reading.Reader``. ``codec`` is the name of the codec.
+    """
+
+    codec: str
+    taken: NDArray[np.bool_]
+    columns: EventColumns
+    events: Sequence[RequestEvent]
+    event_of: Callable[[int], RequestEvent]
+    ignored: list[int]
+    ignored_parts: list[tuple[int, int]]
+    refused: list[tuple[int, EventRejected]]
+    unknown: list[tuple[int, str]]
+
+
+@runtime_checkable
+class DecodesTogether(Protocol):
+    """A codec that also reads many records at once, with the same outcome as one by one."""
+
+    def decode_together(
+        self, values: Sequence[bytes], dimensions: Sequence[str], completed: Completed | None = None
+    ) -> DecodedTogether | None:
+        """Return what was read of the records (values as fetched, empty where there is none); None: nothing.
+
+        Args:
+            values: the records' values.
+            dimensions: names of event fields to keep apart in the key.
+            completed: fills in fields of each event before it is converted.
         """
         ...
 

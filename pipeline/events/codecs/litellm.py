@@ -8,6 +8,7 @@ TTFT where streamed; a client that left a stream is a success with error code 49
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 from pipeline.errors import EventRejected
@@ -18,6 +19,7 @@ from pipeline.events.request_event import RejectReason
 __all__ = ["LiteLlmCodec"]
 
 _MOST_CLASS = 80
+_MOST_CALL_TYPE = 256
 _OPERATIONS = {
     "completion": "chat",
     "text_completion": "text_completion",
@@ -84,10 +86,15 @@ def _is_payload(payload: Any) -> bool:
 
 
 def _runs_a_model(payload: dict[str, Any]) -> bool:
-    call_type = str(payload["call_type"]).lower()
-    keeping = call_type.startswith(_KEEPING) or call_type.removeprefix("a").startswith(_KEEPING)
     cached = str(payload.get("cache_hit")).lower() == "true"  # text in the rows of the proxy's spend logs
-    return not (cached or keeping or any(mark in call_type for mark in _NO_REQUESTS))
+    return not cached and _call_runs_a_model(str(payload["call_type"])[:_MOST_CALL_TYPE])
+
+
+@lru_cache(maxsize=256)
+def _call_runs_a_model(call_type: str) -> bool:
+    call_type = call_type.lower()
+    keeping = call_type.startswith(_KEEPING) or call_type.removeprefix("a").startswith(_KEEPING)
+    return not (keeping or any(mark in call_type for mark in _NO_REQUESTS))
 
 
 def _event(payload: dict[str, Any], otherwise: str) -> Fields:

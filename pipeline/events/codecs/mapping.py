@@ -17,14 +17,14 @@ A path is names joined by dots, with ``[0]`` for places in lists; a name that ha
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
 from pipeline.errors import ConfigError, EventRejected
-from pipeline.events.codecs.base import Codec, Decoded, RawRecord
+from pipeline.events.codecs.base import Codec, Completed, Decoded, DecodedTogether, DecodesTogether, Fields, RawRecord
 from pipeline.events.codecs.values import count, number, text, time
 from pipeline.events.convert import TOKENS
 from pipeline.events.request_event import RejectReason, RequestEvent
@@ -36,6 +36,8 @@ UNITS = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
 _FIELDS = {f.name: str(f.type) for f in msgspec.structs.fields(RequestEvent)}
 _TIMES = ("arrived_at", "completed_at")
 _NEEDED = ("model",)
+#: Defaults that say the same of every request of a kind.
+_TOGETHER = frozenset(("model", "pool"))
 _STEP = re.compile(r"\[(\d{1,6})\]|([^.\[\]]+)")
 _MOST_PATH = 256
 
@@ -194,10 +196,19 @@ class WithDefaults:
             EventRejected: the codec refuses the record.
         """
         decoded = self._codec.decode(record)
-        events = []
-        for fields in decoded.events:
-            if not isinstance(fields, Mapping):
-                raise EventRejected(RejectReason.MALFORMED, f"the codec {self.name} gave no fields")
-            missing = {name: value for name, value in self._defaults.items() if fields.get(name) is None}
-            events.append({**fields, **missing})
-        return decoded._replace(events=events)
+        return decoded._replace(events=[self._completed(fields) for fields in decoded.events])
+
+    def decode_together(
+        self, values: Sequence[bytes], dimensions: Sequence[str], completed: Completed | None = None
+    ) -> DecodedTogether | None:
+        """Return what the codec reads of many records at once, with the defaults; see ``base.DecodesTogether``."""
+        together = completed is None and _TOGETHER.issuperset(self._defaults)
+        if not together or not isinstance(self._codec, DecodesTogether):
+            return None
+        return self._codec.decode_together(values, dimensions, self._completed)
+
+    def _completed(self, fields: Fields) -> Fields:
+        if not isinstance(fields, Mapping):
+            raise EventRejected(RejectReason.MALFORMED, f"the codec {self.name} gave no fields")
+        missing = {name: value for name, value in self._defaults.items() if fields.get(name) is None}
+        return {**fields, **missing}

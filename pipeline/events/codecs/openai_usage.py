@@ -132,8 +132,9 @@ def _input_tokens(fields: dict[str, Any], usage: Mapping[str, Any]) -> Any:
 
 def _first_time(fields: dict[str, Any], names: tuple[str, ...]) -> _Time:
     """The first time that is there; text that is none stays, for the refusal to say what is wrong with it."""
-    found = next((seconds for name in names if (seconds := time(fields.get(name))) is not None), None)
-    return found if found is not None else next((told for name in names if (told := text(fields.get(name)))), None)
+    told = [value for name in names if (value := fields.get(name)) is not None]
+    found = next((seconds for value in told if (seconds := time(value)) is not None), None)
+    return found if found is not None else next(filter(text, told), None)
 
 
 def _times(fields: dict[str, Any]) -> tuple[_Time, _Time, float | None]:

@@ -1,4 +1,4 @@
-"""Attributes of OTLP protobuf spans: the bytes of a ``KeyValue`` to a name and a plain value.
+"""OTLP protobuf spans and their attributes: the bytes of a ``KeyValue`` to a name and a plain value.
 
 Exporters repeat the same few attributes in every span, so what short ones say is remembered (a bounded number). Of one
 that is not read only the name is looked at: prompts and answers are never decoded.
@@ -13,9 +13,12 @@ from typing import Any
 
 from google.protobuf.message import DecodeError
 
+from pipeline.events.codecs.base import epoch_nanoseconds
 from pipeline.events.codecs.otlp_messages import KEY_VALUE
+from pipeline.events.codecs.otlp_spans import SpanRecord
+from pipeline.events.protobuf_columns import varint
 
-__all__ = ["plain_attributes"]
+__all__ = ["plain_attributes", "span_record"]
 
 _REMEMBERED = 4_096
 _MOST_REMEMBERED_BYTES = 128
@@ -38,35 +41,81 @@ def plain_attributes(attributes: Iterable[bytes], wanted: frozenset[str]) -> dic
     return found
 
 
+def span_record(span: Any, attributes: dict[str, Any], resource: dict[str, Any]) -> SpanRecord:
+    """Return a parsed span with its wanted attributes, and those of its resource."""
+    status = span.status if span.HasField("status") else None
+    return SpanRecord(
+        span.trace_id.hex(),
+        span.span_id.hex(),
+        span.parent_span_id.hex(),
+        span.name,
+        span.kind,
+        epoch_nanoseconds(span.start_time_unix_nano),
+        epoch_nanoseconds(span.end_time_unix_nano),
+        attributes,
+        resource,
+        _first_token(span.events),
+        0 if status is None else status.code,
+        "" if status is None else status.message,
+    )
+
+
+def _first_token(events: Any) -> float | None:
+    return next((epoch_nanoseconds(event.time_unix_nano) for event in events if "first_token" in event.name), None)
+
+
 @lru_cache(maxsize=_REMEMBERED)
 def _remembered(raw: bytes, wanted: frozenset[str]) -> tuple[str, Any]:
     return _read(raw, wanted)
 
 
 def _read(raw: bytes, wanted: frozenset[str]) -> tuple[str, Any]:
-    """The name and the plain value of one attribute; None: it has none, or the attribute is not wanted."""
+    """The name and the plain value of one attribute; None: it has none, or the attribute is not wanted.
+
+    Key and value come in either order: SDKs write the key first, the collector the value.
+    """
     try:
-        after = 2 + raw[1]
-        # Lengths below 128 are one byte; all else, and what ends somewhere else than it says, is for the full parser.
-        if raw[0] == _KEY and after < 130:
-            name = raw[2:after].decode()
-            if name not in wanted:
-                return name, None
-            if raw[after] == _VALUE and raw[after + 1] == len(raw) - after - 2 < 128:
-                kind, at = raw[after + 2], after + 3
-                if kind == _STRING and raw[at] == len(raw) - at - 1:
-                    return name, raw[at + 1 :].decode()
-                if kind == _BOOL and at + 1 == len(raw) and raw[at] < 2:
-                    return name, raw[at] == 1
-                if kind == _INT and (number := _small(raw, at)) is not None:
-                    return name, number
-                if kind == _DOUBLE and at + 8 == len(raw):
-                    return name, _DOUBLE_AT(raw, at)[0]
-        return _parsed(raw)
+        # Lengths of keys below 128 are one byte; all else, and what ends somewhere else than it says, is for the full
+        # parser.
+        if raw[0] == _KEY and raw[1] < 128:
+            after = 2 + raw[1]
+            name, value = raw[2:after].decode(), None
+            if name in wanted and raw[after] == _VALUE and raw[after + 1] == len(raw) - after - 2 < 128:
+                value = raw[after + 2 :]
+        elif raw[0] == _VALUE and (found := _behind_the_value(raw)) is not None:
+            start, after = found
+            name, value = raw[after + 2 :].decode(), raw[start:after]
+        else:
+            return _parsed(raw)
+        if name not in wanted:
+            return name, None
+        plain = _short(value) if value else None
+        return _parsed(raw) if plain is None else (name, plain)
     except IndexError:
         return _parsed(raw)
     except UnicodeDecodeError as error:
         raise DecodeError("an attribute is not UTF-8") from error
+
+
+def _behind_the_value(raw: bytes) -> tuple[int, int] | None:
+    """Where the value begins, and the key behind it that is all the rest; None: it is not so."""
+    length, start = varint(raw, 1)
+    after = start + length
+    if start < 0 or after + 1 >= len(raw) or raw[after] != _KEY or raw[after + 1] != len(raw) - after - 2:
+        return None
+    return (start, after) if raw[after + 1] < 128 else None
+
+
+def _short(value: bytes) -> Any:
+    """The plain value of an ``AnyValue`` of few bytes; None: it is none of those."""
+    kind = value[0]
+    if kind == _STRING and value[1] == len(value) - 2 < 128:
+        return value[2:].decode()
+    if kind == _BOOL and len(value) == 2 and value[1] < 2:
+        return value[1] == 1
+    if kind == _INT:
+        return _small(value, 1)
+    return _DOUBLE_AT(value, 1)[0] if kind == _DOUBLE and len(value) == 9 else None
 
 
 def _small(raw: bytes, at: int) -> int | None:

@@ -17,7 +17,7 @@ from pipeline.events.codecs.otlp_spans import SpanKey, SpanRecord, decoded
 from pipeline.events.convert import rejected
 from pipeline.events.request_event import RejectReason
 
-__all__ = ["OtlpJsonCodec"]
+__all__ = ["OtlpJsonCodec", "begins_as_otlp_json"]
 
 _KINDS = {"SPAN_KIND_INTERNAL": 1, "SPAN_KIND_SERVER": 2, "SPAN_KIND_CLIENT": 3}
 _LEAST_DIGITS = 18  # of nanoseconds since 1970, for every time after 2001
@@ -80,7 +80,7 @@ class OtlpJsonCodec:
 
     def recognises(self, record: RawRecord) -> bool:
         """Whether the record begins as a batch of spans does."""
-        return b'"resourceSpans"' in record.value[:64]
+        return begins_as_otlp_json(record.value)
 
     def decode(self, record: RawRecord) -> Decoded:
         """Return one event per request span; other spans are ignored.
@@ -110,6 +110,11 @@ class OtlpJsonCodec:
                         resource = _plain(group.resource.attributes, RESOURCE_ATTRIBUTES) if group.resource else _NONE
                     candidates.append(_span(span, attributes, resource))
         return decoded(candidates, spans, lambda: _parents(traces))
+
+
+def begins_as_otlp_json(value: bytes) -> bool:
+    """Whether a value begins as a batch of spans in JSON does."""
+    return b'"resourceSpans"' in value[:64]
 
 
 def _tolerant(record: RawRecord) -> _Traces:

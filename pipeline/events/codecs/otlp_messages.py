@@ -11,7 +11,7 @@ from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
-__all__ = ["KEY_VALUE", "TRACES"]
+__all__ = ["KEY_VALUE", "RESOURCE", "SPAN", "TRACES"]
 
 _PACKAGE = "tokentide.otlp"
 _TYPES = descriptor_pb2.FieldDescriptorProto
@@ -67,5 +67,5 @@ def _classes(*names: str) -> list[Any]:
     return [message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{_PACKAGE}.{name}")) for name in names]
 
 
-#: A batch of spans (``TracesData`` and ``ExportTraceServiceRequest`` are the same bytes), and one attribute.
-TRACES, KEY_VALUE = _classes("TracesData", "KeyValue")
+#: A batch of spans (``TracesData`` and ``ExportTraceServiceRequest`` are the same bytes), and parts of it.
+TRACES, RESOURCE, SPAN, KEY_VALUE = _classes("TracesData", "Resource", "Span", "KeyValue")

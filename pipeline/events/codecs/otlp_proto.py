@@ -5,16 +5,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from google.protobuf.message import DecodeError
 
 from pipeline.errors import EventRejected
-from pipeline.events.codecs.base import Decoded, RawRecord, epoch_nanoseconds
-from pipeline.events.codecs.otlp_attributes import plain_attributes
+from pipeline.events.codecs.base import Completed, Decoded, DecodedTogether, RawRecord
+from pipeline.events.codecs.otlp_attributes import plain_attributes, span_record
+from pipeline.events.codecs.otlp_batch import decode_together
 from pipeline.events.codecs.otlp_messages import TRACES
 from pipeline.events.codecs.otlp_names import ATTRIBUTES, REQUEST_ATTRIBUTES, REQUEST_NAME, RESOURCE_ATTRIBUTES
-from pipeline.events.codecs.otlp_spans import SpanKey, SpanRecord, decoded
+from pipeline.events.codecs.otlp_spans import SpanKey, decoded
 from pipeline.events.request_event import RejectReason
 
 __all__ = ["OtlpProtoCodec"]
@@ -55,6 +57,12 @@ class OtlpProtoCodec:
         except DecodeError as error:
             raise EventRejected(RejectReason.MALFORMED, f"not {self.title}: {str(error)[:120]}") from error
 
+    def decode_together(
+        self, values: Sequence[bytes], dimensions: Sequence[str], completed: Completed | None = None
+    ) -> DecodedTogether | None:
+        """Return what the records say whose spans are read in columns; see ``base.DecodesTogether``."""
+        return decode_together(self.name, values, dimensions, completed)
+
 
 def _decoded(traces: Any) -> Decoded:
     candidates = []
@@ -69,7 +77,7 @@ def _decoded(traces: Any) -> Decoded:
                     continue
                 if resource is None:
                     resource = plain_attributes(group.resource.attributes, RESOURCE_ATTRIBUTES)
-                candidates.append(_span(span, attributes, resource))
+                candidates.append(span_record(span, attributes, resource))
     return decoded(candidates, spans, lambda: _parents(traces))
 
 
@@ -90,25 +98,3 @@ def _varint(value: bytes, at: int) -> tuple[int, int]:
         if byte < 0x80:
             return number, at + i + 1
     return 0, at
-
-
-def _span(span: Any, attributes: dict[str, Any], resource: dict[str, Any]) -> SpanRecord:
-    status = span.status if span.HasField("status") else None
-    return SpanRecord(
-        span.trace_id.hex(),
-        span.span_id.hex(),
-        span.parent_span_id.hex(),
-        span.name,
-        span.kind,
-        epoch_nanoseconds(span.start_time_unix_nano),
-        epoch_nanoseconds(span.end_time_unix_nano),
-        attributes,
-        resource,
-        _first_token(span.events),
-        0 if status is None else status.code,
-        "" if status is None else status.message,
-    )
-
-
-def _first_token(events: Any) -> float | None:
-    return next((epoch_nanoseconds(event.time_unix_nano) for event in events if "first_token" in event.name), None)

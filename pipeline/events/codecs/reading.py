@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from pipeline.errors import EventRejected
 from pipeline.events.codecs import native
 from pipeline.events.codecs.auto import AutoCodec
-from pipeline.events.codecs.base import Codec, Decoded, Headers, RawRecord
+from pipeline.events.codecs.base import Codec, Decoded, DecodedTogether, DecodesTogether, Headers, RawRecord
 from pipeline.events.codecs.hints import described
 from pipeline.events.convert import convert
 from pipeline.events.request_event import RejectReason
@@ -55,6 +57,28 @@ class Reader:
     def refuse(self, position: int, error: EventRejected) -> None:
         """Note that a record, or a part of it, is refused."""
         self.refused.append((position, error))
+
+    def read_together(self, positions: Sequence[int], dimensions: Sequence[str]) -> DecodedTogether | None:
+        """Read what the codec reads of many records at once; None: nothing.
+
+        Places in the answer are those in the batch, but for ``taken``, which has one for each of ``positions``.
+        """
+        if self.native_first or not isinstance(self._codec, DecodesTogether):
+            return None
+        try:
+            found = self._codec.decode_together([self._values[i] or b"" for i in positions], dimensions)
+        except Exception:  # as in ``decode_one``: input must not stop the pipeline, and one by one it is judged
+            return None
+        if found is None:
+            return None
+        where = np.asarray(positions, np.int64)
+        self.codecs += [(i, found.codec) for i in where[found.taken].tolist()]
+        found.columns.index = where[found.columns.index]
+        self.ignored += [positions[i] for i in found.ignored]
+        self.ignored_parts += [(positions[i], parts) for i, parts in found.ignored_parts]
+        self.refused += [(positions[i], error) for i, error in found.refused]
+        self.unknown += [(positions[i], name) for i, name in found.unknown]
+        return found
 
     def read(self, positions: Sequence[int], *, all_fields: bool) -> None:
         """Read the records at ``positions`` (ascending); without ``all_fields`` events may have fewer fields."""

@@ -90,6 +90,8 @@ def text(value: Any) -> str | None:
 
 def time(value: Any, *, naive_is_utc: bool = False) -> float | None:
     """Return epoch seconds of a number or an RFC 3339 text; a text without an offset only where it is known as UTC."""
+    if type(value) is float and math.isfinite(value):
+        return value
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
@@ -156,4 +158,8 @@ def hashed_id(*parts: Any) -> str:
 
 def first_of(fields: Mapping[str, Any], *names: str) -> Any:
     """Return the first value that is not None."""
-    return next((fields[name] for name in names if fields.get(name) is not None), None)
+    for name in names:
+        found = fields.get(name)
+        if found is not None:
+            return found
+    return None

@@ -1,15 +1,17 @@
 """A fleet of Kubernetes objects with a scale subresource: Deployments, LeaderWorkerSets and the like.
 
 Counts are read from the scale (``spec.replicas``: what was asked for, starting and pending pods included) and from
-``status.readyReplicas``. Nothing is changed unless ``fleet.actuate`` is set.
+``status.readyReplicas``; requests, where a target names its router, from that router's metrics. Nothing is changed
+unless ``fleet.actuate`` is set.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 
-from pipeline.errors import CodecError
+from pipeline.errors import CodecError, ConfigError
 from pipeline.extension_options import checked
 from pipeline.fleet.background import Background
 from pipeline.fleet.base import FleetContext
@@ -17,6 +19,9 @@ from pipeline.fleet.kafka_reports import ReplicaStatus
 from pipeline.fleet.kubernetes.api import KubernetesError, ScaleApi
 from pipeline.fleet.kubernetes.audit import AuditLog, Decision, Outcome
 from pipeline.fleet.kubernetes.options import KubernetesOptions, Target
+from pipeline.fleet.router.count import PoolRequests
+from pipeline.fleet.router.pages import RouterPages
+from pipeline.fleet.router.router import Router
 from pipeline.windows.types import PoolKey
 
 __all__ = ["KubernetesFleet", "kubernetes_fleet"]
@@ -37,6 +42,7 @@ class KubernetesFleet(Background):
         self._pools = {PoolKey(pool.model, pool.pool): pool for pool in context.settings.pools}
         self._api = ScaleApi(options)
         self._audit = AuditLog(options.audit_file)
+        self._routers = {target.key: Router(target.router) for target in options.targets if target.router is not None}
         self._problems: dict[PoolKey, str] = {}
         self.can_scale = context.settings.fleet.actuate
         self.rejected = 0
@@ -77,7 +83,8 @@ class KubernetesFleet(Background):
             raise
         await self._record(key, replicas, wanted, before)
         if not self._options.dry_run:
-            await self._look(target)
+            async with self._pages() as pages:
+                await self._look(target, pages)
 
     def _within_limits(self, target: Target, replicas: int) -> int:
         pool = self._pools.get(target.key)
@@ -109,31 +116,61 @@ class KubernetesFleet(Background):
     async def _run(self) -> None:
         allowed = asyncio.Semaphore(_AT_ONCE)
 
-        async def look(target: Target) -> None:
+        async def look(target: Target, pages: RouterPages) -> None:
             async with allowed:
-                await self._look(target)
+                await self._look(target, pages)
 
         while True:
-            await asyncio.gather(*map(look, self._targets.values()))
+            async with self._pages() as pages:
+                await asyncio.gather(*(look(target, pages) for target in self._targets.values()))
             await asyncio.sleep(self._options.every_seconds)
 
-    async def _look(self, target: Target) -> None:
+    def _pages(self) -> contextlib.aclosing[RouterPages]:
+        return contextlib.aclosing(RouterPages(self._context.clock, self._options.timeout_seconds))
+
+    async def _look(self, target: Target, pages: RouterPages) -> None:
         """Report one target."""
+        # Side by side: what scales has so much time for all of it.
+        (requests, no_requests), (counts, problem) = await asyncio.gather(
+            self._requests(target, pages), self._counts(target)
+        )
+        if requests is None:
+            return  # a newer report was made meanwhile
+        if counts is not None:
+            status = ReplicaStatus(
+                model=target.model,
+                pool=target.pool,
+                at=self._context.clock.now() if requests.at is None else requests.at,
+                current=counts[0],
+                ready=counts[1],
+                queued_requests=requests.queued,
+                running_requests=requests.running,
+                requests_total=requests.total,
+            )
+            try:
+                self._context.report(status)
+            except CodecError as error:
+                self.rejected += 1
+                problem = str(error)
+        problems = (("requests", no_requests), ("replicas", problem))
+        self._tell(target.key, "; ".join(f"{what} are not known: {why}" for what, why in problems if why))
+
+    async def _requests(self, target: Target, pages: RouterPages) -> tuple[PoolRequests | None, str]:
+        """Requests of a target, and why they are not known; None: newer ones were reported."""
+        router = self._routers.get(target.key)
+        try:
+            return PoolRequests() if router is None else await router.look(pages), ""
+        except CodecError as error:
+            return PoolRequests(), str(error)
+
+    async def _counts(self, target: Target) -> tuple[tuple[int, int | None] | None, str]:
+        """Replicas of a target that were asked for and that are ready; None: not known, and why."""
         path = self._paths[target.key]
-        problem = ""
         try:
             current = await self._api.replicas(path)
-            ready = await self._api.ready_replicas(path) if target.tells_ready else None
-            at = self._context.clock.now()
-            self._context.report(
-                ReplicaStatus(model=target.model, pool=target.pool, at=at, current=current, ready=ready)
-            )
-        except CodecError as error:
-            self.rejected += 1
-            problem = str(error)
+            return (current, await self._api.ready_replicas(path) if target.tells_ready else None), ""
         except KubernetesError as error:
-            problem = str(error)
-        self._tell(target.key, problem and f"replicas are not known: {problem}")
+            return None, str(error)
 
     def _tell(self, key: PoolKey, problem: str) -> None:
         """Log the problem of a pool ("": none any more) when it is new, not with every look."""
@@ -141,7 +178,7 @@ class KubernetesFleet(Background):
             if problem:
                 _log.warning("%s/%s: %s", *key, problem)
             else:
-                _log.info("%s/%s: replicas are known again", *key)
+                _log.info("%s/%s: known again", *key)
             self._problems[key] = problem
 
 
@@ -151,4 +188,12 @@ def kubernetes_fleet(context: FleetContext) -> KubernetesFleet:
     Raises:
         ConfigError: an option is unknown, missing or wrong.
     """
-    return KubernetesFleet(context, checked(KubernetesOptions, context.options, "fleet.options"))
+    options = checked(KubernetesOptions, context.options, "fleet.options")
+    grain = context.settings.windows.grain_seconds
+    # A count says something about a window between two looks in it, at least half of it apart (engine.telemetry_gaps).
+    if options.every_seconds > grain / 4 and any(target.router is not None for target in options.targets):
+        raise ConfigError(
+            f"fleet.options.every_seconds: {options.every_seconds:g} is too long for targets with a router; "
+            f"at most a quarter of windows.grain_seconds ({grain})"
+        )
+    return KubernetesFleet(context, options)

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator, model_validator
 
 from pipeline.extension_options import Options
+from pipeline.fleet.router.options import RouterOptions
 from pipeline.windows.types import PoolKey
 
 __all__ = ["KubernetesOptions", "Target"]
@@ -41,6 +42,8 @@ class Target(Options):
     resource: Annotated[str, Field(pattern=r"^[a-z][a-z0-9]{0,62}$")] | None = None
     min_replicas: Annotated[int, Field(ge=0, le=100_000)] = 1
     max_replicas: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    #: Where the pool's requests are counted; None: they are not reported.
+    router: RouterOptions | None = None
 
     @model_validator(mode="after")
     def _known_kind_and_limits(self) -> Target:

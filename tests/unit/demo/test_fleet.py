@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from pipeline.demo.fleet import events, history
+from pipeline.demo.router_count import RouterCount
 from pipeline.demo.scenario import scenario
 from pipeline.demo.service import START_UP_SECONDS, FleetSimulator, PlannedReplicas
 from pipeline.engine.start_ups import StartUps
@@ -63,6 +64,24 @@ def test_events_come_in_order_of_completion_and_every_request_once(demo):
 def test_chunks_end_with_their_block(demo):
     for number, chunk in enumerate(events(demo, LIVE, LIVE + 300)):
         assert all(LIVE + 60 * number <= at < LIVE + 60 * (number + 1) for at, _ in chunk)
+
+
+def test_the_router_counts_what_has_come_and_what_is_in_flight(demo):
+    start = LIVE + 38 * 60  # one replica too few: requests wait
+    router, seen = RouterCount(start), []
+    for chunk in events(demo, start, start + 300, Fixed(2), router):
+        told = {spec.key: router.told(spec.key) for spec in demo.pools}
+        seen.append((router.at, told, [event for _, event in chunk]))
+    everything = [event for _, _, chunk in seen for event in chunk]
+    for at, told, _ in seen:
+        for key, counts in told.items():
+            mine = [event for event in everything if (event.model, event.pool) == key]
+            come = [event for event in mine if event.arrived_at < at]
+            assert counts["requests_total"] == len(come)
+            assert counts["running_requests"] + counts["queued_requests"] == sum(e.completed_at >= at for e in come)
+            assert counts["queued_requests"] == sum(e.arrived_at + (e.queue_seconds or 0) > at for e in come)
+    assert sum(counts["queued_requests"] for _, told, _ in seen for counts in told.values()) > 0
+    assert [at for at, _, _ in seen[:3]] == [start + 60, start + 120, start + 180]
 
 
 def test_the_pipeline_accepts_every_event(demo):

@@ -272,3 +272,6 @@ def test_the_demo_emits_what_it_says_it_emitted(bootstrap):
     status = [msgspec.json.decode(r.value) for r in replicas[0]]
     assert {s["at"] for s in status} >= {fleet.live_start, fleet.live_start + 60, fleet.live_start + 120}
     assert all(s["schema"] == "tokentide.replica.status.v1" and s["ready"] >= 1 for s in status)
+    first, *_, last = sorted(status, key=lambda s: s["at"])
+    assert (first["requests_total"], first["running_requests"]) == (0, 0)
+    assert sum(s["requests_total"] for s in status if s["at"] == last["at"]) == totals.events

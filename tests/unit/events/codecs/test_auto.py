@@ -106,7 +106,10 @@ def test_lines_in_one_record_and_metrics_are_named():
 @pytest.mark.parametrize(
     ("value", "hint"),
     [
-        (gzip.compress(json.dumps(EVENT).encode()), "a gzip file; send JSON and set compression on the producer"),
+        (
+            gzip.compress(json.dumps(EVENT).encode(), mtime=0),
+            "a gzip file; send JSON and set compression on the producer",
+        ),
         (b"\x28\xb5\x2f\xfd\x04\x00rest", "a zstd file"),
         (json.dumps(EVENT).encode("utf-16"), "UTF-16 or UTF-32; write UTF-8"),
         (json.dumps(EVENT).encode("utf-16-le"), "UTF-16 or UTF-32; write UTF-8"),

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 
+from benchmarks.codecs.records import as_collector_writes
 from pipeline.events.codecs.otlp_attributes import plain_attributes
 
 NAME = "gen_ai.request.model"
@@ -24,21 +25,27 @@ VALUES = st.one_of(
 )
 
 
-def attribute(name: str, value: Any) -> bytes:
+def attribute(name: str, value: Any, *, collected: bool = False) -> bytes:
+    """As SDKs write it (the key first), or a collector (the value first)."""
     kind = {bool: "bool_value", int: "int_value", float: "double_value", str: "string_value"}[type(value)]
-    return KeyValue(key=name, value=AnyValue(**{kind: value})).SerializeToString()
+    made = KeyValue(key=name, value=AnyValue(**{kind: value}))
+    return as_collector_writes(made) if collected else bytes(made.SerializeToString())
 
 
-@given(st.sampled_from([NAME, "n", "x" * 130, ""]), VALUES)
-def test_a_value_is_what_was_sent(name: str, value: Any) -> None:
-    found = plain_attributes([attribute(name, value)], WANTED)
+@given(st.sampled_from([NAME, "n", "x" * 130, ""]), VALUES, st.booleans())
+def test_a_value_is_what_was_sent(name: str, value: Any, collected: bool) -> None:
+    raw = attribute(name, value, collected=collected)
+    assert KeyValue.FromString(raw).key == name
+    found = plain_attributes([raw], WANTED)
     assert found == ({name: value} if name in WANTED else {})
     assert all(type(one) is type(value) for one in found.values())
 
 
-@given(VALUES, st.data())
-def test_of_damaged_bytes_it_says_what_the_parser_of_protobuf_says(value: Any, data: st.DataObject) -> None:
-    raw = bytearray(attribute("n", value))
+@given(VALUES, st.booleans(), st.data())
+def test_of_damaged_bytes_it_says_what_the_parser_of_protobuf_says(
+    value: Any, collected: bool, data: st.DataObject
+) -> None:
+    raw = bytearray(attribute("n", value, collected=collected))
     for _ in range(data.draw(st.integers(1, 3))):
         raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
     raw = raw[: data.draw(st.integers(0, len(raw)))]
@@ -71,7 +78,8 @@ def test_the_last_of_two_counts_and_arrays_are_lists() -> None:
 
 
 def test_a_long_text_that_nobody_reads_is_not_decoded() -> None:
-    prompt = attribute("gen_ai.prompt", "p" * 10_000).replace(b"pppp", b"\xff\xff\xff\xff")
-    assert plain_attributes([prompt], WANTED) == {}
+    for collected in (False, True):
+        prompt = attribute("gen_ai.prompt", "p" * 10_000, collected=collected)
+        assert plain_attributes([prompt.replace(b"pppp", b"\xff\xff\xff\xff")], WANTED) == {}
     with pytest.raises(DecodeError):
         plain_attributes([attribute("n", "p" * 10_000).replace(b"pppp", b"\xff\xff\xff\xff")], WANTED)

@@ -13,11 +13,14 @@ import pytest
 
 from pipeline.clock import ManualClock
 from pipeline.config.settings import PoolSettings, Settings
-from pipeline.errors import ConfigError
+from pipeline.engine.telemetry_gaps import GapGuard
+from pipeline.errors import CodecError, ConfigError
+from pipeline.fleet.kafka_reports import ReplicaBook, ReplicaStatus
 from pipeline.fleet.kubernetes.api import KubernetesError
 from pipeline.fleet.kubernetes.fleet import KubernetesFleet
 from pipeline.fleet.registry import configured_fleet
-from pipeline.testing import RecordedReports, check_fleet
+from pipeline.fleet.router.pages import RouterPages
+from pipeline.testing import RecordedReports, check_fleet, closed_window
 from pipeline.windows.types import PoolKey
 from tests.certificates import make_certificates
 from tests.kubernetes_api import KubernetesApi
@@ -92,6 +95,79 @@ def test_what_is_reported_is_what_the_objects_say(api: KubernetesApi) -> None:
     with_fleet(settings(api.url), work)
 
 
+def test_requests_are_reported_where_a_target_names_its_router(
+    api: KubernetesApi, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = {"a": 'total{pool="chat"} 40\nrunning{pool="chat"} 3\n'}
+
+    async def fetched(pages: RouterPages, urls: tuple[str, ...], token_file: Path | None) -> Any:
+        if not page:
+            raise CodecError(f"{urls[0]}: it answers with status 503")
+        return START - 0.5, page
+
+    monkeypatch.setattr(RouterPages, "of", fetched)
+    router = {"urls": ["http://gateway/metrics"], "total": 'total{pool="chat"}', "running": 'running{pool="chat"}'}
+
+    def told(status: ReplicaStatus) -> tuple[Any, ...]:
+        return (status.at, status.current, status.requests_total, status.running_requests, status.queued_requests)
+
+    async def work(fleet: KubernetesFleet, book: RecordedReports) -> None:
+        await eventually(lambda: len(book.last) == 3, 20, "reports of all targets")
+        assert told(book.last[CHAT]) == (START - 0.5, 4, 40, 3, None)
+        assert told(book.last[BATCH]) == (START, 2, None, None, None)
+        await fleet.scale(CHAT, 5)
+        assert told(book.last[CHAT]) == (START - 0.5, 5, 40, 3, None), "scaling leaves no report without the count"
+        page.clear()
+        await eventually(lambda: book.last[CHAT].requests_total is None, 20, "a report without requests")
+        assert told(book.last[CHAT]) == (START, 5, None, None, None), "replicas are known all the same"
+
+    with caplog.at_level("WARNING"):
+        with_fleet(settings(api.url, actuate=True, targets=[{**TARGETS[0], "router": router}, *TARGETS[1:]]), work)
+    said = [record.getMessage() for record in caplog.records]
+    assert said.count("org/llama/chat: requests are not known: http://gateway/metrics: it answers with status 503") == 1
+
+
+@pytest.mark.parametrize(("came", "silent"), [(0, True), (3, False)])
+def test_a_router_that_counts_nothing_lets_a_silent_minute_be_told_from_an_outage(
+    api: KubernetesApi, monkeypatch: pytest.MonkeyPatch, came: int, silent: bool
+) -> None:
+    clock, book = ManualClock(START), ReplicaBook()
+    window = int(START) + 60
+    total = {"now": 40}
+
+    async def fetched(pages: RouterPages, urls: tuple[str, ...], token_file: Path | None) -> Any:
+        return clock.now(), {"a": f"total {total['now']}\nrunning 0\n"}
+
+    monkeypatch.setattr(RouterPages, "of", fetched)
+    router = {"urls": ["http://gateway/metrics"], "total": "total", "running": "running"}
+    made = settings(api.url, targets=[{**TARGETS[0], "router": router}])
+
+    async def run() -> None:
+        fleet = configured_fleet(made, clock, book)
+        await fleet.start()
+        for second in range(0, 135, 15):
+            clock.set(START + second)
+            total["now"] += 100 if second == 45 else came if second == 90 else 0
+            until = START + second
+            found = lambda until=until: book.report(CHAT, until - 1, until)  # noqa: E731
+            await eventually(lambda found=found, until=until: found() and found().reported_at == until, 20, "a look")
+        await fleet.stop()
+
+    asyncio.run(run())
+    busy = book.report(CHAT, START, window + 60, (START, window))
+    quiet = book.report(CHAT, window, window + 60, (window, window + 60))
+    assert busy is not None
+    assert quiet is not None
+    assert busy.counted is not None
+    assert quiet.counted is not None
+    assert busy.counted.around == 100
+    assert (quiet.counted.around, quiet.counted.inside) == (came, came)
+    assert quiet.counted.idle
+    guard = GapGuard(20.0, 3_600.0)
+    assert not guard.is_gap(closed_window(int(START), 100, fleet=busy, current_replicas=4))
+    assert guard.is_gap(closed_window(window, 0, fleet=quiet, current_replicas=4)) is not silent
+
+
 @pytest.mark.slow
 def test_hostile_answers_are_problems_of_one_target_and_pass(
     api: KubernetesApi, caplog: pytest.LogCaptureFixture
@@ -126,7 +202,7 @@ def test_hostile_answers_are_problems_of_one_target_and_pass(
         with_fleet(settings(api.url), work)
     said = [record.getMessage() for record in caplog.records if "org/llama/chat" in record.getMessage()]
     assert any("deployments/scale is forbidden" in line for line in said)
-    assert said[-1].endswith("replicas are known again")
+    assert said[-1].endswith("known again")
     assert len(said) <= len(answers) + 1, "a problem is logged once, not with every look"
 
 
@@ -226,6 +302,11 @@ def test_tls_is_checked_and_a_rotated_token_is_taken_up(tmp_path: Path) -> None:
         ({"server": "ftp://x"}, "not an http or https URL"),
         ({"server": "https://u:p@x"}, "no user or password in the URL"),
         ({"replicas": 3}, "fleet.options.replicas"),
+        ({"targets": [{**TARGETS[0], "router": {"urls": ["http://x/m"], "total": "sum(x)"}}]}, "router.total: 'sum"),
+        (
+            {"targets": [{**TARGETS[0], "router": {"urls": ["http://x/m"], "total": "x"}}], "every_seconds": 20},
+            r"every_seconds: 20 .* a quarter of windows.grain_seconds \(60\)",
+        ),
     ],
     ids=lambda value: str(value)[:40],
 )

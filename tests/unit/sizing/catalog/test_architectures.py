@@ -125,7 +125,7 @@ def test_which_layers_have_experts(change: dict[str, Any], layers: int) -> None:
         ({**DENSE, "mamba_num_heads": 8}, "without a pattern"),
         ({**DENSE, "intermediate_size": [128, 256]}, "intermediate_size differs between layers"),
         ({**DENSE, "hidden_act": "gelu", "model_type": "something"}, "hidden_act 'gelu'"),
-        ({**DENSE, "hidden_act": "xielu", "model_type": "apertus"}, "hidden_act 'xielu'"),
+        ({**DENSE, "hidden_act": "xielu", "model_type": "something"}, "hidden_act 'xielu'"),
         ({"model_type": "gpt2", "n_embd": 768}, "model_type 'gpt2'"),
         # Switches, and the number one, are no habits.
         ({**DENSE, "residual_moe": True}, "'residual_moe'"),
@@ -139,6 +139,18 @@ def test_which_layers_have_experts(change: dict[str, Any], layers: int) -> None:
         ({**DENSE, "architectures": ["LlamaModel"]}, "generates no tokens"),
         ({**DENSE, "is_causal": False}, "generates no tokens"),
         ({**DENSE, "use_bidirectional_attention": True}, "generates no tokens"),
+        # Rankers and the like in the layers of a language model.
+        ({**DENSE, "architectures": ["JinaForRanking"]}, "embeds or scores"),
+        ({**DENSE, "architectures": ["LlamaForTextEncoding"]}, "embeds or scores"),
+        ({**DENSE, "architectures": ["Qwen2ForProcessRewardModel"]}, "embeds or scores"),
+        ({**DENSE, "architectures": ["Qwen3ForReranking"]}, "embeds or scores"),
+        ({"model_type": "t5gemma", "architectures": ["T5GemmaForConditionalGeneration"]}, "encoder-decoder"),
+        ({"model_type": "m2m_100", "d_model": 1024}, "encoder-decoder"),
+        ({"model_type": "rwkv7", "hidden_size": 4096, "num_hidden_layers": 32}, "model_type 'rwkv7'"),
+        ({"model_type": "recurrent_gemma", **{k: v for k, v in DENSE.items() if k != "model_type"}}, "recurrent_gemma"),
+        ({**DENSE, "model_type": "gemma4_assistant"}, "'gemma4_assistant'"),
+        ({**DENSE, "model_type": "video_llava"}, "'video_llava'"),
+        ({**DENSE, "model_type": "falcon", "attention_window": 8}, "'attention_window'"),
     ],
 )
 def test_what_is_not_understood_is_refused_by_name(config: dict[str, Any], named: str) -> None:

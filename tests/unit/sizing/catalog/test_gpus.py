@@ -55,10 +55,42 @@ from sizing.errors import UnknownGpu
         ("nvidia-tesla-t4", "t4"),
         ("rtx4090", "rtx-4090"),
         ("RTX_4090", "rtx-4090"),
+        ("NVIDIA-A100-80GB-PCIe", "a100-pcie-80gb"),
+        ("NVIDIA A100-SXM-80GB", "a100-sxm-80gb"),
+        ("NVIDIA H100 SXM5 80GB", "h100-sxm"),
+        ("nvidia-h200-141gb", "h200-sxm"),
+        ("NVIDIA GB200 NVL72", "gb200"),
+        ("nvidia-rtx-pro-6000", "rtx-pro-6000"),
+        ("Tesla V100-SXM3-32GB", "v100-sxm-32gb"),
+        ("AMD Instinct MI300X VF", "mi300x"),
+        ("AMD Instinct MI325X", "mi325x"),
     ],
 )
 def test_names_as_drivers_print_them(driver: str, name: str) -> None:
     assert resolve_gpu(driver).name == name
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        # Other memory under a known name.
+        "NVIDIA A100-SXM-64GB", "NVIDIA A800-SXM4-40GB", "NVIDIA H100 SXM5 64GB", "NVIDIA H100 96GB HBM3",
+        "NVIDIA GH200 144G HBM3e", "NVIDIA H20-3e", "NVIDIA H20 141GB", "RTX 4090 48GB", "NVIDIA H100 80GB HBM2e",
+        # Another board, one letter or word away.
+        "NVIDIA A10M", "NVIDIA A16", "NVIDIA A2", "NVIDIA A100X", "NVIDIA L2", "NVIDIA L40G", "NVIDIA B100",
+        "NVIDIA GeForce RTX 4090 D", "NVIDIA GeForce RTX 4090 Laptop GPU", "NVIDIA GeForce RTX 5090 D v2",
+        "NVIDIA GeForce RTX 3090 Ti", "NVIDIA RTX A5000", "NVIDIA RTX 5880 Ada Generation", "Quadro RTX 6000",
+        "NVIDIA RTX 6000D", "NVIDIA RTX PRO 5000 72GB Blackwell", "NVIDIA H800 PCIe", "NVIDIA H800 NVL",
+        "Tesla V100S-PCIE-32GB", "Tesla V100-FHHL-16GB", "Tesla T40 24GB", "AMD Instinct MI300A",
+        "AMD Instinct MI308X", "AMD Instinct MI250X", "NVIDIA Thor", "NVIDIA CMP 170HX",
+        # Shares of a board by NVIDIA's vGPU, several boards, and machines.
+        "GRID A100D-80C", "NVIDIA A10G-24Q", "NVIDIA L40S-48Q", "GRID T4-16Q", "2x H100", "H100 80GB x8", "p5.48xlarge",
+        "a2-highgpu-1g", "Standard_ND96isr_H100_v5",
+    ],
+)  # fmt: skip
+def test_names_that_are_of_none_of_these_boards(name: str) -> None:
+    with pytest.raises(UnknownGpu, match="unknown GPU"):
+        resolve_gpu(name)
 
 
 @pytest.mark.parametrize(

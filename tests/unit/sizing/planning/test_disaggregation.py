@@ -6,7 +6,7 @@ import pytest
 
 from sizing.errors import InvalidInput
 from sizing.planning.disaggregation import disaggregated, speculation
-from sizing.replica.memory import resolve
+from sizing.replica.memory import kv_bytes_per_token, resolve
 from sizing.replica.replica_model import ReplicaModel
 from sizing.types import Deployment, Workload
 
@@ -22,6 +22,12 @@ def test_prefill_and_decode_are_balanced_and_the_transfer_is_paid() -> None:
     assert slow.latency.ttft_seconds - fast.latency.ttft_seconds == pytest.approx(0.262144 * 0.98)
     balance = slow.prefill_per_decode * slow.prefill_requests_per_second
     assert balance == pytest.approx(slow.decode_requests_per_second)
+
+
+def test_states_of_recurrent_layers_are_sent_too() -> None:
+    hybrid = resolve(Deployment("qwen3-coder-next", "h100-sxm", tensor_parallel=4))
+    sent = disaggregated(hybrid, hybrid, CHAT, network_bytes_per_second=1e9).transfer_bytes
+    assert sent == 2000 * kv_bytes_per_token(hybrid.model) + 2 * hybrid.model.state_elements
 
 
 def test_decode_alone_is_quicker_per_token_than_mixed_with_prompts() -> None:

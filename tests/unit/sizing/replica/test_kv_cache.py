@@ -47,6 +47,43 @@ def test_hybrids_as_the_engine_prints_them(
         assert found.printed_concurrency(gib * GIB, length, 8192) == pytest.approx(printed, rel=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("attention", "state", "layers", "gib", "block", "tokens", "concurrency"),
+    [
+        # Falcon-H1-3B: both in each of 32 layers; "Setting attention block size to 2080 tokens", a state's block is the
+        # 2,048 tokens that the server was started for (vLLM, a start-up line of 2026).
+        (2 * 2 * 128, 32 * 128 * 256 + (4096 + 512) * 3, (32, 32), 5.28, 2080, 83_968, 41.50),
+        # Zamba2-2.7B: 9 and 54 in 1 + 6 groups; "48 tokens", "Padding mamba page size by 43.12%".
+        (2 * 32 * 160, 80 * 64 * 64 + (5120 + 128) * 3, (9, 54), 6.16, 48, 5_088, 15.27),
+    ],
+)
+def test_states_beside_attention_as_the_engine_prints_them(
+    attention: int, state: int, layers: tuple[int, int], gib: float, block: int, tokens: int, concurrency: float
+) -> None:
+    caches = [
+        CacheLayers(Mixer.FULL, layers[0], attention, 32),
+        CacheLayers(Mixer.MAMBA2, layers[1], narrow_state=state),
+    ]
+    found = block_layout(
+        caches, tensor_parallel=1, pipeline_parallel=1, kv_bytes=2.0, block_tokens=16, longest_tokens=2048
+    )
+    assert max(group.block_tokens for group in found.groups) == block
+    assert found.printed_tokens(gib * GIB) == tokens
+    assert found.printed_concurrency(gib * GIB, 2048, 2048) == pytest.approx(concurrency, rel=0.003)
+
+
+def test_a_model_of_states_alone_holds_sequences_of_any_length() -> None:
+    # Mamba-2.8B in 16 bits: 64 layers of 5,120 · (16 + 3) elements.
+    caches = [CacheLayers(Mixer.MAMBA1, 64, narrow_state=5120 * 19)]
+    found = block_layout(
+        caches, tensor_parallel=1, pipeline_parallel=1, kv_bytes=2.0, block_tokens=16, longest_tokens=4096
+    )
+    held = int(GIB // (64 * 5120 * 19 * 2))
+    assert found.printed_concurrency(GIB, 1_000_000, 8192) == held
+    assert found.printed_tokens(GIB) == held * 4096
+    assert found.sequence_bytes(10) == found.sequence_bytes(1_000_000)
+
+
 def test_one_kind_of_layer_is_one_group() -> None:
     found = layout("llama-3.3-70b", 2.0, tensor_parallel=4)
     assert found.group_count == 1
