@@ -32,7 +32,7 @@ from sizing.errors import SizingError
 __all__ = ["Advisor", "known_exogenous"]
 
 #: Bumped whenever a snapshot of an older version cannot be continued bit for bit.
-STATE_VERSION = 28
+STATE_VERSION = 29
 
 #: A pool that no step has named for so long, in seconds of event time, is forgotten; it begins anew if it comes back.
 FORGET_SECONDS = 7 * 86_400
@@ -213,6 +213,8 @@ class Advisor:
             advisor._pools = {key: unpack(body) for key, body in bodies.items()}
         except Exception as error:
             raise CodecError(f"the snapshot of a pool cannot be read: {error}") from error
+        for key, pool in advisor._pools.items():
+            pool.share(advisor._configured.get(key))
         advisor._ahead = {key: as_of for key, as_of in found.items() if as_of != advisor.as_of}
         return advisor
 

@@ -28,6 +28,11 @@ class KeptViews(Generic[T]):
         self._until: dict[PoolKey, float] = {}
         self.made: dict[PoolKey, T] = {}
 
+    @property
+    def valid_until(self) -> float:
+        """When something of what was made expires next, epoch seconds; any thread may ask."""
+        return self._valid_until
+
     def refresh(self) -> bool:
         """Make anew what has changed since the last time; return whether anything has."""
         changes = self._live.changes(self._version)

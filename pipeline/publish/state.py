@@ -11,6 +11,7 @@ import threading
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import groupby, takewhile
 from typing import TYPE_CHECKING
 
@@ -142,18 +143,18 @@ class LiveState:
                 self._take_window(window)
             for forecast in output.forecasts:
                 known = self._pool(PoolKey(forecast.series.model, forecast.series.pool)).forecasts
-                slot = (str(forecast.series.signal), forecast.horizon_seconds)
+                slot = _slot(str(forecast.series.signal), forecast.horizon_seconds)
                 if slot not in known or known[slot].issued_at <= forecast.issued_at:
                     known[slot] = forecast
             for outlook in output.outlooks:
                 said = self._pool(PoolKey(outlook.series.model, outlook.series.pool)).outlooks
-                grain = (str(outlook.series.signal), str(outlook.grain))
+                grain = _grain(str(outlook.series.signal), str(outlook.grain))
                 if grain not in said or said[grain][0] <= output.as_of:
                     said[grain] = (float(output.as_of), outlook)
             self._take_tenants(output)
             for score in output.scores:
                 pool = self._pool(PoolKey(score.series.model, score.series.pool))
-                pool.scores[str(score.series.signal), score.horizon_seconds] = score
+                pool.scores[_slot(str(score.series.signal), score.horizon_seconds)] = score
             for card in output.scorecards:
                 self._pool(PoolKey(card.model, card.pool)).scorecards[card.span] = card
             for use in output.uses:
@@ -372,6 +373,18 @@ class LiveState:
             self._keys = None
             self._totals.forget(gone)
             self._active = {name: a for name, a in self._active.items() if PoolKey(a.model, a.pool) not in gone}
+
+
+@lru_cache(maxsize=4096)
+def _slot(signal: str, horizon_seconds: int) -> tuple[str, int]:
+    """The key of a forecast, one object for all pools."""
+    return signal, horizon_seconds
+
+
+@lru_cache(maxsize=4096)
+def _grain(signal: str, grain: str) -> tuple[str, str]:
+    """The key of an outlook, one object for all pools."""
+    return signal, grain
 
 
 def _heaviest_first(tenants: tuple[TenantDemand, ...]) -> tuple[TenantDemand, ...]:

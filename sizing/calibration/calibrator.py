@@ -16,6 +16,7 @@ what one shape teaches about single terms fails on the next (docs/sizing-accurac
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -23,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sizing.calibration.measurement import COEFFICIENTS, ObservedPoint, StepTerms, check_point, implied_lane_batch
+from sizing.calibration.packed_points import PackedPoints
 from sizing.calibration.posterior import Calibration, Correction, Prediction, place
 from sizing.errors import InvalidInput
 from sizing.replica.memory import Resolved, require_fit
@@ -70,7 +72,9 @@ class Calibrator:
         self._step_terms = StepTerms(resolved, self.prior)
         # Of every remembered point: itself, the number of its update, what an earlier posterior predicted for it, its
         # terms and its place.
-        self._points: list[tuple[ObservedPoint, int, Prediction | None]] = []
+        self._points = PackedPoints()
+        self._updated = array("q")
+        self._predictions: list[Prediction | None] = []
         self._terms = np.zeros((0, len(COEFFICIENTS)))
         self._places = np.zeros((0, 3))
         #: Points that were predicted before they were learned, and how many of them lay within the 90 % interval.
@@ -100,11 +104,14 @@ class Calibrator:
         else:
             apart = self._places - where
             nearest = int(np.argmin(np.einsum("ij,ij->i", apart, apart)))
-            del self._points[nearest]
+            self._points.remove(nearest)
+            del self._updated[nearest], self._predictions[nearest]
             for rows, row in ((self._terms, terms), (self._places, where)):
                 rows[nearest:-1] = rows[nearest + 1 :]
                 rows[-1] = row
-        self._points.append((point, self._updates, None))
+        self._points.append(point)
+        self._updated.append(self._updates)
+        self._predictions.append(None)
         self._updates += 1
         self._missing += 1
 
@@ -152,23 +159,20 @@ class Calibrator:
     def calibration(self) -> Calibration:
         """What the points so far taught; worked out when first asked for."""
         if self._found is None or self._missing:
-            ages = np.array([self._updates - 1 - update for _, update, _ in self._points], dtype=np.float64)
+            ages = np.array([self._updates - 1 - update for update in self._updated], dtype=np.float64)
             self._found = Calibration(
                 self.resolved,
-                [point for point, _, _ in self._points],
+                self._points,
                 self.prior,
                 self._step_terms,
                 self._terms,
                 self._places.copy(),
                 # Capped, so that a point of long ago weighs nothing without making the sums inexact.
                 np.minimum(self._forgetting ** (-ages / 2), 1e3),
-                [prediction for _, _, prediction in self._points],
+                self._predictions,
                 self._entry_ratio,
             )
-            self._points = [
-                (point, update, prediction)
-                for (point, update, _), prediction in zip(self._points, self._found.predictions, strict=True)
-            ]
+            self._predictions = list(self._found.predictions)
             self._missing, self._news = 0, False
         return self._found
 

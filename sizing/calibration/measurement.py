@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 from sizing.errors import InvalidInput
 from sizing.replica.load_point import mean_request
@@ -153,9 +155,15 @@ class StepTerms:
     that it has learned.
     """
 
+    __slots__ = ("_chunk_tokens", "_models")
+
     def __init__(self, resolved: Resolved, prior: StepCoefficients) -> None:
         self._chunk_tokens = float(resolved.deployment.max_batched_tokens)
         self._models = tuple(step_model(resolved, _only(prior, name)) for name in COEFFICIENTS)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Packed, so that pools of equal deployments share one object when they are read."""
+        return _read_terms, (pickle.dumps((self._chunk_tokens, self._models)),)
 
     def at(self, workload: Workload, lane_batch: float) -> list[float]:
         """Return the terms in the order of ``COEFFICIENTS``, seconds.
@@ -165,6 +173,14 @@ class StepTerms:
         """
         context, prompts, before, chunk = _steady(workload, lane_batch, self._chunk_tokens)
         return [model.mean_step_seconds(lane_batch, context, prompts, before, chunk) for model in self._models]
+
+
+@lru_cache(maxsize=256)
+def _read_terms(packed: bytes) -> StepTerms:
+    """Read what ``StepTerms`` packed."""
+    found = StepTerms.__new__(StepTerms)
+    found._chunk_tokens, found._models = pickle.loads(packed)
+    return found
 
 
 def step_terms(

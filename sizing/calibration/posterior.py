@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sizing.calibration.measurement import COEFFICIENTS, ObservedPoint, StepTerms, implied_lane_batch
+from sizing.calibration.packed_points import PackedPoints
 from sizing.calibration.small_arrays import column_ranges, median
 from sizing.errors import InvalidInput
 from sizing.replica.memory import Memory, Resolved, require_fit
@@ -117,14 +118,15 @@ class Calibration:
         entry_ratio: float = 1.0,
     ) -> None:
         self.resolved = resolved
-        self.points = tuple(points)
+        #: What was measured; made anew from packed numbers when asked for.
+        self.points: Sequence[ObservedPoint] = PackedPoints(points)
         self.prior = prior
         self._step_terms = step_terms
         self._places = places
         self._replica: tuple[Workload, ReplicaModel] | None = None
         self._memory: Memory | None = None
         start = np.array([getattr(prior, name) for name in COEFFICIENTS])
-        measured = np.log(np.array([point.tpot_seconds for point in points]))
+        measured = np.log(np.array([point.tpot_seconds for point in self.points]))
         #: Measured step times over those that the catalogue's entry and the global coefficients predict, in the median.
         self.entry_ratio = entry_ratio
         if len(points):

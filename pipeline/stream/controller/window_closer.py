@@ -33,11 +33,13 @@ from pipeline.windows.types import ClosedWindow, PoolKey
 __all__ = ["FORGET_SECONDS", "POOLS_PER_PART", "EngineState", "Part", "Step", "WindowCloser"]
 
 #: Pools that are closed, advised and published together, at most: a transaction and some queries are paid for each
-#: part, and the last of its pools waits for all of them. The first part has as many; the others as many as are advised
-#: in ``PART_SECONDS`` of CPU, but no fewer than ``LEAST_POOLS_PER_PART``. What is advised does not depend on it.
+#: part, and the last of its pools waits for all of them. A part has as many as are advised in ``PART_SECONDS`` of CPU,
+#: but no fewer than ``LEAST_POOLS_PER_PART``, as many as the first part of a process has: its speed is not known yet.
+#: With 0.3 s, pools were published 0.56 s (median) to 1.08 s (p99) after they had closed, beside 100 reads and 20,000
+#: events a second (2 cores, 2026-12-01, benchmarks/api/results.md). What is advised does not depend on it.
 POOLS_PER_PART = 64
 LEAST_POOLS_PER_PART = 16
-PART_SECONDS = 0.3
+PART_SECONDS = 0.2
 
 #: Pools whose windows are read together: a query costs as much as reading dozens of pools.
 _POOLS_PER_READ = 512
@@ -234,7 +236,7 @@ class WindowCloser:
 
     def _size(self) -> int:
         if self._pool_seconds == 0.0:
-            return POOLS_PER_PART
+            return min(LEAST_POOLS_PER_PART, POOLS_PER_PART)
         return max(
             min(LEAST_POOLS_PER_PART, POOLS_PER_PART), min(POOLS_PER_PART, int(PART_SECONDS / self._pool_seconds))
         )
