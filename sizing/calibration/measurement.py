@@ -65,7 +65,7 @@ class ObservedLoad:
     """What a window of telemetry says about one replica: means per request, seconds and tokens.
 
     ``e2e_seconds`` from arrival to the last token; ``requests_per_second`` per replica; ``cached_share`` of the input.
-    ``ttft_seconds`` (from arrival) and ``tpot_seconds`` are means over requests; None: not known.
+    ``ttft_seconds`` (from arrival) is a mean over requests, ``tpot_seconds`` one over tokens; None: not known.
     """
 
     input_tokens: float
@@ -110,7 +110,8 @@ def point_of_load(
     predict at this rate, over the output tokens but one. TTFT only as measured, and not near or beyond saturation. A
     rate beyond the model's saturation says that the model is too slow, if the time per output token was measured.
     None: outputs too short, a rate beyond saturation without that or with more at once than fits, a predicted TTFT too
-    large a share, or long prompts with less than one sequence at a time. ``replica`` is the model of ``load.workload`` with ``coefficients``, where there is one already.
+    large a share, or long prompts with less than one sequence at a time. ``replica`` is the model of ``load.workload``
+    with ``coefficients``, where there is one already.
 
     Raises:
         InvalidInput: a number is not positive and finite.

@@ -114,7 +114,7 @@ class ReplicaController:
     def observe(self, load: ObservedLoad) -> bool:
         """Learn what one window of telemetry says about a replica; return whether it taught anything.
 
-        After enough loads that differ enough, plans are made with what was learned. Impossible loads teach nothing.
+        After enough loads, plans are made with what was learned. Impossible loads teach nothing.
         """
         return self._learner is not None and self._learner.learn(load)
 

@@ -13,7 +13,9 @@ from sizing.replica.step_time import StepCoefficients
 
 __all__ = ["LoadLearner"]
 
-#: What was learned is planned with from so many loads on, and taken over every so many, so that advice does not tremble.
+#: What was learned is planned with from so many loads on, as many as make an odd one believed, and taken over every so
+#: many, so that advice does not tremble. Loads need not differ: what one shows moves all terms together, and the prior
+#: and the error of what was learned say how far (benchmarks/sizing/results.md has them by the number of points).
 _TRUSTED_LOADS, _TAKE_OVER_EVERY = 5, 10
 #: A load so many standard deviations from what is predicted is believed when it lasts for so many windows: one odd
 #: window (a stalled collector, a clock, a unit) must not move a fleet, a real change is learned within minutes.
@@ -39,7 +41,7 @@ class LoadLearner:
     def learn(self, load: ObservedLoad) -> bool:
         """Learn what one window of telemetry says about a replica; return whether it taught anything.
 
-        After enough loads that differ enough, plans are made with what was learned. Impossible loads teach nothing.
+        After enough loads, plans are made with what was learned. Impossible loads teach nothing.
         """
         try:
             replica = self._calibration.replica(load.workload) if self._calibration else None
