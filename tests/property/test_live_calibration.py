@@ -11,6 +11,7 @@ from pipeline.config.settings import PoolSettings, Settings
 from pipeline.engine.load_samples import LoadObserver
 from pipeline.evaluate.metrics import FleetMetrics
 from pipeline.evaluate.windows import WindowFeed
+from sizing.calibration.measurement import implied_lane_batch
 from sizing.planning.operating_point import rough_lane_batch
 from sizing.planning.plan import Planner
 from sizing.replica.replica_model import ReplicaModel
@@ -31,8 +32,10 @@ PHASE_SECONDS, START_UP_SECONDS = 300.0, 100.0
 LEAST_LOADS = 5
 
 
-def taught(lengths: tuple[int, int], shares: list[float], slow: float, more: int, seed: int) -> tuple[int, float]:
-    """Return the loads learned and the learned over the predicted step at the operating point.
+def taught(
+    lengths: tuple[int, int], shares: list[float], slow: float, more: int, seed: int, *, seen: bool = False
+) -> tuple[int, float]:
+    """Return how many loads taught, and the learned over the predicted step at the operating point, or the largest load ``seen``.
 
     ``shares`` are the loads of phases of five minutes, as shares of what two replicas of that world carry at most;
     ``more`` replicas are ordered a minute into the second phase.
@@ -68,6 +71,8 @@ def taught(lengths: tuple[int, int], shares: list[float], slow: float, more: int
             learned += load is not None and learner.learn(load)
     found = learner._learner.calibration
     batch = rough_lane_batch(found.replica(workload), POOL.slo())
+    if seen and found.points:
+        batch = max(implied_lane_batch(planner.resolved, point, found.prior) for point in found.points)
     return learned, found.at(workload, batch).step_seconds / model.step_seconds(batch)
 
 
@@ -91,11 +96,11 @@ def test_a_replica_that_is_as_predicted_is_learned_as_such(
 
 @pytest.mark.slow
 @settings(max_examples=10, deadline=None)
-@given(LENGTHS, loads(0.4), st.integers(0, 3), st.integers(0, 2**16))
+@given(LENGTHS, loads(0.2), st.integers(0, 3), st.integers(0, 2**16))
 def test_a_slower_replica_is_learned_as_such(
     lengths: tuple[int, int], shares: list[float], more: int, seed: int
 ) -> None:
-    """Below 0.4 a batch of one or two is all that is seen, and the prior rightly keeps a part at one of eight."""
-    learned, ratio = taught(lengths, shares, 1.4, more, seed)
+    """At the largest load that was learned; at an operating point far above it the prior rightly keeps a part."""
+    learned, ratio = taught(lengths, shares, 1.4, more, seed, seen=True)
     if learned >= LEAST_LOADS:
         assert 1.4 / 1.15 <= ratio <= 1.4 * 1.15
