@@ -35,7 +35,7 @@ LEAST_LOADS = 5
 def taught(
     lengths: tuple[int, int], shares: list[float], slow: float, more: int, seed: int, *, seen: bool = False
 ) -> tuple[int, float]:
-    """Return how many loads taught, and the learned over the predicted step at the operating point, or the largest load ``seen``.
+    """Return how many loads taught, and the learned over the predicted step at the operating point or most ``seen``.
 
     ``shares`` are the loads of phases of five minutes, as shares of what two replicas of that world carry at most;
     ``more`` replicas are ordered a minute into the second phase.
