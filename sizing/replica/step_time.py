@@ -20,7 +20,6 @@ from sizing.calibration.global_fit import Learned, builtin_learned, features
 from sizing.catalog.precision import BYTES_PER_PARAMETER, KV_BYTES_PER_ELEMENT
 from sizing.replica.distributions import normal_quantile
 from sizing.replica.expert_tokens import moving_seconds
-from sizing.replica.kv_reading import kv_slowdown
 from sizing.replica.memory import Resolved, dense_precision, kv_share_per_gpu, weight_bytes
 from sizing.replica.sparse_attention import sparse_attention
 from sizing.replica.weights import expert_padding
@@ -307,8 +306,7 @@ def step_model(
     moving = expert_compute_f * moving_seconds(resolved)
     token_compute = c.compute_ratio * (2 * (dense_compute + expert_compute) / tp + moving)
     head_compute = c.compute_ratio * 2 * dense_compute_f * model.head_parameters / head_flops / tp
-    kv_bytes = KV_BYTES_PER_ELEMENT[resolved.kv_precision] * kv_share_per_gpu(model, tp)
-    element = kv_f * kv_slowdown(resolved, _KV_RATIO) * kv_bytes
+    element = kv_f * KV_BYTES_PER_ELEMENT[resolved.kv_precision] * kv_share_per_gpu(model, tp)
     # A recurrent state is read and written anew by every step.
     state = 2 * kv_f * model.state_elements * KV_BYTES_PER_ELEMENT["bf16"] / tp
     kv, windowed = model.kv_elements_full, model.kv_elements_windowed
