@@ -5,9 +5,9 @@
 FOLDER holds ``aic_ops`` (kernel timings of ai-dynamo/aiconfigurator commit 095f58a51c, Apache-2.0; vLLM 0.24.0).
 Factors that end-to-end times taught are left aside. A launch is part of the model's overhead per layer, so it is
 subtracted from the timings: what an expert kernel takes beside reading (``experts.py``), and what attention takes for
-one token. Also prints how many elements per second attention reads of a cache in 8 and in 16 bits. No GEMM of gpt-oss's own shapes was timed; its router, norms and sampling were not
-either. On a B200 experts of gpt-oss's shape were timed with 16-bit activations only, and the model takes MXFP8. Prints
-Markdown.
+one token. Also prints how many elements per second attention reads of a cache in 8 and in 16 bits. No GEMM of gpt-oss's
+own shapes was timed; its router, norms and sampling were not either. On a B200 experts of gpt-oss's shape were timed
+with 16-bit activations only, and the model takes MXFP8. Prints Markdown.
 """
 
 from __future__ import annotations
