@@ -67,7 +67,9 @@ def _set_up(cell: Cell, folder: Path) -> Setup:
 def _columns(name: str, run: Run, setup: Setup, minutes: int) -> dict[str, list[object]]:
     """Return what a policy paid for and had ready on average, and the share within the SLO by minute of arrival."""
     at = np.arange(0.0, minutes * _MINUTE, 10.0)
-    paid, ready = (replicas_over_time(run, at, ready=value).reshape(minutes, -1).mean(axis=1) for value in (False, True))
+    paid, ready = (
+        replicas_over_time(run, at, ready=value).reshape(minutes, -1).mean(axis=1) for value in (False, True)
+    )
     outcome = run.outcome
     met = within_slo(outcome.ttft_seconds, outcome.tpot_seconds, setup.pool.slo()) & outcome.finished
     minute = np.minimum((outcome.requests.arrival_seconds // _MINUTE).astype(np.int64), minutes - 1)

@@ -1,8 +1,9 @@
-"""Where Tokentide stands against the rules in the cells that were run: what is counted, and in which cells it costs more.
+"""Where Tokentide stands against the rules in the cells that were run: counts, and the cells in which it costs more.
 
 Costs are compared at equal attainment: with rules at their documented defaults that serve at least as many requests
-within the SLO, less 0.1 points. What Tokentide serves beyond them is not credited to it. Where no rule serves as many,
-nothing can be compared, and the cell counts for nobody.
+within the SLO, less 0.1 points. What they serve beyond Tokentide is not credited to them; cells in which Tokentide
+misses the SLO's percentile and a rival attains it are therefore told apart. A cell in which every policy, the oracle
+included, pays for the same fleet decides nothing and is counted nowhere.
 
 python -m benchmarks.decisions.standing --results benchmarks/decisions/results.jsonl
 """
@@ -11,137 +12,148 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+__all__ = ["Figures", "Standing", "standing", "standing_text"]
 
 #: Attainment within 0.1 points and GPU-hours within 3 % are the same, as in the verdict of ``tokentide evaluate``.
-SAME_ATTAINMENT, SAME_HOURS = 0.001, 1.03
-
-OURS = "tokentide"
-#: What no operator can follow: the future is known to it.
+_SAME_ATTAINMENT, _SAME_HOURS = 0.001, 0.03
+_OURS = "tokentide"
+#: Knows what is to come: no rule that anybody can follow.
 _ORACLE = "oracle"
 #: Fixed fleets, sized with hindsight: rules, but neither reactive nor by a forecast.
 _HINDSIGHT = ("static-peak", "static-mean")
 
 
+class Figures(NamedTuple):
+    """What one policy comes to: the share of requests within the SLO (0 to 1), and GPU-hours."""
+
+    policy: str
+    attainment: float
+    gpu_hours: float
+
+
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """One cell. Hours are GPU-hours, shares 0 to 1; the rivals are the cheapest that attain as much, None: none does.
+    """Tokentide in one cell, beside the cheapest that attain as much; None: none does.
 
-    ``rule`` is the cheapest of all, fixed fleets of hindsight among them; ``rival`` the cheapest without these.
-    ``misses`` tells whether fewer requests than the SLO's percentile were within it. ``more`` is the cheapest rival
-    that attains the percentile where Tokentide misses it.
+    ``rival`` is the cheapest reactive or point-forecast rule, ``rule`` the cheapest of all, fixed fleets of hindsight
+    included. ``misses``: fewer requests than the SLO's percentile were within it; ``attains`` is then the cheapest
+    rival that attains the percentile.
     """
 
     cell: str
-    attainment: float
-    hours: float
+    ours: Figures
     misses: bool
-    rival: tuple[str, float, float] | None
-    rule: tuple[str, float, float] | None
-    more: tuple[str, float, float] | None
+    rival: Figures | None
+    rule: Figures | None
+    attains: Figures | None
 
     @property
     def over_rival(self) -> float | None:
-        """GPU-hours over those of the cheapest reactive or point-forecast rival, as a share of them."""
-        return None if self.rival is None else self.hours / self.rival[2] - 1.0
+        """GPU-hours beyond those of ``rival``, as a share of them; None: there is none."""
+        return _beyond(self.ours, self.rival)
 
     @property
     def over_rule(self) -> float | None:
-        """GPU-hours over those of the cheapest rule, as a share of them."""
-        return None if self.rule is None else self.hours / self.rule[2] - 1.0
+        """GPU-hours beyond those of ``rule``, as a share of them; None: there is none."""
+        return _beyond(self.ours, self.rule)
 
 
-def standing(line: dict[str, Any]) -> Standing:
-    """Return where Tokentide stands in the cell of one line of the results."""
-    policies = {policy["policy"]: policy for policy in line["policies"]}
-    ours = policies[OURS]
-    asked = line["pool"]["slo_percentile"]
-
-    def cheapest(least: float, left_out: Sequence[str]) -> tuple[str, float, float] | None:
-        found = [
-            (name, policy["slo_attainment"], policy["gpu_hours"])
-            for name, policy in policies.items()
-            if name not in (OURS, _ORACLE, *left_out) and policy["slo_attainment"] >= least
-        ]
-        return min(found, key=lambda rule: rule[2], default=None)
-
-    equal = ours["slo_attainment"] - SAME_ATTAINMENT
-    misses = ours["slo_attainment"] < asked
+def standing(line: dict[str, Any]) -> Standing | None:
+    """Return where Tokentide stands in the cell of one line of the results; None: all pay for the same fleet."""
+    found = [Figures(p["policy"], p["slo_attainment"], p["gpu_hours"]) for p in line["policies"]]
+    if len({round(figures.gpu_hours, 6) for figures in found}) == 1:
+        return None
+    ours = next(figures for figures in found if figures.policy == _OURS)
+    rules = [figures for figures in found if figures.policy not in (_OURS, _ORACLE)]
+    rivals = [figures for figures in rules if figures.policy not in _HINDSIGHT]
+    equal, asked = ours.attainment - _SAME_ATTAINMENT, line["pool"]["slo_percentile"]
+    misses = ours.attainment < asked
     return Standing(
         cell=line["cell"],
-        attainment=ours["slo_attainment"],
-        hours=ours["gpu_hours"],
+        ours=ours,
         misses=misses,
-        rival=cheapest(equal, _HINDSIGHT),
-        rule=cheapest(equal, ()),
-        more=cheapest(asked, _HINDSIGHT) if misses else None,
+        rival=_cheapest(rivals, equal),
+        rule=_cheapest(rules, equal),
+        attains=_cheapest(rivals, asked) if misses else None,
     )
 
 
 def standing_text(lines: Sequence[dict[str, Any]]) -> str:
     """Return the section of the page: the counts, and a row for each cell that is not won."""
-    found = [standing(line) for line in lines]
-    parts = ["## Standing at equal attainment\n", f"{_counts(found)}\n"]
-    behind = [s for s in found if (s.over_rival or 0.0) > SAME_HOURS - 1 or (s.over_rule or 0.0) > SAME_HOURS - 1]
-    parts += ["Cells in which a rule that attains as much has more than 3 % fewer GPU-hours:\n"] if behind else []
+    all_cells = [standing(line) for line in lines]
+    found = [cell for cell in all_cells if cell is not None]
+    parts = ["## Standing at equal attainment\n", _counts(found, len(all_cells) - len(found)) + "\n"]
+    behind = [s for s in found if any(over is not None and over > _SAME_HOURS for over in (s.over_rival, s.over_rule))]
     if behind:
-        parts += ["| cell | Tokentide | reactive or point forecast | more by | any rule | more by |", "|---|---|---|---|---|---|"]
         parts += [
-            f"| {s.cell} | {_told((OURS, s.attainment, s.hours))} | {_told(s.rival)} | {_share(s.over_rival)} | "
-            f"{_told(s.rule)} | {_share(s.over_rule)} |"
+            "More than 3 % more GPU-hours than the cheapest rule that attains as much:\n",
+            "| cell | Tokentide | cheapest reactive or point-forecast rule | more by | cheapest of all | more by |",
+            "|---|---|---|---|---|---|",
+        ]
+        parts += [
+            f"| {s.cell} | {_told(s.ours)} | {_told(s.rival)} | {_share(s.over_rival)} | {_told(s.rule)} | "
+            f"{_share(s.over_rule)} |"
             for s in behind
         ]
-    short = [s for s in found if s.more is not None]
+        parts.append("")
+    short = [(s, s.attains) for s in found if s.attains is not None]
     if short:
         parts += [
-            "\nCells in which Tokentide misses the percentile that the SLO asks for, and a reactive or point-forecast "
-            "rival attains it:\n",
-            "| cell | Tokentide | the cheapest that attains it | more by |",
+            "The SLO's percentile missed, where a reactive or point-forecast rule attains it:\n",
+            "| cell | Tokentide | cheapest that attains it | which costs |",
             "|---|---|---|---|",
         ]
         parts += [
-            f"| {s.cell} | {_told((OURS, s.attainment, s.hours))} | {_told(s.more)} | {s.more[2] / s.hours - 1.0:+.0%} |"
-            for s in short
-            if s.more is not None
+            f"| {s.cell} | {_told(s.ours)} | {_told(attains)} | {_share(attains.gpu_hours / s.ours.gpu_hours - 1)} |"
+            for s, attains in short
         ]
-    return "\n".join(parts) + "\n"
+        parts.append("")
+    return "\n".join(parts)
 
 
-def _counts(found: Sequence[Standing]) -> str:
-    """Return the counts in sentences; every cell is in exactly one of the first three."""
-
-    def among(cells: Sequence[Standing], over: Callable[[Standing], float | None]) -> tuple[int, int, int]:
-        told = [over(s) for s in cells]
-        none = sum(value is None for value in told)
-        fewer = sum(value is not None and value < 0.0 for value in told)
-        near = sum(value is not None and value <= SAME_HOURS - 1 for value in told)
-        return fewer, near, none
-
-    fewer, near, none = among(found, lambda s: s.over_rival)
-    compared = len(found) - none
-    _, rule_near, rule_none = among(found, lambda s: s.over_rule)
+def _counts(found: Sequence[Standing], same: int) -> str:
+    compared = [s.over_rival for s in found if s.over_rival is not None]
+    by_rule = [s.over_rule for s in found if s.over_rule is not None]
     kept = [s for s in found if not s.misses]
-    kept_fewer, _, kept_none = among(kept, lambda s: s.over_rival)
+    kept_compared = [s.over_rival for s in kept if s.over_rival is not None]
     return (
-        f"Fewer GPU-hours than every reactive and point-forecast rival at equal attainment in {fewer} of {compared} cells, "
-        f"at most 3 % more in {near}; in {none} further cells no such rival attains as much. In {len(kept)} of all "
-        f"{len(found)} cells Tokentide attains the percentile that the SLO asks for; of these it has fewer GPU-hours "
-        f"than every such rival in {kept_fewer} of {len(kept) - kept_none}, and in {kept_none} none attains as much. Of all rules, "
-        f"fixed fleets of hindsight included, the best that attains as much is met within 3 % in {rule_near} of "
-        f"{len(found) - rule_none} cells. A cell with fewer GPU-hours than all and the percentile missed is no success: "
-        "the second table has these."
+        f"Fewer GPU-hours than every reactive and point-forecast rival at equal attainment in {_fewer(compared)} of "
+        f"{len(compared)} cells; within 3 % of the cheapest, or better, in {_within(compared)}. Of the {len(kept)} "
+        "cells in which Tokentide attains the percentile of the SLO it is "
+        f"{_fewer(kept_compared)} of {len(kept_compared)}, and {_within(kept_compared)}. With fixed fleets of "
+        f"hindsight among the rules it is within 3 % of the cheapest in {_within(by_rule)} of {len(by_rule)}. No rival "
+        f"attains as much in {len(found) - len(compared)} more. Left out, as every policy pays for the same fleet: "
+        f"{same}. Rules have their defaults and attain more or less than Tokentide: those that attain more than 0.1 "
+        "points less are not compared, however cheap."
     )
 
 
-def _told(rule: tuple[str, float, float] | None) -> str:
-    if rule is None:
+def _cheapest(found: Sequence[Figures], least: float) -> Figures | None:
+    return min((f for f in found if f.attainment >= least), key=lambda f: f.gpu_hours, default=None)
+
+
+def _beyond(ours: Figures, rule: Figures | None) -> float | None:
+    return None if rule is None else ours.gpu_hours / rule.gpu_hours - 1.0
+
+
+def _fewer(shares: Sequence[float]) -> int:
+    return sum(share < 0.0 for share in shares)
+
+
+def _within(shares: Sequence[float]) -> int:
+    return sum(share <= _SAME_HOURS for share in shares)
+
+
+def _told(figures: Figures | None) -> str:
+    if figures is None:
         return "none"
-    name, attainment, hours = rule
-    figures = f"{attainment:.1%} with {hours:.2f}"
-    return figures if name == OURS else f"{name}: {figures}"
+    text = f"{figures.attainment:.1%} with {figures.gpu_hours:.2f}"
+    return text if figures.policy == _OURS else f"{figures.policy}: {text}"
 
 
 def _share(value: float | None) -> str:
