@@ -75,7 +75,7 @@ def _columns(name: str, run: Run, setup: Setup, minutes: int) -> dict[str, list[
     minute = np.minimum((outcome.requests.arrival_seconds // _MINUTE).astype(np.int64), minutes - 1)
     count = np.bincount(minute, minlength=minutes)
     good = np.bincount(minute, weights=met.astype(np.float64), minlength=minutes)
-    share = [round(float(g / n), 3) if n else "" for g, n in zip(good, count, strict=True)]
+    share: list[object] = [round(float(g / n), 3) if n else "" for g, n in zip(good, count, strict=True)]
     return {
         f"{name}_paid": [round(float(value), 2) for value in paid],
         f"{name}_ready": [round(float(value), 2) for value in ready],
