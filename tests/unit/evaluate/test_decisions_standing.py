@@ -25,7 +25,6 @@ def test_costs_are_compared_with_those_that_attain_as_much() -> None:
     assert found.rival.policy == "reactive"
     assert found.over_rival == pytest.approx(0.1)
     assert not found.misses
-    assert found.attains is None
 
 
 def test_fixed_fleets_of_hindsight_are_rules_and_no_rivals() -> None:
@@ -45,6 +44,13 @@ def test_a_missed_percentile_names_the_cheapest_rival_that_attains_it() -> None:
     assert found.rival.policy == "reactive"
     assert found.attains is not None
     assert found.attains.policy == "kpa"
+
+
+def test_attainment_beyond_the_percentile_is_told_where_the_percentile_costs_less() -> None:
+    text = standing_text([_line(cell="ample", tokentide=(0.99, 10.0), reactive=(1.0, 12.0), kpa=(0.96, 8.0))])
+
+    assert "in 1 of 1 cells" in text
+    assert "| ample | 99.0% with 10.00 | kpa: 96.0% with 8.00 | -20% |" in text
 
 
 def test_where_no_rule_attains_as_much_nothing_is_compared() -> None:
