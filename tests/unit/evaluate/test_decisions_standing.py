@@ -79,7 +79,8 @@ def test_the_counts_and_both_tables_are_told() -> None:
         ]
     )
 
-    assert "in 2 of 4 cells; within 3 % of the cheapest, or better, in 3." in text
+    assert "in 2 of 4 cells, in 1 of which the cheapest such rival attains at most one point more; " in text
+    assert "within 3 % of the cheapest, or better, in 3." in text
     assert "Of the 3 cells in which Tokentide attains the percentile of the SLO it is 1 of 3, and 2." in text
     assert "| dear | 99.0% with 10.00 | reactive: 99.0% with 9.00 | +11% |" in text
     assert "| near |" not in text
