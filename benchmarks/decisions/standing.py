@@ -141,12 +141,12 @@ def _counts(found: Sequence[Standing], same: int) -> str:
     return (
         f"Fewer GPU-hours than every reactive and point-forecast rival at equal attainment in {_fewer(compared)} of "
         f"{len(compared)} cells, in {near} of which the cheapest such rival attains at most one point more; within 3 % "
-        f"of the cheapest, or better, in {_within(compared)}. Of the {len(kept)} cells in which "
-        f"Tokentide attains the percentile of the SLO it is {_fewer(kept_compared)} of {len(kept_compared)}, and {_within(kept_compared)}. With fixed fleets of "
-        f"hindsight among the rules it is within 3 % of the cheapest in {_within(by_rule)} of {len(by_rule)}. No rival "
-        f"attains as much in {len(found) - len(compared)} more. Left out, as every policy pays for the same fleet: "
-        f"{same}. Rules have their defaults and attain more or less than Tokentide: those that attain more than 0.1 "
-        "points less are not compared, however cheap."
+        f"of the cheapest, or better, in {_within(compared)}. Of the {len(kept)} cells in which Tokentide attains the "
+        f"percentile of the SLO it is {_fewer(kept_compared)} of {len(kept_compared)}, and {_within(kept_compared)}. "
+        "With fixed fleets of hindsight among the rules it is within 3 % of the cheapest in "
+        f"{_within(by_rule)} of {len(by_rule)}. No rival attains as much in {len(found) - len(compared)} more. Left "
+        f"out, as every policy pays for the same fleet: {same}. Rules have their defaults and attain more or less than "
+        "Tokentide: those that attain more than 0.1 points less are not compared, however cheap."
     )
 
 
