@@ -21,7 +21,7 @@ from pipeline.events.byte_columns import Text, Words, hash_texts
 from pipeline.events.codecs.base import Completed, DecodedTogether
 from pipeline.events.codecs.otlp_columns import Matched, match
 from pipeline.events.codecs.otlp_layout import Layout, learn
-from pipeline.events.codecs.otlp_messages import SPAN
+from pipeline.events.codecs.otlp_messages import span_of_record
 from pipeline.events.codecs.otlp_split import Spans, short_trace
 from pipeline.events.columns import EventColumns, complete, from_events, merged
 from pipeline.events.convert import convert
@@ -98,7 +98,7 @@ def _by_layout(spans: Spans, dimensions: Sequence[str]) -> list[EventColumns]:
             break
         sample = spans.bytes_of(int(left[0]))
         try:
-            SPAN.FromString(sample)
+            span_of_record(sample)
         except DecodeError:
             left = left[1:]
             continue

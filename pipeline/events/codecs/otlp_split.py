@@ -15,7 +15,7 @@ from pipeline.errors import EventRejected
 from pipeline.events.byte_columns import Buffer, Words
 from pipeline.events.codecs.base import Completed, Fields
 from pipeline.events.codecs.otlp_attributes import plain_attributes, span_record
-from pipeline.events.codecs.otlp_messages import RESOURCE, SPAN
+from pipeline.events.codecs.otlp_messages import resource_of_record, span_of_record
 from pipeline.events.codecs.otlp_names import ATTRIBUTES, REQUEST_ATTRIBUTES, REQUEST_NAME, RESOURCE_ATTRIBUTES
 from pipeline.events.codecs.otlp_spans import fields_of, is_request
 from pipeline.events.convert import Converted, convert
@@ -83,12 +83,14 @@ class Spans:
             found[group] = list(map(codes.__getitem__, raw))
         self._raw_resources = list(codes)
         self._known: list[dict[str, Any]] = []
+        broken = np.zeros(len(codes), np.bool_)
         for code, value in enumerate(codes):
             try:
-                self._known.append(plain_attributes(RESOURCE.FromString(value).attributes, RESOURCE_ATTRIBUTES))
+                self._known.append(plain_attributes(resource_of_record(value).attributes, RESOURCE_ATTRIBUTES))
             except DecodeError:
                 self._known.append({})
-                self.left[record[found == code]] = True
+                broken[code] = True
+        self.left[record[broken[found]]] = True
         return found
 
     def resource_of(self, place: int) -> bytes:
@@ -105,7 +107,7 @@ class Spans:
         Raises:
             DecodeError: it is broken.
         """
-        span = SPAN.FromString(self.bytes_of(place))
+        span = span_of_record(self.bytes_of(place))
         attributes = plain_attributes(span.attributes, ATTRIBUTES)
         if REQUEST_ATTRIBUTES.isdisjoint(attributes) and span.name != REQUEST_NAME:
             return None
