@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from hashlib import blake2b
 from itertools import count
 from typing import Any
 
@@ -82,6 +83,7 @@ class Spans:
             raw = [data[first:last] for first, last in zip(start.tolist(), end.tolist(), strict=True)]
             found[group] = list(map(codes.__getitem__, raw))
         self._raw_resources = list(codes)
+        self._hashes: dict[int, bytes] = {}
         self._known: list[dict[str, Any]] = []
         broken = np.zeros(len(codes), np.bool_)
         for code, value in enumerate(codes):
@@ -93,9 +95,13 @@ class Spans:
         self.left[record[broken[found]]] = True
         return found
 
-    def resource_of(self, place: int) -> bytes:
-        """The bytes of a span's resource; empty: it has none."""
-        return self._raw_resources[int(self.resource[place])]
+    def hash_of_resource(self, place: int) -> bytes:
+        """A hash of the bytes of a span's resource."""
+        code = int(self.resource[place])
+        found = self._hashes.get(code)
+        if found is None:
+            found = self._hashes[code] = blake2b(self._raw_resources[code], digest_size=32).digest()
+        return found
 
     def bytes_of(self, place: int) -> bytes:
         """The bytes of a span."""
