@@ -46,7 +46,7 @@ def plain_attributes(attributes: Iterable[bytes], wanted: frozenset[str]) -> dic
         short = key in read and len(raw) <= _MOST_REMEMBERED_BYTES
         name, value = _remembered(raw, wanted) if short else _read(raw, wanted)
         if name not in wanted:
-            if _is_key(key) and len(unread) < _REMEMBERED:
+            if _is_key(key) and key not in read and len(unread) < _REMEMBERED:
                 unread.add(key)
         elif value is not None:
             found[name] = value
