@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 from sizing.errors import InvalidInput
 from sizing.replica.load_point import mean_request
@@ -111,9 +113,12 @@ def point_of_load(
         InvalidInput: a number is not positive and finite.
         DoesNotFit: the deployment cannot run it.
     """
-    for name in ("input_tokens", "output_tokens", "e2e_seconds", "requests_per_second"):
-        if not 0 < getattr(load, name) < 1e8:
-            raise InvalidInput(f"{name} of an observed load must be positive, not {getattr(load, name)!r}")
+    numbers = load.input_tokens, load.output_tokens, load.e2e_seconds, load.requests_per_second
+    for name, value in zip(
+        ("input_tokens", "output_tokens", "e2e_seconds", "requests_per_second"), numbers, strict=True
+    ):
+        if not 0 < value < 1e8:
+            raise InvalidInput(f"{name} of an observed load must be positive, not {value!r}")
     if load.output_tokens < 2:
         return None
     replica = replica or ReplicaModel(resolved, load.workload, coefficients=coefficients)
@@ -150,9 +155,15 @@ class StepTerms:
     that it has learned.
     """
 
+    __slots__ = ("_chunk_tokens", "_models")
+
     def __init__(self, resolved: Resolved, prior: StepCoefficients) -> None:
         self._chunk_tokens = float(resolved.deployment.max_batched_tokens)
         self._models = tuple(step_model(resolved, _only(prior, name)) for name in COEFFICIENTS)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Packed, so that pools of equal deployments share one object when they are read."""
+        return _read_terms, (pickle.dumps((self._chunk_tokens, self._models)),)
 
     def at(self, workload: Workload, lane_batch: float) -> list[float]:
         """Return the terms in the order of ``COEFFICIENTS``, seconds.
@@ -162,6 +173,14 @@ class StepTerms:
         """
         context, prompts, before, chunk = _steady(workload, lane_batch, self._chunk_tokens)
         return [model.mean_step_seconds(lane_batch, context, prompts, before, chunk) for model in self._models]
+
+
+@lru_cache(maxsize=256)
+def _read_terms(packed: bytes) -> StepTerms:
+    """Read what ``StepTerms`` packed."""
+    found = StepTerms.__new__(StepTerms)
+    found._chunk_tokens, found._models = pickle.loads(packed)
+    return found
 
 
 def step_terms(
@@ -208,13 +227,14 @@ def check_point(point: ObservedPoint) -> None:
     Raises:
         InvalidInput: a number is not positive and finite, or there is no load.
     """
-    for name in ("input_tokens", "output_tokens", "tpot_seconds"):
-        if not 0 < getattr(point, name) < 1e8:
-            raise InvalidInput(f"{name} of an observed point must be positive, not {getattr(point, name)!r}")
-    for name in ("ttft_seconds", "requests_per_second", "concurrency"):
-        value = getattr(point, name)
-        if value is not None and not 0 < value < 1e8:
+    known = point.input_tokens, point.output_tokens, point.tpot_seconds
+    for name, value in zip(("input_tokens", "output_tokens", "tpot_seconds"), known, strict=True):
+        if not 0 < value < 1e8:
             raise InvalidInput(f"{name} of an observed point must be positive, not {value!r}")
+    told = point.ttft_seconds, point.requests_per_second, point.concurrency
+    for name, seen in zip(("ttft_seconds", "requests_per_second", "concurrency"), told, strict=True):
+        if seen is not None and not 0 < seen < 1e8:
+            raise InvalidInput(f"{name} of an observed point must be positive, not {seen!r}")
     if point.requests_per_second is None and point.concurrency is None:
         raise InvalidInput("an observed point needs requests_per_second or concurrency")
     if not 0 <= point.cached_share <= 1:

@@ -12,6 +12,7 @@ import pytest
 
 from pipeline.config.prices import PoolPrice
 from pipeline.windows.types import PoolKey
+from tests.board_fleet import Fleet
 from tests.e2e.conftest import Tab
 from tests.publish_feed import POOLS, Feed
 from tests.publish_server import Server
@@ -137,3 +138,18 @@ def test_reports_are_listed_and_run_in_a_sandbox(tabs: Callable[..., Tab], feed:
     with Server(feed) as server:
         tab = tabs(f"{server.url}/#/reports")
         tab.until(lambda: "publish.reports_folder" in tab.text("reports-told"))
+
+
+def test_the_dearest_pools_are_shown_first_and_all_of_them_on_demand(tabs: Callable[..., Tab]) -> None:
+    fleet = Fleet(40)
+    fleet.step(2)
+    share_stock(fleet, l40s=100)
+    with Server(fleet) as server:
+        tab = tabs(f"{server.url}/#/fleet")
+        tab.until(lambda: len(cells(tab, "split-pools")) == len(cells(tab, "costs")) == 25)
+        assert len(tab.drawn()["fleet"]) == 40, "all of them are in the sums"
+        tab.get("more-rows").first.click()
+        tab.until(lambda: len(cells(tab, "split-pools")) == len(cells(tab, "costs")) == 40)
+        assert tab.page.url.endswith("rows=all"), "a link shows the same"
+        tab.get("more-rows").first.click()
+        tab.until(lambda: len(cells(tab, "costs")) == 25)
