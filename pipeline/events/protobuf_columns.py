@@ -124,15 +124,18 @@ def parts_of(buffer: Buffer, starts: Ints, ends: Ints, tags: bytes) -> Parts:
 def _fields(data: bytes, at: int, end: int, tags: bytes) -> list[tuple[int, int, int]] | None:
     """Tag, start and end of each field of one message; None: it has something else, or too many."""
     fields: list[tuple[int, int, int]] = []
-    most = _most_fields(end - at)
-    while at < end:
-        tag = data[at]
-        length, start = varint(data, at + 1)
+    for _ in range(_most_fields(end - at)):
+        if at >= end:
+            return fields
+        tag, length, start = data[at], data[at + 1], at + 2
+        if length > 0x7F:  # of two bytes, as most are, or more
+            after = data[start]
+            length, start = (length & 0x7F | after << 7, start + 1) if after < 0x80 else varint(data, at + 1)
         at = start + length
-        if tag not in tags or start < 0 or at > end or len(fields) == most:
+        if tag not in tags or start < 0 or at > end:
             return None
         fields.append((tag, start, at))
-    return fields
+    return fields if at >= end else None
 
 
 def _most_fields(size: int) -> int:
