@@ -27,14 +27,15 @@ _LEAST_RUNS = 10
 
 def refuse_far_times(table: Table, seconds: str, column: str) -> None:
     """Raise where a few times lie so far from all others that they can only be wrong (1970, a year mistyped)."""
-    found = table.one(f"SELECT approx_quantile({seconds}, [0.01, 0.99]), count(*) FROM source")
+    quantiles = f"approx_quantile({seconds}, 0.01), approx_quantile({seconds}, 0.99)"
+    found = table.one(f"SELECT {quantiles}, count(*) FROM source")
     if found is None or found[0] is None:
         return
-    (low, high), rows = found[0], int(found[1] or 0)  # type: ignore[misc]
-    reach = _FAR_SPANS * (float(high) - float(low))
+    low, high, rows = (float(value or 0.0) for value in found)
+    reach = _FAR_SPANS * (high - low)
     if rows < 100 or reach <= 0:
         return
-    far = f"({seconds} < {float(low) - reach!r} OR {seconds} > {float(high) + reach!r})"
+    far = f"({seconds} < {low - reach!r} OR {seconds} > {high + reach!r})"
     found = table.one(
         f"SELECT count(*) FILTER ({far}), any_value({quoted(column)}::VARCHAR) FILTER ({far}), "
         f"min({seconds}) FILTER (NOT {far}), max({seconds}) FILTER (NOT {far}) FROM source"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -98,7 +99,8 @@ class Table:
                 f"{path.name}: expected a .parquet, .csv, .csv.gz or .tsv file, or a Prometheus answer as .json"
             )
         # Without it, a file that holds nothing but its header reads as one row of data.
-        options = ", header = true"
+        # Types are told from all rows: the first fraction may come after thousands of whole numbers.
+        options = ", header = true, sample_size = -1"
         encoding = None if self._csv.encoding is None else ENCODINGS[self._csv.encoding.lower()]
         separator = separator_line(path)
         if separator is not None:
@@ -309,4 +311,11 @@ def quoted(column: str) -> str:
 
 
 def _first_line(error: Exception) -> str:
+    """Return what DuckDB says in one line; a cell that is no value of its column by its line."""
+    text = str(error)
+    line = re.search(r"CSV Error on Line: (\d+)", text)
+    cell = re.search(r"Error when converting column \"(.+?)\"\. Could not convert string \"(.*)\" to '(\w+)'", text)
+    if line is not None and cell is not None:
+        what = "time" if cell[3].startswith(("TIME", "DATE")) else "number"
+        return f"CSV Error on Line: {line[1]}: {cell[2][:60]!r} in column {cell[1][:60]!r} is no {what}"
     return (str(error).splitlines() or ["unknown error"])[0][:200]

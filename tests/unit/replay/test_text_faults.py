@@ -98,3 +98,15 @@ def test_true_and_false_are_no_numbers(tmp_path: Path) -> None:
 
 def test_a_name_in_other_letters_is_offered(tmp_path: Path) -> None:
     assert "did you mean 'Timestamp'?" in refusal(tmp_path / "d.csv", TABLE.replace("time", "Time").encode())
+
+
+@pytest.mark.slow
+def test_types_are_told_from_all_rows(tmp_path: Path) -> None:
+    """The first 25,000 rows are whole numbers, as of a quiet service; then there are fractions, and then a word."""
+    path = tmp_path / "d.csv"
+    rows = [f"{60 * i},{0 if i < 25_000 else 2.5}" for i in range(26_000)]
+    path.write_text("\n".join(["timestamp,rps", *rows]) + "\n")
+    (series,) = read_demand(path, step_seconds=60, value_column="rps")
+    assert series.values.sum() == 2500.0
+    rows[25_500] = "1530000,many"
+    assert "such as 'many' (row 25501)" in refusal(path, "\n".join(["timestamp,n", *rows]).encode())
