@@ -242,19 +242,12 @@ def _answer_table(points: Path, out: Path, learned: Calibrations, catalog_file: 
     """Answer each row of a CSV; a row that cannot be answered says why in its ``error`` column."""
     import pandas as pd
 
+    from pipeline.cli.questions import read_questions
     from sizing.calibration.table import OUTPUT_COLUMNS, predict_point
 
-    try:
-        table = pd.read_csv(points, dtype=object, keep_default_na=True)
-    except pd.errors.EmptyDataError as error:
-        raise InputError(f"{points} is empty") from error
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot read {points}: {error}") from error
-    if table.empty:
-        raise InputError(f"{points} has no rows")
-    rows: list[dict[str, Any]] = [
-        {str(k): (None if pd.isna(v) else v) for k, v in row.items()} for row in table.to_dict("records")
-    ]
+    rows, unused = read_questions(points)
+    if unused:
+        notice(f"{points.name}: no use is made of the columns {', '.join(unused)}")
     shared = catalog_from((), catalog_file)
     answers = []
     for row in rows:
