@@ -298,13 +298,15 @@ def test_a_fresh_configuration_is_valid_and_is_not_overwritten(tmp_path):
 
 def test_settings_show_where_they_come_from_and_hide_secrets(tmp_path, monkeypatch):
     config = tmp_path / "t.toml"
-    config.write_text('[kafka]\nbootstrap = "file:1"\n[publish]\nbearer_token = "hush"\n')
+    config.write_text('[kafka]\nbootstrap = "file:1"\n[publish]\nbearer_token = "hush"\n[windows]\nmax_pools = 1000\n')
     monkeypatch.setenv("TOKENTIDE_PUBLISH__PORT", "9999")
     shown = invoke("config", "show", "-c", config, "-o", "json").stdout
     origins = {row["key"]: (row["value"], row["origin"]) for row in json.loads(shown)}
     assert origins["kafka.bootstrap"] == ("file:1", "file")
     assert origins["publish.port"] == (9999, "environment")
     assert origins["store.path"][1] == "default"
+    assert origins["kafka.requests_topic"][1] == "default", "another key of a section that the file names"
+    assert origins["windows.max_pools"] == (1000, "file"), "named, though it is the default"
     assert "hush" not in shown
 
 
