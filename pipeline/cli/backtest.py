@@ -37,7 +37,7 @@ from pipeline.replay.formats import CsvFormat, DateOrder, Decimal, Rows, SeriesK
 if TYPE_CHECKING:
     from pipeline.replay.grid import DemandSeries
 
-__all__ = ["backtest"]
+__all__ = ["backtest", "default_horizons"]
 
 #: More lines of one sort than this are not read.
 _MOST_NOTICES = 20

@@ -10,7 +10,9 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from pipeline.cli.backtest import default_horizons
 from pipeline.cli.common import clean_errors
+from pipeline.cli.durations import parse_duration
 from pipeline.cli.main import app
 
 COMMANDS = [
@@ -287,6 +289,13 @@ def test_an_open_api_is_told_and_a_missing_token_file_refused(tmp_path):
     assert "without a token" in open_to_all.stderr
     config.write_text(f'[publish]\ntokens_file = "{config}.none"\n')
     refused(invoke("config", "validate", config), 78, "publish.tokens_file")
+
+
+@pytest.mark.parametrize(
+    ("step", "horizons"), [("1m", [300, 900, 3600]), ("5m", [300, 900, 3600]), ("30m", [1800, 5400, 21_600])]
+)
+def test_a_backtest_without_horizons_takes_those_that_fit_the_step(step, horizons):
+    assert list(default_horizons(parse_duration(step))) == horizons
 
 
 def test_a_fresh_configuration_is_valid_and_is_not_overwritten(tmp_path):
