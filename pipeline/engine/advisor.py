@@ -32,11 +32,7 @@ from sizing.errors import SizingError
 __all__ = ["Advisor", "known_exogenous"]
 
 #: Bumped whenever a snapshot of an older version cannot be continued bit for bit.
-STATE_VERSION = 28
-
-#: Of pickles of pools. Arrays of protocol 5 are restored as views of buffers of their own, whose objects take as much
-#: memory as the small arrays of a pool themselves.
-_POOL_PROTOCOL = 4
+STATE_VERSION = 29
 
 #: A pool that no step has named for so long, in seconds of event time, is forgotten; it begins anew if it comes back.
 FORGET_SECONDS = 7 * 86_400

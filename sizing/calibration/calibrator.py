@@ -23,6 +23,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from sizing.calibration.intervals import OWN_STEP_90
 from sizing.calibration.measurement import COEFFICIENTS, ObservedPoint, StepTerms, check_point, implied_lane_batch
 from sizing.calibration.packed_points import PackedPoints
 from sizing.calibration.posterior import Calibration, Correction, Prediction, place
@@ -32,8 +33,6 @@ from sizing.replica.step_time import StepCoefficients
 
 __all__ = ["REFRESH_EVERY", "Calibration", "Calibrator", "Correction", "calibrated"]
 
-#: Standard normal quantile at 95 %: the bounds of a 90 % interval.
-_Z90 = 1.645
 #: New points are compared with a posterior that lacks at most so many of the points before them. The first so many are
 #: all in it, and so is a point that lay farther than ``_NEWS_SDS`` from it: only what repeats what is known can wait.
 REFRESH_EVERY, _NEWS_SDS = 10, 2.0
@@ -143,7 +142,7 @@ class Calibrator:
     def _score(self, point: ObservedPoint, terms: Sequence[float], where: NDArray[np.float64]) -> None:
         error, deviation = self.recent.step_error(point, terms, where)
         self.asked += 1
-        self.inside += abs(error) <= _Z90 * deviation
+        self.inside += abs(error) <= OWN_STEP_90 * deviation
         self._news = self._news or abs(error) > _NEWS_SDS * deviation
 
     @property

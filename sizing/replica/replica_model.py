@@ -18,7 +18,7 @@ from dataclasses import replace
 
 from sizing.calibration.global_fit import features
 from sizing.errors import DoesNotFit, InvalidInput
-from sizing.replica.closed_loop import device_factors, ttft_terms
+from sizing.replica.closed_loop import device_factors, ttft_terms, wave_ratio
 from sizing.replica.distributions import Percentile, combine_deviations, decode_spread, length_quantile, percentile
 from sizing.replica.load_point import Latency, LatencyCoefficients, LoadPoint, check_workload, mean_request
 from sizing.replica.memory import Memory, Resolved, require_fit
@@ -235,16 +235,14 @@ class ReplicaModel:
         rate = self._rate(lane_batch)
         batch = min(lane_batch, self.max_lane_batch)
         chunk = max(self._budget - batch, 1.0)
-        full_step = (
-            self.step.base_seconds(batch + chunk) + batch * self._sequence_seconds + chunk * self._prompt_seconds
-        )
+        base = self.step.base_seconds(batch + chunk)
+        full_step = base + batch * self._sequence_seconds + chunk * self._prompt_seconds
         prompts_per_second = chunk / full_step / self._computed
         prefill = general_wait(
             min(rate / prompts_per_second, 1.0), prompts_per_second, rate, self.dispersion, self._input_scv
         )
-        probability = self._place_probability(lane_batch, rate)
         # The number in service varies like a memoryless server's whatever the lengths: cs² = 1.
-        place = general_wait(probability, self._saturation, rate, self.dispersion, 1.0)
+        place = general_wait(self._place_probability(lane_batch, rate), self._saturation, rate, self.dispersion, 1.0)
         self._last_waits = lane_batch, (prefill, place)
         return prefill, place
 
@@ -330,8 +328,8 @@ class ReplicaModel:
         if given is None:
             given = length_quantile(self._input, self.workload.input_tokens_squared, level)
         long_tokens = max(given * self._computed / self._input, 1.0)
-        found = self._levels[level, at_slo] = percentile(level, long_tokens, self._latency.overhead_seconds)
-        return found
+        self._levels[level, at_slo] = percentile(level, long_tokens, self._latency.overhead_seconds)
+        return self._levels[level, at_slo]
 
     def point(self, lane_batch: float) -> LoadPoint:
         """Return everything about the replica with ``lane_batch`` sequences decoding in each lane."""
@@ -351,9 +349,8 @@ class ReplicaModel:
     def closed_loop_ttft_terms(self, lane_batch: float, concurrency: float) -> tuple[float, ...]:
         """Return the unscaled terms of ``closed_loop_ttft_seconds``, ordered as ``global_fit.TTFT_TERMS``."""
         base, added = self._step_parts(lane_batch)
-        clients = concurrency / self.lanes
         own = self._computed * self._prompt_seconds
-        return ttft_terms(base, base + added, own, clients, concurrency)
+        return ttft_terms(base, base + added, own, concurrency / self.lanes, concurrency)
 
     def closed_loop_ttft_seconds(self, lane_batch: float, concurrency: float) -> float:
         """Return the TTFT when ``concurrency`` clients send back to back, with ``lane_batch`` of each lane decoding.
@@ -367,10 +364,15 @@ class ReplicaModel:
         if self._closed_factors is None:
             overheads = self.resolved.gpu.overheads
             learned = self._coefficients.learned.closed_loop_ttft
-            self._closed_factors = (
-                learned.factors(features(self.resolved)) if overheads is None else device_factors(overheads)
-            )
+            of_kind = learned.factors(features(self.resolved)) if overheads is None else device_factors(overheads)
+            self._closed_factors = of_kind
         return sum(factor * term for factor, term in zip(self._closed_factors, terms, strict=True))
+
+    def closed_loop_wave_ratio(self, lane_batch: float) -> float:
+        """Return the least TPOT of a closed loop over the predicted one (``closed_loop.wave_ratio``)."""
+        prompts = max(lane_batch, self._least_batch) * self._computed / self._output * self._prompt_seconds
+        prompts_first = features(self.resolved)["sglang"] > 0
+        return wave_ratio(prompts_first, min(prompts / self.step_seconds(lane_batch), 1.0))
 
     def closed_loop_lane_batch(self, concurrency: float, ttft_ratio: float = 1.0) -> float:
         """Return the decoding batch of one lane when ``concurrency`` clients of the replica send back to back.
@@ -393,6 +395,6 @@ class ReplicaModel:
 
     def curve(self, points: int = 12) -> tuple[LoadPoint, ...]:
         """Return the latency–throughput curve from nearly idle to 98 % of saturation, evenly spaced in rate."""
-        rates = [self.saturation_requests_per_second * 0.98 * (i + 1) / points for i in range(points)]
-        batches = [self.lane_batch(rate) for rate in rates]
+        saturation = self.saturation_requests_per_second
+        batches = [self.lane_batch(saturation * 0.98 * (i + 1) / points) for i in range(points)]
         return tuple(self.point(batch) for batch in batches if batch is not None)

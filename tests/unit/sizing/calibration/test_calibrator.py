@@ -191,8 +191,8 @@ def test_observed_rows_calibrate_predictions_of_the_same_deployment_only() -> No
     answer = predict_point({**ROW, "concurrency": 16}, calibrations=learned)
     assert answer["tpot_ms_p50"] == pytest.approx(slow, rel=0.08)
     assert answer["confidence"] == "calibrated"
-    width = answer["tpot_ms_upper"] / answer["tpot_ms_lower"]
-    assert width < 0.75 * plain["tpot_ms_upper"] / plain["tpot_ms_lower"]
+    width, before = (math.log(one["tpot_ms_upper"] / one["tpot_ms_lower"]) for one in (answer, plain))
+    assert width < 0.5 * before
     assert answer["tpot_ms_lower"] < slow < answer["tpot_ms_upper"]
     assert answer["ttft_ms_upper"] / answer["ttft_ms_lower"] < plain["ttft_ms_upper"] / plain["ttft_ms_lower"]
     far = predict_point({**ROW, "isl": 30_000, "concurrency": 16}, calibrations=learned)
