@@ -10,7 +10,17 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline.cli.common import EXIT_FAILED, ConfigOption, Output, OutputOption, clean_errors, emit, fail, notice
+from pipeline.cli.common import (
+    EXIT_FAILED,
+    ConfigOption,
+    Output,
+    OutputOption,
+    clean_errors,
+    counted,
+    emit,
+    fail,
+    notice,
+)
 from pipeline.config.deprecated import current_values
 from pipeline.config.settings import ENV_PREFIX, Settings, load, load_with_values
 from pipeline.errors import ConfigError, InputError
@@ -125,7 +135,7 @@ def validate(
             f"{path}: publish.host {settings.publish.host} lets other machines read everything without a token; set "
             "publish.tokens_file or publish.bearer_token, or publish.host to 127.0.0.1"
         )
-    print(f"{path}: ok ({pools_text(len(settings.pools))})")
+    print(f"{path}: ok ({counted(len(settings.pools), 'pool')})")
     for line in folded_names(settings):
         print(line)
 
@@ -224,11 +234,6 @@ def folded_names(settings: Settings) -> list[str]:
     return [
         f"{pool.model}/{pool.pool} also counts {', '.join(pool.aliases)}" for pool in settings.pools if pool.aliases
     ]
-
-
-def pools_text(number: int) -> str:
-    """``1 pool``, ``2 pools``."""
-    return f"{number} pool{'' if number == 1 else 's'}"
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
