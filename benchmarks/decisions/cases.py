@@ -161,6 +161,7 @@ def _with_lengths(
 _AZURE_2024 = "SELECT epoch(timestamp) AS t, requests AS n FROM '{folder}/azure_llm_2024/conv_10s_counts.parquet'"
 _WORLD_CUP = "SELECT epoch(timestamp) AS t, requests AS n FROM '{folder}/worldcup98/requests_1min.parquet'"
 _BURST = "SELECT t_s AS t, conversation AS n FROM '{folder}/burstgpt/hourly.parquet'"
+_BURST_API = "SELECT t_s AS t, api AS n FROM '{folder}/burstgpt/hourly.parquet'"
 _SERVEGEN = "SELECT t_s AS t, requests AS n FROM '{folder}/servegen/model_demand_10min.parquet' WHERE model = 'm-mid'"
 #: Of the World Cup trace, which begins on 30 April, 21:30: 23 June, 11:00 to 18:00 UTC.
 _MATCH_DAY = (54 * 24 - 21.5 + 11) * 3_600.0
@@ -221,6 +222,19 @@ def cells() -> list[Cell]:
             "ServeGen m-mid, first day",
             _excerpt("ServeGen", _SERVEGEN, 600.0, 0.0, 24 * hour),
             CHAT,
+            0.0,
+        ),
+        # One replica carries the two above: 0.1 requests/s in any hour, and 3.8 requests/s once thinned, of 19.
+        (
+            "BurstGPT API, day 9, 11-24 h",
+            _excerpt("BurstGPT API", _BURST_API, hour, (9 * 24 + 11) * hour, 13 * hour),
+            LARGE,
+            0.0,
+        ),
+        (
+            "ServeGen m-mid, first 8 h",
+            _excerpt("ServeGen", _SERVEGEN, 600.0, 0.0, 8 * hour),
+            LARGE,
             0.0,
         ),
     ]

@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from benchmarks.decisions.standing import standing_text
+
 _HEAD = """# Decisions: every policy in a closed loop
 
 `python -m benchmarks.decisions --traces FOLDER`; each cell is what `tokentide evaluate` does, with the trace, the pool
@@ -41,7 +43,7 @@ def write_table(results: Path, page: Path) -> None:
     dates = sorted({line["date"] for line in lines})
     versions = ", ".join(f"{name} {value}" for name, value in lines[-1]["versions"].items())
     parts = [_HEAD, f"{' to '.join(dict.fromkeys((dates[0], dates[-1])))}; one core of {os.cpu_count()}; {versions}.\n"]
-    parts += [_summary(lines), _bars(lines)]
+    parts += [_summary(lines), standing_text(lines), _bars(lines)]
     parts += [_cell(line) for line in lines]
     page.write_text("\n".join(parts), encoding="utf-8")
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline.cli.common import EXIT_FAILED, Output, OutputOption, clean_errors, emit, fail, notice, say
+from pipeline.cli.common import EXIT_FAILED, Output, OutputOption, clean_errors, counted, emit, fail, notice, say
 from pipeline.cli.durations import parse_duration
 from pipeline.cli.files import write_text
 from pipeline.cli.sizing_options import (
@@ -242,19 +242,12 @@ def _answer_table(points: Path, out: Path, learned: Calibrations, catalog_file: 
     """Answer each row of a CSV; a row that cannot be answered says why in its ``error`` column."""
     import pandas as pd
 
+    from pipeline.cli.questions import read_questions
     from sizing.calibration.table import OUTPUT_COLUMNS, predict_point
 
-    try:
-        table = pd.read_csv(points, dtype=object, keep_default_na=True)
-    except pd.errors.EmptyDataError as error:
-        raise InputError(f"{points} is empty") from error
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot read {points}: {error}") from error
-    if table.empty:
-        raise InputError(f"{points} has no rows")
-    rows: list[dict[str, Any]] = [
-        {str(k): (None if pd.isna(v) else v) for k, v in row.items()} for row in table.to_dict("records")
-    ]
+    rows, unused = read_questions(points)
+    if unused:
+        notice(f"{points.name}: no use is made of the columns {', '.join(unused)}")
     shared = catalog_from((), catalog_file)
     answers = []
     for row in rows:
@@ -269,6 +262,6 @@ def _answer_table(points: Path, out: Path, learned: Calibrations, catalog_file: 
     except OSError as error:
         raise InputError(f"cannot write {out}: {error.strerror or error}") from error
     failed = sum(answer["error"] is not None for answer in answers)
-    notice(f"{len(answers)} points, {failed} without an answer, written to {out}")
+    notice(f"{counted(len(answers), 'point')}, {failed} without an answer, written to {out}")
     if failed == len(answers):
         fail("no point could be answered; the error column says why", EXIT_FAILED)

@@ -222,6 +222,7 @@ def _series(
 ) -> Iterator[tuple[str, list[float], list[float | None]]]:
     """Yield name, times in epoch seconds and values (None: missing), series by series, in order of time."""
     from pipeline.replay.kinds import dots_between_thousands, guess_kind, odd_rows
+    from pipeline.replay.oddities import refuse_mixed_counters
     from pipeline.replay.table import Table, quoted
 
     with Table(source, csv) as table:
@@ -244,6 +245,8 @@ def _series(
             kind, why = guess_kind(table, at, value_column, name)
             if kind is SeriesKind.COUNTER:
                 notice(f"{table.name}: {value_column} is read as {kind} ({why}); --values-are says otherwise")
+        if kind is SeriesKind.COUNTER:
+            refuse_mixed_counters(table, at, value_column, name, "--series-column")
         endless = table.one(f"SELECT count(*) FROM source WHERE isinf({value})")
         if endless is not None and endless[0]:
             notice(f"{table.name}: {endless[0]} infinite values taken as missing")

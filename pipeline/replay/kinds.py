@@ -13,8 +13,8 @@ __all__ = ["dots_between_thousands", "guess_kind", "odd_rows", "own_step", "unna
 
 #: Rows from the beginning of a file that a guess is made from.
 _GUESS_ROWS = 200_000
-#: A running total falls only when its process restarts: at most this share of its steps …
-_MAX_RESET_SHARE = 0.02
+#: A running total falls only when its process restarts, or at midnight: at most this share of its steps …
+_MAX_RESET_SHARE = 0.05
 #: … and then to less than this share of what it was.
 _RESET_TO = 0.5
 #: Fewer rises than this prove no running total.
@@ -26,19 +26,24 @@ _FEW_SHARE = 0.2
 
 _COUNTER_NAME = re.compile(r"(_total|_count|_sum|counter|cumulative)$", re.IGNORECASE)
 _GAUGE_NAME = re.compile(
-    r"(?:^|[^a-z])(?:rps|qps|rate|per[_ ]?sec\w*|per[_ ]?second|per[_ ]?min\w*|req/s|reqs/s|/s|pro[_ ]sekunde|mean|avg|"
-    r"average|running|waiting|in[_ ]?flight|active|concurrent|concurrency|queue\w*|usage|utili[sz]ation|percent|gauge)"
-    r"(?:$|[^a-z])",
+    r"(?:^|[^a-z])(?:rps|qps|rpm|tps|reqps|rate|throughput|per[_ ]?sec\w*|per[_ ]?min\w*|pro[_ ](?:sekunde|minute)|"
+    r"par[_ ](?:seconde|minute)|por[_ ](?:segundo|minuto)|al[_ ](?:secondo|minuto)|mean|avg|average|p50|p9\d|latency|"
+    r"running|waiting|in[_ ]?flight|active|concurrent|concurrency|queue\w*|usage|util|utili[sz]ation|cpu|pct|percent|"
+    r"gauge)(?:$|[^a-z])"
+    r"|/ ?(?:s|sec|secs|second|m|min|minute|h|hr|hour)(?:$|[^a-z])|[/每毎]\s?[秒分]|в (?:секунду|минуту)",
     re.IGNORECASE,
 )
 
 
-def own_step(table: Table, seconds: str, group: str) -> float | None:
-    """The commonest distance between neighbouring instants of one group; None for a single instant."""
+def own_step(table: Table, seconds: str, group: str, known: str = "true") -> float | None:
+    """The commonest distance between neighbouring instants of one group; None for a single instant.
+
+    ``known`` is SQL for the rows that count: those with a value.
+    """
     found = table.one(
         f"""SELECT median(d) FROM (
               SELECT t - lag(t) OVER (PARTITION BY g ORDER BY t) AS d
-              FROM (SELECT DISTINCT {group} AS g, {seconds} AS t FROM source)) WHERE d > 0"""
+              FROM (SELECT DISTINCT {group} AS g, {seconds} AS t FROM source WHERE {known})) WHERE d > 0"""
     )
     return None if found is None or found[0] is None else float(found[0])
 
@@ -73,6 +78,8 @@ def guess_kind(table: Table, seconds: str, column: str, identity: str) -> tuple[
         return SeriesKind.GAUGE, "samples of a Prometheus expression"
     if fractions > 0.5 * rows and distances and not _even(table, seconds, identity, spacing):
         return SeriesKind.GAUGE, "its values are fractions at uneven times"
+    if fractions > 0.5 * rows:
+        return SeriesKind.COUNTS, "one row for each span of time, though fractions; if they are rates, --kind gauge"
     return SeriesKind.COUNTS, "one row for each span of time"
 
 

@@ -72,7 +72,7 @@ def range_rows(answers: Sequence[Any], name: str) -> Rows:
             raise InputError(f"{name}: a series has no 'values'; histograms are read through histogram_sum or _count")
         for sample in samples:
             try:
-                at, value = float(sample[0]), float(sample[1])
+                at, value = float(sample[0]), math.nan if sample[1] is None else float(sample[1])
             except (TypeError, ValueError, IndexError, KeyError, OverflowError) as error:
                 raise InputError(f'{name}: {str(sample)[:60]!r} is not a sample [time, "value"]') from error
             odd += not math.isfinite(value)
@@ -85,15 +85,52 @@ def range_rows(answers: Sequence[Any], name: str) -> Rows:
     columns: dict[str, Any] = {"timestamp": times, "value": values, "series": names}
     for label in sorted({label for own in labels for label in own} - {_NAME} - set(columns)):
         columns[label] = [own.get(label, "") for own in labels]
-    frame = pd.DataFrame(columns).drop_duplicates(["series", "timestamp"], ignore_index=True)
+    whole = pd.DataFrame(columns)
+    frame = whole.drop_duplicates(["series", "timestamp"], ignore_index=True)
+    if len(whole.drop_duplicates(["series", "timestamp", "value"])) > len(frame):
+        raise InputError(
+            f"{name}: two series have the same labels and other values; keep the answers of each query apart"
+        )
     notes = (f"{odd} samples are NaN or infinite and have no value",) if odd else ()
     return Rows(name, frame, "series", notes)
 
 
+#: Keys of other services' answers, by the service.
+_OTHERS = {
+    "Datapoints": "CloudWatch",
+    "MetricDataResults": "CloudWatch",
+    "timeSeries": "Cloud Monitoring",
+    "timespan": "Azure Monitor",
+    "series": "Datadog",
+    "results": "Grafana or InfluxDB",
+    "aggregations": "Elasticsearch",
+    "target": "Graphite",
+}
+
+
+def _hint(answer: Any) -> str:
+    """What another service's answer is, and how it can be read."""
+    head = answer[0] if isinstance(answer, list) and answer else answer
+    keys = set(head) if isinstance(head, Mapping) else set()
+    known = next((name for key, name in _OTHERS.items() if key in keys), None)
+    of = "" if known is None else f"; it looks like an answer of {known}"
+    return f"{of}; write other data as CSV with a column of times and one of values"
+
+
+def _whole_answer(answer: Any) -> Any:
+    """Return an answer as the API gives it, from its ``data`` alone or from ``promtool``'s list of series."""
+    if isinstance(answer, list) and answer and all(isinstance(part, Mapping) and "metric" in part for part in answer):
+        kind = "vector" if all("value" in part for part in answer) else "matrix"
+        return {"data": {"resultType": kind, "result": answer}}
+    if isinstance(answer, Mapping) and "resultType" in answer and "data" not in answer:
+        return {"data": answer}
+    return answer
+
+
 def _results(answers: Sequence[Any], name: str) -> Iterator[Mapping[str, Any]]:
-    for answer in answers:
+    for answer in map(_whole_answer, answers):
         if not isinstance(answer, Mapping) or ("data" not in answer and "error" not in answer):
-            raise InputError(f"{name} is not the answer of a Prometheus query_range: it has no 'data'")
+            raise InputError(f"{name} is not the answer of a Prometheus query_range: it has no 'data'{_hint(answer)}")
         if answer.get("status") == "error" or "data" not in answer:
             raise InputError(f"{name}: Prometheus answered with an error: {str(answer.get('error'))[:200]}")
         data = answer["data"]

@@ -22,6 +22,13 @@ from pipeline.errors import InputError
 from pipeline.replay.formats import CsvFormat, Rows, SeriesKind
 from pipeline.replay.grid import DemandSeries, Grid
 from pipeline.replay.kinds import dots_between_thousands, guess_kind, odd_rows, own_step, unnamed_values
+from pipeline.replay.oddities import (
+    mixed_gauges,
+    refuse_changed_step,
+    refuse_far_times,
+    refuse_mixed_counters,
+    told_apart,
+)
 from pipeline.replay.table import Table, quoted
 
 __all__ = ["DemandSeries", "read_columns", "read_demand"]
@@ -82,6 +89,7 @@ def read_demand(
         seconds = table.seconds(time_column)
         table.refuse_finer_times(time_column)
         table.refuse_bad(time_column, f"{seconds} IS NULL OR NOT isfinite({seconds})", "a time that cannot be read")
+        refuse_far_times(table, seconds, time_column)
         if drop_duplicates:
             table.drop_duplicates()
         group = f"coalesce({quoted(group_column)}::VARCHAR, 'unknown')" if group_column is not None else "'all'"
@@ -95,8 +103,9 @@ def read_demand(
         for text in odd_rows(table, time_column, seconds, group):
             notice(f"{table.name}: {text}")
         found: list[DemandSeries] = []
+        labels = _labels(table, {time_column, group_column or "", *values})
         for column in values:
-            read = _read_values(grid, column, kind)
+            read = _read_values(grid, column, kind, labels, alone=len(values) == 1)
             _tell_of_gaps(table.name, read, notice)
             found += [replace(s, name=_name(s.name, column, len(values) > 1, group_column)) for s in read]
         return sorted(found, key=lambda series: series.name)
@@ -119,7 +128,16 @@ def _name(group: str, column: str, several: bool, group_column: str | None) -> s
     return column if group_column is None else f"{group}/{column}"
 
 
-def _read_values(grid: Grid, column: str, kind: SeriesKind | None) -> list[DemandSeries]:
+def _labels(table: Table, used: set[str]) -> list[str]:
+    """Columns of text that may tell several series of one table apart; a Prometheus answer names its series itself."""
+    if table.series_column is not None:
+        return []
+    return [name for name, stored in table.types.items() if stored.startswith("VARCHAR") and name not in used]
+
+
+def _read_values(
+    grid: Grid, column: str, kind: SeriesKind | None, labels: Sequence[str], *, alone: bool
+) -> list[DemandSeries]:
     table = grid.table
     value = table.number(column)
     table.refuse_bad(
@@ -133,11 +151,22 @@ def _read_values(grid: Grid, column: str, kind: SeriesKind | None) -> list[Deman
     identity = grid.group if table.series_column is None else quoted(table.series_column)
     if kind is SeriesKind.AUTO:
         kind, why = guess_kind(table, grid.seconds, column, identity)
+        apart = told_apart(table, grid.seconds, column, grid.group, labels, kind)
+        if apart is not None:
+            kind, (identity, names) = SeriesKind.COUNTER, apart
+            why = f"its values only rise within each {names}"
         grid.notice(f"{table.name}: {column} is read as {kind} ({why}); --kind says otherwise")
+    elif kind is SeriesKind.COUNTER:
+        apart = told_apart(table, grid.seconds, column, grid.group, labels, kind)
+        identity = identity if apart is None else apart[0]
+    if kind is SeriesKind.COUNTER:
+        refuse_mixed_counters(table, grid.seconds, column, identity, "--group-column")
     # NaN is how tables of floats say that there is no value; DuckDB orders it above every number.
     value = f"(CASE WHEN isnan({value}) THEN NULL ELSE {value} END)"
     table.refuse_bad(column, f"{value} < 0", "a negative value")
-    native = own_step(table, grid.seconds, identity)
+    # In a wide table each column may have rows of its own.
+    known = "true" if alone else f"{value} IS NOT NULL"
+    native = own_step(table, grid.seconds, identity, known)
     # Scrapes are jittered: samples a little more than a step apart still cover nearly every window.
     slack = 1.25 if kind in (SeriesKind.GAUGE, SeriesKind.COUNTER) else 1.0
     if native is not None and native > slack * grid.step:
@@ -145,9 +174,14 @@ def _read_values(grid: Grid, column: str, kind: SeriesKind | None) -> list[Deman
         remedy = f"ask for --step {wide}s or wider" if wide < _STEP_END_SECONDS else "is it the right column?"
         raise InputError(f"{table.name}: rows lie {native:.15g} s apart, more than the step of {grid.step} s; {remedy}")
     if kind is SeriesKind.GAUGE:
+        mixed = mixed_gauges(table, grid.seconds, grid.group, labels)
+        if mixed is not None:
+            grid.notice(f"{table.name}: {mixed}")
         return grid.means(value, native)
     if kind is SeriesKind.COUNTER:
         return grid.increases(value, native, identity)
+    if native is not None and kind is not None:
+        refuse_changed_step(table, grid.seconds, grid.group, native, grid.step, known)
     return grid.sums(value, native)
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pipeline.errors import InputError
 from pipeline.replay.formats import ENCODINGS, CsvFormat, DateOrder, Decimal, Rows
 from pipeline.replay.head import is_utf16, separator_line
+from pipeline.replay.text_faults import format_hint, other_content, uneven_line
 
 __all__ = ["Table", "quoted"]
 
@@ -20,6 +21,8 @@ _NUMBERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "
 _FLOATS = ("FLOAT", "DOUBLE")
 #: Numbers from here on are no seconds (the year 5138), but since 1973 a time in one of the finer units.
 _SECONDS_END = 1e11
+#: Dates as digits only, by their number of digits.
+_DIGITS = {8: ("%Y%m%d", "YYYYMMDD"), 12: ("%Y%m%d%H%M", "YYYYMMDDhhmm"), 14: ("%Y%m%d%H%M%S", "YYYYMMDDhhmmss")}
 #: Days that spreadsheets write for the years 2000 to 2099.
 _EXCEL_DAYS = (36_526, 73_051)
 _FINER = ("milliseconds", "microseconds", "nanoseconds")
@@ -74,7 +77,7 @@ class Table:
                 self._connection.execute(f"CREATE VIEW source AS SELECT * FROM {self._reader(self._source)}")
             rows = self._connection.execute("DESCRIBE source").fetchall()
         except (duckdb.Error, UnicodeDecodeError) as error:
-            raise InputError(f"{self.name} cannot be read: {_first_line(error)}{self._encoding_hint(error)}") from error
+            raise InputError(f"{self.name} cannot be read: {self._why(error)}") from error
         self.types = {str(row[0]): str(row[1]).upper() for row in rows}
         return self
 
@@ -86,6 +89,9 @@ class Table:
             raise InputError(f"{path.name} is empty")
         name = str(path).replace("'", "''")
         suffixes = [s.lower() for s in path.suffixes]
+        other = other_content(path)
+        if other is not None:
+            raise InputError(f"{path.name} {other}")
         if suffixes[-1:] == [".parquet"]:
             return f"read_parquet('{name}')"
         if not {".csv", ".tsv", ".txt"} & set(suffixes):
@@ -93,7 +99,8 @@ class Table:
                 f"{path.name}: expected a .parquet, .csv, .csv.gz or .tsv file, or a Prometheus answer as .json"
             )
         # Without it, a file that holds nothing but its header reads as one row of data.
-        options = ", header = true"
+        # Types are told from all rows: the first fraction may come after thousands of whole numbers.
+        options = ", header = true, sample_size = -1"
         encoding = None if self._csv.encoding is None else ENCODINGS[self._csv.encoding.lower()]
         separator = separator_line(path)
         if separator is not None:
@@ -122,10 +129,15 @@ class Table:
             return False
         return found is not None and any(text and not str(text).startswith("%Y") for text in found)
 
-    def _encoding_hint(self, error: Exception) -> str:
-        if "not utf-8" in str(error).lower() or "invalid unicode" in str(error).lower():
-            return " (not UTF-8 text: name its encoding, such as --encoding latin-1)"
-        return ""
+    def _why(self, error: Exception) -> str:
+        """Why the file cannot be read: the line that is uneven, where one is, else what DuckDB says of it."""
+        said = str(error).lower()
+        if "not utf-8" in said or "invalid unicode" in said:
+            return f"{_first_line(error)} (not UTF-8 text: name its encoding, such as --encoding latin-1)"
+        if "not latin-1" in said:
+            return "it is neither UTF-8 nor latin-1 text; convert it to UTF-8, such as with iconv"
+        uneven = uneven_line(self._source) if isinstance(self._source, Path) and "sniffing" in said else None
+        return uneven or _first_line(error)
 
     def __exit__(self, *_: object) -> None:
         self._connection.close()
@@ -139,9 +151,11 @@ class Table:
             raise InputError(f"{self.name} is empty")
         for column in columns:
             if column not in self.types:
-                one = len(self.types) == 1 and re.search(r"[,;\t|]", next(iter(self.types)))
-                hint = " as one column: some rows have more or fewer fields than the header" if one else ""
-                raise InputError(f"{self.name} has no column {column!r}; it has: {', '.join(self.types)}{hint}")
+                uneven = uneven_line(self._source) if isinstance(self._source, Path) else None
+                near = next((name for name in self.types if name.strip().lower() == column.strip().lower()), None)
+                hint = f"; {uneven}" if uneven else f"; did you mean {near!r}?" if near else ""
+                shown = ", ".join(name[:60] for name in list(self.types)[:40])
+                raise InputError(f"{self.name} has no column {column!r}; it has: {shown}{hint}")
         if empty:
             raise InputError(f"{self.name} is empty: it has no row below its header")
 
@@ -178,6 +192,8 @@ class Table:
     def number(self, column: str) -> str:
         """SQL for a column of numbers, NULL where a value is none."""
         name = quoted(column)
+        if self.types[column] == "BOOLEAN":
+            raise InputError(f"{self.name}: column {column!r} holds true and false, no numbers")
         if self._csv.decimal is Decimal.COMMA and self.types[column].startswith("VARCHAR"):
             text = f"trim({name})"
             plain = f"regexp_full_match({text}, '[+-]?(\\d{{1,3}}(\\.\\d{{3}})+|\\d+)(,\\d+)?')"
@@ -192,6 +208,18 @@ class Table:
         if not self.is_epoch(column):
             return
         seconds = self.seconds(column)
+        bounds = self.one(f"SELECT min({seconds}), max({seconds}) FROM source")
+        least, most = (float(bound or 0.0) for bound in bounds or (0.0, 0.0))
+        for digits, (form, shown) in _DIGITS.items():
+            if not 10.0 ** (digits - 1) <= least < most < 10.0**digits:
+                continue
+            dates = f"try_strptime({seconds}::BIGINT::VARCHAR, '{form}')"
+            found = self.one(f"SELECT bool_and(coalesce(year({dates}) BETWEEN 1990 AND 2100, false)) FROM source")
+            if found is not None and found[0]:
+                raise InputError(
+                    f"{self.name}: the times in column {column!r} look like dates written as digits ({shown}); write "
+                    "them as ISO 8601, such as 2026-02-01T13:00:00Z"
+                )
         first, end = _EXCEL_DAYS
         found = self.one(
             f"SELECT min({seconds}) >= {first} AND max({seconds}) < {end} AND bool_or({seconds} != floor({seconds})) "
@@ -213,27 +241,26 @@ class Table:
                     f"{self.name}: the times in column {column!r} look like {unit} since 1970; seconds are read: "
                     f"divide them by {10 ** (3 * power + 3)}, or write them as ISO 8601"
                 )
+        if 1e8 <= least < _SECONDS_END <= most < _SECONDS_END * 1e3:
+            raise InputError(
+                f"{self.name}: the times in column {column!r} are seconds in some rows and milliseconds in others, by "
+                f"their size ({least:.15g}, {most:.15g}); write them all alike"
+            )
 
     def refuse_bad(self, column: str, condition: str, what: str) -> None:
         """Raise, with an example, when any row meets ``condition``."""
-        found = self.one(f"SELECT count(*), any_value({quoted(column)}::VARCHAR) FROM source WHERE {condition}")
-        if found is not None and found[0]:
-            example = "nothing" if found[1] is None else repr(str(found[1])[:60])
-            rows = "1 row has" if found[0] == 1 else f"{found[0]} rows have"
-            hint = self._format_hint(str(found[1] or ""))
-            raise InputError(f"{self.name}: {rows} {what} in column {column!r}, such as {example}{hint}")
-
-    def _format_hint(self, text: str) -> str:
-        """Return which option reads a value like ``text``, "" where none is known to."""
-        if self._csv.dates is DateOrder.ISO and re.match(r"\s*\d{1,2}[./-]\d{1,2}[./-]\d{2,4}\b", text):
-            return "; --dates day-first or --dates month-first says how dates are written"
-        if re.fullmatch(r"\s*[+-]?\d{1,3}(,\d{3})+(\.\d+)?\s*", text):
-            return (
-                "; if its commas stand between thousands, write numbers without them (--decimal comma reads fractions)"
-            )
-        if self._csv.decimal is Decimal.POINT and re.fullmatch(r"\s*[+-]?[\d.]*,\d+\s*", text):
-            return "; --decimal comma reads decimal commas"
-        return ""
+        found = self.one(f"SELECT count(*) FROM source WHERE {condition}")
+        if found is None or not found[0]:
+            return
+        first = self.one(
+            f"SELECT {quoted(column)}::VARCHAR, __place FROM (SELECT *, row_number() OVER () AS __place FROM source) "
+            f"WHERE {condition} ORDER BY {quoted(column)} IS NULL, __place LIMIT 1"
+        )
+        cell, place = first if first is not None else (None, None)
+        example = "nothing" if cell is None else repr(str(cell)[:60])
+        rows = "1 row has" if found[0] == 1 else f"{found[0]} rows have"
+        hint = format_hint(str(cell or ""), self._csv, is_time="time" in what)
+        raise InputError(f"{self.name}: {rows} {what} in column {column!r}, such as {example} (row {place}){hint}")
 
     def numpy(self, query: str) -> dict[str, NDArray[np.generic]]:
         """Run a query and return its columns."""
@@ -284,4 +311,11 @@ def quoted(column: str) -> str:
 
 
 def _first_line(error: Exception) -> str:
+    """Return what DuckDB says in one line; a cell that is no value of its column by its line."""
+    text = str(error)
+    line = re.search(r"CSV Error on Line: (\d+)", text)
+    cell = re.search(r"Error when converting column \"(.+?)\"\. Could not convert string \"(.*)\" to '(\w+)'", text)
+    if line is not None and cell is not None:
+        what = "time" if cell[3].startswith(("TIME", "DATE")) else "number"
+        return f"CSV Error on Line: {line[1]}: {cell[2][:60]!r} in column {cell[1][:60]!r} is no {what}"
     return (str(error).splitlines() or ["unknown error"])[0][:200]

@@ -36,7 +36,17 @@ OUTPUT_TOKEN_SECONDS = 0.025
 LATENCY_SIGMA = 0.10
 
 #: Column names that public traces use, in the order they are looked for.
-TIME_COLUMNS = ("timestamp", "TIMESTAMP", "Timestamp", "arrived_at", "time", "t_s", "timestamp_ms")
+TIME_COLUMNS = (
+    "timestamp",
+    "TIMESTAMP",
+    "Timestamp",
+    "arrived_at",
+    "time",
+    "t_s",
+    "timestamp_ms",
+    "startTime",
+    "start_time",
+)
 INPUT_COLUMNS = (
     "prompt_tokens",
     "input_tokens",
@@ -44,6 +54,7 @@ INPUT_COLUMNS = (
     "input_length",
     "Request tokens",
     "num_prefill_tokens",
+    "gen_ai.usage.input_tokens",
 )
 OUTPUT_COLUMNS = (
     "output_tokens",
@@ -52,6 +63,7 @@ OUTPUT_COLUMNS = (
     "output_length",
     "Response tokens",
     "num_decode_tokens",
+    "gen_ai.usage.output_tokens",
 )
 COUNT_COLUMNS = ("requests", "count", "value", "n")
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:  # who passes a calibration has loaded it
     from sizing.calibration.calibrator import Calibration
 
 __all__ = [
+    "INPUT_COLUMNS",
     "OUTPUT_COLUMNS",
     "Calibrations",
     "calibrations",
@@ -36,6 +37,12 @@ __all__ = [
     "predict_point",
 ]
 
+#: Columns that a row of a question may have.
+INPUT_COLUMNS = (
+    *("id", "model", "gpu", "gpus_per_node", "engine", "engine_version", "tp", "pp", "ep", "dp"),
+    *("precision", "kv_precision", "max_num_seqs", "max_batched_tokens", "memory_utilisation", "max_model_len"),
+    *("isl", "osl", "cached_share", "concurrency", "request_rate"),
+)
 OUTPUT_COLUMNS = (
     "id",
     "ttft_ms_p50",

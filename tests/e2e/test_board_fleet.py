@@ -60,13 +60,13 @@ def test_the_fleet_page_says_what_the_api_says_dearest_first(tabs: Callable[...,
             pool = money[key]
             assert row[1] == f"{pool['gpus_per_replica']} × {pool['gpu']}"
             assert row[2] == f"{pool['current_replicas']} → {pool['advised_replicas']}"
-            assert row[3] == f"${pool['dollars_per_hour_now']:.0f} → ${pool['dollars_per_hour_advised']:.0f}"
+            assert row[3] == f"${pool['dollars_per_hour_now']:.2f} → ${pool['dollars_per_hour_advised']:.2f}"
             assert row[5:7] == ["25 %", "4×"], "as the use of the feed"
             even = pool["spans"][1]["ran"]["api"]["break_even_utilisation"]
             assert row[7] == f"{100 * even:.0f} %, API cheaper {'at any load' if even > 1 else 'now'}"
         now = sum(pool["dollars_per_hour_now"] for pool in money.values())
         advised = sum(pool["dollars_per_hour_advised"] for pool in money.values())
-        assert f"${now:.0f} → ${advised:.0f}" in tab.text("fleet-cost")
+        assert f"${now:.2f} → ${advised:.2f}" in tab.text("fleet-cost")
         assert "4× that at capacity" in tab.text("fleet-utilisation")
         assert [row[4] for row in cells(tab, "prices") if row[0] == "API api"] == ["136 d, stale"]
         assert "1 stale" in tab.text("fleet-stale")

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sizing.calibration.loadtests.fields import at, count, number, scaled, text
+from sizing.calibration.loadtests.fields import at, count, first, number, scaled, text
 from sizing.calibration.loadtests.types import LoadKind, Stage, Subject
 from sizing.errors import InvalidInput
 
@@ -99,11 +99,13 @@ def _stage(position: int, run: Any, runs: int) -> Stage:
         return tokens / completed if tokens is not None and completed else None
 
     def metric(name: str) -> float | None:
-        return scaled(number(run.get(name)), 1e-3)
+        # Results that were made smaller drop the unit from the name and hold seconds.
+        found = scaled(number(run.get(f"{name}_ms")), 1e-3)
+        return found if found is not None else number(run.get(name))
 
     def either(statistic: str) -> float | None:
-        found = metric(f"{statistic}_e2el_ms")
-        return found if found is not None else metric(f"{statistic}_e2e_latency_ms")
+        found = metric(f"{statistic}_e2el")
+        return found if found is not None else metric(f"{statistic}_e2e_latency")
 
     rate, limit = number(run.get("request_rate")), number(run.get("max_concurrency"))
     prompts = number(run.get("num_prompts"))
@@ -115,8 +117,8 @@ def _stage(position: int, run: Any, runs: int) -> Stage:
         input_tokens=mean("total_input_tokens"),
         output_tokens=mean("total_output_tokens"),
         e2e_seconds=(either("mean"), either("median")),
-        ttft_seconds=(metric("mean_ttft_ms"), metric("median_ttft_ms")),
-        tpot_seconds=metric("mean_tpot_ms"),
+        ttft_seconds=(metric("mean_ttft"), metric("median_ttft")),
+        tpot_seconds=first(metric("mean_tpot"), metric("median_tpot")),
         rate=number(run.get("request_throughput")),
         # "inf" (as a string or Infinity): everything at once, or as fast as max_concurrency lets it.
         kind=LoadKind.CLOSED if rate is None else LoadKind.OPEN,

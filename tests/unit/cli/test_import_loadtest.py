@@ -138,3 +138,26 @@ def test_what_decompresses_to_too_much_is_refused(tmp_path: Path, monkeypatch: p
     result = imported(path)
     assert result.exit_code == 2
     assert "decompresses to more than" in result.stderr
+
+
+def test_results_with_medians_in_seconds_only(tmp_path: Path) -> None:
+    """As scripts write them that keep a part of ``vllm bench serve``: no unit in the names, seconds in the values."""
+    run = {
+        "model_id": "meta-llama/Llama-3.1-8B-Instruct",
+        "request_rate": "inf",
+        "max_concurrency": 32,
+        "duration": 250.0,
+        "completed": 320,
+        "total_input_tokens": 320 * 6144,
+        "total_output_tokens": 320 * 128,
+        "request_throughput": 1.28,
+        "median_ttft": 2.4,
+        "median_e2el": 24.7,
+        "median_tpot": 0.175,
+    }
+    path = written(tmp_path / "run.json", run)
+    result = imported(path)
+    assert result.exit_code == 0, result.output
+    (row,) = rows(path)
+    assert (row["isl"], row["osl"], row["tpot_ms"], row["ttft_ms"]) == ("6144", "128", "175", "2400")
+    assert float(row["concurrency"]) == pytest.approx(1.28 * 24.7, rel=1e-4)

@@ -411,3 +411,28 @@ def test_utf_16_without_its_mark_is_named(tmp_path: Path) -> None:
     path.write_bytes(("t,n\n" + "".join(f"{stamp(h)},{v}\n" for h, v in enumerate(COUNTS))).encode("utf-16-le"))
     with pytest.raises(InputError, match="--encoding utf-16"):
         read(path)
+
+
+@pytest.mark.parametrize("part", ["data", "result"])
+def test_parts_of_a_prometheus_answer_are_read(tmp_path: Path, part: str) -> None:
+    result = [{"metric": {"pool": "a"}, "values": [[60 * i, "2.5"] for i in range(4)] + [[240, None]]}]
+    path = tmp_path / "part.json"
+    path.write_text(json.dumps({"data": {"resultType": "matrix", "result": result}, "result": result}[part]))
+    series, said = read(path, step=60, column="value", time_column="timestamp", group_column="series")
+    assert series.values.tolist() == [2.5] * 4
+    assert said[0] == "part.json: 1 samples are NaN or infinite and have no value"
+
+
+def test_two_series_of_the_same_labels_are_not_merged(tmp_path: Path) -> None:
+    result = [{"metric": {}, "values": [[0, value], [60, value]]} for value in ("1", "2")]
+    path = tmp_path / "two.json"
+    path.write_text(json.dumps({"data": {"resultType": "matrix", "result": result}}))
+    with pytest.raises(InputError, match="the same labels and other values"):
+        read(path, step=60, column="value", time_column="timestamp", group_column="series")
+
+
+def test_the_answer_of_another_service_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "cw.json"
+    path.write_text(json.dumps({"Label": "RequestCount", "Datapoints": []}))
+    with pytest.raises(InputError, match="looks like an answer of CloudWatch; write other data as CSV"):
+        read(path, step=60, column="value", time_column="timestamp")
