@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, replace
 from typing import Any
 
+from msgspec import structs
+
 from pipeline.alerts.types import Alert, AlertKind
 from pipeline.clock import ManualClock
 from pipeline.config.settings import PoolSettings
@@ -130,7 +132,7 @@ class Feed:
         said = [f for f in forecasts if f.series == SeriesKey(window.model, window.pool, Signal.REQUESTS)]
         found = []
         for tenant, share in (("acme", 0.25), (REST, 0.75)):
-            own = tuple(replace(f, quantiles=tuple(share * value for value in f.quantiles)) for f in said)
+            own = tuple(structs.replace(f, quantiles=tuple(share * value for value in f.quantiles)) for f in said)
             rate = share * window.requests / 60
             found.append(TenantDemand(window.model, window.pool, tenant, rate, share, own))
         return tuple(found)

@@ -19,7 +19,6 @@ import shutil
 import statistics
 import sys
 import time
-import zlib
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -40,6 +39,7 @@ from pipeline.forecast.series import SeriesForecaster
 from pipeline.forecast.types import SeriesKey, Signal
 from pipeline.kafka.embedded_broker import EmbeddedBroker
 from pipeline.kafka.topics import ensure_topics
+from pipeline.packing import pack, unpack
 from pipeline.publish.api import create_app
 from pipeline.publish.exporter import Exporter
 from pipeline.publish.http.server import HttpServer
@@ -130,14 +130,14 @@ def _renamed(body: bytes, name: bytes, other: bytes) -> bytes:
     """The state of a pool under a name of the same length; the models of its outlooks are packed within it."""
     pool: PoolAdvisor = pickle.loads(body.replace(name, other))
     outlooks = pool._outlooks
-    outlooks._model = zlib.compress(zlib.decompress(outlooks._model).replace(name, other), 1)
-    return zlib.compress(pickle.dumps(pool, protocol=4), 1)
+    outlooks._model = pack(pickle.loads(pickle.dumps(unpack(outlooks._model), protocol=4).replace(name, other)))
+    return pack(pool)
 
 
 def seed_store(path: Path, settings: Settings, folder: Path) -> int:
     """A store whose last step lies at the end of the warm time, with a state for every pool; returns that time."""
     as_of, bodies = pickle.loads((folder / "warm.pickle").read_bytes())
-    plain = [zlib.decompress(body) for body in bodies]
+    plain = [pickle.dumps(unpack(body), protocol=4) for body in bodies]
     advisor = Advisor(settings)
     advisor.as_of = as_of
     pools = {}

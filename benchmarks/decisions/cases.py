@@ -36,6 +36,18 @@ LLMD = PoolSettings(
     max_replicas=8,
     scale_down_stabilisation_seconds=120.0,
 )
+#: The same model on the same GPUs as llm-d's token-aware guide has them (keda-epp-token-aware, read 2026-12-01): from
+#: one replica to four, objectives as the goodput of its load profile (llm-d-benchmark, random_prefill_heavy) has them.
+TOKEN_AWARE = LLMD.model_copy(
+    update={
+        "ttft_seconds": 2.0,
+        "tpot_seconds": 0.05,
+        "slo_percentile": 0.95,
+        "min_replicas": 1,
+        "max_replicas": 4,
+        "initial_replicas": 1,
+    }
+)
 #: A chat pool of a small model; objectives of Azure's traces are not published, these are the defaults of the settings.
 CHAT = PoolSettings(
     model="llama-3.1-8b",
@@ -79,6 +91,15 @@ def llmd_ramp(_: Path | None, repeats: int = 1) -> RequestTrace:
     arrival = np.concatenate(times)
     inputs, outputs = (np.rint(random.normal(mean, mean / 10, arrival.size)) for mean in (4000, 1000))
     return RequestTrace("llm-d ramp", Requests.of(arrival, inputs, outputs), at, drawn=True)
+
+
+def llmd_prefill_heavy(_: Path | None) -> RequestTrace:
+    """1.93 requests/s for 1,200 s, 8192 tokens in and 256 out: llm-d-benchmark, random_prefill_heavy."""
+    random = np.random.default_rng(SEED)
+    seconds = 1_200.0
+    arrival = np.sort(random.random(random.poisson(1.93 * seconds))) * seconds
+    lengths = (np.full(arrival.size, tokens, dtype=np.int64) for tokens in (8_192, 256))
+    return RequestTrace("llm-d, 8192 in and 256 out", Requests.of(arrival, *lengths), seconds, drawn=True)
 
 
 def flash_crowd(folder: Path | None) -> RequestTrace:
@@ -140,6 +161,7 @@ def _with_lengths(
 _AZURE_2024 = "SELECT epoch(timestamp) AS t, requests AS n FROM '{folder}/azure_llm_2024/conv_10s_counts.parquet'"
 _WORLD_CUP = "SELECT epoch(timestamp) AS t, requests AS n FROM '{folder}/worldcup98/requests_1min.parquet'"
 _BURST = "SELECT t_s AS t, conversation AS n FROM '{folder}/burstgpt/hourly.parquet'"
+_BURST_API = "SELECT t_s AS t, api AS n FROM '{folder}/burstgpt/hourly.parquet'"
 _SERVEGEN = "SELECT t_s AS t, requests AS n FROM '{folder}/servegen/model_demand_10min.parquet' WHERE model = 'm-mid'"
 #: Of the World Cup trace, which begins on 30 April, 21:30: 23 June, 11:00 to 18:00 UTC.
 _MATCH_DAY = (54 * 24 - 21.5 + 11) * 3_600.0
@@ -160,6 +182,7 @@ def cells() -> list[Cell]:
         Cell("llm-d ramp, start-up 300 s", llmd_ramp, LLMD, 300.0, folder=False),
         Cell("llm-d ramp, start-up 100 s, 1.4x slower, max 14", llmd_ramp, wide, 100.0, SLOW, folder=False),
         Cell("llm-d ramp again, start-up 100 s, 1.4x slower, max 14", twice, wide, 100.0, SLOW, 2_430.0, False),
+        Cell("llm-d 8192/256, start-up 100 s", llmd_prefill_heavy, TOKEN_AWARE, 100.0, folder=False),
         Cell("llm-d ramp again, start-up 100 s", twice, LLMD, 100.0, None, 2_430.0, False),
     ]
     hour = 3_600.0
@@ -199,6 +222,19 @@ def cells() -> list[Cell]:
             "ServeGen m-mid, first day",
             _excerpt("ServeGen", _SERVEGEN, 600.0, 0.0, 24 * hour),
             CHAT,
+            0.0,
+        ),
+        # One replica carries the two above: 0.1 requests/s in any hour, and 3.8 requests/s once thinned, of 19.
+        (
+            "BurstGPT API, day 9, 11-24 h",
+            _excerpt("BurstGPT API", _BURST_API, hour, (9 * 24 + 11) * hour, 13 * hour),
+            LARGE,
+            0.0,
+        ),
+        (
+            "ServeGen m-mid, first 8 h",
+            _excerpt("ServeGen", _SERVEGEN, 600.0, 0.0, 8 * hour),
+            LARGE,
             0.0,
         ),
     ]

@@ -8,11 +8,12 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from fit import conformal
+from conformal import conformal
 from measurements import Row
 from numpy.typing import NDArray
 
-from sizing.calibration.global_fit import IntervalBins, Learned
+from sizing.calibration.global_fit import Learned
+from sizing.calibration.intervals import IntervalBins, interval_kind
 from sizing.calibration.table import predict_point
 from sizing.replica.memory import resolve
 from sizing.replica.step_time import StepCoefficients
@@ -33,7 +34,9 @@ def table_row(row: Row, **more: float) -> dict[str, object]:
         "tp": deployment.tensor_parallel,
         "dp": deployment.data_parallel,
         "pp": deployment.pipeline_parallel,
+        "ep": deployment.expert_parallel,
         "precision": deployment.precision,
+        "kv_precision": deployment.kv_precision or "",
         "isl": row.input_tokens,
         "osl": row.output_tokens,
         "concurrency": row.concurrency,
@@ -63,23 +66,35 @@ def predictions(rows: list[Row], held_out: Mapping[str, Learned]) -> list[tuple[
 
 def distances_and_ratios(rows: list[Row], held_out: Mapping[str, Learned]) -> dict[str, Floats | NDArray[np.str_]]:
     """Of every predicted row: distance from what was measured, measured over predicted TPOT and TTFT, architecture,
-    precision of the weights."""
-    distances, tpot, ttft, names, precisions = [], [], [], [], []
+    precision of the weights, kind of deployment.
+
+    ``tpot`` is 1 where the measured time lies between the predicted one and the least if clients send in waves
+    (``sizing.replica.closed_loop.wave_ratio``), and relative to the latter below it: intervals reach that much lower.
+    ``tpot plain`` is the ratio as it is.
+    """
+    distances, tpot, plain, ttft, names, precisions, kinds = [], [], [], [], [], [], []
     for row, answer in predictions(rows, held_out):
         learned = held_out[row.model]
         # The batch that the prediction had, for its distance.
         batch = answer["tokens_per_second"] * answer["tpot_ms_p50"] / 1e3 / resolve(row.deployment).lanes
         distances.append(learned.distance(resolve(row.deployment), row.input_tokens, row.output_tokens, batch))
-        tpot.append(row.tpot_seconds * 1e3 / answer["tpot_ms_p50"])
+        ratio = row.tpot_seconds * 1e3 / answer["tpot_ms_p50"]
+        low, _ = learned.tpot_interval.factors(distances[-1], interval_kind(resolve(row.deployment)))
+        waves = answer["tpot_ms_lower"] / answer["tpot_ms_p50"] / low
+        tpot.append(max(ratio, min(ratio / waves, 1.0)))
+        plain.append(ratio)
         ttft.append(row.ttft_seconds * 1e3 / answer["ttft_ms_p50"])
         names.append(row.model)
         precisions.append(row.deployment.precision)
+        kinds.append(interval_kind(resolve(row.deployment)))
     return {
         "distance": np.array(distances),
         "tpot": np.array(tpot),
+        "tpot plain": np.array(plain),
         "ttft": np.array(ttft),
         "model": np.array(names),
         "precision": np.array(precisions),
+        "kind": np.array(kinds),
     }
 
 
@@ -91,22 +106,29 @@ def with_intervals(
     Few architectures say little about another one, so more of the probability is asked for than an interval's name
     says. Intervals of 90 %: the least with which each of the given architectures, left out, has 85 % inside, so the
     architecture that is tested has no say in it. Of 80 %, which a plan's replicas follow from: three percent more,
-    which holds on average (checked by leaving each out: benchmarks/sizing/results.md).
+    which holds on average (checked by leaving each out: benchmarks/sizing/results.md). Those of TPOT are by kind of
+    deployment near measurements; those of TTFT are not, since clients make more of it than the kind does.
     """
     rows = {name: values if chosen is None else values[chosen] for name, values in found.items()}
 
     def bins(metric: str, level: float, *, symmetric: bool, kept: NDArray[np.bool_] | None = None) -> IntervalBins:
-        distances, ratios, names = (
-            rows[name] if kept is None else rows[name][kept] for name in ("distance", metric, "model")
+        distances, ratios, names, kinds = (
+            rows[name] if kept is None else rows[name][kept] for name in ("distance", metric, "model", "kind")
         )
-        return conformal(distances, ratios, names, level, symmetric=symmetric)  # type: ignore[arg-type]
+        by_kind = kinds if metric == "tpot" else None
+        return conformal(distances, ratios, names, level, symmetric=symmetric, kinds=by_kind)  # type: ignore[arg-type]
 
     def least_inside(metric: str, level: float, *, symmetric: bool) -> float:
         shares = []
         for name in np.unique(rows["model"]):
             own = rows["model"] == name
             made = bins(metric, level, symmetric=symmetric, kept=~own)
-            low, high = np.array([made.factors(float(distance)) for distance in rows["distance"][own]]).T
+            low, high = np.array(
+                [
+                    made.factors(float(distance), str(kind))
+                    for distance, kind in zip(rows["distance"][own], rows["kind"][own], strict=True)
+                ]
+            ).T
             shares.append(float(np.mean((low <= rows[metric][own]) & (rows[metric][own] <= high))))
         return min(shares)
 

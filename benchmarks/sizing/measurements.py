@@ -133,16 +133,42 @@ def _shares_attention(raw: dict[str, str], concurrency: int) -> bool:
     return concurrency < (256 if later else 512)
 
 
+def _kv_precision(raw: dict[str, str], precision: str) -> str | None:
+    """What a row's engine kept its KV cache in, which rows do not tell; None: in the model's own 16 bits.
+
+    By the recipes (SemiAnalysisAI/InferenceX commit 843c6254ff, history of benchmarks/): DeepSeek-R1 with TensorRT-LLM
+    and on Blackwell with SGLang in FP8, as was all of Qwen3.5 but the bf16 weights; MiniMax-M2.5 in NVFP4, and in FP8
+    on Blackwell since 2026-04-03 (pull request 947); Kimi-K2.5 in NVFP4 on a B200 since 2026-04-20 (1047). The other
+    recipes say nothing, and engines keep 16 bits then. Rows of no recipe: Qwen3-32B in FP8 with TensorRT-LLM runs up
+    to 1.56 times the tokens at once that 16 bits have room for; nvidia/Llama-3.1-8B-Instruct-FP8 is a checkpoint of
+    ModelOpt that asks for FP8, as vLLM takes it.
+    """
+    model, blackwell = raw["model_path"].lower(), raw["system"][:4] in ("b200", "b300")
+    measured = _source(raw, r"measured=([\d-]+)")
+    if precision == "bf16":
+        return None
+    if "deepseek" in model:
+        eight = raw["backend"] == "trtllm" or blackwell
+    elif "minimax" in model:
+        eight = precision == "nvfp4" or (blackwell and measured >= "2026-04-03")
+    elif "kimi" in model:
+        eight = precision == "nvfp4" and raw["system"] == "b200_sxm" and measured >= "2026-04-20"
+    else:
+        eight = "qwen3.5" in model or raw["backend"] == "trtllm" or model.startswith("nvidia/")
+    return "fp8" if eight else None
+
+
 def silicon(folder: Path = DATA, *, corrected: bool = True) -> tuple[list[Row], Counter[str]]:
     """Aggregated measurements shipped by ai-dynamo/aiconfigurator (commit 095f58a51c), and what was dropped or mended.
 
     Corrected: one row per measurement (the same one is listed under several names); rows with multi-token prediction
-    left out (``_drafts``), because nothing here predicts how many drafted tokens are accepted; GB200/GB300 left out
-    (GPU counts that look like rack totals); the root of GPU counts that are the product of expert-tensor and expert
-    parallelism, both of the same ranks (the ``tpN`` of the id says so wherever there is one, and so do the recipes);
-    where tensor and attention data parallelism are alike the GPUs are counted once, as ``_shares_attention`` tells;
-    rows dropped whose ranks stay doubtful (``batch_size`` is the concurrency per rank, and the ranks differ from the
-    column's); concurrency from the text of the source. As given: every row, with its own columns.
+    left out (``_drafts``), because nothing here predicts how many drafted tokens are accepted; the KV cache in the
+    precision that ``_kv_precision`` tells; GB200/GB300 left out (GPU counts that look like rack totals); the root of
+    GPU counts that are the product of expert-tensor and expert parallelism, both of the same ranks (the ``tpN`` of the
+    id says so wherever there is one, and so do the recipes); where tensor and attention data parallelism are alike the
+    GPUs are counted once, as ``_shares_attention`` tells; rows dropped whose ranks stay doubtful (``batch_size`` is
+    the concurrency per rank, and the ranks differ from the column's); concurrency from the text of the source. As
+    given: every row, with its own columns.
 
     Raises:
         FileNotFoundError: the data set is not there.
@@ -190,6 +216,7 @@ def silicon(folder: Path = DATA, *, corrected: bool = True) -> tuple[list[Row], 
             if said:
                 concurrency = int(said.group(1))
         named = next(value for part, value in ARCHITECTURES.items() if part in raw["model_path"].lower())
+        precision = "fp8" if "FP8" in raw["model_path"] else PRECISIONS[raw["precision"]]
         deployment = Deployment(
             named,
             raw["system"],
@@ -197,7 +224,8 @@ def silicon(folder: Path = DATA, *, corrected: bool = True) -> tuple[list[Row], 
             pipeline_parallel=_whole(raw, "pp_size"),
             data_parallel=dp,
             expert_parallel=min(_whole(raw, "moe_ep_size"), tp * dp),
-            precision="fp8" if "FP8" in raw["model_path"] else PRECISIONS[raw["precision"]],
+            precision=precision,
+            kv_precision=_kv_precision(raw, precision),
             max_num_seqs=100_000,
             observed_kv_tokens=10**9,
             engine=raw["backend"],

@@ -1,6 +1,6 @@
 """Memory as engines find it: weights, KV cache and concurrency of real start-up lines beside predictions.
 
-    python benchmarks/sizing/replica/memory.py [--logs FILE.csv] [--configs FOLDER …] [--out FILE.md]
+    python benchmarks/sizing/memory.py [--logs FILE.csv] [--configs FOLDER …] [--out FILE.md]
 
 FILE.csv has one set-up a row: gpu, model, tp, kv_cache_dtype, max_model_len, gpu_memory_utilization, vllm (the
 release), and what the engine printed: weights_gib_true, avail_kv_gib_true, kv_tokens_true, max_concurrency_true.
@@ -13,6 +13,7 @@ import argparse
 import csv
 import datetime
 import json
+import os
 import platform
 from dataclasses import dataclass
 from pathlib import Path
@@ -184,10 +185,10 @@ def main() -> None:
     lines = [
         "# Memory: predicted and printed",
         "",
-        f"`python benchmarks/sizing/replica/memory.py`, {datetime.date.today().isoformat()}, Python "
-        f"{platform.python_version()}. Start-up lines of vLLM collected by ashishkamra/vllm-memory-estimator "
-        "(8b0e21d1, 2026-05). Each cell is what "
-        "sizing predicts / what the engine printed. Servers ran with their defaults of batch size and step.",
+        f"`python benchmarks/sizing/memory.py`, {datetime.date.today().isoformat()}, Python "
+        f"{platform.python_version()}, numpy {np.__version__}, {os.cpu_count()} cores. Start-up lines of vLLM "
+        "collected by ashishkamra/vllm-memory-estimator (8b0e21d1, 2026-05). Each cell is what sizing predicts / "
+        "what the engine printed. Servers ran with their defaults of batch size and step.",
         "",
         *summary(rows),
         "",

@@ -23,6 +23,7 @@ from fit import Design, leave_one_architecture_out
 from held_out import observed_row, predictions, table_row
 from measurements import DATA, Row, errors_text, guidellm, silicon, uniform_lengths
 from numpy.typing import NDArray
+from own_points import table as own_points
 
 from sizing.calibration.calibrator import calibrated
 from sizing.calibration.global_fit import Learned, features
@@ -90,14 +91,15 @@ def kinds_of_weights(design: Design) -> list[str]:
         "## TPOT of kinds of weights left out",
         "",
         "All rows with weights of one precision, of mixtures of experts all, are left out, and so is the feature that "
-        "tells it; batch from the measured times. Beyond the other rows, kernel timings alone tell of it.",
+        "tells it (NVFP4 has none); batch from the measured times. Beyond the other rows, kernel timings alone tell "
+        "of it.",
         "",
         HEAD,
     ]
-    for precision, feature in (("int4", "int4"), ("nvfp4", "fp4")):
+    for precision, own_features in (("int4", ("int4",)), ("nvfp4", ())):
         own = np.array([row.deployment.precision == precision for row in design.rows])
         others = np.concatenate([~own, np.ones(len(design.seconds) - count, dtype=np.bool_)])
-        factors = design.step(others, ("sglang", feature), 30.0)
+        factors = design.step(others, ("sglang", *own_features), 30.0)
         values = [features(resolved) for resolved, chosen in zip(design.resolved, own, strict=False) if chosen]
         predicted = (design.columns[:count][own] * np.array([factors.factors(each) for each in values])).sum(axis=1)
         measured = design.seconds[:count][own]
@@ -372,6 +374,7 @@ def main() -> None:
         *coverage(rows, held_out),
         *measured_twice(rows),
         *after_calibration(rows, held_out),
+        *own_points(rows, held_out),
         *one_shape_is_not_enough(options.data, StepCoefficients(learned=held_out["llama-3.1-8b"])),
         *tails(options.data, StepCoefficients(learned=held_out["llama-3.1-8b"])),
         *knees(options.data, StepCoefficients(learned=held_out["llama-3.1-8b"])),

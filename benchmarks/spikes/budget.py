@@ -75,22 +75,27 @@ def group_of(series: Labelled) -> str:
 
 
 def live(seconds: Floats, values: Floats, setting: float) -> Bools:
-    """Windows that began an episode, as live (without forecasts)."""
+    """Windows that were told, as live (without forecasts)."""
     detector = SpikeDetector(setting, max(1.0, float(np.median(np.diff(seconds)))))
-    told = [detector.observe(at, v).began for at, v in zip(seconds.tolist(), values.tolist(), strict=True)]
+    told = [detector.observe(at, v).news for at, v in zip(seconds.tolist(), values.tolist(), strict=True)]
     return np.array(told, dtype=np.bool_)
 
 
 def is_rise(series: Labelled, first: int, end: int) -> bool:
     """Whether a value of the event is a rise over the level of then."""
+    return greatest_rise(series, first, end) >= RISE
+
+
+def greatest_rise(series: Labelled, first: int, end: int) -> float:
+    """The greatest value of the event over the level of then."""
+    greatest = 0.0
     for at in range(first, end):
         before = series.values[:at]
         before = before[np.isfinite(before) & (before >= 0.0)][-BEFORE:]
         if before.size:
-            level = float(np.median(before))
-            if series.values[at] >= level + (RISE - 1.0) * level:
-                return True
-    return False
+            level, value = float(np.median(before)), float(series.values[at])
+            greatest = max(greatest, value / level if level > 0.0 else math.inf if value >= 0.0 else 0.0)
+    return greatest
 
 
 def delivered(series: Labelled, alert: Bools) -> Delivered:

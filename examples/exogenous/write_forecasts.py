@@ -33,14 +33,14 @@ def main(demand: str, forecasts: str) -> None:
         writer.writerow(["model", "pool", "issued_at", "target_at", *LEVELS])
         for row in csv.DictReader(source):
             now = int(row["timestamp"]) + STEP_SECONDS
-            past[now] = int(row["count"]) / STEP_SECONDS  # rates per second, as everything in Tokentide
+            past[now] = float(row["count"]) / STEP_SECONDS  # rates per second, as everything in Tokentide
             for target in range(now + STEP_SECONDS, now + AHEAD * STEP_SECONDS + 1, STEP_SECONDS):
                 values = quantiles(past, target)
                 if values is not None:
-                    writer.writerow(
-                        ["llama-3.1-8b-instruct", "chat", now, target, *(f"{value:.6g}" for value in values)]
-                    )
+                    writer.writerow([MODEL, POOL, now, target, *(f"{value:.6g}" for value in values)])
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit(f"usage: python {sys.argv[0]} demand.csv forecasts.csv")
     main(*sys.argv[1:])

@@ -16,13 +16,14 @@ SEVERITIES = {"info": 0, "warning": 1, "critical": 2}
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """What one step sees of one kind of trouble."""
+    """What one step sees of one kind of trouble; ``worse``: much worse than what was told, whatever the severity."""
 
     onset_at: float
     severity: str
     ratio: float | None
     probability: float | None
     message: str
+    worse: bool = False
 
 
 class Episode:
@@ -65,11 +66,12 @@ class Episode:
                 message=condition.message,
             )
             return self.current
-        if SEVERITIES[condition.severity] <= SEVERITIES[self.current.severity]:
+        rise = SEVERITIES[condition.severity] - SEVERITIES[self.current.severity]
+        if rise <= 0 and not condition.worse:
             return None
         self.current = replace(
             self.current,
-            severity=condition.severity,
+            severity=condition.severity if rise > 0 else self.current.severity,
             ratio=condition.ratio,
             probability=condition.probability,
             message=condition.message,

@@ -105,6 +105,7 @@ class SpikeAlerts:
             ratio=state.ratio,
             probability=None,
             message=text,
+            worse=state.news and not state.began,
         )
 
     def _foretold(

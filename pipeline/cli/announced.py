@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.calendar_import.files import Defaults, read_records
-from pipeline.cli.common import notice
+from pipeline.cli.common import counted, notice
 from pipeline.forecast.calendar.effects import CalendarRecord
 
 __all__ = ["announced_events"]
@@ -23,5 +23,5 @@ def announced_events(path: Path, end: float) -> list[CalendarRecord]:
     found = read_records(path, Defaults(), end + _BEYOND_SECONDS)
     for reason in found.skipped:
         notice(f"skipped: {reason}")
-    notice(f"{len(found.records)} announced events from {path.name}")
+    notice(f"{counted(len(found.records), 'announced event')} from {path.name}")
     return list(found.records)

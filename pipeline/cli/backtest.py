@@ -37,10 +37,19 @@ from pipeline.replay.formats import CsvFormat, DateOrder, Decimal, Rows, SeriesK
 if TYPE_CHECKING:
     from pipeline.replay.grid import DemandSeries
 
-__all__ = ["backtest"]
+__all__ = ["backtest", "default_horizons"]
 
 #: More lines of one sort than this are not read.
 _MOST_NOTICES = 20
+#: How far ahead where nobody says: 5 min, 15 min, 1 h.
+_HORIZONS_SECONDS = (300, 900, 3600)
+
+
+def default_horizons(step_seconds: int) -> tuple[int, ...]:
+    """Horizons in seconds where none are named: the usual ones, or as many steps where the step does not fit them."""
+    if all(horizon % step_seconds == 0 for horizon in _HORIZONS_SECONDS):
+        return _HORIZONS_SECONDS
+    return tuple(horizon // _HORIZONS_SECONDS[0] * step_seconds for horizon in _HORIZONS_SECONDS)
 
 
 @clean_errors
@@ -49,7 +58,12 @@ def backtest(
         Path | None, typer.Argument(help="Parquet, CSV, or a saved answer of Prometheus query_range (.json).")
     ] = None,
     step: Annotated[str, typer.Option(help="Width of a window.")] = "5m",
-    horizons: Annotated[str, typer.Option(help="How far ahead, comma-separated.")] = "5m,15m,1h",
+    horizons: Annotated[
+        str | None,
+        typer.Option(
+            help="How far ahead, comma-separated. Default: 5m,15m,1h; 1, 3 and 12 steps where those are no whole steps."
+        ),
+    ] = None,
     kind: KindOption = SeriesKind.AUTO,
     time_column: Annotated[str, typer.Option(help="Column of times.")] = "timestamp",
     value_column: Annotated[
@@ -176,7 +190,7 @@ def backtest(
     result = run_backtest(
         series,
         calendar=events,
-        horizons_seconds=parse_durations(horizons),
+        horizons_seconds=default_horizons(step_seconds) if horizons is None else parse_durations(horizons),
         warmup_seconds=float(parse_duration(warmup)) if warmup else None,
         season_seconds=parse_duration(season),
         experts=names,

@@ -39,6 +39,7 @@ __all__ = [
     "UrlOption",
     "call",
     "clean_errors",
+    "counted",
     "emit",
     "fail",
     "notice",
@@ -73,6 +74,11 @@ UrlOption = Annotated[str, typer.Option("--url", help="Where a running instance 
 def notice(text: str) -> None:
     """Tell the user something that is not data."""
     print(visible(text, keep="\n"), file=sys.stderr, flush=True)
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 pool``, ``2 pools``, ``1,440 pools``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def say(text: str) -> None:

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from pipeline.cli.common import EXIT_FAILED, ConfigOption, Output, OutputOption, clean_errors, emit, fail, notice
-from pipeline.config.settings import ENV_PREFIX, Settings, load
+from pipeline.cli.common import (
+    EXIT_FAILED,
+    ConfigOption,
+    Output,
+    OutputOption,
+    clean_errors,
+    counted,
+    emit,
+    fail,
+    notice,
+)
+from pipeline.config.deprecated import current_values
+from pipeline.config.settings import ENV_PREFIX, Settings, load, load_with_values
 from pipeline.errors import ConfigError, InputError
 from sizing.catalog import Catalog
 from sizing.errors import SizingError
@@ -123,7 +135,7 @@ def validate(
             f"{path}: publish.host {settings.publish.host} lets other machines read everything without a token; set "
             "publish.tokens_file or publish.bearer_token, or publish.host to 127.0.0.1"
         )
-    print(f"{path}: ok ({len(settings.pools)} pools)")
+    print(f"{path}: ok ({counted(len(settings.pools), 'pool')})")
     for line in folded_names(settings):
         print(line)
 
@@ -165,12 +177,14 @@ def migrate(
 @clean_errors
 def show(config: ConfigOption = None, output: OutputOption = Output.TABLE) -> None:
     """Print the settings in force and where each comes from. Example: tokentide config show -c tokentide.toml"""
-    settings = load(config)
-    given = _flat(settings.model_dump(mode="json", exclude_unset=True))
+    settings, values = load_with_values(config)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of old names: loading has told them
+        given = _flat(current_values(values))
     rows = []
     for key, value in _flat(settings.model_dump(mode="json")).items():
         name = ENV_PREFIX + key.upper().replace(".", "__")
-        origin = "environment" if name in os.environ else "file" if key in given and config else "default"
+        origin = "environment" if name in os.environ else "file" if key in given else "default"
         rows.append((key, value, origin))
     emit(
         output, [dict(zip(("key", "value", "origin"), r, strict=True)) for r in rows], ("key", "value", "origin"), rows

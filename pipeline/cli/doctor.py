@@ -11,7 +11,16 @@ from pathlib import Path
 import typer
 
 import pipeline
-from pipeline.cli.common import EXIT_FINDINGS, ConfigOption, Output, OutputOption, clean_errors, emit, settings_from
+from pipeline.cli.common import (
+    EXIT_FINDINGS,
+    ConfigOption,
+    Output,
+    OutputOption,
+    clean_errors,
+    counted,
+    emit,
+    settings_from,
+)
 from pipeline.cli.config import check_pools, folded_names
 from pipeline.config.settings import Settings
 from pipeline.errors import StoreLocked, TokentideError
@@ -66,7 +75,7 @@ def _pools(settings: Settings) -> str:
     if not settings.pools:
         raise TokentideError("no pools are configured: demand will be forecast, but nothing sized")
     check_pools(settings)
-    return "; ".join([f"{len(settings.pools)} pools, each can be planned for", *folded_names(settings)])
+    return "; ".join([f"{counted(len(settings.pools), 'pool')}, each can be planned for", *folded_names(settings)])
 
 
 def _compression(settings: Settings) -> str:  # noqa: ARG001

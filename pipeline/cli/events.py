@@ -19,6 +19,7 @@ from pipeline.cli.common import (
     Output,
     OutputOption,
     clean_errors,
+    counted,
     emit,
     notice,
     settings_from,
@@ -78,9 +79,9 @@ def check(
     _print(output, results)
     refused = sum(result.verdict == "refused" for _, result in results)
     notice(
-        f"{len(results)} records: {sum(result.verdict == 'accepted' for _, result in results)} accepted, {refused} "
-        f"refused, {sum(result.verdict == 'ignored' for _, result in results)} ignored; "
-        f"{sum(len(result.events) for _, result in results)} events"
+        f"{counted(len(results), 'record')}: {sum(result.verdict == 'accepted' for _, result in results)} accepted, "
+        f"{refused} refused, {sum(result.verdict == 'ignored' for _, result in results)} ignored; "
+        f"{counted(sum(len(result.events) for _, result in results), 'event')}"
     )
     if refused:
         raise typer.Exit(EXIT_FINDINGS)

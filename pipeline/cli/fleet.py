@@ -13,6 +13,7 @@ from pipeline.cli.common import EXIT_FINDINGS, Output, OutputOption, clean_error
 from pipeline.cli.fleet_quarter import quarter
 from pipeline.cli.sizing_options import CatalogOption, ObservedOption
 from pipeline.errors import InputError
+from sizing.planning.fleet_types import Fleet
 
 __all__ = ["app", "reference_date"]
 
@@ -91,12 +92,25 @@ def plan(
     data = plan_json(answer, described, day)
     for warning in price_warnings(data):
         notice(warning)
+    for name, level in unknown_demand(fleet, quantile):
+        notice(
+            f"{file}: demand_levels of {name} end at {level:g}: its demand at {quantile:g} is not told, "
+            f"and the plan holds that of {level:g}"
+        )
     if output is Output.JSON:
         emit(output, data)
     else:
         say(plan_text(data))
     if not answer.mix.holds:
         raise typer.Exit(EXIT_FINDINGS)
+
+
+def unknown_demand(fleet: Fleet, quantile: float) -> list[tuple[str, float]]:
+    """Pools whose told quantiles of demand end before ``quantile``, each with its highest level.
+
+    A single level is a demand that is known, not a quantile of it.
+    """
+    return [(pool.name, pool.levels[-1]) for pool in fleet.pools if len(pool.levels) > 1 and pool.levels[-1] < quantile]
 
 
 def reference_date(text: str | None) -> datetime.date:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline.cli.common import EXIT_FAILED, Output, OutputOption, clean_errors, emit, fail, notice, say
+from pipeline.cli.common import EXIT_FAILED, Output, OutputOption, clean_errors, counted, emit, fail, notice, say
 from pipeline.cli.durations import parse_duration
 from pipeline.cli.files import write_text
 from pipeline.cli.sizing_options import (
@@ -262,6 +262,6 @@ def _answer_table(points: Path, out: Path, learned: Calibrations, catalog_file: 
     except OSError as error:
         raise InputError(f"cannot write {out}: {error.strerror or error}") from error
     failed = sum(answer["error"] is not None for answer in answers)
-    notice(f"{len(answers)} points, {failed} without an answer, written to {out}")
+    notice(f"{counted(len(answers), 'point')}, {failed} without an answer, written to {out}")
     if failed == len(answers):
         fail("no point could be answered; the error column says why", EXIT_FAILED)

@@ -193,7 +193,10 @@ class StoreSettings(_Section):
     retention_base_seconds: _Retention = 3 * 86_400
     retention_closed_seconds: _Retention = 90 * 86_400
     retention_forecasts_seconds: _Retention = 7 * 86_400
-    snapshot_every_steps: _Count = 30
+    snapshot_every_steps: _Count = Field(
+        default=30,
+        description="in so many steps the state of every pool is kept; sooner where steps are costly to learn again",
+    )
     memory_limit: str = "2GB"
     export_folder: Path | None = Field(default=None, description="where the controller keeps its history as Parquet")
     export_every_seconds: _Seconds = 3_600.0

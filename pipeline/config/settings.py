@@ -58,6 +58,7 @@ __all__ = [
     "StreamSettings",
     "WindowSettings",
     "load",
+    "load_with_values",
     "to_environment",
 ]
 
@@ -193,6 +194,18 @@ def load(path: Path | None = None, **overrides: Any) -> Settings:
     Raises:
         ConfigError: the file cannot be read, or a key is unknown or wrong; the text names each one.
     """
+    return load_with_values(path, **overrides)[0]
+
+
+def load_with_values(path: Path | None = None, **overrides: Any) -> tuple[Settings, dict[str, Any]]:
+    """As ``load``; also what the file itself sets, as it names it (nothing without a file).
+
+    Which fields of ``Settings`` were set does not tell: a section that the file names counts as set whole, and one that
+    repeats the defaults as not set.
+
+    Raises:
+        ConfigError: as ``load``.
+    """
     values: dict[str, Any] = {}
     if path is not None:
         try:
@@ -213,7 +226,7 @@ def load(path: Path | None = None, **overrides: Any) -> Settings:
         _check_sections(settings)
     except ValueError as error:
         raise ConfigError(f"settings: {error}") from error
-    return settings
+    return settings, values
 
 
 def to_environment(settings: Settings) -> dict[str, str]:

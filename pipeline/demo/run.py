@@ -159,7 +159,7 @@ class _Demo:
             if status and not shown:
                 shown = True
                 self._notify(f"board    {self._options.url}/\nAPI      {self._options.url}/v1/status")
-                self._notify(f"metrics  {self._options.url}/metrics")
+                self._notify(f"metrics  {self._options.url}/metrics\nKafka    {self._settings.kafka.bootstrap}")
             learned = bool(status) and progress is None and status["now"] >= self._fleet.live_start
             if not aggregates and (learned or (progress and progress["share"] >= _AGGREGATE_FROM)):
                 aggregates = True

@@ -28,10 +28,10 @@ _SUM_UP_SECONDS = 600
 _MOST_PENDING = 4_096
 #: The evidence that holds what one replica carries, by the rate that it is divided into.
 _CAPACITY = {
-    Signal.REQUESTS: "capacity_requests_per_second_per_replica",
-    Signal.PREFILL_TOKENS: "capacity_prefill_tokens_per_second_per_replica",
-    Signal.DECODE_TOKENS: "capacity_decode_tokens_per_second_per_replica",
-    Signal.KV_TOKENS: "usable_kv_tokens_per_replica",
+    Signal.REQUESTS.value: "capacity_requests_per_second_per_replica",
+    Signal.PREFILL_TOKENS.value: "capacity_prefill_tokens_per_second_per_replica",
+    Signal.DECODE_TOKENS.value: "capacity_decode_tokens_per_second_per_replica",
+    Signal.KV_TOKENS.value: "usable_kv_tokens_per_replica",
 }
 
 
@@ -73,15 +73,16 @@ class AdviceScores:
         Advice whose time falls into a window without known ``rates`` is not scored: what was needed is not known.
         """
         due = [one for one in self._pending if one.at < window.end]
-        self._pending = [one for one in self._pending if one.at >= window.end][1 - _MOST_PENDING :]
-        needed = self._needed(rates)
+        if due or len(self._pending) >= _MOST_PENDING:
+            self._pending = [one for one in self._pending if one.at >= window.end][1 - _MOST_PENDING :]
+        needed = self._needed(rates) if due else None
         for one in due:
             if needed is not None and one.at >= window.start:
                 self._score(one, max(needed, float(one.least)), window)
         self._sums.forget(window.end)
         if advice is None:
             return
-        capacity = {signal.value: advice.evidence.get(name, 0.0) for signal, name in _CAPACITY.items()}
+        capacity = {signal: advice.evidence.get(name, 0.0) for signal, name in _CAPACITY.items()}
         if min(capacity.values()) > 0:
             self._capacity = capacity
         at = advice.issued_at + advice.evidence.get("lead_time_seconds", advice.horizon_seconds)

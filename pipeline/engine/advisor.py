@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import pickle
-import zlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
@@ -24,6 +23,7 @@ from pipeline.forecast.calendar.effects import CalendarRecord
 from pipeline.forecast.calendar.known import CalendarChange, KnownCalendar
 from pipeline.forecast.exogenous.known import KnownExogenous
 from pipeline.forecast.exogenous.rows import ExogenousRow
+from pipeline.packing import pack, unpack
 from pipeline.windows.types import ClosedWindow, PoolKey
 from pipeline.windows.usage import with_usage_of_all
 from sizing.catalog import Catalog
@@ -32,11 +32,7 @@ from sizing.errors import SizingError
 __all__ = ["Advisor", "known_exogenous"]
 
 #: Bumped whenever a snapshot of an older version cannot be continued bit for bit.
-STATE_VERSION = 27
-
-#: Of pickles of pools. Arrays of protocol 5 are restored as views of buffers of their own, whose objects take as much
-#: memory as the small arrays of a pool themselves.
-_POOL_PROTOCOL = 4
+STATE_VERSION = 30
 
 #: A pool that no step has named for so long, in seconds of event time, is forgotten; it begins anew if it comes back.
 FORGET_SECONDS = 7 * 86_400
@@ -176,7 +172,7 @@ class Advisor:
 
     def pool_snapshot(self, key: PoolKey) -> bytes:
         """The state of one pool after the last step, compressed: it is written far more often than it is read."""
-        return zlib.compress(pickle.dumps(self._pools[key], protocol=_POOL_PROTOCOL), 1)
+        return pack(self._pools[key])
 
     def _packed(self, pools: Mapping[PoolKey, bytes]) -> bytes:
         made_for = (STATE_VERSION, self._config_hash, self._equipment)
@@ -214,9 +210,11 @@ class Advisor:
         found = dict.fromkeys(pools, advisor.as_of) | {key: as_of for key, (as_of, _) in (newer or {}).items()}
         bodies = pools | {key: body for key, (_, body) in (newer or {}).items()}
         try:
-            advisor._pools = {key: pickle.loads(zlib.decompress(body)) for key, body in bodies.items()}
+            advisor._pools = {key: unpack(body) for key, body in bodies.items()}
         except Exception as error:
             raise CodecError(f"the snapshot of a pool cannot be read: {error}") from error
+        for key, pool in advisor._pools.items():
+            pool.share(advisor._configured.get(key))
         advisor._ahead = {key: as_of for key, as_of in found.items() if as_of != advisor.as_of}
         return advisor
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -16,8 +16,12 @@ __all__ = ["Ahead", "demand_ahead", "demand_path"]
 #: An hourly outlook is of the mean over the hour that ends at its target: it stands for the middle of that hour.
 _HALF_HOUR = 1800.0
 
-#: (seconds ahead, quantiles), ascending.
-_Points = Sequence[tuple[float, tuple[float, ...]]]
+
+class _Points(NamedTuple):
+    """Seconds ahead, ascending, and the quantiles there."""
+
+    seconds: list[float]
+    quantiles: list[tuple[float, ...]]
 
 
 class Ahead(NamedTuple):
@@ -47,19 +51,17 @@ def demand_ahead(
         first: seconds from ``now`` to when a replica ordered now serves.
         last: the same for one that is ordered at the next decision.
     """
-    near: _Points = [(float(f.horizon_seconds), f.quantiles) for f in forecasts]
-    reach = near[-1][0]
+    near = _Points([float(f.horizon_seconds) for f in forecasts], [f.quantiles for f in forecasts])
+    reach = near.seconds[-1]
     found: list[tuple[float, ...]] = []
     if first <= reach:
         found += _within(near, first, min(last, reach))
-    far = _hours(outlooks, now) if last > reach else []
-    hourly = bool(far) and far[-1][0] > reach
-    if hourly:
+    hours = _hours(outlooks, now) if last > reach else []
+    far = _Points([seconds for seconds, _ in hours], [quantiles for _, quantiles in hours])
+    if hours and far.seconds[-1] > reach:
         found += _within(far, max(first, reach), last)
-    elif not found:
-        found.append(near[-1][1])
-    quantiles = found[0] if len(found) == 1 else tuple(map(max, zip(*found, strict=True)))
-    return Ahead(quantiles, hourly, min(last, far[-1][0] if hourly else reach))
+        return Ahead(_highest(found), True, min(last, far.seconds[-1]))
+    return Ahead(_highest(found or [near.quantiles[-1]]), False, min(last, reach))
 
 
 def demand_path(
@@ -90,18 +92,24 @@ def _hours(outlooks: Sequence[Outlook], now: float) -> list[tuple[float, tuple[f
     ]
 
 
+def _highest(found: list[tuple[float, ...]]) -> tuple[float, ...]:
+    return found[0] if len(found) == 1 else tuple(map(max, *found))
+
+
 def _within(points: _Points, first: float, last: float) -> list[tuple[float, ...]]:
     """The quantiles at both ends and at every point between them."""
-    between = [quantiles for seconds, quantiles in points if first < seconds < last]
+    after = bisect_right(points.seconds, first)
+    between = points.quantiles[after : bisect_left(points.seconds, last, after)]
     return [_at(points, first), *between, *([_at(points, last)] if last > first else [])]
 
 
 def _at(points: _Points, seconds: float) -> tuple[float, ...]:
-    right = bisect_left(points, seconds, key=lambda point: point[0])
-    if right == len(points):
-        return points[-1][1]
-    if right == 0 or points[right][0] == seconds:
-        return points[right][1]
-    (start, below), (end, above) = points[right - 1], points[right]
+    right = bisect_left(points.seconds, seconds)
+    if right == len(points.seconds):
+        return points.quantiles[-1]
+    end, above = points.seconds[right], points.quantiles[right]
+    if right == 0 or end == seconds:
+        return above
+    start, below = points.seconds[right - 1], points.quantiles[right - 1]
     share = (seconds - start) / (end - start)
-    return tuple(low + share * (high - low) for low, high in zip(below, above, strict=True))
+    return tuple([low + share * (high - low) for low, high in zip(below, above, strict=True)])

@@ -1,15 +1,17 @@
 """What requests in flight say about demand: events come when requests end, and under overload they come too late.
 
-The fleet reports how many requests it serves and how many wait. Together with the events of a window these bound how
-many of its requests are still to be told, and their growth shows demand that no window holds yet.
+Where the fleet counts its requests, its count says what is missing of a window. Where it does not, it reports how many
+requests it serves and how many wait. Together with the events of a window these bound how many of its requests are
+still to be told, and their growth shows demand that no window holds yet.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
+from pipeline.engine.fleet_count import CountedDemand, FleetCount
 from pipeline.windows.types import ClosedWindow
 
 __all__ = ["InFlight", "LiveDemand"]
@@ -24,12 +26,14 @@ class LiveDemand(NamedTuple):
 
     ``in_flight`` are the requests that run and wait by the newest report, ``before`` by the one of the step before
     (None: not known). ``growth_per_second`` is by how much they grow, zero where that may be chance.
+    ``counted`` is what the fleet's own count of requests says.
     """
 
     window: ClosedWindow
     in_flight: int | None
     before: int | None
     growth_per_second: float
+    counted: CountedDemand = CountedDemand()
 
 
 @dataclass(slots=True)
@@ -38,13 +42,15 @@ class InFlight:
 
     reported_at: float | None = None
     count: int | None = None
+    counting: FleetCount = field(default_factory=FleetCount)
 
     def learn(self, window: ClosedWindow) -> LiveDemand:
         """Take the newest report that belongs to a window; one that is not newer than the last says no growth."""
-        fleet = window.fleet
+        fleet, counted = window.fleet, self.counting.learn(window)
+        as_counted = _as_counted(window, counted.in_window)
         if fleet is None or fleet.running_requests is None or window.current_replicas is None:
             self.reported_at = self.count = None
-            return LiveDemand(window, None, None, 0.0)
+            return LiveDemand(as_counted or window, None, None, 0.0, counted)
         before, at, count = self.count, self.reported_at, fleet.running_requests + (fleet.queued_requests or 0)
         self.reported_at, self.count = fleet.reported_at, count
         growth = 0.0
@@ -52,7 +58,15 @@ class InFlight:
             more = count - before
             if more > _SIGNIFICANT * math.sqrt(max(count, before)):
                 growth = more / (fleet.reported_at - at)
-        return LiveDemand(_with_completeness(window, count), count, before, growth)
+        return LiveDemand(as_counted or _with_completeness(window, count), count, before, growth, counted)
+
+
+def _as_counted(window: ClosedWindow, requests: float | None) -> ClosedWindow | None:
+    """Return the window with the share that events have told of so many ``requests``; None: that is not known."""
+    if requests is None or window.gap or window.requests <= 0:
+        return None
+    share = window.requests / max(requests, float(window.requests))
+    return replace(window, completeness=max(share, _LEAST_COMPLETENESS))
 
 
 def _with_completeness(window: ClosedWindow, in_flight: int) -> ClosedWindow:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import NamedTuple
 
 from pipeline.forecast.rates import LEAST_COMPLETENESS, counted_seconds
@@ -16,6 +17,7 @@ from pipeline.windows.types import ClosedWindow
 
 __all__ = ["CHECKS", "MISSING", "InputHealth", "Judgement"]
 
+_measures = attrgetter(*CLOSED_MEASURES)
 #: The names of all checks.
 CHECKS = ("completeness", "counters", "replica_reports", "in_flight", "server_coverage", "tokens")
 #: The checks that tell of events, or of their tokens, that have not come.
@@ -138,8 +140,10 @@ def _incomplete(window: ClosedWindow) -> tuple[str, str] | None:
 
 
 def _impossible(window: ClosedWindow) -> tuple[str, str] | None:
-    sums = [getattr(window, name) for name in CLOSED_MEASURES]
-    if not all(0 <= value < math.inf for value in (*sums, window.completeness)):
+    sums = (*_measures(window), window.completeness)
+    # A sum that is finite has no term that is not.
+    usual = min(sums) >= 0 and sum(sums) < math.inf
+    if not usual and not all(0 <= value < math.inf for value in sums):
         return "counters", "a count is negative or no number"
     return None
 

@@ -135,6 +135,11 @@ class PoolAdvisor:
             level = configured.policy().demand_quantile
             self._decisions = PoolDecisions(configured.decision_rules, season_steps, level)
 
+    def share(self, configured: PoolSettings | None) -> None:
+        """Hold these settings in place of equal ones, which came with a state that was read."""
+        if self._configured == configured:
+            self._configured = configured
+
     def misses(self, window: ClosedWindow) -> bool:
         """Whether the telemetry of a window is missing; ``step`` comes to the same."""
         return self._gaps.would_be_gap(window)
@@ -171,13 +176,12 @@ class PoolAdvisor:
         told, live = window, self._in_flight.learn(window)
         window = live.window
         judged = self._health.judge(window, self._desired, live.before, silent=self._gaps.silent)
-        rates: dict[str, float | None] = signal_rates(window)
-        if not judged.learnable:
-            rates = dict.fromkeys(rates)
+        counted: dict[str, float | None] = signal_rates(window)
+        rates = counted if judged.learnable else dict.fromkeys(counted)
         issued = self._issue(window, rates, calendar, known)
         if self._decisions is not None:
             yield self._decisions.learning(window, rates)
-        self._outlooks.step(float(window.end), [rates[signal] for signal in Signal], float(window.grain_seconds))
+        self._outlooks.step(float(window.end), [rates[signal] for signal in _SIGNALS], float(window.grain_seconds))
         if judged.learnable:
             self._learned += 1
             self._lengths.learn(window)
@@ -185,13 +189,12 @@ class PoolAdvisor:
         if load is not None and self._controller is not None:
             self._controller.observe(load)
         self._dispersion.learn(float(window.requests) if judged.learnable else None)
-        live_rates = signal_rates(window)
-        rate = live_rates[Signal.REQUESTS]
+        live_rates, rate = counted, counted[Signal.REQUESTS]
         now = self._live_rate(rate, live, window)
         if rate and now is not None and judged.learnable:
             live_rates = {signal: None if value is None else value * now / rate for signal, value in live_rates.items()}
         observed_rates = live_rates if judged.learnable else {}
-        recommendation = yield from self._recommend(window, issued, now, judged, observed_rates, calendar)
+        recommendation = yield from self._recommend(window, issued, now, judged, observed_rates, calendar, live)
         self._advice.step(window, rates, recommendation)
         self._use.step(window, recommendation)
         replicas, warm = window.current_replicas, self._learned >= _WARM_WINDOWS
@@ -247,6 +250,7 @@ class PoolAdvisor:
         judged: Judgement,
         observed: Mapping[str, float | None],
         calendar: Sequence[CalendarRecord],
+        live: LiveDemand,
     ) -> Stepping[Recommendation | None]:
         if self._controller is None or self._configured is None:
             return None
@@ -262,6 +266,7 @@ class PoolAdvisor:
             self._start_ups, window, pool.lead_time_seconds, pool.lead_time_floor_seconds or pool.lead_time_seconds
         )
         fleet = window.fleet if window.current_replicas is not None else None
+        start_up = pool.lead_time_seconds if lead.start_up_seconds is None else lead.start_up_seconds
         demand = None
         if not gap:
             demand = yield from self._demand(issued, rate, lead, window, observed, calendar)
@@ -276,6 +281,9 @@ class PoolAdvisor:
                 whole=judged.whole,
                 ready=window.ready_replicas,
                 queued_requests=None if fleet is None else fleet.queued_requests,
+                starting_seconds=() if fleet is None else self._start_ups.starting_seconds(start_up),
+                start_up_seconds=start_up,
+                newest_requests_per_second=live.counted.newest_per_second,
                 interval_ratio=self._advice.interval.ratio,
                 evidence=self._evidence(lead, window, problems),
             ),
@@ -285,16 +293,20 @@ class PoolAdvisor:
         return said
 
     def _live_rate(self, rate: float | None, live: LiveDemand, window: ClosedWindow) -> float | None:
-        """The rate of the newest window, or what came since then by the growth of the requests in flight.
+        """The rate of the newest window, or what came since then by the fleet's own count or by the growth in flight.
 
         What ends meanwhile is what came, but no more than replicas that are saturated serve.
         """
-        if rate is None or live.growth_per_second <= 0.0:
-            return rate
+        if rate is None:
+            return None
+        since = live.counted.after_per_second
+        now = rate if since is None else max(rate, since)
+        if live.growth_per_second <= 0.0:
+            return now
         served = rate
         if self._saturation and window.ready_replicas:
             served = min(rate, self._saturation * window.ready_replicas)
-        return max(rate, served + live.growth_per_second)
+        return max(now, served + live.growth_per_second)
 
     def _evidence(self, lead: LeadTime, window: ClosedWindow, problems: Collection[str]) -> dict[str, float]:
         attained = self._served.attainment(window.end)
@@ -329,7 +341,7 @@ class PoolAdvisor:
                 lead.seconds,
                 lead.seconds + window.grain_seconds,
             )
-            for signal, outlooks in zip(Signal, self._outlooks.outlooks, strict=True)
+            for signal, outlooks in zip(_SIGNALS, self._outlooks.outlooks, strict=True)
         }
         requests = ahead[Signal.REQUESTS]
         note = ""

@@ -40,8 +40,8 @@ class SpanSums:
     def forget(self, now: int) -> None:
         """Drop what is older than it is kept at ``now`` (epoch seconds)."""
         for (grain, kept), (numbers, sums) in zip(self._grains, self._periods, strict=True):
-            gone = self._before(numbers, grain, now - kept)
-            if gone:
+            if numbers and numbers[0] * grain < now - kept:
+                gone = self._before(numbers, grain, now - kept)
                 del numbers[:gone], sums[: gone * self._width]
 
     def over(self, end: int, seconds: int) -> list[float]:
@@ -52,6 +52,8 @@ class SpanSums:
             if seconds <= kept
         )
         first = self._before(numbers, grain, end - seconds) * self._width
+        if first == len(sums):
+            return [0.0] * self._width
         return [sum(sums[first + at :: self._width], 0.0) for at in range(self._width)]
 
     @staticmethod

@@ -46,6 +46,16 @@ class StartUps:
             return None
         return sorted(self.seconds)[math.ceil(_QUANTILE * len(self.seconds)) - 1]
 
+    def starting_seconds(self, start_up_seconds: float) -> tuple[float | None, ...]:
+        """Return in how many seconds after the newest report each replica that starts will serve; None: not known.
+
+        ``start_up_seconds`` is what a start-up takes. One that takes longer already is not known.
+        """
+        if self.newest is None:
+            return ()
+        left = (None if at is None else at + start_up_seconds - self.newest.at for at in self.starting)
+        return tuple(None if seconds is None or seconds <= 0 else seconds for seconds in left)
+
     def _add(self, count: ReplicaCount) -> None:
         before = self.newest
         if before is not None and count.at <= before.at:

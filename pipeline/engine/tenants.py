@@ -18,6 +18,8 @@ from pipeline.windows.types import REST, ClosedWindow, PoolKey
 __all__ = ["PoolTenants"]
 
 DIMENSION = "tenant"
+#: Share of the pool's rate below which the rest is what rounding leaves of the differences, and no request.
+_ROUNDING = 1e-12
 
 
 class PoolTenants:
@@ -61,7 +63,7 @@ class PoolTenants:
         for tenant, forecasts in said.parts.items():
             own = None if rate is None or named is None else named.get(tenant, 0.0)
             if tenant == REST:
-                own = unnamed
+                own = unnamed if unnamed is None or rate is None or unnamed > _ROUNDING * rate else 0.0
             elif own is None:
                 unnamed = None
             elif unnamed is not None:

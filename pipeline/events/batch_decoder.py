@@ -20,7 +20,7 @@ from pipeline.events.codecs.base import Codec, Headers
 from pipeline.events.codecs.reading import Reader
 from pipeline.events.columns import EventColumns, from_events, merged
 from pipeline.events.request_event import MAX_LATENCY_SECONDS, RejectReason, RequestEvent
-from pipeline.events.servers import name_events, name_sampled
+from pipeline.events.servers import NEWEST_EVENTS, name_events, name_sampled
 from pipeline.events.validation import (
     LATENCY_TOLERANCE,
     LATENCY_TOLERANCE_SECONDS,
@@ -132,10 +132,10 @@ def decode_batch(
     stamps = np.asarray(timestamps_ms, np.int64)
     for columns, events, event_of in parts:
         fine = _surely_fine(columns, reference_times(stamps[columns.index], now), limits)
-        if events is not None:
-            name_events(columns, events, servers)
         if events is not None and event_of is None:
             fine &= np.fromiter((event.event_id.isprintable() for event in events), np.bool_, len(events))
+        if events is not None:
+            name_events(columns, events, servers, np.flatnonzero(fine)[-NEWEST_EVENTS:].tolist())
         for row in np.flatnonzero(~fine).tolist():
             i = int(columns.index[row])
             event = event_of(row) if event_of is not None else events[row] if events is not None else None
@@ -152,7 +152,7 @@ def decode_batch(
         accepted.append(columns.take(fine))
     if settled:
         accepted.append(_columns_of(settled, settled_at, dimensions))
-        name_events(accepted[-1], settled, servers)
+        name_events(accepted[-1], settled, servers, range(len(settled)))
     whole = accepted[0] if len(accepted) == 1 else merged(accepted)
     name_sampled(whole, values, {i for i, _ in reader.codecs}, servers)
     return DecodedBatch(whole, *_outcome(whole, reader))

@@ -1,7 +1,8 @@
 """Protobuf messages in columns: the fields of many messages of one type, found together without an object for each.
 
 Only what every encoder writes is read: tags and lengths as varints of few bytes. A message that is anything else is
-named as broken, for the ordinary parser to judge. Encoding: https://protobuf.dev/programming-guides/encoding.
+named as broken, for the ordinary parser to judge; so are messages of very many fields of a few bytes, since each field
+takes memory in several columns. Encoding: https://protobuf.dev/programming-guides/encoding.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ MOST_VARINT_BYTES = 4
 _SHIFTS = range(0, 7 * MOST_VARINT_BYTES, 7)
 #: Messages that still have fields, below which each is read by itself: that costs less, and one may have thousands.
 _FEW = 64
+#: Fields that are found in any case; more of them have to have so many bytes each, on average.
+_ALWAYS_FOUND = 4_096
+_LEAST_BYTES = 16
 _ONE = np.uint64(1)
 _CONTINUES = np.uint64(0x80808080)
 
@@ -31,7 +35,8 @@ class Parts(NamedTuple):
     """Length-delimited fields, in the order of their messages and within each as they came.
 
     ``owner`` is the message's place, ``tag`` the tag's byte, ``start`` and ``end`` the content's positions. ``broken``
-    (one for each message) marks those whose fields are not all of this kind; they have no, or not all of their parts.
+    (one for each message) marks those whose fields are not all of this kind, or too many; they have no, or not all of
+    their parts.
     """
 
     owner: Ints
@@ -82,7 +87,13 @@ def parts_of(buffer: Buffer, starts: Ints, ends: Ints, tags: bytes) -> Parts:
     found: list[tuple[Ints, Ints, Ints, Ints]] = []
     rows = np.flatnonzero(starts < ends)
     at, end = starts[rows], ends[rows]
+    most = _most_fields(int((end - at).sum()))
     while len(rows) >= _FEW:  # one field of each message in each turn
+        most -= len(rows)
+        if most < 0:
+            broken[rows] = True
+            rows, at, end = rows[:0], at[:0], end[:0]
+            break
         word = buffer.at(at)[0]
         tag = (word & np.uint64(0xFF)).view(np.int64)
         length, size = varints(word >> np.uint64(8))
@@ -111,13 +122,22 @@ def parts_of(buffer: Buffer, starts: Ints, ends: Ints, tags: bytes) -> Parts:
 
 
 def _fields(data: bytes, at: int, end: int, tags: bytes) -> list[tuple[int, int, int]] | None:
-    """Tag, start and end of each field of one message; None: it has something else."""
-    fields = []
-    while at < end:
-        tag = data[at]
-        length, start = varint(data, at + 1)
+    """Tag, start and end of each field of one message; None: it has something else, or too many."""
+    fields: list[tuple[int, int, int]] = []
+    for _ in range(_most_fields(end - at)):
+        if at >= end:
+            return fields
+        tag, length, start = data[at], data[at + 1], at + 2
+        if length > 0x7F:  # of two bytes, as most are, or more
+            after = data[start]
+            length, start = (length & 0x7F | after << 7, start + 1) if after < 0x80 else varint(data, at + 1)
         at = start + length
         if tag not in tags or start < 0 or at > end:
             return None
         fields.append((tag, start, at))
-    return fields
+    return fields if at >= end else None
+
+
+def _most_fields(size: int) -> int:
+    """How many fields are found in messages of so many bytes together."""
+    return _ALWAYS_FOUND + size // _LEAST_BYTES

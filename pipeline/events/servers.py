@@ -46,12 +46,14 @@ def sampled_rows(events: int) -> NDArray[np.int64]:
     return events - 1 - back[back < looked_at][::-1]
 
 
-def name_events(columns: EventColumns, events: Sequence[Any], names: dict[str, int]) -> None:
-    """Fill in ``columns.server_name`` of the newest decoded events, as far as they told it.
+def name_events(columns: EventColumns, events: Sequence[Any], names: dict[str, int], rows: Sequence[int]) -> None:
+    """Fill in ``columns.server_name`` of some ``rows`` of decoded events, as far as they told it.
 
+    The sample of the whole batch lies within the newest accepted events of each of its parts, in record order.
     ``names`` are the names of a batch so far with their codes; new ones are added.
     """
-    for row, event in enumerate(events[-NEWEST_EVENTS:], max(0, len(events) - NEWEST_EVENTS)):
+    for row in rows:
+        event = events[row]
         if isinstance(event, RequestEvent) and event.server_id:  # others were read with their counted fields only
             columns.server_name[row] = names.setdefault(event.server_id, len(names))
 

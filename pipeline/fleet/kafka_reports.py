@@ -17,7 +17,7 @@ from pipeline.config.settings import Settings
 from pipeline.errors import CodecError
 from pipeline.fleet.background import Background
 from pipeline.kafka.security import aiokafka_options, explain
-from pipeline.windows.fleet import CountedRequests, FleetReport, ReplicaCount
+from pipeline.windows.fleet import NEWEST_SECONDS, CountedRequests, FleetReport, ReplicaCount
 from pipeline.windows.types import PoolKey
 
 __all__ = ["ReplicaBook", "ReplicaReader", "ReplicaStatus", "decode_status"]
@@ -147,16 +147,21 @@ def _newest(reports: list[_Report], time: float) -> int:
 
 
 def _counted(reports: list[_Report], start: float, end: float, last: int) -> CountedRequests:
-    """Requests by the count of the reports up to ``last``: around and inside [start, end]."""
+    """Requests by the count of the reports up to ``last``: around and inside [start, end], and the newest ones."""
     before, after = _newest(reports, start), bisect_left(reports, end, key=_at)
     first, final = bisect_left(reports, start, key=_at), min(_newest(reports, end), last)
     inside = first < final
+    earlier = _newest(reports, reports[last].at - NEWEST_SECONDS)
     at_first, at_final = (reports[first].in_flight, reports[final].in_flight) if inside else (None, None)
     return CountedRequests(
         around=_growth(reports, before, after) if before >= 0 and after <= last else None,
         inside=_growth(reports, first, final) if inside else None,
         inside_seconds=reports[final].at - reports[first].at if inside else 0.0,
         idle=at_final is not None and (at_final == 0 or (at_first is not None and at_final < at_first)),
+        newest=_growth(reports, earlier, last) if earlier >= 0 else None,
+        newest_seconds=reports[last].at - reports[earlier].at if earlier >= 0 else 0.0,
+        after=_growth(reports, after, last) if after < last else None,
+        after_seconds=reports[last].at - reports[after].at if after < last else 0.0,
     )
 
 

@@ -24,7 +24,7 @@ Ints = NDArray[np.int64]
 TINY = 1e-12
 
 #: Windows between two moves of the history to the front of its buffer; short, as every series has one.
-_SLACK = 64
+_SLACK = 16
 _LEVEL_DECAY = 0.98
 _MEANS = np.array([3, 6, 12, 30])
 
@@ -42,6 +42,24 @@ class SeriesContext:
         ValueError: the horizons or the season cannot work.
     """
 
+    # A table of thirty names for each of four series of every pool would take more than the numbers in it.
+    __slots__ = (
+        *("_flat_last", "_keep", "_max_decay", "_observed", "_ones", "_origins", "_share", "_used", "_values"),
+        *(
+            "age",
+            "external",
+            "grain_seconds",
+            "index",
+            "lags",
+            "last",
+            "level",
+            "newest",
+            "profile",
+            "profile_forecast",
+        ),
+        *("recent_max", "season_steps", "seen", "signal_count", "signals", "steps", "week"),
+    )
+
     def __init__(self, steps: tuple[int, ...], season_steps: int, grain_seconds: float, signal_count: int = 0) -> None:
         if not steps or steps[0] < 1 or any(b <= a for a, b in pairwise(steps)):
             raise ValueError(f"horizons must be positive, distinct and ascending, not {steps} windows")
@@ -57,8 +75,13 @@ class SeriesContext:
         half = int(min(30, max(2, 1800 // grain_seconds), season_steps // 8))
         self._keep = season_steps + 2 * half + 64
         self._values: NDArray[np.float32] = np.zeros(self._keep + _SLACK, dtype=np.float32)
-        self._observed: NDArray[np.bool_] = np.zeros(self._keep + _SLACK, dtype=np.bool_)
         self._used = 0
+        # Whether each of the newest windows was observed, the newest last: as many as are asked for.
+        self._observed: NDArray[np.bool_] = np.zeros(max(2 * half, int(self.steps[-1])) + 1, dtype=np.bool_)
+        self._origins: Ints = self._observed.size - 1 - self.steps
+        #: The newest value (filled where the newest window is a gap).
+        self.last = 0.0
+        self._flat_last: Floats | None = None
         self.profile = SeasonalProfile(season_steps, half)
         self.week = WeekMemory(season_steps, self.steps)
         self.index = 0
@@ -76,25 +99,22 @@ class SeriesContext:
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the unused slack out of the pickle and put eight flags into a byte; what remains is the same."""
-        state = self.__dict__.copy()
+        state = {name: getattr(self, name) for name in self.__slots__ if name != "_origins"}
         keep = min(self._used, self._keep)
         state["_values"] = self._values[self._used - keep : self._used].copy()
-        state["_observed"] = np.packbits(self._observed[self._used - keep : self._used])
-        state["_used"] = keep
+        state["_observed"] = self._observed.size, np.packbits(self._observed)
+        state["_used"], state["_flat_last"] = keep, None
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Give the buffers their slack back."""
-        self.__dict__.update(state)
+        for name, value in state.items():
+            setattr(self, name, value)
         self._values = np.zeros(self._keep + _SLACK, dtype=np.float32)
         self._values[: self._used] = state["_values"]
-        self._observed = np.zeros(self._keep + _SLACK, dtype=np.bool_)
-        self._observed[: self._used] = np.unpackbits(state["_observed"], count=self._used)
-
-    @property
-    def last(self) -> float:
-        """The newest value (filled where the newest window is a gap)."""
-        return float(self._values[self._used - 1]) if self._used else 0.0
+        flags, packed = state["_observed"]
+        self._observed = np.unpackbits(packed, count=flags).astype(np.bool_)
+        self._origins = flags - 1 - self.steps
 
     @property
     def has_season(self) -> bool:
@@ -122,6 +142,12 @@ class SeriesContext:
         """``value`` at every horizon."""
         return self._ones * value
 
+    def flat_last(self) -> Floats:
+        """The last value at every horizon, which most experts say now and then. One array for all: do not change it."""
+        if self._flat_last is None:
+            self._flat_last = self._ones * self.last
+        return self._flat_last
+
     def recent(self, count: int) -> NDArray[np.float32]:
         """The newest ``count`` values, oldest first; fewer when fewer are known. A view: do not change it."""
         return self._values[max(0, self._used - count) : self._used]
@@ -139,9 +165,7 @@ class SeriesContext:
     def origins(self) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """The values from which the newest window was the target, per horizon, and whether each was observed."""
         at = self._used - 1 - self.steps
-        known = self._observed.take(at, mode="clip")
-        known &= at >= 0
-        return self._values.take(at, mode="clip"), known
+        return self._values.take(at, mode="clip"), self._observed.take(self._origins)
 
     def seasonal(self) -> Floats:
         """Values one season before each target; call only with ``has_season``. A view: do not change it."""
@@ -183,24 +207,25 @@ class SeriesContext:
         if self._used == self._values.size:
             kept = slice(self._used - self._keep, self._used)
             self._values[: self._keep] = self._values[kept].copy()
-            self._observed[: self._keep] = self._observed[kept].copy()
             self._used = self._keep
         self._values[self._used] = value
-        self._observed[self._used] = observed
+        self._observed[:-1] = self._observed[1:]
+        self._observed[-1] = observed
+        self.last, self._flat_last = float(self._values[self._used]), None
         self._used += 1
 
     def _learn_profile(self) -> None:
         width = 2 * self.profile.half + 1
         if self._used < width:
             return
-        observed = self._observed[self._used - width : self._used]
+        observed = self._observed[-width:]
         if observed[self.profile.half] and 2 * int(np.count_nonzero(observed)) > width:
             self.profile.learn_one(self.index - self.profile.half, self._values[self._used - width : self._used])
 
     def _follow_profile(self, value: float | None) -> None:
         profile = self.profile
         if not profile.known(self.index):
-            self.profile_forecast = self.flat(self.last)
+            self.profile_forecast = self.flat_last()
             self._share = 0.0
             return
         floor = max(0.02 * self.level, TINY)

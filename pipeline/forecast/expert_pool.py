@@ -17,20 +17,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.forecast.context import TINY, Floats, Ints
+from pipeline.forecast.context import TINY, Floats
 from pipeline.forecast.delay import which
 from pipeline.forecast.experts.base import Expert
 from pipeline.forecast.experts.least_squares import LeastSquares
 from pipeline.forecast.series_rows import SeriesRows
+from pipeline.forecast.weighed_rows import Rows, Singles
 
 __all__ = ["ExpertPool", "ExpertWeights", "Singles"]
-
-Singles = NDArray[np.float32]
 
 # Bound of a regret and of a loss, in units of the last value's usual error: one burst must not decide for weeks.
 _CLIP = 5.0
@@ -70,37 +69,6 @@ def _weigh_every(rows: Rows) -> int:
     return next((every for least, every in _WEIGH_EVERY if rows.season_steps >= least), 1)
 
 
-class Rows(Protocol):
-    """Horizons of several series one below another; see ``pipeline.forecast.series_rows.SeriesRows``."""
-
-    @property
-    def steps(self) -> Ints:
-        """Horizons in windows, of every row."""
-        ...
-
-    @property
-    def horizons(self) -> int:
-        """How many each series has."""
-        ...
-
-    @property
-    def season_steps(self) -> int:
-        """Windows per season."""
-        ...
-
-    def tiny(self) -> Singles:
-        """What the unit of losses is never smaller than, of every row."""
-        ...
-
-    def repeat(self, values: Sequence[float], dtype: Any = ...) -> Any:
-        """One value per series, repeated for its rows."""
-        ...
-
-    def any(self, flags: NDArray[np.bool_]) -> list[bool]:
-        """Whether any row of each series has its flag set."""
-        ...
-
-
 class ExpertWeights:
     """Weights of experts per horizon of several series, which are the rows of all arrays.
 
@@ -118,7 +86,8 @@ class ExpertWeights:
     ) -> None:
         self._rows = rows
         self._each = count
-        self._level, self._clip, self._trust = level, clip, trust
+        self._level: float | Floats | None = level  # of joined ones that want different quantiles, by row
+        self._clip, self._trust = clip, trust
         shape = (rows.steps.size, self._each)
         self._scale: Singles = np.zeros((shape[0], 1), dtype=np.float32)
         self._matured: Singles = np.zeros(shape[0], dtype=np.float32)
@@ -161,14 +130,9 @@ class ExpertWeights:
         """Windows per season."""
         return self._rows.season_steps
 
-    @property
-    def quantile(self) -> float | None:
-        """The level of the quantile that is wanted; None: the median."""
-        return self._level
-
     @classmethod
     def joined(cls, members: Sequence[ExpertWeights], rows: Rows) -> ExpertWeights:
-        """The weights of several, with the same settings and number of experts, as those of all their series.
+        """The weights of several, with the same season and number of experts, as those of all their series.
 
         What they learn goes back by ``give``. Of each member it is, bit for bit, what it would have learned alone.
 
@@ -176,13 +140,27 @@ class ExpertWeights:
             members: at least one.
             rows: the series of all members, in this order.
         """
-        first = members[0]
-        whole = ExpertWeights(rows, first._each, level=first._level, clip=first._clip, trust=first._trust)
+        whole = cls.asked(members, rows)
+        whole._decay, whole._weigh_every = _decays(rows), _weigh_every(rows)
         for name in _BY_ROW:
             setattr(whole, name, np.concatenate([getattr(member, name) for member in members]))
         whole._sums = np.concatenate([member._sums for member in members], axis=1)
         whole._held = any(member._held for member in members)
         whole._settled = all(member._settled for member in members)
+        return whole
+
+    @classmethod
+    def asked(cls, members: Sequence[ExpertWeights], rows: Rows) -> ExpertWeights:
+        """The same, of which only ``combine`` may be asked: half of the copying is for what is learned."""
+        first = members[0]
+        whole = ExpertWeights.__new__(ExpertWeights)
+        whole._rows, whole._each = rows, first._each
+        whole._level, whole._clip, whole._trust = first._level, first._clip, first._trust
+        if any(member._level != first._level for member in members):
+            levels = [member._level for member in members]
+            whole._level = np.array(levels, dtype=np.float64).repeat([len(m.quarantined) for m in members])[:, None]
+        whole._merit = np.concatenate([member._merit for member in members])
+        whole._weighed = None
         return whole
 
     def give(self, members: Sequence[ExpertWeights]) -> None:
@@ -214,7 +192,7 @@ class ExpertWeights:
             slope = np.sign(miss)
             np.abs(error, out=error)
         else:
-            below, above = np.float32(2.0 * self._level), np.float32(2.0 - 2.0 * self._level)
+            below, above = self._costs(self._level, at)
             slope = np.where(miss > 0.0, below, -above)
             error = np.maximum(above * error, -below * error)
         self._matured += matured
@@ -247,6 +225,15 @@ class ExpertWeights:
             self._reweigh(slice(None))
         elif True in due:
             self._reweigh(np.flatnonzero(self._rows.repeat(due, np.bool_)))
+
+    @staticmethod
+    def _costs(
+        level: float | Floats, at: slice | NDArray[np.intp]
+    ) -> tuple[np.float32 | Singles, np.float32 | Singles]:
+        """What being below and being above costs, of the rows ``at``."""
+        if isinstance(level, float):
+            return np.float32(2.0 * level), np.float32(2.0 - 2.0 * level)
+        return (2.0 * level[at]).astype(np.float32), (2.0 - 2.0 * level[at]).astype(np.float32)
 
     def _rate(self, at: slice | NDArray[np.intp]) -> Singles:
         """Of the means of the rows ``at``: those of the first errors, then exponentially forgotten."""
@@ -361,6 +348,7 @@ class ExpertPool(ExpertWeights):
             raise ValueError(f"a pool needs experts of distinct names, not {names}")
         super().__init__(rows, each)
         self.experts = tuple(experts)
+        self._sleepers = _sleepers(experts)
         self._series = rows
 
     def keep(self, series: int) -> None:
@@ -368,6 +356,7 @@ class ExpertPool(ExpertWeights):
         at = self._series.of(series)
         self._rows = self._series = self._series.only(series)
         self.experts = self.experts[series * self._each : (series + 1) * self._each]
+        self._sleepers = _sleepers(self.experts)
         LeastSquares.alone(self.experts)
         self._sums, self._decay = self._sums[:, at].copy(), self._decay[:, at].copy()
         for name in ("_scale", "_matured", "_own", "_largest", "_merit", "quarantined", "weights"):
@@ -387,11 +376,18 @@ class ExpertPool(ExpertWeights):
             expert's distance, ``(horizons, experts)``.
         """
         contexts, horizons = self._series.contexts, self._series.horizons
-        said = np.array([expert.forecast() for expert in self.experts])
+        said = np.concatenate([expert.forecast() for expert in self.experts])
         ahead = said.reshape(len(contexts), self._each, horizons).transpose(0, 2, 1).reshape(-1, self._each)
         if not np.isfinite(ahead).all():
             last = self._series.repeat([context.last for context in contexts])
             ahead = np.where(np.isfinite(ahead), ahead, last[:, None])
-        awake = np.array([expert.awake for expert in self.experts]).reshape(-1, self._each)
-        point, apart = self.combine(ahead, awake)
+        awake = np.ones(len(self.experts), dtype=np.bool_)
+        for at in self._sleepers:
+            awake[at] = self.experts[at].awake
+        point, apart = self.combine(ahead, awake.reshape(-1, self._each))
         return point, np.add.reduce(self.weights * np.abs(apart), axis=1), apart
+
+
+def _sleepers(experts: Sequence[Expert]) -> tuple[int, ...]:
+    """Which experts may sleep at all."""
+    return tuple(at for at, expert in enumerate(experts) if type(expert).awake is not Expert.awake)

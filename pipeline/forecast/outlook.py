@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import pickle
-import zlib
 from collections.abc import Sequence
 
 from pipeline.forecast.hour_model import HOUR, HOUR_HORIZONS, Grain, HourModel, Outlook, PeriodMean
 from pipeline.forecast.series_group import MAX_VALUE
 from pipeline.forecast.types import SeriesKey
+from pipeline.packing import pack, unpack
 
 __all__ = ["HOUR_HORIZONS", "Grain", "Outlook", "OutlookForecaster"]
 
@@ -28,7 +27,7 @@ class OutlookForecaster:
         self._hours = tuple(PeriodMean() for _ in series)
         self._hour_of: int | None = None
         self._waiting: list[tuple[int, tuple[float | None, ...]]] = []
-        self._model = _packed(HourModel(series))
+        self._model = pack(HourModel(series))
         #: The newest outlooks of every series; ``()`` before the first.
         self.outlooks: tuple[tuple[Outlook, ...], ...] = ((),) * len(series)
 
@@ -51,12 +50,12 @@ class OutlookForecaster:
             self._hour_of = hour + 1
         if not self._waiting or end < self._due(self._waiting[0][0]):
             return False
-        model: HourModel = pickle.loads(zlib.decompress(self._model))
+        model: HourModel = unpack(self._model)
         fresh = False
         while self._waiting and end >= self._due(self._waiting[0][0]):
             self.outlooks = model.learn(*self._waiting.pop(0))
             fresh = fresh or any(self.outlooks)
-        self._model = _packed(model)
+        self._model = pack(model)
         return fresh
 
     def _due(self, hour: int) -> float:
@@ -64,8 +63,3 @@ class OutlookForecaster:
 
     def _close(self, hour: int) -> None:
         self._waiting.append((hour, tuple(mean.mean(hour, HOUR) for mean in self._hours)))
-
-
-def _packed(model: HourModel) -> bytes:
-    """The model between two hours, for a few milliseconds an hour."""
-    return zlib.compress(pickle.dumps(model, protocol=4), 1)

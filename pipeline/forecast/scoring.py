@@ -79,23 +79,26 @@ class RunningScores:
     ) -> tuple[Score, ...]:
         """The scores of every horizon of all series, one after another; ``regret`` per horizon is the pool's."""
         about = [(key, horizon) for key in series for horizon in horizons_seconds]
-        told = zip(about, self._matured.tolist(), self._sums.T.tolist(), regret, strict=True)
-        return tuple([_score(*key, *row) for key, *row in told])
-
-
-def _score(series: SeriesKey, horizon: int, matured: int, sums: list[float], regret: float | None) -> Score:
-    weight, demand, error, inside, below, pinball, busy, below_busy, after, below_after = sums
-    if matured == 0:
-        return Score(series, horizon, 0, None, None, None, None)
-    return Score(
-        series,
-        horizon,
-        matured,
-        error / demand if demand > 0.0 else None,
-        inside / weight,
-        below / weight,
-        pinball / demand if demand > 0.0 else None,
-        below_busy / busy if busy > _FEW else None,
-        below_after / after if after > _FEW else None,
-        regret,
-    )
+        told = []
+        for (key, horizon), matured, sums, lost in zip(
+            about, self._matured.tolist(), self._sums.T.tolist(), regret, strict=True
+        ):
+            if matured == 0:
+                told.append(Score(key, horizon, 0, None, None, None, None))
+                continue
+            weight, demand, error, inside, below, pinball, busy, below_busy, after, below_after = sums
+            told.append(
+                Score(
+                    key,
+                    horizon,
+                    matured,
+                    error / demand if demand > 0.0 else None,
+                    inside / weight,
+                    below / weight,
+                    pinball / demand if demand > 0.0 else None,
+                    below_busy / busy if busy > _FEW else None,
+                    below_after / after if after > _FEW else None,
+                    lost,
+                )
+            )
+        return tuple(told)

@@ -7,6 +7,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.forecast.rare_factors import RareFactors
+
 __all__ = ["SeasonalProfile"]
 
 _SMOOTH_RATE = 0.5
@@ -27,12 +29,14 @@ class SeasonalProfile:
         half: the running median spans ``2 * half + 1`` windows.
     """
 
+    __slots__ = ("_learned", "_noise", "_ratio", "_season", "_smooth", "_spike", "_unseen", "half")
+
     def __init__(self, season_steps: int, half: int) -> None:
         self.half = half
         self._season = season_steps
         self._smooth: NDArray[np.float32] = np.full(season_steps, np.nan, dtype=np.float32)
         self._ratio: NDArray[np.float16] = np.full(season_steps, np.nan, dtype=np.float16)
-        self._spike: NDArray[np.float16] = np.ones(season_steps, dtype=np.float16)
+        self._spike = RareFactors()
         self._unseen = season_steps
         self._noise = 0.0
         self._learned = 0
@@ -61,7 +65,7 @@ class SeasonalProfile:
             return
         agreed = min(abs(excess), abs(known)) if excess * known > 0.0 else 0.0
         stands_out = agreed > _THRESHOLD * self._noise
-        self._spike[slot] = 1.0 + (np.sign(excess) * agreed if stands_out else 0.0)
+        self._spike[slot] = 1.0 + (math.copysign(agreed, excess) if stands_out else 0.0)
         self._ratio[slot] = known + _SPIKE_RATE * (excess - known)
 
     @property
@@ -77,7 +81,7 @@ class SeasonalProfile:
         """The course, and the course with its recurring spikes, at window ``index``."""
         slot = index % self._season
         smooth = float(self._smooth[slot])
-        return smooth, smooth * float(self._spike[slot])
+        return smooth, smooth * self._spike[slot]
 
     def ahead(self, indexes: NDArray[np.int64]) -> NDArray[np.float64]:
         """The course with its recurring spikes at ``indexes``; NaN where never seen."""

@@ -1,10 +1,15 @@
-"""The nouns of forecasting: signals, quantile levels, one forecast."""
+"""The nouns of forecasting: signals, quantile levels, one forecast.
+
+Every window of a pool makes dozens of forecasts and scores, which as structures of msgspec cost a fifth of what frozen
+dataclasses do.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
+
+import msgspec
 
 __all__ = ["LEVELS", "Forecast", "Score", "SeriesKey", "Signal"]
 
@@ -29,8 +34,7 @@ class SeriesKey(NamedTuple):
     signal: str
 
 
-@dataclass(frozen=True, slots=True)
-class Forecast:
+class Forecast(msgspec.Struct, frozen=True, gc=False):
     """Quantiles of one series at one horizon, issued at ``issued_at`` for the window ending at ``target_at``.
 
     Times are epoch seconds; ``quantiles`` are values at ``LEVELS``, finite, non-negative and ascending.
@@ -47,8 +51,7 @@ class Forecast:
         return self.issued_at + self.horizon_seconds
 
 
-@dataclass(frozen=True, slots=True)
-class Score:
+class Score(msgspec.Struct, frozen=True, gc=False):
     """How good matured forecasts of one series at one horizon have been (exponentially forgotten).
 
     Ratios: ``wape`` of the median, ``coverage_90`` of [q05, q95], ``coverage_95`` of q95 as an upper bound, and the

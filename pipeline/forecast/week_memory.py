@@ -30,6 +30,12 @@ class WeekMemory:
         steps: forecast horizons in windows.
     """
 
+    __slots__ = (
+        *("_compared", "_count", "_length", "_means", "_medians", "_newest", "_number", "_per_season", "_season_steps"),
+        *("_seen", "_steps", "_sum", "_usual", "_weeks"),
+        *("busy_above", "means", "medians", "near", "newest", "season_share", "share"),
+    )
+
     def __init__(self, season_steps: int, steps: NDArray[np.int64]) -> None:
         self._season_steps = season_steps
         self._steps = steps

@@ -8,8 +8,10 @@ series, for which the objects of prometheus_client take seconds. Histories live 
 from __future__ import annotations
 
 import threading
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
+from typing import NamedTuple
 
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
@@ -23,7 +25,7 @@ from pipeline.forecast.rates import counted_seconds, signal_rates
 from pipeline.forecast.types import LEVELS, Signal
 from pipeline.publish.autoscaler import autoscaler_samples, current_replicas
 from pipeline.publish.counters import Counters
-from pipeline.publish.exposition import INTRODUCTIONS, Group, Sample, Writer
+from pipeline.publish.exposition import INTRODUCTIONS, Group, Sample, Writer, Written, lines_of
 from pipeline.publish.health import PipelineHealth
 from pipeline.publish.kept_views import KeptViews
 from pipeline.publish.metric_catalogue import BANDS
@@ -32,7 +34,7 @@ from pipeline.publish.service_metrics import evidence_samples, score_samples, se
 from pipeline.publish.state import LiveState
 from pipeline.publish.status import bridged_pools
 from pipeline.publish.views import PoolView
-from pipeline.windows.types import ClosedWindow
+from pipeline.windows.types import ClosedWindow, PoolKey
 from sizing.types import Constraint, Reason, Recommendation, RecommendationState
 
 __all__ = ["CAPACITY_EVIDENCE", "CONTENT_TYPE", "Exporter"]
@@ -50,6 +52,9 @@ _CAPACITIES = (
     ("capacity_kv_tokens", (), "capacity_kv_tokens_per_replica"),
 )
 
+#: Sets of series that are no pool's: the totals and the process, with some more or fewer of them.
+_NO_POOL = 16
+
 _BAND_INDEX = {band: LEVELS.index(level) for band, level in BANDS.items()}
 #: Counters whose totals are kept in the store, and outlive the process.
 _OF_THE_STORE = {
@@ -60,11 +65,21 @@ _OF_THE_STORE = {
 _TOKEN_SIGNALS = {Signal.PREFILL_TOKENS: "uncached_input", Signal.DECODE_TOKENS: "output"}
 
 
+class _Shown(NamedTuple):
+    """What was written of each pool, by name; the lines of the totals; when something expires (epoch seconds)."""
+
+    pools: list[tuple[PoolKey, Written]]
+    totals: dict[int, bytes]
+    valid_until: float
+
+
 class Exporter:
     """Writes the metrics of a LiveState; any thread may call it.
 
-    The lines of each pool are kept, and written anew when a step has changed it or something of it has expired: a
-    scrape joins what is there. ``prepare`` does all but the joining ahead of the next scrape.
+    The values of each pool are kept as text, and written anew when a step has changed it or something of it has
+    expired: a scrape makes lines of what is there. Their names and labels, nine parts in ten of a line, are the same
+    for most pools and kept once. A scrape that comes while another thread writes gets what was there before, unless
+    something of that has expired: it does not wait for all of a part of a step.
     """
 
     def __init__(self, live: LiveState, rules: Sequence[AlertRule] | None = None) -> None:
@@ -74,11 +89,10 @@ class Exporter:
         self._no_rule_errors = {rule.name: 0 for rule in engine_kinds(self.rules)}
         self._lock = threading.Lock()
         self._writer = Writer()
-        self._pools = KeptViews(live, self._lines)  # families and their lines
-        # Most pools have the same families: one tuple in place of a table each.
-        self._known_families: dict[tuple[int, ...], tuple[int, ...]] = {}
-        # Of all pools, by family: the lines that the pools hold, not a copy of them.
-        self._sorted: dict[int, list[bytes]] | None = None
+        self._pools = KeptViews(live, self._written)
+        # Of all pools, by name, and the totals.
+        self._sorted: tuple[list[tuple[PoolKey, Written]], dict[int, bytes]] | None = None
+        self._shown: _Shown | None = None  # replaced as a whole
 
     def refresh(self) -> None:
         """Write anew what has changed since the last time."""
@@ -86,49 +100,58 @@ class Exporter:
             self._refresh()
 
     def prepare(self) -> None:
-        """Write anew what has changed, and sort the lines of all pools by family."""
+        """Write anew what has changed, and sort the pools."""
         with self._lock:
-            self._refresh()
-            self._families()
+            self._show()
 
     def render(self) -> bytes:
         """Return the exposition (text format 0.0.4, UTF-8): every family that has a sample, in catalogue order."""
-        with self._lock:
-            self._refresh()
-            pools = self._families()
-            rest = self._writer.blocks(_process(self._live, len(self._pools.made), self._no_rule_errors))
+        shown = self._now_shown()
+        # A writer of its own: that of the pools belongs to the thread that has the lock.
+        rest = Writer().blocks(_process(self._live, len(shown.pools), self._no_rule_errors))
+        families: dict[int, list[bytes]] = defaultdict(list)
+        for key, written in shown.pools:
+            for family, lines in lines_of(written, key).items():
+                families[family].append(lines)
+        families |= {family: [lines] for family, lines in shown.totals.items()}
         parts: list[bytes] = []
         for family, introduction in enumerate(INTRODUCTIONS):
-            lines = pools.get(family) or ([rest[family]] if family in rest else [])
-            if lines:
+            found = families.pop(family, None) or ([rest[family]] if family in rest else [])
+            if found:
                 # The introduction ends its own line.
-                parts += (introduction + lines[0], *lines[1:])
+                parts.append(introduction + b"\n".join(found))
         return b"\n".join((*parts, b""))
+
+    def _now_shown(self) -> _Shown:
+        shown = self._shown
+        if not self._lock.acquire(blocking=shown is None or shown.valid_until <= self._live.now()):
+            assert shown is not None
+            return shown
+        try:
+            return self._show()
+        finally:
+            self._lock.release()
+
+    def _show(self) -> _Shown:
+        self._refresh()
+        shown = self._shown = _Shown(*self._of_pools(), self._pools.valid_until)
+        return shown
 
     def _refresh(self) -> None:
         if self._pools.refresh():
             self._sorted = None
-            if len(self._known_families) > len(self._pools.made):
-                self._known_families = {}
+            self._writer.share_no_more_than(len(self._pools.made) + _NO_POOL)
 
-    def _lines(self, view: PoolView) -> tuple[tuple[int, ...], tuple[bytes, ...]]:
-        blocks = self._writer.blocks(_pool(view), view.key, _groups(view), _members)
-        families = tuple(blocks)
-        return self._known_families.setdefault(families, families), tuple(blocks.values())
+    def _written(self, view: PoolView) -> Written:
+        return self._writer.written(_pool(view), _groups(view), _members)
 
-    def _families(self) -> dict[int, list[bytes]]:
+    def _of_pools(self) -> tuple[list[tuple[PoolKey, Written]], dict[int, bytes]]:
         if self._sorted is None:
-            found: dict[int, list[bytes]] = {}
-            for key in sorted(self._pools.made):
-                families, blocks = self._pools.made[key]
-                for family, lines in zip(families, blocks, strict=True):
-                    found.setdefault(family, []).append(lines)
             totals = self._writer.blocks(_totals(self._live.counters()))
-            self._sorted = found | {family: [lines] for family, lines in totals.items()}
-            remembered, written = len(self._writer), self._sorted.values()
-            # Blocks are counted sooner than lines, and there are fewer of them.
-            if remembered > sum(map(len, written)) and remembered > sum(
-                lines.count(b"\n") + 1 for of_family in written for lines in of_family
+            self._sorted = sorted(self._pools.made.items(), key=lambda of_pool: of_pool[0]), totals
+            remembered = len(self._writer)
+            if remembered > sum(len(written.series.heads) for written in self._pools.made.values()) + sum(
+                lines.count(b"\n") + 1 for lines in totals.values()
             ):
                 self._writer.forget()
         return self._sorted

@@ -1,20 +1,23 @@
 """Prometheus' text format (0.0.4), written from samples of the catalogue's metrics.
 
 A thousand pools are over a hundred thousand lines, of which only the values change from step to step: the labels that
-come after model and pool are the same for all of them and are written once.
+come after model and pool are the same for all of them and are written once. Of a pool only its values are kept between
+two scrapes (``Written``), a tenth of the lines, which are made of them when they are asked for.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from itertools import compress
+from typing import NamedTuple
 
 import msgspec
 
 from pipeline.publish.metric_catalogue import CATALOGUE, Metric
 from pipeline.windows.types import PoolKey
 
-__all__ = ["FAMILIES", "INTRODUCTIONS", "Group", "Sample", "Writer"]
+__all__ = ["FAMILIES", "INTRODUCTIONS", "Group", "Sample", "Series", "Writer", "Written", "lines_of"]
 
 #: One sample: metric name without the prefix, label values in catalogue order, value (None and non-finite: left out).
 #: The labels ``model`` and ``pool`` are left out where the writer is told the pool.
@@ -22,6 +25,10 @@ Sample = tuple[str, tuple[str, ...], float | None]
 
 #: Samples that always come together: what tells this set of names and labels from others, and the values.
 Group = tuple[tuple[str, ...], Sequence[float | None]]
+
+#: The metric name of a line, without the prefix, and what stands between the name (or the pool's two labels) and the
+#: value.
+Head = tuple[str, bytes]
 
 #: Position of a family in the catalogue, by metric name without the prefix.
 FAMILIES = {metric.name.removeprefix("tokentide_"): i for i, metric in enumerate(CATALOGUE)}
@@ -32,6 +39,43 @@ INTRODUCTIONS = tuple(f"# HELP {m.name} {m.help}\n# TYPE {m.name} {m.kind}\n".en
 _POOL_LABELS = ("model", "pool")
 
 
+class Series:
+    """Names and labels of samples, in their order; pools that have the same share one object."""
+
+    __slots__ = ("_families", "_order", "_pieces", "heads")
+
+    def __init__(self, heads: tuple[Head, ...]) -> None:
+        self.heads = heads
+        found: dict[str, list[int]] = defaultdict(list)
+        for place, (short, _) in enumerate(heads):
+            found[short].append(place)
+        #: Places of the samples by family.
+        self._order = tuple(place for places in found.values() for place in places)
+        #: Four of every line: how it begins, the labels of the pool, what stands before the value, and the value.
+        self._pieces: list[bytes] = []
+        #: Index in the catalogue, first piece and the one after the last.
+        self._families: list[tuple[int, int, int]] = []
+        for short, places in found.items():
+            begin, first = f"tokentide_{short}".encode(), len(self._pieces)
+            for place in places:
+                self._pieces += (begin if len(self._pieces) == first else b"\n" + begin, b"", heads[place][1], b"")
+            self._families.append((FAMILIES[short], first, len(self._pieces)))
+
+    def lines(self, named: bytes, numbers: Sequence[bytes]) -> dict[int, bytes]:
+        """Return the lines by family, with the labels of a pool and the numbers of the heads as text."""
+        pieces = self._pieces.copy()
+        pieces[1::4] = [named] * len(self._order)
+        pieces[3::4] = [numbers[place] for place in self._order]
+        return {family: b"".join(pieces[first:end]) for family, first, end in self._families}
+
+
+class Written(NamedTuple):
+    """Samples before they are lines: their series, and as many numbers as text, separated by commas."""
+
+    series: Series
+    numbers: bytes
+
+
 class Writer:
     """Turns samples into lines, and remembers the labels that it has written; for one thread at a time.
 
@@ -40,8 +84,9 @@ class Writer:
     """
 
     def __init__(self) -> None:
-        self._ends: dict[tuple[str, tuple[str, ...]], tuple[str, bytes]] = {}
-        self._groups: dict[tuple[str, ...], tuple[tuple[str, bytes], ...]] = {}
+        self._ends: dict[tuple[str, tuple[str, ...]], Head] = {}
+        self._series: dict[tuple[Head, ...], Series] = {}
+        self._groups: dict[tuple[str, ...], tuple[Head, ...]] = {}
 
     def __len__(self) -> int:
         """How many sets of labels are remembered."""
@@ -51,21 +96,32 @@ class Writer:
         """Forget labels, of tenants and pools that went away among them."""
         self._ends = {}
 
-    def blocks(
+    def share_no_more_than(self, sets: int) -> None:
+        """Forget which series pools share once there are more sets than that: most are of pools as they were."""
+        if len(self._series) > sets:
+            self._series = {}
+
+    def blocks(self, samples: Iterable[Sample]) -> dict[int, bytes]:
+        """Return the lines of samples of no pool by family (index in the catalogue), joined by newlines."""
+        return lines_of(self.written(samples, of_pool=False))
+
+    def written(
         self,
         samples: Iterable[Sample],
-        pool: PoolKey | None = None,
         groups: Iterable[Group] = (),
         members: Callable[[tuple[str, ...]], Iterable[tuple[str, tuple[str, ...]]]] = lambda _: (),
-    ) -> dict[int, bytes]:
-        """Return the lines of samples by family (index in the catalogue), joined by newlines.
+        *,
+        of_pool: bool = True,
+    ) -> Written:
+        """Return samples as they are kept; ``lines_of`` makes lines of them.
 
-        With ``pool`` all of them are its samples, and their labels go without model and pool. ``groups`` are further
-        samples of the pool, and ``members`` returns names and labels for what tells a group: asked once for each.
+        Of a pool their labels go without model and pool. ``groups`` are further samples of the pool, and ``members``
+        returns names and labels for what tells a group: asked once for each. What has the same names and labels
+        shares them.
         """
-        heads: list[tuple[str, bytes]] = []
+        heads: list[Head] = []
         numbers: list[float | None] = []
-        ends, of_pool = self._ends, pool is not None
+        ends = self._ends
         for short, labels, value in samples:
             head = ends.get((short, labels))
             if head is None:
@@ -80,28 +136,31 @@ class Writer:
                 )
             heads += of_group
             numbers += values
-        named = b"" if pool is None else f'model="{_escape(pool.model)}",pool="{_escape(pool.pool)}"'.encode()
-        lines: dict[str, list[bytes]] = defaultdict(list)
-        for (short, end), number in zip(heads, _written(numbers), strict=True):
-            if number != b"null":
-                lines[short].append(named + end + number)
-        return {FAMILIES[short]: _joined(short, found, of_pool) for short, found in lines.items()}
+        text = _encoded(numbers)
+        if b"null" in text:
+            texts = text.split(b",")
+            known = [value != b"null" for value in texts]
+            heads, text = list(compress(heads, known)), b",".join(compress(texts, known))
+        same = tuple(heads)
+        series = self._series.get(same)
+        if series is None:
+            series = self._series[same] = Series(same)
+        return Written(series, text)
 
 
-def _written(numbers: list[float | None]) -> list[bytes]:
+def lines_of(written: Written, pool: PoolKey | None = None) -> dict[int, bytes]:
+    """Return lines by family (index in the catalogue), joined by newlines; samples of a pool need its name."""
+    named = b"" if pool is None else f'{{model="{_escape(pool.model)}",pool="{_escape(pool.pool)}"'.encode()
+    return written.series.lines(named, written.numbers.split(b","))
+
+
+def _encoded(numbers: list[float | None]) -> bytes:
     """Numbers as text, ``null`` where they are None or not finite; all at once, which takes a sixth of the time."""
-    if not numbers:
-        return []
     try:
         text = msgspec.json.encode(numbers)
     except TypeError:  # numpy's numbers
         text = msgspec.json.encode([None if number is None else float(number) for number in numbers])
-    return text[1:-1].split(b",")
-
-
-def _joined(short: str, lines: Sequence[bytes], of_pool: bool) -> bytes:
-    begin = f"tokentide_{short}{{" if of_pool else f"tokentide_{short}"
-    return begin.encode() + f"\n{begin}".encode().join(lines)
+    return text[1:-1]
 
 
 def _end(metric: Metric, labels: tuple[str, ...], of_pool: bool) -> bytes:

@@ -22,24 +22,35 @@ class KeptViews(Generic[T]):
         self._live = live
         self._make = make
         self._version = -1
+        self._keys: frozenset[PoolKey] = frozenset()
+        # When the first of what is kept expires, or sooner: what was renewed since is not looked for.
         self._valid_until = math.inf
         self._until: dict[PoolKey, float] = {}
         self.made: dict[PoolKey, T] = {}
+
+    @property
+    def valid_until(self) -> float:
+        """When something of what was made expires next, epoch seconds; any thread may ask."""
+        return self._valid_until
 
     def refresh(self) -> bool:
         """Make anew what has changed since the last time; return whether anything has."""
         changes = self._live.changes(self._version)
         self._version = changes.version
         views = list(changes.views)
-        if changes.now >= self._valid_until:
-            expired = [key for key, until in self._until.items() if until <= changes.now]
-            views = list({view.key: view for view in (*self._live.views(expired), *views)}.values())
-        gone = self.made.keys() - changes.keys
-        if not views and not gone:
-            return False
+        expired = changes.now >= self._valid_until
+        if expired:
+            over = [key for key, until in self._until.items() if until <= changes.now]
+            views = list({view.key: view for view in (*self._live.views(over), *views)}.values())
+        gone: set[PoolKey] = set()
+        if changes.keys is not self._keys:
+            gone, self._keys = self.made.keys() - changes.keys, changes.keys
         for view in views:
             self.made[view.key], self._until[view.key] = self._make(view), view.valid_until
         for key in gone:
             del self.made[key], self._until[key]
-        self._valid_until = min(self._until.values(), default=math.inf)
-        return True
+        if expired or gone:
+            self._valid_until = min(self._until.values(), default=math.inf)
+        else:
+            self._valid_until = min([self._valid_until, *(view.valid_until for view in views)])
+        return bool(views or gone)

@@ -11,7 +11,8 @@ import threading
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from itertools import groupby
+from functools import lru_cache
+from itertools import groupby, takewhile
 from typing import TYPE_CHECKING
 
 from pipeline.alerts.feedback import is_feedback
@@ -73,6 +74,7 @@ class LiveState:
         self._config_hash = config_hash
         self._lock = threading.Lock()
         self._pools: dict[PoolKey, _Pool] = {PoolKey(p.model, p.pool): _Pool(p) for p in pools}
+        self._by_version = dict.fromkeys(self._pools)  # in the order in which they changed last
         self._as_of: int | None = None
         self._health = PipelineHealth(ledger_known=False)
         self._progress: Progress | None = None
@@ -110,11 +112,14 @@ class LiveState:
             keys = self._all_keys()
             active = self._alerts_by_pool()
             views = tuple(
-                self._view(key, pool, now, active.get(key, []))
-                for key, pool in self._pools.items()
-                if pool.version > since
+                self._view(key, self._pools[key], now, active.get(key, [])) for key in self._changed_since(since)
             )
             return Changes(self._version, now, views, keys)
+
+    def _changed_since(self, since: int) -> list[PoolKey]:
+        """Pools that have changed since a version, the newest first: a part of a step changes few of thousands."""
+        newest = takewhile(lambda key: self._pools[key].version > since, reversed(self._by_version))
+        return list(newest)
 
     def views(self, keys: Iterable[PoolKey]) -> list[PoolView]:
         """Return pools as they look now, as far as they are known."""
@@ -138,18 +143,18 @@ class LiveState:
                 self._take_window(window)
             for forecast in output.forecasts:
                 known = self._pool(PoolKey(forecast.series.model, forecast.series.pool)).forecasts
-                slot = (str(forecast.series.signal), forecast.horizon_seconds)
+                slot = _slot(str(forecast.series.signal), forecast.horizon_seconds)
                 if slot not in known or known[slot].issued_at <= forecast.issued_at:
                     known[slot] = forecast
             for outlook in output.outlooks:
                 said = self._pool(PoolKey(outlook.series.model, outlook.series.pool)).outlooks
-                grain = (str(outlook.series.signal), str(outlook.grain))
+                grain = _grain(str(outlook.series.signal), str(outlook.grain))
                 if grain not in said or said[grain][0] <= output.as_of:
                     said[grain] = (float(output.as_of), outlook)
             self._take_tenants(output)
             for score in output.scores:
                 pool = self._pool(PoolKey(score.series.model, score.series.pool))
-                pool.scores[str(score.series.signal), score.horizon_seconds] = score
+                pool.scores[_slot(str(score.series.signal), score.horizon_seconds)] = score
             for card in output.scorecards:
                 self._pool(PoolKey(card.model, card.pool)).scorecards[card.span] = card
             for use in output.uses:
@@ -264,8 +269,14 @@ class LiveState:
         if pool is None:
             pool = self._pools[key] = _Pool(None)
             self._keys = None
-        pool.version = self._version
+        self._changes(key, pool)
         return pool
+
+    def _changes(self, key: PoolKey, pool: _Pool) -> None:
+        if pool.version != self._version or key not in self._by_version:
+            pool.version = self._version
+            self._by_version.pop(key, None)
+            self._by_version[key] = None
 
     def _all_keys(self) -> frozenset[PoolKey]:
         if self._keys is None:
@@ -334,9 +345,10 @@ class LiveState:
         pool.recommendation = advice
 
     def _take_alert(self, alert: Alert) -> None:
-        pool = self._pools.get(PoolKey(alert.model, alert.pool))
+        key = PoolKey(alert.model, alert.pool)
+        pool = self._pools.get(key)
         if pool is not None:
-            pool.version = self._version
+            self._changes(key, pool)
         known = alert.alert_id in self._active or any(a.alert_id == alert.alert_id for a in self._ended)
         if not known:
             self._totals.take_alert(alert)
@@ -356,10 +368,23 @@ class LiveState:
         }
         for key in gone:
             del self._pools[key]
+            self._by_version.pop(key, None)
         if gone:
             self._keys = None
             self._totals.forget(gone)
             self._active = {name: a for name, a in self._active.items() if PoolKey(a.model, a.pool) not in gone}
+
+
+@lru_cache(maxsize=4096)
+def _slot(signal: str, horizon_seconds: int) -> tuple[str, int]:
+    """The key of a forecast, one object for all pools."""
+    return signal, horizon_seconds
+
+
+@lru_cache(maxsize=4096)
+def _grain(signal: str, grain: str) -> tuple[str, str]:
+    """The key of an outlook, one object for all pools."""
+    return signal, grain
 
 
 def _heaviest_first(tenants: tuple[TenantDemand, ...]) -> tuple[TenantDemand, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -20,8 +20,6 @@ __all__ = ["KafkaSink"]
 
 #: Bytes of a batch of results: a step of a thousand pools is twenty thousand records, and a batch is a round trip.
 _BATCH_BYTES = 256 * 1024
-#: Records encoded in a row before the event loop has a turn.
-_RECORDS_IN_A_ROW = 500
 
 
 class KafkaSink:
@@ -64,30 +62,31 @@ class KafkaSink:
             kafka.alerts_topic: [(a.model, a.pool, a) for a in output.alerts],
         }
         try:
-            await asyncio.gather(*(self._send(topic, records) for topic, records in topics.items() if records))
+            partitions = {
+                topic: sorted(await self._producer.partitions_for(topic)) for topic in topics if topics[topic]
+            }
+            # Beside the event loop: a part of a step can be a thousand records.
+            batches = await asyncio.to_thread(self._batches, topics, partitions)
+            await asyncio.gather(*(self._send(*place, found) for place, found in batches.items()))
         except KafkaError as error:
             raise ServerUnavailable(f"results cannot be published: {error!r}") from error
 
-    async def _send(self, topic: str, records: list[tuple[str, str, Any]]) -> None:
-        partitions = sorted(await self._producer.partitions_for(topic))
-        by_partition: dict[int, list[tuple[bytes, Any]]] = defaultdict(list)
-        for model, pool, noun in records:
-            key = f"{model}|{pool}".encode("utf-8", "replace")
-            by_partition[partitions[_partition(key, len(partitions))]].append((key, noun))
-        await asyncio.gather(*(self._send_to(topic, number, found) for number, found in by_partition.items()))
+    def _batches(
+        self, topics: Mapping[str, Sequence[tuple[str, str, Any]]], partitions: Mapping[str, Sequence[int]]
+    ) -> dict[tuple[str, int], list[Any]]:
+        """Return the records as batches by topic and partition; those of a partition in their order."""
+        found: dict[tuple[str, int], list[Any]] = {}
+        for topic, numbers in partitions.items():
+            for model, pool, noun in topics[topic]:
+                key, value = f"{model}|{pool}".encode("utf-8", "replace"), to_json(noun)
+                batches = found.setdefault((topic, numbers[_partition(key, len(numbers))]), [])
+                if not batches or batches[-1].append(key=key, value=value, timestamp=None) is None:  # full
+                    batches.append(self._producer.create_batch())
+                    batches[-1].append(key=key, value=value, timestamp=None)
+        return found
 
-    async def _send_to(self, topic: str, partition: int, records: list[tuple[bytes, Any]]) -> None:
-        sent = []
-        batch = self._producer.create_batch()
-        for number, (key, noun) in enumerate(records, 1):
-            value = to_json(noun)
-            if batch.append(key=key, value=value, timestamp=None) is None:  # full
-                sent.append(await self._producer.send_batch(batch, topic, partition=partition))
-                batch = self._producer.create_batch()
-                batch.append(key=key, value=value, timestamp=None)
-            if number % _RECORDS_IN_A_ROW == 0:
-                await asyncio.sleep(0)
-        sent.append(await self._producer.send_batch(batch, topic, partition=partition))
+    async def _send(self, topic: str, partition: int, batches: Sequence[Any]) -> None:
+        sent = [await self._producer.send_batch(batch, topic, partition=partition) for batch in batches]
         await asyncio.gather(*sent)
 
 

@@ -17,20 +17,17 @@ from numpy.typing import NDArray
 from pipeline.errors import OffsetGap
 from pipeline.store.bridged import BridgedRows
 from pipeline.store.frontier import Frontier, Touched
+from pipeline.store.key_table import KeyTable
 from pipeline.store.rollups import LATE_INSERT
 from pipeline.store.sql import run, texts, transaction
 from pipeline.store.window_latencies import note_statuses
 from pipeline.windows.delta import applies
-from pipeline.windows.types import MEASURES, Delta, DeltaRows, Histograms, PoolKey, WindowKey
+from pipeline.windows.types import MEASURES, Delta, DeltaRows, Histograms, WindowKey
 
-__all__ = ["OTHER", "ApplyResult", "DeltaApplier", "KeyTable", "SourcePosition", "merge_rows"]
+__all__ = ["ApplyResult", "DeltaApplier", "SourcePosition", "merge_rows"]
 
 Source = tuple[str, int]
 
-#: Where pools (or dimension values) beyond the limit are counted.
-OTHER = "__other__"
-#: Extra dimension values are kept apart up to this many keys per allowed pool.
-_KEYS_PER_POOL = 100
 
 _LEDGER = ("records", "events", "duplicates", "dead_letters", "late", "lost", "ignored", "event_records")
 _LATE = _LEDGER.index("late")
@@ -67,60 +64,6 @@ class ApplyResult:
     clock_offsets: dict[str, float] = field(default_factory=dict)
 
 
-class KeyTable:
-    """The durable table of window keys; decides which keys fold into ``__other__``."""
-
-    def __init__(self, connection: Any, max_pools: int) -> None:
-        self._connection = connection
-        self._max_pools = max_pools
-        self.reload()
-
-    def reload(self) -> None:
-        """Forget what was not committed."""
-        rows = self._connection.execute("SELECT key_id, model, pool, dims FROM keys").fetchall()
-        self._ids: dict[WindowKey, int] = {WindowKey(*names): key_id for key_id, *names in rows}
-        self._next_id = 1 + max(self._ids.values(), default=-1)
-        self._pools = {(key.model, key.pool) for key in self._ids}
-        self._new: list[WindowKey] = []
-
-    def ids(self, keys: Sequence[WindowKey]) -> NDArray[np.int64]:
-        """Return the ids of keys, new ones included; ``write`` makes these durable."""
-        return np.array([self._id(key) for key in keys], np.int64)
-
-    def pools(self, keys: Sequence[WindowKey]) -> list[PoolKey]:
-        """Return the pools in which keys are counted, once ``ids`` has been asked for them."""
-        pools = [PoolKey(key.model, key.pool) for key in keys]
-        return [pool if pool in self._pools else PoolKey(OTHER, OTHER) for pool in pools]
-
-    def write(self) -> None:
-        """Insert the new keys; call inside the transaction that uses them."""
-        if self._new:
-            batch = {
-                "key_id": np.array([self._ids[key] for key in self._new], np.int64),
-                "model": texts([key.model for key in self._new]),
-                "pool": texts([key.pool for key in self._new]),
-                "dims": texts([key.dims for key in self._new]),
-            }
-            run(self._connection, "INSERT INTO keys SELECT key_id, model, pool, dims FROM batch", batch)
-            self._new = []
-
-    def _id(self, key: WindowKey) -> int:
-        found = self._ids.get(key)
-        if found is not None:
-            return found
-        if (key.model, key.pool) not in self._pools and len(self._pools) >= self._max_pools:
-            key = WindowKey(OTHER, OTHER, "")
-        elif key.dims and len(self._ids) >= self._max_pools * _KEYS_PER_POOL:
-            key = key._replace(dims=OTHER)
-        if key not in self._ids:
-            self._ids[key] = self._next_id
-            self._next_id += 1
-            self._new.append(key)
-            if key.model != OTHER:
-                self._pools.add((key.model, key.pool))
-        return self._ids[key]
-
-
 class DeltaApplier:
     """Applies delta records; owns the in-memory copy of the positions. One per file, used by one thread at a time."""
 
@@ -129,6 +72,7 @@ class DeltaApplier:
         self._keys = keys
         self._touched = touched
         self._bridged = BridgedRows(connection)
+        self.all_before = 0  # see ``note_statuses``
         self.reload()
 
     def reload(self) -> None:
@@ -166,7 +110,7 @@ class DeltaApplier:
             plan.result.late_events += late
         self._write_dead_letters(plan.deltas)
         self._write_notes(plan.deltas, bridge_notes)
-        note_statuses(self._connection, plan.deltas)
+        self.all_before = max(self.all_before, note_statuses(self._connection, plan.deltas))
         ledger = {source: entry for source, entry in plan.ledger.items() if any(entry)}  # heartbeats add nothing
         _merge(
             self._connection,
@@ -328,7 +272,7 @@ def merge_rows(
         sums = np.array(rows.measures, np.int64)
         pools = keys.pools(part_keys)
         late = closed.late(window, pools, key)
-        touched.note(window, pools, key)
+        touched.note(window, pools, key, late)
         late_requests.append(int(sums[0][late].sum()))
         windows.append(window)
         key_ids.append(key_id)

@@ -125,7 +125,7 @@ class BridgedRows:
         still_open = windows[~late]
         if not still_open.size:
             return
-        touched.note(still_open, [pool], index[~late])
+        touched.note(still_open, [pool], index[~late], late[~late])
         for table in ("windows", "histograms"):
             self._connection.execute(
                 f"DELETE FROM {table} WHERE key_id = ? AND window_start >= ?", [rows[0][1], int(still_open.min())]

@@ -43,18 +43,30 @@ class Touched:
     def __init__(self) -> None:
         self._span = (0, 0)
         self._pools: set[PoolKey] = set()
+        self._late: set[tuple[PoolKey, int]] = set()
 
     def watch(self, start: int, end: int) -> None:
         """Note pools with rows of windows that begin in [start, end), epoch seconds, from now on."""
         self._span = (start, end)
         self._pools = set()
 
-    def note(self, window: NDArray[np.int64], pool: Sequence[PoolKey], key: NDArray[np.int64]) -> None:
-        """Look at rows that are stored: the start of each one's window, and the index of its pool in ``pool``."""
+    def note(
+        self, window: NDArray[np.int64], pool: Sequence[PoolKey], key: NDArray[np.int64], late: NDArray[np.bool_]
+    ) -> None:
+        """Look at rows that are stored: the start of each one's window, the index of its pool in ``pool``, and whether
+        its window has closed.
+        """
         start, end = self._span
         inside = (window >= start) & (window < end)
         if inside.any():
             self._pools.update(pool[i] for i in np.unique(key[inside]).tolist())
+        if late.any():
+            self._late.update(zip((pool[i] for i in key[late].tolist()), window[late].tolist(), strict=True))
+
+    def take_late(self) -> set[tuple[PoolKey, int]]:
+        """Return (pool, start of the base window) of the late rows since the last call."""
+        late, self._late = self._late, set()
+        return late
 
     def take(self) -> set[PoolKey]:
         """Return the pools noted since the last call."""

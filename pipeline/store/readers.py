@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import msgspec
 
 from pipeline.store import rollups, series
+from pipeline.store.recent_samples import recent_samples
+from pipeline.store.recent_windows import Found, RecentWindows
 from pipeline.store.sql import dict_rows, keys_of
 from pipeline.store.steps import QUANTILE_COLUMNS
-from pipeline.store.window_history import history
+from pipeline.store.window_history import history, open_rows
 from pipeline.store.window_latencies import PERCENTILES, window_latencies
 from pipeline.windows import histogram
 from pipeline.windows.latencies import TOLD
@@ -21,6 +23,9 @@ from pipeline.windows.service import SERVICE
 from pipeline.windows.types import HISTOGRAMS
 
 __all__ = ["StoreReaders"]
+
+#: Pools whose samples are looked for in memory: of more DuckDB reads them sooner.
+_FEW_POOLS = 8
 
 _OF_POOL = "model = $model AND pool = $pool AND window_start"
 
@@ -60,11 +65,15 @@ def _whole_windows(model: str, pool: str, start: float, end: float, grain_second
 class StoreReaders:
     """Queries over one store. Every thread reads through a cursor of its own and sees committed data only."""
 
-    def __init__(self, connection: Any, closed_grain_seconds: int) -> None:
+    def __init__(
+        self, connection: Any, closed_grain_seconds: int, key_ids: Callable[[str, str], Collection[int]]
+    ) -> None:
         self._connection = connection
         self._closed_grain = closed_grain_seconds
         self._local = threading.local()
         self._last_closed: int | None = None  # set by the writer once the step is committed
+        self._key_ids = key_ids  # of a pool
+        self._recent = RecentWindows(closed_grain_seconds)
 
     def cursor(self) -> Any:
         """Return this thread's cursor."""
@@ -88,7 +97,19 @@ class StoreReaders:
             return dict_rows(self.cursor().execute(_fine_history(), where))
         # Before the query begins: it sees that step, and perhaps a later one.
         closed = self._last_closed or 0
-        return history(self.cursor(), where, self._closed_grain, closed)
+        known = self._known(where)
+        if known.until == where["end"]:
+            return known.rows
+        where["start"] = known.until
+        if where["start"] >= closed > 0:
+            return known.rows + open_rows(self.cursor(), where, self._key_ids(model, pool))
+        return known.rows + history(self.cursor(), where, self._closed_grain, closed)
+
+    def _known(self, where: dict[str, Any]) -> Found:
+        """What is kept in memory of the windows of ``_whole_windows``."""
+        if where["grain"] != self._closed_grain:
+            return Found(where["start"], [], {}, [])
+        return self._recent.find(where["model"], where["pool"], where["start"], where["end"])
 
     def history_span(self) -> tuple[int, int] | None:
         """Return the start of the oldest window that is kept and the end of the newest; see ``rollups.span``."""
@@ -98,7 +119,12 @@ class StoreReaders:
         self, model: str, pool: str, start: float, end: float, grain_seconds: int
     ) -> dict[int, dict[str, Any]]:
         """Return {window start: TTFT and TPOT} of the windows of ``history``; see ``window_latencies``."""
-        return window_latencies(self.cursor(), _whole_windows(model, pool, start, end, grain_seconds))
+        where = _whole_windows(model, pool, start, end, grain_seconds)
+        known = self._known(where)
+        if known.until == where["end"]:
+            return known.latencies
+        where["start"] = known.until
+        return known.latencies | window_latencies(self.cursor(), where, self._key_ids(model, pool))
 
     def forecasts(self, model: str, pool: str, signal: str, issued_at: float | None = None) -> list[dict[str, Any]]:
         """Return the forecasts of one series issued at ``issued_at`` (None: the newest), by horizon.
@@ -324,6 +350,11 @@ class StoreReaders:
         more: tuple[Sequence[int], str] | None = None,
     ) -> dict[tuple[str, str, int], series.Samples]:
         """Return samples of many pools for the times of a grid; see ``series.samples``."""
+        if source == "windows" and len(pools) <= _FEW_POOLS:
+            closed = self._last_closed or 0
+            known = recent_samples(self._recent, measure, pools, grid, self._closed_grain, closed)
+            if known is not None:
+                return known
         return series.samples(self.cursor(), source, measure, pools, grid, more)
 
     def forecast_paths(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import StoreError
 
-__all__ = ["Columns", "dict_rows", "keys_of", "parsed", "run", "texts", "transaction"]
+__all__ = ["Columns", "dict_rows", "is_key_of", "keys_of", "parsed", "run", "texts", "transaction"]
 
 Columns = Mapping[str, NDArray[Any]]
 
@@ -59,6 +59,17 @@ def keys_of(pools: Collection[tuple[str, str]] | None) -> tuple[str, dict[str, A
     wanted = "SELECT unnest($models) AS model, unnest($pools) AS pool"
     names = {"models": [model for model, _ in pools], "pools": [pool for _, pool in pools]}
     return f"(SELECT key_id, model, pool, dims FROM keys JOIN ({wanted}) USING (model, pool))", names
+
+
+def is_key_of(key_ids: Collection[int]) -> tuple[str, dict[str, Any]]:
+    """Return the condition that ``key_id`` is one of some (at least one), and its parameters.
+
+    For a read of few rows a join with ``keys`` takes longer to plan than all the rest.
+    """
+    first, *others = key_ids
+    if others:
+        return "key_id IN (SELECT unnest($keys))", {"keys": [first, *others]}
+    return "key_id = $key", {"key": first}
 
 
 #: By text; what is asked often has few texts, since all that differs between two reads is in parameters.

@@ -21,11 +21,12 @@ from pipeline.errors import StoreError
 from pipeline.forecast.calendar.known import CalendarChange
 from pipeline.forecast.exogenous.rows import ExogenousRow
 from pipeline.store import retention, steps
-from pipeline.store.apply import ApplyResult, DeltaApplier, KeyTable, SourcePosition, merge_rows
+from pipeline.store.apply import ApplyResult, DeltaApplier, SourcePosition, merge_rows
 from pipeline.store.breakdowns import broken_down
 from pipeline.store.exogenous import write_exogenous
 from pipeline.store.export import Exported, export_parquet
 from pipeline.store.frontier import Frontier, Touched
+from pipeline.store.key_table import KeyTable
 from pipeline.store.migrations import connect
 from pipeline.store.readers import StoreReaders
 from pipeline.store.rollups import roll_up
@@ -45,10 +46,11 @@ class Store(StoreReaders):
     """One DuckDB file; see the module for who may call what. Open it with ``Store.open``."""
 
     def __init__(self, connection: Any, settings: StoreSettings, windows: WindowSettings) -> None:
-        super().__init__(connection, windows.grain_seconds)
+        keys = KeyTable(connection, windows.max_pools)
+        super().__init__(connection, windows.grain_seconds, keys.of_pool)
         self._settings = settings
         self._windows = windows
-        self._keys = KeyTable(connection, windows.max_pools)
+        self._keys = keys
         #: Which pools got rows of the windows that are being closed; see ``Touched``.
         self.touched = Touched()
         self._applier = DeltaApplier(connection, self._keys, self.touched)
@@ -86,7 +88,9 @@ class Store(StoreReaders):
         Raises:
             StoreError: DuckDB refused; nothing has changed.
         """
-        return self._applier.apply(records, self._frontier)
+        result = self._applier.apply(records, self._frontier)
+        self._late_rows_came()
+        return result
 
     def delta_positions(self) -> dict[int, int]:
         """Return {delta partition: next offset to read}."""
@@ -247,7 +251,9 @@ class Store(StoreReaders):
             return 0
         try:
             with transaction(self._connection):
-                return self._insert_missing(keys, rows, histograms)
+                added = self._insert_missing(keys, rows, histograms)
+            self._late_rows_came()
+            return added
         except BaseException:
             self._keys.reload()
             raise
@@ -262,6 +268,9 @@ class Store(StoreReaders):
         """
         with transaction(self._connection):
             retention.delete_expired(self._connection, now, self._settings, gone)
+        kept = min(self._settings.retention_base_seconds, self._settings.retention_closed_seconds)
+        if self._last_closed is not None and self._recent.oldest() < now - kept:
+            self._recent.clear()
         self._keys.reload()  # those of expired values and forgotten pools are gone
         with suppress(duckdb.Error):  # a reader is busy; DuckDB checkpoints by itself later
             self._connection.execute("CHECKPOINT")
@@ -275,6 +284,22 @@ class Store(StoreReaders):
         """
         with closing(self._connection.cursor()) as cursor:
             return export_parquet(cursor, folder, self._settings, self._settings.path.stem, tables)
+
+    def keep_recent(self) -> None:
+        """Bring the newest windows that are kept in memory up to the last step, for readers; any thread may call.
+
+        Raises:
+            StoreError: DuckDB refused; readers ask it for what is missing.
+        """
+        try:
+            with closing(self._connection.cursor()) as cursor:
+                self._recent.fill(cursor, self._last_closed or 0)
+        except duckdb.Error as error:
+            raise StoreError(f"the store could not read: {str(error).splitlines()[0]}") from error
+
+    def _late_rows_came(self) -> None:
+        """Let readers know, once they are committed, of rows of windows that have closed."""
+        self._recent.note(self.touched.take_late(), self._applier.all_before)
 
     def _insert_missing(self, keys: Sequence[WindowKey], rows: DeltaRows, histograms: Histograms) -> int:
         key_ids = self._keys.ids(keys)[np.array(rows.key, np.int64)]

@@ -6,18 +6,29 @@ are windows already are selected as they are, and what little several tables say
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from pipeline.store import rollups
-from pipeline.store.sql import parsed
+from pipeline.store.sql import is_key_of, parsed
 from pipeline.windows.rollup import CLOSED_MEASURES
 
-__all__ = ["history"]
+__all__ = ["TOLD", "closed_rows", "history", "open_rows"]
 
 _NAMES = ", ".join(CLOSED_MEASURES)
 _SUMS = ", ".join(f"sum({name})" for name in CLOSED_MEASURES)
+#: Keys of a pool (one for each combination of its dimensions) of which rows are added up here.
+_FEW_KEYS = 4
 _OF_POOL = "model = $model AND pool = $pool AND window_start"
-_TOLD = ("completeness", "gap", "current_replicas", "ready_replicas")
+TOLD = ("completeness", "gap", "current_replicas", "ready_replicas")
+_WITHIN = (
+    "window_start >= $first AND window_start < $last AND window_start // $grain * $grain IN (SELECT unnest($starts))"
+)
+_ALL_CLOSED = (
+    f"SELECT model, pool, grain_seconds <> $grain, window_start, {_NAMES}, 1, {', '.join(TOLD)} FROM closed_windows "
+    f"WHERE {_WITHIN} UNION ALL SELECT model, pool, true, max(window_start), {_SUMS}, 0, NULL, NULL, NULL, NULL "
+    f"FROM late_windows JOIN keys USING (key_id) WHERE {_WITHIN} GROUP BY model, pool, window_start // $grain"
+)
 
 
 def history(cursor: Any, where: dict[str, Any], closed_grain_seconds: int, closed: int) -> list[dict[str, Any]]:
@@ -30,12 +41,53 @@ def history(cursor: Any, where: dict[str, Any], closed_grain_seconds: int, close
     grain = where["grain"]
     coarse = next((seconds for seconds in rollups.GRAINS_SECONDS if grain % seconds == 0), None)
     rolled = 0 if coarse is None else closed // coarse * coarse
-    found: dict[int, dict[str, Any]] = {}
-    # Each row has the newest start in it, so that replicas are those told last.
     query = parsed(cursor, _query(grain, closed_grain_seconds, coarse))
-    rows = cursor.execute(query, where | {"rolled": rolled, "closed": closed}).fetchall()
+    return _together(cursor.execute(query, where | {"rolled": rolled, "closed": closed}).fetchall(), grain)
+
+
+def open_rows(cursor: Any, where: dict[str, Any], key_ids: Collection[int]) -> list[dict[str, Any]]:
+    """Return what ``history`` does of windows that are all open: one table in place of four to plan for.
+
+    ``key_ids`` are those of the pool.
+    """
+    if not key_ids:
+        return []
+    told, keys = is_key_of(key_ids)
+    within = f"FROM windows WHERE {told} AND window_start >= $start AND window_start < $end"
+    if len(key_ids) > _FEW_KEYS:
+        named = {name: where[name] for name in ("start", "end", "grain")}
+        query = f"SELECT max(window_start), {_SUMS} {within} GROUP BY window_start // $grain"
+    else:  # sums take longer to plan than a few rows to add up
+        named = {name: where[name] for name in ("start", "end")}
+        query = f"SELECT window_start, {_NAMES} {within}"
+    rows = cursor.execute(parsed(cursor, query), named | keys).fetchall()
+    return _together([(*row, 0, None, None, None, None) for row in rows], where["grain"])
+
+
+def closed_rows(
+    cursor: Any, starts: Collection[int], grain_seconds: int
+) -> tuple[dict[tuple[str, str], list[dict[str, Any]]], set[tuple[str, str, int]]]:
+    """Return what ``history`` does of closed windows of all pools, by (model, pool): those that begin at ``starts``.
+
+    ``grain_seconds`` is that of closed windows. Also returned are the (model, pool, start) of those that are more than
+    one closed window of that grain: they hold late events, or closed when windows were shorter.
+    """
+    where = {"starts": sorted(starts), "grain": grain_seconds}
+    where |= {"first": min(starts), "last": max(starts) + grain_seconds}
+    rows: dict[tuple[str, str], list[tuple[Any, ...]]] = {}
+    more = set()
+    for model, pool, is_more, newest, *told in cursor.execute(parsed(cursor, _ALL_CLOSED), where).fetchall():
+        rows.setdefault((model, pool), []).append((newest, *told))
+        if is_more:
+            more.add((model, pool, newest // grain_seconds * grain_seconds))
+    return {key: _together(of_pool, grain_seconds) for key, of_pool in rows.items()}, more
+
+
+def _together(rows: list[tuple[Any, ...]], grain: int) -> list[dict[str, Any]]:
+    """Add up what several rows say of one window. Each has the newest start in it: replicas are those told last."""
+    found: dict[int, dict[str, Any]] = {}
     for newest, *sums_and_told in sorted(rows, key=_newest):
-        row = dict(zip((*CLOSED_MEASURES, "closed", *_TOLD), sums_and_told, strict=True))
+        row = dict(zip((*CLOSED_MEASURES, "closed", *TOLD), sums_and_told, strict=True))
         start = newest // grain * grain
         window = found.get(start)
         if window is None:
@@ -88,7 +140,7 @@ def _query(grain: int, closed_grain: int, coarse: int | None) -> str:
 def _windows(table: str, closed: str, within: str, *, grouped: bool) -> str:
     """Closed windows of a table; ``grouped``: added up to the grain, as several of them are in one of its windows."""
     if not grouped:
-        return f"SELECT window_start, {_NAMES}, {closed}, {', '.join(_TOLD)} FROM {table} WHERE {within}"
+        return f"SELECT window_start, {_NAMES}, {closed}, {', '.join(TOLD)} FROM {table} WHERE {within}"
     return (
         f"SELECT max(window_start), {_SUMS}, sum({closed})::BIGINT, min(completeness), bool_or(gap), "
         "arg_max(current_replicas, window_start), arg_max(ready_replicas, window_start) "

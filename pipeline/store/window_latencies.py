@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.store.sql import parsed
+from pipeline.store.sql import is_key_of, parsed
 from pipeline.windows import histogram
 from pipeline.windows.latencies import LATENCIES
 from pipeline.windows.types import BASE_SECONDS, HISTOGRAMS, Delta
 
-__all__ = ["PERCENTILES", "note_statuses", "window_latencies"]
+__all__ = ["PERCENTILES", "note_statuses", "pools_latencies", "window_latencies"]
 
 #: Percentiles of a window's latencies, by name.
 PERCENTILES = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99}
@@ -21,31 +21,84 @@ PERCENTILES = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99}
 _PERCENTS = tuple(round(100 * q) for q in PERCENTILES.values())
 _METRICS = {HISTOGRAMS.index(name): name for name in LATENCIES}
 #: Counts only: window functions and ordered sums over them cost DuckDB more than the scan does.
-_QUERY = f"""
+_COUNTS = f"""
 SELECT window_start // $grain * $grain AS start, metric, bucket, sum(n)::BIGINT AS n,
     (SELECT max(all_before) FROM latency_statuses) AS all_before
-FROM histograms JOIN keys USING (key_id)
-WHERE model = $model AND pool = $pool AND metric IN ({", ".join(map(str, _METRICS))})
-    AND window_start >= $start AND window_start < $end
+FROM histograms
+WHERE {{key}} AND metric IN ({", ".join(map(str, _METRICS))}) AND window_start >= $start AND window_start < $end
 GROUP BY 1, 2, 3
+"""
+#: The same of all pools, each by the least of its keys, in the windows that begin at ``starts``.
+_OF_ALL = f"""
+SELECT pool_id, window_start // $grain * $grain AS start, metric, bucket, sum(n)::BIGINT AS n,
+    (SELECT max(all_before) FROM latency_statuses) AS all_before
+FROM histograms JOIN (SELECT key_id, min(key_id) OVER (PARTITION BY model, pool) AS pool_id FROM keys) USING (key_id)
+WHERE metric IN ({", ".join(map(str, _METRICS))}) AND window_start >= $first AND window_start < $last
+    AND window_start // $grain * $grain IN (SELECT unnest($starts))
+GROUP BY 1, 2, 3, 4
 """
 
 
-def window_latencies(cursor: Any, where: dict[str, Any]) -> dict[int, dict[str, Any]]:
+def window_latencies(cursor: Any, where: dict[str, Any], key_ids: Collection[int]) -> dict[int, dict[str, Any]]:
     """Return {window start: latencies} of the windows of one pool of which base windows are kept.
 
-    ``where`` has ``model``, ``pool``, ``start``, ``end`` (epoch seconds) and ``grain``. Latencies have, for each name
-    of ``LATENCIES``, how many requests told it (``told``), their ``mean`` and ``PERCENTILES`` in seconds (within 1 %);
-    and ``statuses``: "ok" where only requests served to the end are in them, "all" where an older version counted.
+    ``key_ids`` are those of the pool; ``where`` has ``start``, ``end`` (epoch seconds) and ``grain``. Latencies have,
+    for each name of ``LATENCIES``, how many requests told it (``told``), their ``mean`` and ``PERCENTILES`` in seconds
+    (within 1 %); and ``statuses``: "ok" where only requests served to the end are in them, "all" where an older version
+    counted.
     """
-    columns = {
-        name: np.ma.getdata(column)
-        for name, column in cursor.execute(parsed(cursor, _QUERY), where).fetchnumpy().items()
-    }
+    if not key_ids:
+        return {}
+    told, keys = is_key_of(key_ids)
+    named = {name: where[name] for name in ("start", "end", "grain")}
+    columns = _columns(cursor, _COUNTS.format(key=told), named | keys)
     if not columns["n"].size:
         return {}
-    order = np.lexsort((columns["bucket"], columns["metric"], columns["start"]))
-    start, metric, bucket, n, all_before = (column[order] for column in columns.values())
+    since = int(columns["all_before"][0])
+    found: dict[int, dict[str, Any]] = {}
+    for at, name, cell in _cells(columns["start"], columns):
+        found.setdefault(at, _statuses(at, since))[name] = cell
+    return found
+
+
+def pools_latencies(
+    cursor: Any, starts: Collection[int], grain_seconds: int
+) -> dict[tuple[str, str], dict[int, dict[str, Any]]]:
+    """Return what ``window_latencies`` says of every pool, by (model, pool), for windows that begin at ``starts``."""
+    where = {"starts": sorted(starts), "grain": grain_seconds}
+    where |= {"first": min(starts), "last": max(starts) + grain_seconds}
+    columns = _columns(cursor, _OF_ALL, where)
+    if not columns["n"].size:
+        return {}
+    names = {
+        number: (model, pool)
+        for number, model, pool in cursor.execute(
+            "SELECT min(key_id), model, pool FROM keys GROUP BY model, pool"
+        ).fetchall()
+    }
+    since = int(columns["all_before"][0])
+    known, place = np.unique(columns["start"], return_inverse=True)
+    found: dict[tuple[str, str], dict[int, dict[str, Any]]] = {}
+    for group, name, cell in _cells(columns["pool_id"].astype(np.int64) * known.size + place, columns):
+        number, which = divmod(group, known.size)
+        at = int(known[which])
+        found.setdefault(names[number], {}).setdefault(at, _statuses(at, since))[name] = cell
+    return found
+
+
+def _columns(cursor: Any, query: str, where: dict[str, Any]) -> dict[str, NDArray[Any]]:
+    told = cursor.execute(parsed(cursor, query), where).fetchnumpy()
+    return {name: np.ma.getdata(column) for name, column in told.items()}
+
+
+def _statuses(start: int, all_before: int) -> dict[str, Any]:
+    return {"statuses": "ok" if start >= all_before else "all"}
+
+
+def _cells(group: NDArray[Any], columns: dict[str, NDArray[Any]]) -> Iterator[tuple[int, str, dict[str, Any]]]:
+    """Yield (group, latency, what it says) of counts of any number of groups, ordered by group and metric."""
+    order = np.lexsort((columns["bucket"], columns["metric"], group))
+    start, metric, bucket, n = (column[order] for column in (group, *(columns[c] for c in ("metric", "bucket", "n"))))
     first = np.flatnonzero(np.r_[True, (start[1:] != start[:-1]) | (metric[1:] != metric[:-1])])
     cells = np.diff(np.r_[first, n.size])
     seen = np.cumsum(n)
@@ -58,11 +111,8 @@ def window_latencies(cursor: Any, where: dict[str, Any]) -> dict[int, dict[str, 
         value[np.searchsorted(seen, before + percent * (told - 1) // 100, side="right")] for percent in _PERCENTS
     )
     columns_of = (start[first], metric[first], told, _kahan_sums(n * value, first, cells) / told, *percentiles)
-    found: dict[int, dict[str, Any]] = {}
     for at, of, count, mean, *values in zip(*(column.tolist() for column in columns_of), strict=True):
-        window = found.setdefault(at, {"statuses": "ok" if at >= all_before[0] else "all"})
-        window[_METRICS[of]] = {"told": count, "mean": mean, **dict(zip(PERCENTILES, values, strict=True))}
-    return found
+        yield at, _METRICS[of], {"told": count, "mean": mean, **dict(zip(PERCENTILES, values, strict=True))}
 
 
 def _kahan_sums(terms: NDArray[np.float64], first: NDArray[np.intp], cells: NDArray[np.intp]) -> NDArray[np.float64]:
@@ -84,9 +134,14 @@ def _kahan_sums(terms: NDArray[np.float64], first: NDArray[np.intp], cells: NDAr
     return sums
 
 
-def note_statuses(connection: Any, deltas: Iterable[Delta]) -> None:
-    """Note which windows hold latencies of all statuses from now on; call inside the transaction of the rows."""
+def note_statuses(connection: Any, deltas: Iterable[Delta]) -> int:
+    """Note which windows hold latencies of all statuses from now on; call inside the transaction of the rows.
+
+    Returns the end (epoch seconds) of the newest of them; 0: these deltas have none.
+    """
     newest = max((max(d.rows.window) for d in deltas if d.latency_statuses == "all" and d.rows.window), default=None)
-    if newest is not None:
-        before = newest + BASE_SECONDS
-        connection.execute(f"UPDATE latency_statuses SET all_before = greatest(all_before, {before})")
+    if newest is None:
+        return 0
+    before = newest + BASE_SECONDS
+    connection.execute(f"UPDATE latency_statuses SET all_before = greatest(all_before, {before})")
+    return before

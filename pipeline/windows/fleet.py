@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ["CountedRequests", "FleetReport", "ReplicaCount"]
+__all__ = ["NEWEST_SECONDS", "CountedRequests", "FleetReport", "ReplicaCount"]
+
+#: The newest count of requests is taken over so many seconds at least.
+NEWEST_SECONDS = 15.0
 
 
 class ReplicaCount(NamedTuple):
@@ -20,13 +23,18 @@ class CountedRequests(NamedTuple):
 
     ``around`` came between the last report not after the window's start and the first one not before its end.
     ``inside`` came between its first and its last report within, ``inside_seconds`` apart; ``idle`` says that nothing
-    was in flight at the last of these, or less than at the first.
+    was in flight at the last of these, or less than at the first. ``after`` came between the first report not before
+    its end and the newest one, ``newest`` between that and the one before it that is ``NEWEST_SECONDS`` older or more.
     """
 
     around: int | None
     inside: int | None
     inside_seconds: float
     idle: bool
+    newest: int | None = None
+    newest_seconds: float = 0.0
+    after: int | None = None
+    after_seconds: float = 0.0
 
 
 class FleetReport(NamedTuple):

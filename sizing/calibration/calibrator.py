@@ -16,12 +16,16 @@ what one shape teaches about single terms fails on the next (docs/sizing-accurac
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
+from sizing.calibration.intervals import OWN_STEP_90
 from sizing.calibration.measurement import COEFFICIENTS, ObservedPoint, StepTerms, check_point, implied_lane_batch
+from sizing.calibration.packed_points import PackedPoints
 from sizing.calibration.posterior import Calibration, Correction, Prediction, place
 from sizing.errors import InvalidInput
 from sizing.replica.memory import Resolved, require_fit
@@ -29,8 +33,6 @@ from sizing.replica.step_time import StepCoefficients
 
 __all__ = ["REFRESH_EVERY", "Calibration", "Calibrator", "Correction", "calibrated"]
 
-#: Standard normal quantile at 95 %: the bounds of a 90 % interval.
-_Z90 = 1.645
 #: New points are compared with a posterior that lacks at most so many of the points before them. The first so many are
 #: all in it, and so is a point that lay farther than ``_NEWS_SDS`` from it: only what repeats what is known can wait.
 REFRESH_EVERY, _NEWS_SDS = 10, 2.0
@@ -69,7 +71,9 @@ class Calibrator:
         self._step_terms = StepTerms(resolved, self.prior)
         # Of every remembered point: itself, the number of its update, what an earlier posterior predicted for it, its
         # terms and its place.
-        self._points: list[tuple[ObservedPoint, int, Prediction | None]] = []
+        self._points = PackedPoints()
+        self._updated = array("q")
+        self._predictions: list[Prediction | None] = []
         self._terms = np.zeros((0, len(COEFFICIENTS)))
         self._places = np.zeros((0, 3))
         #: Points that were predicted before they were learned, and how many of them lay within the 90 % interval.
@@ -89,21 +93,24 @@ class Calibrator:
         """
         check_point(point)
         batch = implied_lane_batch(self.resolved, point, self.prior)
-        terms = self._step_terms.at(point.workload, batch)
+        workload = point.workload
+        terms, where = self._step_terms.at(workload, batch), place(workload, batch)
         if score and self._points:
-            self._score(point, batch, terms)
-        where = place(point.workload, batch)
+            self._score(point, terms, where)
         if len(self._points) < self._max_points:
             self._terms = np.concatenate((self._terms, [terms]))
             self._places = np.concatenate((self._places, where[None, :]))
         else:
             apart = self._places - where
             nearest = int(np.argmin(np.einsum("ij,ij->i", apart, apart)))
-            del self._points[nearest]
+            self._points.remove(nearest)
+            del self._updated[nearest], self._predictions[nearest]
             for rows, row in ((self._terms, terms), (self._places, where)):
                 rows[nearest:-1] = rows[nearest + 1 :]
                 rows[-1] = row
-        self._points.append((point, self._updates, None))
+        self._points.append(point)
+        self._updated.append(self._updates)
+        self._predictions.append(None)
         self._updates += 1
         self._missing += 1
 
@@ -132,10 +139,10 @@ class Calibrator:
         """Share of the points that lay within the 90 % interval predicted before each was learned; None before."""
         return self.inside / self.asked if self.asked else None
 
-    def _score(self, point: ObservedPoint, lane_batch: float, terms: Sequence[float]) -> None:
-        error, deviation = self.recent.step_error(point, lane_batch, terms)
+    def _score(self, point: ObservedPoint, terms: Sequence[float], where: NDArray[np.float64]) -> None:
+        error, deviation = self.recent.step_error(point, terms, where)
         self.asked += 1
-        self.inside += abs(error) <= _Z90 * deviation
+        self.inside += abs(error) <= OWN_STEP_90 * deviation
         self._news = self._news or abs(error) > _NEWS_SDS * deviation
 
     @property
@@ -151,23 +158,20 @@ class Calibrator:
     def calibration(self) -> Calibration:
         """What the points so far taught; worked out when first asked for."""
         if self._found is None or self._missing:
-            ages = np.array([self._updates - 1 - update for _, update, _ in self._points], dtype=np.float64)
+            ages = np.array([self._updates - 1 - update for update in self._updated], dtype=np.float64)
             self._found = Calibration(
                 self.resolved,
-                [point for point, _, _ in self._points],
+                self._points,
                 self.prior,
                 self._step_terms,
                 self._terms,
                 self._places.copy(),
                 # Capped, so that a point of long ago weighs nothing without making the sums inexact.
                 np.minimum(self._forgetting ** (-ages / 2), 1e3),
-                [prediction for _, _, prediction in self._points],
+                self._predictions,
                 self._entry_ratio,
             )
-            self._points = [
-                (point, update, prediction)
-                for (point, update, _), prediction in zip(self._points, self._found.predictions, strict=True)
-            ]
+            self._predictions = list(self._found.predictions)
             self._missing, self._news = 0, False
         return self._found
 

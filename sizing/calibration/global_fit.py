@@ -1,7 +1,7 @@
 """What end-to-end measurements teach about deployments in general: factors on the terms of the physics.
 
 For every term i of a time (launch overhead, weights, experts, KV, compute, communication …) and the features φ of a
-deployment (mixture of experts, engine, 4-bit weights, native FP4, GPUs that work together):
+deployment (mixture of experts, engine, quantised products, 4-bit weights, native FP4, GPUs that work together):
 
     time = Σ term_i · exp(base_i + Σ_j weight_ij · φ_j)
 
@@ -15,14 +15,16 @@ from __future__ import annotations
 
 import json
 import math
+import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cache, cached_property, lru_cache
 from importlib import resources
 from typing import Any
 
+from sizing.calibration.intervals import IntervalBins, bins_from_mapping, engine_family
 from sizing.catalog.engines import engine_release
-from sizing.replica.memory import Resolved
+from sizing.replica.memory import Resolved, dense_precision
 
 __all__ = [
     "FEATURES",
@@ -52,7 +54,7 @@ STEP_TERMS = (
 #: Terms of the time to first token in a closed loop; see ``ReplicaModel.closed_loop_ttft_seconds``.
 TTFT_TERMS = ("fixed", "step", "own_prompt", "others_prompts", "clients", "weights", "clients_steps")
 #: Features of a deployment, by name; each is 0 where it says nothing.
-FEATURES = ("moe", "trtllm", "sglang", "fp4", "int4", "native_fp4", "group")
+FEATURES = ("moe", "trtllm", "sglang", "quantized_products", "int4", "native_fp4", "group")
 _LARGEST_LOG = 3.0
 #: Log2 of the factor outside a measured range that is still within it: 1,000 tokens are those of 1,024.
 _EDGE = math.log2(1.1)
@@ -66,14 +68,16 @@ def features(resolved: Resolved) -> dict[str, float]:
     deployment = resolved.deployment
     engine = deployment.engine.lower()
     moe = resolved.model.experts > 0
+    dense = dense_precision(resolved.model, resolved.precision)
     # Data-parallel ranks of a dense model are replicas of their own.
     group = deployment.tensor_parallel * (deployment.data_parallel if moe else 1)
     return {
         "moe": float(moe),
         "trtllm": float("trt" in engine or "tensorrt" in engine),
         "sglang": float("sglang" in engine),
-        # Measured on boards that multiply 4 bits; where they are unpacked nothing of it holds.
-        "fp4": float(resolved.precision in ("nvfp4", "mxfp4") and not resolved.gpu.unpacks(resolved.precision)),
+        # Kernels of their own quantise what a product of fewer than 16 bits takes, so every layer launches more of
+        # them. Experts quantise within their kernels.
+        "quantized_products": float(resolved.gpu.compute_precision(dense) != "bf16"),
         "int4": float(resolved.precision == "int4"),
         "native_fp4": float("nvfp4" in resolved.gpu.flops_per_second),
         "group": min(max(math.log2(group) - 1.0, -1.0), 2.0),
@@ -102,23 +106,6 @@ def _factors(terms: TermFactors, row: tuple[float, ...]) -> tuple[float, ...]:
         for base, weights in zip(terms.base, terms.weights, strict=True)
     )
     return tuple(math.exp(min(max(log, floor), _LARGEST_LOG)) for log, floor in zip(logs, terms.floor, strict=True))
-
-
-@dataclass(frozen=True, slots=True)
-class IntervalBins:
-    """Intervals of measured over predicted by distance from what was measured (split conformal).
-
-    ``upto`` are the upper ends of the bins of distance, the last one infinite; ``lower`` and ``upper`` the factors.
-    """
-
-    upto: tuple[float, ...]
-    lower: tuple[float, ...]
-    upper: tuple[float, ...]
-
-    def factors(self, distance: float) -> tuple[float, float]:
-        """Return the factors on a prediction that bound its interval at a distance."""
-        index = next(i for i, end in enumerate(self.upto) if distance <= end)
-        return self.lower[index], self.upper[index]
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +144,11 @@ class Learned:
 
     def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
         """Restored ones that are equal are one object: every pool's coefficients hold it."""
-        return _shared, tuple(getattr(self, part.name) for part in fields(self))
+        return _shared, (self._packed,)
+
+    @cached_property
+    def _packed(self) -> bytes:
+        return pickle.dumps(tuple(getattr(self, part.name) for part in fields(self)))
 
     def distance(self, resolved: Resolved, input_tokens: float, output_tokens: float, lane_batch: float) -> float:
         """Return how far a question is from what was measured: 0 within it, infinite when nothing was measured.
@@ -231,14 +222,8 @@ class Learned:
 
 
 @lru_cache(maxsize=8)
-def _shared(*parts: Any) -> Learned:
-    return Learned(*parts)
-
-
-def engine_family(engine: str) -> str:
-    """Return the engine's short name: vllm, sglang or trtllm, else the given one in lower case."""
-    name = engine.lower()
-    return "trtllm" if "trt" in name or "tensorrt" in name else "sglang" if "sglang" in name else name
+def _shared(packed: bytes) -> Learned:
+    return Learned(*pickle.loads(packed))
 
 
 def learned_from_mapping(data: Mapping[str, Any]) -> Learned:
@@ -252,10 +237,6 @@ def learned_from_mapping(data: Mapping[str, Any]) -> Learned:
             tuple(float(part["terms"][name]["floor"]) for name in names),
         )
 
-    def bins(part: Mapping[str, Any]) -> IntervalBins:
-        ends = tuple(math.inf if end is None else float(end) for end in part["upto"])
-        return IntervalBins(ends, tuple(map(float, part["lower"])), tuple(map(float, part["upper"])))
-
     def three(values: Any) -> tuple[float, float, float]:
         first, second, third = map(float, values)
         return first, second, third
@@ -263,9 +244,9 @@ def learned_from_mapping(data: Mapping[str, Any]) -> Learned:
     return Learned(
         step=terms(data["step"], STEP_TERMS),
         closed_loop_ttft=terms(data["closed_loop_ttft"], TTFT_TERMS),
-        tpot_interval=bins(data["intervals"]["tpot"]),
-        tpot_interval_80=bins(data["intervals"]["tpot_80"]),
-        ttft_interval=bins(data["intervals"]["ttft"]),
+        tpot_interval=bins_from_mapping(data["intervals"]["tpot"]),
+        tpot_interval_80=bins_from_mapping(data["intervals"]["tpot_80"]),
+        ttft_interval=bins_from_mapping(data["intervals"]["ttft"]),
         domains=tuple(
             Domain(kind["gpu"], kind["engine"], kind["precision"], kind["moe"], three(kind["low"]), three(kind["high"]))
             for kind in data["domains"]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 from sizing.errors import InvalidInput
 from sizing.replica.load_point import mean_request
@@ -63,7 +65,7 @@ class ObservedLoad:
     """What a window of telemetry says about one replica: means per request, seconds and tokens.
 
     ``e2e_seconds`` from arrival to the last token; ``requests_per_second`` per replica; ``cached_share`` of the input.
-    ``ttft_seconds`` (from arrival) and ``tpot_seconds`` are means over requests; None: not known.
+    ``ttft_seconds`` (from arrival) is a mean over requests, ``tpot_seconds`` one over tokens; None: not known.
     """
 
     input_tokens: float
@@ -91,6 +93,9 @@ def identity(resolved: Resolved) -> tuple[object, ...]:
 #: is at most this share of its latency; and the time to first token only below this share of saturation, where it is
 #: service and not a queue.
 _TTFT_SHARE, _TTFT_LOAD = 0.25, 0.8
+#: With less than one sequence at a time, the replica's mean step has the prompts of one in it, and a lone request sees
+#: none but its own. Where the two differ by more than this share, such loads teach nothing.
+_LONE_DIFFERS = 0.1
 
 
 def point_of_load(
@@ -104,16 +109,20 @@ def point_of_load(
     The time per output token as measured; else what the end-to-end latency leaves after the TTFT that ``coefficients``
     predict at this rate, over the output tokens but one. TTFT only as measured, and not near or beyond saturation. A
     rate beyond the model's saturation says that the model is too slow, if the time per output token was measured.
-    None: outputs too short, a rate beyond saturation without that or with more at once than fits, or a predicted TTFT
-    too large a share. ``replica`` is the model of ``load.workload`` with ``coefficients``, where there is one already.
+    None: outputs too short, a rate beyond saturation without that or with more at once than fits, a predicted TTFT too
+    large a share, or long prompts with less than one sequence at a time. ``replica`` is the model of ``load.workload``
+    with ``coefficients``, where there is one already.
 
     Raises:
         InvalidInput: a number is not positive and finite.
         DoesNotFit: the deployment cannot run it.
     """
-    for name in ("input_tokens", "output_tokens", "e2e_seconds", "requests_per_second"):
-        if not 0 < getattr(load, name) < 1e8:
-            raise InvalidInput(f"{name} of an observed load must be positive, not {getattr(load, name)!r}")
+    numbers = load.input_tokens, load.output_tokens, load.e2e_seconds, load.requests_per_second
+    for name, value in zip(
+        ("input_tokens", "output_tokens", "e2e_seconds", "requests_per_second"), numbers, strict=True
+    ):
+        if not 0 < value < 1e8:
+            raise InvalidInput(f"{name} of an observed load must be positive, not {value!r}")
     if load.output_tokens < 2:
         return None
     replica = replica or ReplicaModel(resolved, load.workload, coefficients=coefficients)
@@ -127,6 +136,10 @@ def point_of_load(
         tpot = (load.e2e_seconds - ttft) / (load.output_tokens - 1.0)
     implied = load.requests_per_second * load.output_tokens * tpot / resolved.lanes
     if batch is None and implied > replica.max_lane_batch:
+        return None
+    if implied < 1.0 and _lone_step_seconds(replica, load.workload, implied) < (
+        (1.0 - _LONE_DIFFERS) * replica.step_seconds(implied)
+    ):
         return None
     # By the rate, and by the batch that the measured times imply: prompts of a crowded step wait, whatever the rate.
     crowded = _TTFT_LOAD * replica.saturation_requests_per_second
@@ -143,6 +156,12 @@ def point_of_load(
     return point
 
 
+def _lone_step_seconds(replica: ReplicaModel, workload: Workload, lane_batch: float) -> float:
+    """Return the step of a single sequence beside the prompts that come with ``lane_batch`` of them on average."""
+    steady = _steady(workload, lane_batch, float(replica.resolved.deployment.max_batched_tokens))
+    return replica.step.mean_step_seconds(1.0, *steady)
+
+
 class StepTerms:
     """Seconds of a step per unit of each coefficient, for one deployment; cheap to ask for many loads.
 
@@ -150,9 +169,15 @@ class StepTerms:
     that it has learned.
     """
 
+    __slots__ = ("_chunk_tokens", "_models")
+
     def __init__(self, resolved: Resolved, prior: StepCoefficients) -> None:
         self._chunk_tokens = float(resolved.deployment.max_batched_tokens)
         self._models = tuple(step_model(resolved, _only(prior, name)) for name in COEFFICIENTS)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Packed, so that pools of equal deployments share one object when they are read."""
+        return _read_terms, (pickle.dumps((self._chunk_tokens, self._models)),)
 
     def at(self, workload: Workload, lane_batch: float) -> list[float]:
         """Return the terms in the order of ``COEFFICIENTS``, seconds.
@@ -162,6 +187,14 @@ class StepTerms:
         """
         context, prompts, before, chunk = _steady(workload, lane_batch, self._chunk_tokens)
         return [model.mean_step_seconds(lane_batch, context, prompts, before, chunk) for model in self._models]
+
+
+@lru_cache(maxsize=256)
+def _read_terms(packed: bytes) -> StepTerms:
+    """Read what ``StepTerms`` packed."""
+    found = StepTerms.__new__(StepTerms)
+    found._chunk_tokens, found._models = pickle.loads(packed)
+    return found
 
 
 def step_terms(
@@ -208,13 +241,14 @@ def check_point(point: ObservedPoint) -> None:
     Raises:
         InvalidInput: a number is not positive and finite, or there is no load.
     """
-    for name in ("input_tokens", "output_tokens", "tpot_seconds"):
-        if not 0 < getattr(point, name) < 1e8:
-            raise InvalidInput(f"{name} of an observed point must be positive, not {getattr(point, name)!r}")
-    for name in ("ttft_seconds", "requests_per_second", "concurrency"):
-        value = getattr(point, name)
-        if value is not None and not 0 < value < 1e8:
+    known = point.input_tokens, point.output_tokens, point.tpot_seconds
+    for name, value in zip(("input_tokens", "output_tokens", "tpot_seconds"), known, strict=True):
+        if not 0 < value < 1e8:
             raise InvalidInput(f"{name} of an observed point must be positive, not {value!r}")
+    told = point.ttft_seconds, point.requests_per_second, point.concurrency
+    for name, seen in zip(("ttft_seconds", "requests_per_second", "concurrency"), told, strict=True):
+        if seen is not None and not 0 < seen < 1e8:
+            raise InvalidInput(f"{name} of an observed point must be positive, not {seen!r}")
     if point.requests_per_second is None and point.concurrency is None:
         raise InvalidInput("an observed point needs requests_per_second or concurrency")
     if not 0 <= point.cached_share <= 1:

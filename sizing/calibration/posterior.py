@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sizing.calibration.measurement import COEFFICIENTS, ObservedPoint, StepTerms, implied_lane_batch
+from sizing.calibration.packed_points import PackedPoints
+from sizing.calibration.small_arrays import column_ranges, median
 from sizing.errors import InvalidInput
 from sizing.replica.memory import Memory, Resolved, require_fit
 from sizing.replica.replica_model import ReplicaModel
@@ -46,6 +48,7 @@ _STALE_LOG = 0.05
 _SETTLED = 1e-13
 
 Floats = NDArray[np.float64]
+_IDENTITY: Floats = np.eye(len(COEFFICIENTS))
 
 
 class Prediction(NamedTuple):
@@ -115,21 +118,22 @@ class Calibration:
         entry_ratio: float = 1.0,
     ) -> None:
         self.resolved = resolved
-        self.points = tuple(points)
+        #: What was measured; made anew from packed numbers when asked for.
+        self.points: Sequence[ObservedPoint] = PackedPoints(points)
         self.prior = prior
         self._step_terms = step_terms
         self._places = places
         self._replica: tuple[Workload, ReplicaModel] | None = None
         self._memory: Memory | None = None
         start = np.array([getattr(prior, name) for name in COEFFICIENTS])
-        measured = np.log(np.array([point.tpot_seconds for point in points]))
+        measured = np.log(np.array([point.tpot_seconds for point in self.points]))
         #: Measured step times over those that the catalogue's entry and the global coefficients predict, in the median.
         self.entry_ratio = entry_ratio
         if len(points):
-            self.entry_ratio *= float(np.exp(np.median(measured - np.log(terms @ start))))
+            self.entry_ratio *= float(np.exp(median(measured - np.log(terms @ start))))
         count = len(COEFFICIENTS)
         shift = np.zeros(count)
-        several = len(points) > 0 and bool(np.ptp(places[:, :2], axis=0).max() >= _ONE_SHAPE)
+        several = len(points) > 0 and bool(column_ranges(places[:, :2]).max() >= _ONE_SHAPE)
         likeness = _likeness(places[:, None, :] - places[None, :, :])
         within = _DISCREPANCY**2 * likeness + np.diag((_NOISE * noise_ratio) ** 2)
         certain = np.linalg.inv(within) if len(points) else within
@@ -138,16 +142,18 @@ class Calibration:
         for _ in range(6):
             values = start * np.exp(shift)
             predicted, shares = _shares(terms, values)
-            spread = np.ptp(shares, axis=0) if len(points) else np.zeros(count)
+            spread = column_ranges(shares) if len(points) else np.zeros(count)
             free = (spread >= _SEPARABLE_SHARE) & several
-            cover = np.full((count, count), _TOGETHER**2) + np.diag(np.where(free, _APART**2, 0.0))
+            cover = np.full((count, count), _TOGETHER**2)
+            cover.reshape(-1)[:: count + 1] += np.where(free, _APART**2, 0.0)
             if not len(points):
                 break
             weighed = shares.T @ certain
             residual = measured - np.log(predicted) + shares @ shift
             before = shift
-            inner = np.eye(count) + weighed @ shares @ cover
-            shift = np.clip(cover @ np.linalg.solve(inner, weighed @ residual), -_CLAMP, _CLAMP)
+            inner = _IDENTITY + weighed @ shares @ cover
+            shift = cover @ np.linalg.solve(inner, weighed @ residual)
+            shift = np.minimum(np.maximum(shift, -_CLAMP, out=shift), _CLAMP, out=shift)
             if np.abs(shift - before).max() < _SETTLED:
                 break
         self._values = start * np.exp(shift)
@@ -158,10 +164,10 @@ class Calibration:
         posterior = cover
         self._seen = np.zeros(count)
         if len(points):
-            self._seen = self._shares.mean(axis=0)
+            self._seen = np.add.reduce(self._shares, axis=0) / len(points)
             self._left = certain @ (measured - np.log(predicted))
             weighed = self._shares.T @ certain
-            inner = np.linalg.solve(np.eye(count) + weighed @ self._shares @ cover, weighed)
+            inner = np.linalg.solve(_IDENTITY + weighed @ self._shares @ cover, weighed)
             self._inverse = certain - weighed.T @ cover @ inner
             gain = cover @ self._shares.T
             posterior = cover - gain @ self._inverse @ gain.T
@@ -263,12 +269,25 @@ class Calibration:
             DoesNotFit: the deployment cannot run it.
         """
         if self._replica is None or self._replica[0] != workload:
-            memory = self._fitting()
-            replica = ReplicaModel(
-                self.resolved, workload, coefficients=self.coefficients, step=self._step, memory=memory
-            )
-            self._replica = workload, replica
+            self._replica = workload, self.replica_of(self.resolved, workload)
         return self._replica[1]
+
+    def replica_of(self, resolved: Resolved, workload: Workload, dispersion: float = 1.0) -> ReplicaModel:
+        """Return a new replica of a deployment with ``coefficients``; of that of the calibration, most is known.
+
+        Raises:
+            InvalidInput: the workload or the dispersion is invalid.
+            DoesNotFit: the deployment cannot run it.
+        """
+        own = resolved is self.resolved
+        return ReplicaModel(
+            resolved,
+            workload,
+            dispersion=dispersion,
+            coefficients=self.coefficients,
+            step=self._step if own else None,
+            memory=self._fitting() if own else None,
+        )
 
     def _fitting(self) -> Memory:
         """Return the memory of the deployment, the same for every workload; worked out when first asked for."""
@@ -281,8 +300,8 @@ class Calibration:
 
         In standard deviations of a measurement there, above or below, wider where little room is left, since there a
         small error of the step is a large one of the batch. Where the rate is not sustained by what is known, the step
-        is compared at the batch that the measured times imply, and nothing is said of the first token. (0, None): the
-        rate is unknown.
+        is compared at the batch that the measured times imply, and nothing is said of the first token. Nor is it where
+        prompts would wait without end. (0, None): the rate is unknown.
         """
         rate, workload = point.requests_per_second, point.workload
         if rate is None:
@@ -302,20 +321,23 @@ class Calibration:
         if point.ttft_seconds is None:
             return step, None
         seen = replica.latency(batch, 0.5)
+        if seen.ttft_seconds == math.inf:  # the queue for prefill grows without end, by what is known
+            return step, None
         first = math.log(point.ttft_seconds / (seen.ttft_seconds * known.ttft_ratio)) * room
         return step, first / max(known.ttft_log_sd, _TTFT_NOISE)
 
     def _step_surprise(self, point: ObservedPoint) -> float:
         batch = implied_lane_batch(self.resolved, point, self.prior)
-        error, deviation = self.step_error(point, batch, self._step_terms.at(point.workload, batch))
+        workload = point.workload
+        error, deviation = self.step_error(point, self._step_terms.at(workload, batch), place(workload, batch))
         return error / max(deviation, _NOISE)
 
-    def step_error(self, point: ObservedPoint, lane_batch: float, terms: Sequence[float]) -> tuple[float, float]:
+    def step_error(self, point: ObservedPoint, terms: Sequence[float], at: Floats) -> tuple[float, float]:
         """Return the log of the measured over the predicted time per output token, and its standard deviation.
 
-        ``terms`` as ``StepTerms.at`` has them at ``lane_batch``.
+        ``terms`` as ``StepTerms.at`` has them for the workload of the point and its batch, ``at`` is their ``place``.
         """
-        step, ratio, deviation, _ = self._ask(terms, place(point.workload, lane_batch))
+        step, ratio, deviation, _ = self._ask(terms, at)
         return math.log(point.tpot_seconds / (step * ratio)), deviation
 
     def scaled(self, step_ratio: float) -> StepCoefficients:
@@ -372,5 +394,5 @@ def _likeness(apart: Floats) -> Floats:
 def _shares(terms: Floats, values: Floats) -> tuple[Floats, Floats]:
     """Return the step times of rows of terms, and the share of every term in them."""
     parts = terms * values
-    total = parts.sum(axis=-1)
+    total = np.add.reduce(parts, axis=-1)
     return total, parts / total[..., None]

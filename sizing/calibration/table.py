@@ -217,6 +217,8 @@ def _predict(
         )
     supported = support(resolved, workload, batch, coefficients.learned, known)
     tpot_ratios, ttft_ratios = supported.tpot_ratios_90, supported.ttft_ratios_90
+    # Whether its clients send in waves, its own measurements tell.
+    waves = replica.closed_loop_wave_ratio(batch) if known is None and _given(row.get("concurrency")) else 1.0
     return {
         "ttft_ms_p50": p50.ttft_seconds * 1e3,
         "ttft_ms_p95": p95.ttft_seconds * 1e3,
@@ -227,7 +229,7 @@ def _predict(
         "limit": replica.limit.value if batch >= 0.99 * replica.max_lane_batch else Constraint.DECODE_LATENCY.value,
         "ttft_ms_lower": p50.ttft_seconds * 1e3 * ttft_ratios[0],
         "ttft_ms_upper": p50.ttft_seconds * 1e3 * ttft_ratios[1],
-        "tpot_ms_lower": p50.tpot_seconds * 1e3 * tpot_ratios[0],
+        "tpot_ms_lower": p50.tpot_seconds * 1e3 * tpot_ratios[0] * waves,
         "tpot_ms_upper": p50.tpot_seconds * 1e3 * tpot_ratios[1],
         "confidence": supported.confidence.value,
     }

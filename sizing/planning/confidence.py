@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sizing.calibration.global_fit import Learned
+from sizing.calibration.intervals import OWN_STEP_80, OWN_STEP_90, interval_kind
 from sizing.replica.memory import Resolved
 from sizing.types import Confidence, Workload
 
@@ -21,8 +22,8 @@ __all__ = ["CALIBRATED_LOG_SD", "Support", "deployment_confidence", "release_war
 
 #: The largest standard deviation of the log step time that is called calibrated.
 CALIBRATED_LOG_SD = 0.25
-#: Standard normal quantiles at 90 % and 95 %: the bounds of 80 % and 90 % intervals.
-_Z80, _Z90 = 1.2816, 1.645
+#: Standard normal quantile at 95 %: the bounds of a 90 % interval.
+_Z90 = 1.645
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,20 +53,22 @@ def support(
 
     With a ``correction`` the intervals are those of what this deployment's own measurements taught, which widen with
     the distance from them. Without one they are those of predictions at this distance from the public measurements
-    behind ``learned``. The class is calibrated near measurements of this deployment whose step time is known within
-    ``CALIBRATED_LOG_SD``, else interpolated within ``Learned.near`` of the public ones, else extrapolated.
+    behind ``learned``, near them of this kind of deployment. The class is calibrated near measurements of this
+    deployment whose step time is known within ``CALIBRATED_LOG_SD``, else interpolated within ``Learned.near`` of the
+    public ones, else extrapolated.
     """
     if correction is not None:
         step, ttft = correction.step_log_sd, correction.ttft_log_sd
-        intervals = _within(_Z80 * step), _within(_Z90 * step), _within(_Z90 * ttft)
+        intervals = _within(OWN_STEP_80 * step), _within(OWN_STEP_90 * step), _within(_Z90 * ttft)
         if correction.near and step <= CALIBRATED_LOG_SD:
             return Support(Confidence.CALIBRATED, None, *intervals)
     distance = learned.distance(resolved, workload.input_tokens, workload.output_tokens, lane_batch)
     if correction is None:
+        kind = interval_kind(resolved)
         intervals = (
-            learned.tpot_interval_80.factors(distance),
-            learned.tpot_interval.factors(distance),
-            learned.ttft_interval.factors(distance),
+            learned.tpot_interval_80.factors(distance, kind),
+            learned.tpot_interval.factors(distance, kind),
+            learned.ttft_interval.factors(distance, kind),
         )
     return Support(_by_distance(distance, learned), distance, *intervals)
 

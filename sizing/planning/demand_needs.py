@@ -22,8 +22,8 @@ __all__ = [
     "OBSERVED_REQUESTS",
     "Need",
     "demand_needs",
-    "demand_needs_at",
     "demand_quantile",
+    "most_needed_at",
     "provision_needs",
     "replicas_text",
     "whole",
@@ -124,17 +124,37 @@ def demand_needs(demand: Demand, level: float, point: OperatingPoint) -> tuple[N
     Raises:
         InvalidInput: the demand is invalid (NaN, negative, unordered levels).
     """
-    return demand_needs_at(demand, (level,), point)[0]
+    levels = demand.levels
+    return tuple(
+        [
+            Need(name, _at(levels, quantiles, level), capacity)
+            for name, quantiles, capacity in _currencies(demand, point)
+        ]
+    )
 
 
-def demand_needs_at(demand: Demand, wanted: Sequence[float], point: OperatingPoint) -> list[tuple[Need, ...]]:
-    """Return ``demand_needs`` at every quantile that is ``wanted``.
+def most_needed_at(demand: Demand, wanted: Sequence[float], point: OperatingPoint) -> list[float]:
+    """Return the replicas, not rounded, that the greatest of ``demand_needs`` comes to at every quantile ``wanted``.
 
     Raises:
         InvalidInput: the demand is invalid (NaN, negative, unordered levels).
     """
+    levels, currencies = demand.levels, _currencies(demand, point)
+    return [
+        max(
+            [
+                _at(levels, quantiles, level) / capacity if capacity > 0 else math.inf
+                for _, quantiles, capacity in currencies
+            ]
+        )
+        for level in wanted
+    ]
+
+
+def _currencies(demand: Demand, point: OperatingPoint) -> list[tuple[str, list[float], float]]:
+    """Return name, quantiles and what a replica carries of every currency that is known."""
     levels = demand.levels
-    currencies = [
+    return [
         (name, _ascending(levels, values), capacity)
         for name, values, capacity in (
             ("requests", demand.requests_per_second, point.requests_per_second),
@@ -143,10 +163,6 @@ def demand_needs_at(demand: Demand, wanted: Sequence[float], point: OperatingPoi
             ("kv_tokens", demand.kv_tokens, point.kv_capacity_tokens * MAX_UTILISATION),
         )
         if values is not None
-    ]
-    return [
-        tuple(Need(name, _at(levels, quantiles, level), capacity) for name, quantiles, capacity in currencies)
-        for level in wanted
     ]
 
 

@@ -105,7 +105,7 @@ def known_point(
         known = support(resolved, workload, point.batch / resolved.lanes, learned)
         ratios = capacity_ratios(replica, point, slo, known.step_ratios_80)
         return point, Known(coefficients, 1.0, known, ratios, 0)
-    replica = ReplicaModel(resolved, workload, dispersion=dispersion, coefficients=calibration.coefficients)
+    replica = calibration.replica_of(resolved, workload, dispersion)
     lane_batch = rough_lane_batch(replica, slo)
     there = calibration.at(workload, lane_batch)
     ttft_ratio = guards.ttft_ratio(there.ttft_ratio, calibration.ttft_points)

@@ -76,24 +76,23 @@ def check_slo(slo: Slo) -> None:
             raise InvalidInput(f"{name} of the SLO must be positive, not {value!r}")
 
 
-def _excess(latency: Latency, slo: Slo) -> float:
-    """Return the log of the worst latency over its objective: at most 0 within the SLO, rising with load."""
-    ratio = 0.0
-    if slo.ttft_seconds is not None:
-        ratio = latency.ttft_seconds / slo.ttft_seconds
-    if slo.tpot_seconds is not None:
-        ratio = max(ratio, latency.tpot_seconds / slo.tpot_seconds)
-    return math.log(ratio) if ratio > 0 else -math.inf
-
-
 def _largest_batch(replica: ReplicaModel, slo: Slo, tolerance: float = 1e-6, near: float = 0.0) -> float:
     """Return the largest batch of a lane within the SLO and the stability margin; 0 when there is none.
 
     ``near`` is where it is looked for first; it is found within ``tolerance`` of itself.
     """
 
+    times, percentile, most_ttft, most_tpot = replica.times, slo.percentile, slo.ttft_seconds, slo.tpot_seconds
+
     def excess(batch: float) -> float:
-        return _excess(replica.latency(batch, slo.percentile, slo.percentile), slo)
+        """The log of the worst latency over its objective: at most 0 within the SLO, rising with load."""
+        ttft, tpot = times(batch, percentile, percentile)
+        ratio = 0.0
+        if most_ttft is not None:
+            ratio = ttft / most_ttft
+        if most_tpot is not None:
+            ratio = max(ratio, tpot / most_tpot)
+        return math.log(ratio) if ratio > 0 else -math.inf
 
     most = MAX_UTILISATION * replica.saturation_requests_per_second
     high = near * _NEARBY

@@ -10,11 +10,12 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from sizing.catalog import Catalog
 from sizing.errors import InvalidInput
-from sizing.planning.demand_needs import Need, demand_needs, demand_needs_at, provision_needs, replicas_text, whole
+from sizing.planning.demand_needs import Need, demand_needs, most_needed_at, provision_needs, replicas_text, whole
 from sizing.planning.known_point import Known, known_point
 from sizing.planning.operating_point import OperatingPoint, check_slo, operating_point
 from sizing.planning.workload_grid import on_grid, rounded
@@ -183,12 +184,13 @@ def plan_at(point: OperatingPoint, demand: Demand, policy: PolicyConfig, known: 
     """
     check_policy(policy)
     level = policy.demand_quantile
-    needed, *bounds = demand_needs_at(demand, (level, 0.1, 0.5, 0.9), point)
-    if demand.provision is not None:
+    low, middle, high = most_needed_at(demand, (0.1, 0.5, 0.9), point)
+    if demand.provision is None:
+        needed = demand_needs(demand, level, point)
+    else:
         needed = provision_needs(demand.provision, point)
     decisive = _greatest(needed)
     unclamped = decisive.replicas
-    low, middle, high = (_greatest(bound).exact for bound in bounds)
     faster, slower = known.capacity_ratios
     if low > 0:
         # Demand and step time err independently: their log errors add in squares.
@@ -218,7 +220,10 @@ def plan_at(point: OperatingPoint, demand: Demand, policy: PolicyConfig, known: 
 
 
 def _greatest(needed: tuple[Need, ...]) -> Need:
-    return max(needed, key=lambda need: need.exact)
+    return max(needed, key=_exact)
+
+
+_exact = attrgetter("exact")
 
 
 def _plan_message(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from sizing.catalog.gpus import Overheads
 
-__all__ = ["device_factors", "ttft_terms"]
+__all__ = ["device_factors", "ttft_terms", "wave_ratio"]
 
 #: Units of the terms; ``sizing.calibration.global_fit`` scales them.
 _FIXED_SECONDS, _WAIT_SHARE, _CLIENT_SECONDS, _STEP_SHARE = 0.03, 0.25, 1e-3, 0.05
@@ -31,6 +31,17 @@ def ttft_terms(
         base_seconds,
         _STEP_SHARE * lane_clients * step_seconds,
     )
+
+
+def wave_ratio(prompts_first: bool, prompt_share: float) -> float:
+    """Return the least TPOT over the predicted one where clients of a closed loop send in waves.
+
+    An engine that computes waiting prompts before it decodes on keeps clients together whose outputs are of one length:
+    they send at once, wait for each other's prompts and finish at once. Half of what prompts take, ``prompt_share`` of
+    a step, is then waited for before the first token and not between tokens; throughput is the same. Whether clients
+    do so, no deployment tells.
+    """
+    return 1.0 - prompt_share / 2.0 if prompts_first else 1.0
 
 
 def device_factors(overheads: Overheads) -> tuple[float, ...]:

@@ -9,10 +9,19 @@ from __future__ import annotations
 import math
 from functools import lru_cache
 from statistics import NormalDist
+from typing import NamedTuple
 
 from sizing.errors import InvalidInput
 
-__all__ = ["combine_deviations", "decode_spread", "length_quantile", "normal_quantile", "squared_variation"]
+__all__ = [
+    "Percentile",
+    "combine_deviations",
+    "decode_spread",
+    "length_quantile",
+    "normal_quantile",
+    "percentile",
+    "squared_variation",
+]
 
 _NORMAL = NormalDist()
 
@@ -54,6 +63,26 @@ def decode_spread(utilisation: float, level: float) -> float:
     return 1.0 + at_p99 * max(normal_quantile(level), 0.0) / normal_quantile(0.99)
 
 
+class Percentile(NamedTuple):
+    """What latencies at one percentile have in common, whatever the load.
+
+    ``long_tokens`` are the computed tokens of a prompt that long, ``deviation`` is the standard normal quantile,
+    ``within`` where in a step a request arrives (in steps, from the middle), ``overhead_seconds`` the quantile of what
+    clients, HTTP and tokenisation take, less its mean.
+    """
+
+    long_tokens: float
+    deviation: float
+    within: float
+    overhead_seconds: float
+
+
+def percentile(level: float, long_tokens: float, mean_overhead_seconds: float) -> Percentile:
+    """Return the percentile at ``level`` in (0, 1); the overhead is exponential, as irregular as a short queue."""
+    overhead = mean_overhead_seconds * (-math.log1p(-level) - 1.0)
+    return Percentile(long_tokens, normal_quantile(level), level - 0.5, overhead)
+
+
 def combine_deviations(*deviations: float) -> float:
     """Return the deviation from the mean of a sum of independent parts, given theirs at the same level.
 
@@ -64,7 +93,7 @@ def combine_deviations(*deviations: float) -> float:
     """
     total = 0.0
     for deviation in deviations:
-        if math.isinf(deviation):
-            return math.inf
         total += deviation * abs(deviation)
+    if not math.isfinite(total) and any(map(math.isinf, deviations)):
+        return math.inf
     return math.copysign(math.sqrt(abs(total)), total)

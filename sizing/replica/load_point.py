@@ -88,6 +88,20 @@ def check_workload(workload: Workload) -> None:
     Raises:
         InvalidInput: not finite, negative, beyond 1e8 tokens, or a cached share outside [0, 1].
     """
+    plain = (
+        0 <= workload.input_tokens <= _MAX_TOKENS
+        and 0 <= workload.output_tokens <= _MAX_TOKENS
+        and workload.input_quantile is workload.output_quantile is None
+        and 0 <= (workload.input_tokens_squared or 0.0) <= _MAX_TOKENS**2
+        and 0 <= (workload.output_tokens_squared or 0.0) <= _MAX_TOKENS**2
+        and 0 <= (workload.input_output_product or 0.0) <= _MAX_TOKENS**2
+        and 0 <= workload.cached_share <= 1
+    )
+    if not plain:  # every window asks several times; which length it is, only one that is refused
+        _refuse(workload)
+
+
+def _refuse(workload: Workload) -> None:
     for name in ("input_tokens", "output_tokens"):
         value = getattr(workload, name)
         if not 0 <= value <= _MAX_TOKENS:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from sizing.errors import InvalidInput
@@ -18,7 +19,7 @@ if TYPE_CHECKING:  # numpy loads with the first queue: importing the library sta
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["StateDependentQueue", "Wait", "erlang_c", "general_wait", "wait_is_negligible"]
+__all__ = ["StateDependentQueue", "Wait", "counted", "erlang_c", "general_wait", "wait_is_negligible"]
 
 #: A chance of waiting whose logarithm is bounded by this is 0: it changes no other float.
 _NO_WAIT_LOG, _BOUND_STEPS = -50.0, 4
@@ -61,7 +62,7 @@ class StateDependentQueue:
         if rates.size == 0 or not rates.min() > 0:
             raise InvalidInput("service rates must be positive, at least one")
         self._last = float(rates[-1])
-        self._states = np.arange(rates.size + 1, dtype=np.float64)
+        self._states = counted(rates.size + 1)
         self._log_products = np.zeros(rates.size + 1)
         np.cumsum(np.log(rates), out=self._log_products[1:])
 
@@ -81,6 +82,14 @@ class StateDependentQueue:
         top = max(float(below.max()), waiting)
         busy = math.exp(waiting - top)
         return busy / (busy + float(np.exp(below - top).sum()))
+
+
+@lru_cache(maxsize=64)
+def counted(count: int) -> NDArray[np.float64]:
+    """Return 0, 1, 2 … as an array that is shared: do not change it."""
+    import numpy as np
+
+    return np.arange(count, dtype=np.float64)
 
 
 def wait_is_negligible(

@@ -13,17 +13,16 @@ distributions enter exactly: context = (E[n·m] + E[m²]/2) / E[m], the mean con
 
 from __future__ import annotations
 
-import copy
 import math
 from dataclasses import replace
 
 from sizing.calibration.global_fit import features
 from sizing.errors import DoesNotFit, InvalidInput
-from sizing.replica.closed_loop import device_factors, ttft_terms
-from sizing.replica.distributions import combine_deviations, decode_spread, length_quantile, normal_quantile
+from sizing.replica.closed_loop import device_factors, ttft_terms, wave_ratio
+from sizing.replica.distributions import Percentile, combine_deviations, decode_spread, length_quantile, percentile
 from sizing.replica.load_point import Latency, LatencyCoefficients, LoadPoint, check_workload, mean_request
 from sizing.replica.memory import Memory, Resolved, require_fit
-from sizing.replica.queueing import StateDependentQueue, Wait, general_wait, wait_is_negligible
+from sizing.replica.queueing import StateDependentQueue, Wait, counted, general_wait, wait_is_negligible
 from sizing.replica.root_finding import narrow
 from sizing.replica.step_time import StepCoefficients, StepModel, step_model
 from sizing.types import Constraint, Workload
@@ -35,6 +34,7 @@ KV_BLOCK_TOKENS = 16
 #: Largest share of the saturation throughput that is planned for (stability margin 0.1 of llm-inferno/queue-analysis).
 MAX_UTILISATION = 0.9
 _MAX_SERVERS = 2048
+_LATENCY = LatencyCoefficients()
 
 
 class ReplicaModel:
@@ -69,11 +69,12 @@ class ReplicaModel:
         coefficients = coefficients or StepCoefficients()
         self._coefficients = coefficients
         self.step: StepModel = step or step_model(resolved, coefficients)
-        self._latency = latency or LatencyCoefficients()
+        self._latency = latency or _LATENCY
         overheads = resolved.gpu.overheads
         if overheads is not None and latency is None:
             self._latency = replace(self._latency, overhead_seconds=overheads.request_seconds)
         self.lanes = resolved.lanes
+        self._budget = float(resolved.deployment.max_batched_tokens)
 
         mean = mean_request(workload)
         self._input, self._output, self._computed = mean.input, mean.output, mean.computed
@@ -83,10 +84,10 @@ class ReplicaModel:
         self._prompt_seconds = self.step.prompt_token_seconds(mean.prompt_context)
         self.limits = self._batch_limits()
         #: What bounds the batch, and the largest batch of one lane.
-        self.limit = min(self.limits, key=lambda constraint: self.limits[constraint])
+        self.limit = min(self.limits, key=self.limits.__getitem__)
         self.max_lane_batch = self.limits[self.limit]
         self._least_batch = min(1.0, self.max_lane_batch)
-        self._chunk = min(self._computed, float(resolved.deployment.max_batched_tokens))
+        self._chunk = min(self._computed, self._budget)
         self._sequence_seconds = self.step.sequence_seconds(self.context_tokens)
         self._added_seconds = self._sequence_seconds + self._computed / self._output * self._prompt_seconds
         self._last_parts: tuple[float, tuple[float, float]] | None = None
@@ -95,7 +96,7 @@ class ReplicaModel:
         #: Steps take so many times what the model that the queue was made for has; see ``scaled``.
         self._time_ratio = 1.0
         self._closed_factors: tuple[float, ...] | None = None
-        self._long_prompts: dict[tuple[float, bool], float] = {}
+        self._levels: dict[tuple[float, bool], Percentile] = {}
         self._place: list[StateDependentQueue] = []  # made when a wait for a place is first possible
         # Every percentile of one load asks for the same waits, and several questions for the batch of one rate.
         self._last_waits: tuple[float, tuple[Wait, Wait]] | None = None
@@ -103,7 +104,8 @@ class ReplicaModel:
 
     def scaled(self, ratio: float) -> ReplicaModel:
         """Return this replica with every step taking ``ratio`` times as long, as with all coefficients times that."""
-        other = copy.copy(self)
+        other = ReplicaModel.__new__(ReplicaModel)
+        other.__dict__.update(self.__dict__)
         other.step = self.step.scaled(ratio)
         other._prompt_seconds *= ratio
         other._sequence_seconds *= ratio
@@ -165,7 +167,10 @@ class ReplicaModel:
         import numpy as np
 
         servers = self._servers
-        batches = np.linspace(self.max_lane_batch / servers, self.max_lane_batch, servers)
+        # ``np.linspace`` from the first place to the last, which takes longer than everything else here.
+        first, last = self.max_lane_batch / servers, self.max_lane_batch
+        batches = counted(servers) * ((last - first) / max(servers - 1, 1)) + first
+        batches[-1] = last
         running = np.maximum(batches, min(1.0, self.max_lane_batch))
         base = self.step.mean_base_seconds_of(running, running * (self._computed / self._output), self._chunk)
         seconds = self._output * (base + running * self._added_seconds)
@@ -229,17 +234,15 @@ class ReplicaModel:
             return self._last_waits[1]
         rate = self._rate(lane_batch)
         batch = min(lane_batch, self.max_lane_batch)
-        chunk = max(self.resolved.deployment.max_batched_tokens - batch, 1.0)
-        full_step = (
-            self.step.base_seconds(batch + chunk) + batch * self._sequence_seconds + chunk * self._prompt_seconds
-        )
+        chunk = max(self._budget - batch, 1.0)
+        base = self.step.base_seconds(batch + chunk)
+        full_step = base + batch * self._sequence_seconds + chunk * self._prompt_seconds
         prompts_per_second = chunk / full_step / self._computed
         prefill = general_wait(
             min(rate / prompts_per_second, 1.0), prompts_per_second, rate, self.dispersion, self._input_scv
         )
-        probability = self._place_probability(lane_batch, rate)
         # The number in service varies like a memoryless server's whatever the lengths: cs² = 1.
-        place = general_wait(probability, self._saturation, rate, self.dispersion, 1.0)
+        place = general_wait(self._place_probability(lane_batch, rate), self._saturation, rate, self.dispersion, 1.0)
         self._last_waits = lane_batch, (prefill, place)
         return prefill, place
 
@@ -255,9 +258,8 @@ class ReplicaModel:
             + self._latency.step_ratio * step
             + computed_tokens * self._prompt_seconds / (1.0 - share / 2.0)
         )
-        budget = float(self.resolved.deployment.max_batched_tokens)
-        if computed_tokens > budget:
-            seconds += (computed_tokens / budget - 1.0) * self.step.base_seconds(budget)
+        if computed_tokens > self._budget:
+            seconds += (computed_tokens / self._budget - 1.0) * self.step.base_seconds(self._budget)
         return seconds
 
     def mean_latency(self, lane_batch: float) -> Latency:
@@ -280,42 +282,54 @@ class ReplicaModel:
         request's life is about as long as the batch's memory, and never below the measured ``decode_spread``.
         ``workload.input_quantile`` is used at ``slo_level``. Without ``waiting``, TTFT runs from admission.
         """
-        prefill, place = self.waits(lane_batch) if waiting else (Wait(0.0, 0.0), Wait(0.0, 0.0))
+        return Latency(*self.times(lane_batch, level, slo_level, waiting=waiting))
+
+    def times(
+        self, lane_batch: float, level: float, slo_level: float | None = None, *, waiting: bool = True
+    ) -> tuple[float, float]:
+        """Return ``latency`` as (TTFT, time per output token), seconds: asked tens of times for an operating point."""
+        # The step first: what waits ask of the same batch is then known.
         base, added = self._step_parts(lane_batch)
         step = base + added
+        of_level = self._levels.get((level, level == slo_level)) or self._of_level(level, at_slo=level == slo_level)
         service = self._service(step, added, self._computed)
-        mean = service + prefill.mean_seconds + place.mean_seconds
-        length = self._service(step, added, self._long_prompt(level, at_slo=level == slo_level)) - service
-        deviation = (
-            math.inf
-            if math.isinf(mean)
-            else combine_deviations(
-                length,
-                # A rare wait has a mean but no quantile: its mean stays in, or more load would look faster.
-                max(prefill.quantile_seconds(level) - prefill.mean_seconds, 0.0),
-                max(place.quantile_seconds(level) - place.mean_seconds, 0.0),
-                # A request arrives anywhere within the step that is running.
-                (level - 0.5) * step if waiting else 0.0,
-                # What clients, HTTP and tokenisation take is as irregular as a short queue: exponential.
-                self._latency.overhead_seconds * (-math.log1p(-level) - 1.0),
-            )
-        )
-        spread = normal_quantile(level) * math.sqrt(self.dispersion * max(lane_batch, 0.0))
+        length = self._service(step, added, of_level.long_tokens) - service
+        if waiting:
+            prefill, place = self.waits(lane_batch)
+            prefill_mean, place_mean = prefill.mean_seconds, place.mean_seconds
+            mean = service + prefill_mean + place_mean
+            ttft = math.inf
+            if mean < math.inf:
+                deviation = combine_deviations(
+                    length,
+                    # A rare wait has a mean but no quantile: its mean stays in, or more load would look faster.
+                    max(prefill.quantile_seconds(level) - prefill_mean, 0.0),
+                    max(place.quantile_seconds(level) - place_mean, 0.0),
+                    # A request arrives anywhere within the step that is running.
+                    of_level.within * step,
+                    # What clients, HTTP and tokenisation take is as irregular as a short queue: exponential.
+                    of_level.overhead_seconds,
+                )
+                ttft = max(mean + deviation, self._service(step, added, 1.0))
+        else:
+            deviation = combine_deviations(length, 0.0, 0.0, 0.0, of_level.overhead_seconds)
+            ttft = max(service + deviation, self._service(step, added, 1.0)) if service < math.inf else math.inf
+        spread = of_level.deviation * math.sqrt(self.dispersion * max(lane_batch, 0.0))
         batch = min(max(lane_batch + spread, 0.0), self.max_lane_batch)
-        ttft = max(mean + deviation, self._service(step, added, 1.0)) if mean < math.inf else math.inf
-        utilisation = lane_batch / (self._output * step) / self._saturation
-        spread_step = step * decode_spread(utilisation, level)
-        return Latency(ttft, max(self.step_seconds(batch), spread_step) if level >= 0.5 else self.step_seconds(batch))
+        tpot = step if batch == lane_batch else self.step_seconds(batch)
+        if level >= 0.5:
+            utilisation = lane_batch / (self._output * step) / self._saturation
+            tpot = max(tpot, step * decode_spread(utilisation, level))
+        return ttft, tpot
 
-    def _long_prompt(self, level: float, *, at_slo: bool) -> float:
-        """Return the computed tokens of a prompt at percentile ``level``; ``at_slo``: of the workload's own length."""
-        tokens = self._long_prompts.get((level, at_slo))
-        if tokens is None:
-            given = self.workload.input_quantile if at_slo else None
-            if given is None:
-                given = length_quantile(self._input, self.workload.input_tokens_squared, level)
-            tokens = self._long_prompts[level, at_slo] = max(given * self._computed / self._input, 1.0)
-        return tokens
+    def _of_level(self, level: float, *, at_slo: bool) -> Percentile:
+        """Return what a percentile is at any load; ``at_slo``: with the workload's own length of a prompt."""
+        given = self.workload.input_quantile if at_slo else None
+        if given is None:
+            given = length_quantile(self._input, self.workload.input_tokens_squared, level)
+        long_tokens = max(given * self._computed / self._input, 1.0)
+        self._levels[level, at_slo] = percentile(level, long_tokens, self._latency.overhead_seconds)
+        return self._levels[level, at_slo]
 
     def point(self, lane_batch: float) -> LoadPoint:
         """Return everything about the replica with ``lane_batch`` sequences decoding in each lane."""
@@ -335,9 +349,8 @@ class ReplicaModel:
     def closed_loop_ttft_terms(self, lane_batch: float, concurrency: float) -> tuple[float, ...]:
         """Return the unscaled terms of ``closed_loop_ttft_seconds``, ordered as ``global_fit.TTFT_TERMS``."""
         base, added = self._step_parts(lane_batch)
-        clients = concurrency / self.lanes
         own = self._computed * self._prompt_seconds
-        return ttft_terms(base, base + added, own, clients, concurrency)
+        return ttft_terms(base, base + added, own, concurrency / self.lanes, concurrency)
 
     def closed_loop_ttft_seconds(self, lane_batch: float, concurrency: float) -> float:
         """Return the TTFT when ``concurrency`` clients send back to back, with ``lane_batch`` of each lane decoding.
@@ -351,10 +364,15 @@ class ReplicaModel:
         if self._closed_factors is None:
             overheads = self.resolved.gpu.overheads
             learned = self._coefficients.learned.closed_loop_ttft
-            self._closed_factors = (
-                learned.factors(features(self.resolved)) if overheads is None else device_factors(overheads)
-            )
+            of_kind = learned.factors(features(self.resolved)) if overheads is None else device_factors(overheads)
+            self._closed_factors = of_kind
         return sum(factor * term for factor, term in zip(self._closed_factors, terms, strict=True))
+
+    def closed_loop_wave_ratio(self, lane_batch: float) -> float:
+        """Return the least TPOT of a closed loop over the predicted one (``closed_loop.wave_ratio``)."""
+        prompts = max(lane_batch, self._least_batch) * self._computed / self._output * self._prompt_seconds
+        prompts_first = features(self.resolved)["sglang"] > 0
+        return wave_ratio(prompts_first, min(prompts / self.step_seconds(lane_batch), 1.0))
 
     def closed_loop_lane_batch(self, concurrency: float, ttft_ratio: float = 1.0) -> float:
         """Return the decoding batch of one lane when ``concurrency`` clients of the replica send back to back.
@@ -377,6 +395,6 @@ class ReplicaModel:
 
     def curve(self, points: int = 12) -> tuple[LoadPoint, ...]:
         """Return the latency–throughput curve from nearly idle to 98 % of saturation, evenly spaced in rate."""
-        rates = [self.saturation_requests_per_second * 0.98 * (i + 1) / points for i in range(points)]
-        batches = [self.lane_batch(rate) for rate in rates]
+        saturation = self.saturation_requests_per_second
+        batches = [self.lane_batch(saturation * 0.98 * (i + 1) / points) for i in range(points)]
         return tuple(self.point(batch) for batch in batches if batch is not None)

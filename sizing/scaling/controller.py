@@ -15,11 +15,10 @@ from sizing.catalog import Catalog
 from sizing.errors import DoesNotFit, SizingError
 from sizing.planning.confidence import deployment_confidence
 from sizing.planning.demand_needs import Need, demand_quantile, replicas_text, whole
-from sizing.planning.operating_point import OperatingPoint
 from sizing.planning.plan import Plan, Planner, check_policy, observed_only
 from sizing.replica.step_time import StepCoefficients
 from sizing.scaling.counterfactuals import Counterfactuals
-from sizing.scaling.live_queue import queue_need
+from sizing.scaling.live_queue import LiveQueue
 from sizing.scaling.load_learner import LoadLearner
 from sizing.scaling.manual_change import ManualChange
 from sizing.scaling.recommendation import Advice, RecommendationBuilder, explain, moved, observed_need, widened
@@ -105,7 +104,7 @@ class ReplicaController:
         self._needs: deque[tuple[float, int, int]] = deque()
         self._lower_since: float | None = None
         self._manual = ManualChange(policy.scale_down_stabilisation_seconds)
-        self._point: OperatingPoint | None = None  # what one replica carries, by the newest plan
+        self._queue = LiveQueue(self._planner, slo.ttft_seconds)
 
     @property
     def planner(self) -> Planner | None:
@@ -115,7 +114,7 @@ class ReplicaController:
     def observe(self, load: ObservedLoad) -> bool:
         """Learn what one window of telemetry says about a replica; return whether it taught anything.
 
-        After enough loads that differ enough, plans are made with what was learned. Impossible loads teach nothing.
+        After enough loads, plans are made with what was learned. Impossible loads teach nothing.
         """
         return self._learner is not None and self._learner.learn(load)
 
@@ -160,10 +159,9 @@ class ReplicaController:
         self._desired = advice.desired
         self._manual.told(now, advice.desired)
         self._writer.confidence = self._confidence if advice.plan is None else advice.plan.confidence
-        written = self._writer.write(now, demand, current, before, advice)
-        learned = {} if self._learner is None else self._learner.evidence()
-        evidence = written.evidence | learned | dict(situation.evidence)
-        return replace(written, evidence=evidence, counterfactuals=self._counterfactuals.of(demand, advice))
+        evidence = ({} if self._learner is None else self._learner.evidence()) | dict(situation.evidence)
+        changes = self._counterfactuals.of(demand, advice)
+        return self._writer.write(now, demand, current, before, advice, changes, evidence)
 
     def _reference(self, current: int | None) -> int | None:
         """What runs or has been asked for already, whichever is more: pending replicas count."""
@@ -186,15 +184,12 @@ class ReplicaController:
 
     def _with_queue(self, advice: Advice, demand: Demand | None, current: int | None, situation: Situation) -> Advice:
         """Go up at once, whatever the state of the other inputs, when requests wait that what serves will not hold."""
-        if advice.plan is not None:
-            self._point = advice.plan.operating_point
-        serving = current if situation.ready is None else situation.ready
-        rate = None if demand is None else demand.observed_requests_per_second
-        needed = queue_need(situation.queued_requests, serving, rate, self._point, self.slo.ttft_seconds)
-        target, clamped = (0, ()) if needed is None else self._limit(needed)
+        fleet, rate = situation.fleet(current, self.policy.lead_time_seconds), situation.arrivals_per_second(demand)
+        needed = self._queue.need(situation.queued_requests, fleet, rate, advice.plan, demand)
+        target, clamped = (0, ()) if fleet is None or needed is None else self._limit(needed)
         if target <= advice.desired:
             return advice
-        text = f"{situation.queued_requests:,} requests wait for {replicas_text(serving or 0)}; advising {target}"
+        text = f"{situation.queued_requests:,} requests wait for {fleet}; advising {target}"
         return replace(moved(advice, target, Reason.QUEUE_UP, text, clamped), refused=False)
 
     def _advise(

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from operator import sub
+from typing import Any, NamedTuple
 
 from sizing.errors import SizingError
 from sizing.planning.demand_needs import whole
@@ -71,6 +72,15 @@ class _SolvedApart(_Solved):
         return None if decode is None else decode + whole(by_rates / self.prefill_ratio)
 
 
+class _Said(NamedTuple):
+    """What was told last of a change, and the numbers that it follows from."""
+
+    of: _Solved
+    replicas: int | None
+    before: int | None
+    words: Counterfactual
+
+
 class Counterfactuals:
     """The counterfactuals of one pool; ``of`` once per decision. Pickles, and continues identically afterwards."""
 
@@ -81,6 +91,12 @@ class Counterfactuals:
         self._solved: dict[str, _Solved | None] = {}
         self._next = 0
         self._wait = 0
+        # What was told last, by setting, and of which numbers: they seldom change from one decision to the next.
+        self._said: dict[str, _Said] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What was told last is worked out again."""
+        return self.__dict__ | {"_said": {}}
 
     def of(self, demand: Demand | None, advice: Advice) -> tuple[Counterfactual, ...]:
         """Return what would change the need behind ``advice`` on ``demand``; nothing on advice that is held."""
@@ -88,38 +104,59 @@ class Counterfactuals:
         if self._planner is None or demand is None or plan is None or advice.state not in PLANNED_STATES:
             return ()
         at = _depends_on(demand.workload, plan.operating_point)
-        self._work_out(self._planner, demand, plan.operating_point, at)
+        moved = {name: _moved(solved, at) for name, solved in self._solved.items() if solved is not None}
+        self._work_out(self._planner, demand, plan.operating_point, at, moved)
         gpus = self._planner.resolved.deployment.gpus
         by_rates, by_memory = _needs(demand, plan)
         needed = whole(max(by_rates, by_memory))
         told = self._limits(needed, gpus)
         before = max(needed, self._policy.min_replicas) if plan.operating_point.feasible else None
         for name, solved in self._solved.items():
-            if solved is None or _moved(solved, at) > FAR:
+            if solved is None or moved[name] > FAR:
                 continue
             replicas = solved.replicas(by_rates, by_memory)
-            if replicas is None:
-                words = f"{solved.label}: {'does not meet the objective' if solved.fits else 'does not fit'}"
-                told.append(Counterfactual(name, solved.value, None, None, None, words, solved.caveat))
-                continue
-            told.append(_told(name, solved, replicas, max(replicas, self._policy.min_replicas), before, gpus))
+            told.append(self._tell(name, solved, replicas, before, gpus))
         return tuple(told)
 
-    def _work_out(self, planner: Planner, demand: Demand, point: OperatingPoint, at: tuple[float, ...]) -> None:
-        """Work out one change that is not known well enough any more, if it is time to."""
+    def _tell(self, name: str, solved: _Solved, replicas: int | None, before: int | None, gpus: int) -> Counterfactual:
+        said = self._said.get(name)
+        if said is not None and said.of is solved and said.replicas == replicas and said.before == before:
+            return said.words
+        if replicas is None:
+            text = f"{solved.label}: {'does not meet the objective' if solved.fits else 'does not fit'}"
+            told = Counterfactual(name, solved.value, None, None, None, text, solved.caveat)
+        else:
+            told = _told(name, solved, replicas, max(replicas, self._policy.min_replicas), before, gpus)
+        self._said[name] = _Said(solved, replicas, before, told)
+        return told
+
+    def _work_out(
+        self,
+        planner: Planner,
+        demand: Demand,
+        point: OperatingPoint,
+        at: tuple[float, ...],
+        moved: dict[str, float],
+    ) -> None:
+        """Work out one change that is not known well enough any more, if it is time to.
+
+        ``moved`` is how far what each known change depends on has moved.
+        """
         self._wait = max(self._wait - 1, 0)
         for i in range(len(_SETTINGS)):
             number = (self._next + i) % len(_SETTINGS)
             name = _SETTINGS[number]
             if name in self._solved:
                 solved = self._solved[name]
-                moved = 0.0 if solved is None else _moved(solved, at)
+                far = moved.get(name, 0.0)
                 # Whether there is a change to try follows from the settings, but for the share that is cached already.
-                stale = name == "cached_share" if solved is None else moved > TOLERANCE
+                stale = name == "cached_share" if solved is None else far > TOLERANCE
                 stale = stale or (solved is not None and solved.constraint is not point.constraint)
-                if moved <= FAR and (self._wait or not stale):
+                if far <= FAR and (self._wait or not stale):
                     continue
-            self._solved[name] = _solve(name, planner, demand, point, at)
+            found = self._solved[name] = _solve(name, planner, demand, point, at)
+            if found is not None:
+                moved[name] = 0.0
             self._next, self._wait = number + 1, EVERY_DECISIONS
             return
 

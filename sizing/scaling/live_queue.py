@@ -1,46 +1,135 @@
-"""What a live queue needs: requests that wait now are demand that no forecast has to guess."""
+"""What a live queue needs: requests that wait now are demand that no forecast has to guess.
+
+Replicas that are ordered now serve only after a start-up; by then those that serve and those that start already have
+worked off a part of the queue, or it has grown. What is left then decides.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 
-from sizing.planning.demand_needs import whole
+from sizing.errors import SizingError
+from sizing.planning.demand_needs import replicas_text, whole
 from sizing.planning.operating_point import OperatingPoint
+from sizing.planning.plan import Plan, Planner
+from sizing.types import Demand
 
-__all__ = ["CLEAR_SECONDS", "queue_need"]
+__all__ = ["CLEAR_SECONDS", "LiveQueue", "ServingFleet", "backlog", "queue_need"]
 
 #: A queue that is too long is to be gone so many seconds after the replicas serve.
 CLEAR_SECONDS = 60.0
 
 
+@dataclass(frozen=True, slots=True)
+class ServingFleet:
+    """``ready`` replicas serve; ``starting_seconds`` from now on each of the others does (None: not known when).
+
+    ``start_up_seconds`` is what one that is ordered now takes. One that starts at an unknown time is taken to serve
+    no sooner than one that is ordered now; so is one whose time has passed and that does not serve.
+    """
+
+    ready: int
+    starting_seconds: Sequence[float | None] = ()
+    start_up_seconds: float = 0.0
+
+    def __str__(self) -> str:
+        starting = len(self.starting_seconds)
+        return replicas_text(self.ready) + (f", {starting} more start" if starting else "")
+
+    def joining_seconds(self) -> list[float]:
+        """Return when each replica that starts will serve, seconds from now, at most a start-up; ascending."""
+        most = max(self.start_up_seconds, 0.0)
+        return sorted(
+            min(seconds, most) if seconds is not None and seconds > 0 else most for seconds in self.starting_seconds
+        )
+
+
+def backlog(queued_requests: float, per_second: float, each_per_second: float, fleet: ServingFleet) -> float:
+    """Return the requests that will wait when a replica that is ordered now serves.
+
+    A fluid queue: it grows by arrivals less what the replicas that serve by then work off, and is never below zero
+    (Newell 1982, "Applications of Queueing Theory", chapter 2).
+
+    Args:
+        queued_requests: those that wait now.
+        per_second: arrivals.
+        each_per_second: what one replica serves while requests wait.
+        fleet: what serves and what starts.
+    """
+    left, at, serving = max(queued_requests, 0.0), 0.0, fleet.ready
+    for joins in (*fleet.joining_seconds(), max(fleet.start_up_seconds, 0.0)):
+        left = max(left + (per_second - serving * each_per_second) * (joins - at), 0.0)
+        at, serving = joins, serving + 1
+    return left
+
+
 def queue_need(
     queued_requests: int | None,
-    replicas: int | None,
+    fleet: ServingFleet | None,
     requests_per_second: float | None,
     point: OperatingPoint | None,
     ttft_seconds: float | None,
 ) -> int | None:
-    """Return the replicas that a live queue needs; None: it needs none.
+    """Return the replicas that a live queue needs; None: it needs no more than serve and start.
 
-    Without a replica any queue needs one. Otherwise it is too long when its last request would wait longer than the
-    objective for the time to first token: queue / (replicas × saturation rate), by Little's law (Little 1961). What is
-    needed then is what carries the arrivals and works the queue off in ``CLEAR_SECONDS`` (the backlog per instance that
-    an acceptable latency allows, as in "Scaling based on Amazon SQS", Amazon EC2 Auto Scaling user guide).
+    Without a replica any queue needs one. Otherwise it is too long when, by the time that a replica ordered now
+    serves, the last request of what is left of it (``backlog``) would wait longer than the objective for the time to
+    first token: backlog / (replicas by then × saturation rate), by Little's law (Little 1961). What is needed then is
+    what carries the arrivals, and while the backlog lasts serves them beside working it off in ``CLEAR_SECONDS`` (the
+    backlog per instance that an acceptable latency allows, as in "Scaling based on Amazon SQS", Amazon EC2 Auto
+    Scaling user guide).
+
+    A longer queue and more arrivals never need fewer replicas; one more that serves or starts never needs more.
 
     Args:
         queued_requests: requests that wait; None: not known.
-        replicas: those that serve; None: not known.
-        requests_per_second: arrivals; None: not known, taken as what the queue itself says.
+        fleet: replicas that serve and start; None: not known.
+        requests_per_second: arrivals; None: not known, taken to be what the replicas that serve work off.
         point: what one replica carries; None: not known.
         ttft_seconds: objective for the time to first token; None: ``CLEAR_SECONDS`` stand for it.
     """
-    if not queued_requests or queued_requests < 0 or replicas is None:
+    if not queued_requests or queued_requests < 0 or fleet is None:
         return None
+    known = fleet.ready + len(fleet.starting_seconds)
     if point is None or not point.requests_per_second > 0:
-        return 1 if replicas == 0 else None
-    rate = requests_per_second if requests_per_second is not None and math.isfinite(requests_per_second) else 0.0
-    needed = max(1, whole((max(rate, 0.0) + queued_requests / CLEAR_SECONDS) / point.requests_per_second))
-    if replicas == 0:
-        return needed
-    wait = queued_requests / (replicas * max(point.saturation_requests_per_second, point.requests_per_second))
-    return needed if wait > (CLEAR_SECONDS if ttft_seconds is None else ttft_seconds) else None
+        return 1 if known == 0 else None
+    each = max(point.saturation_requests_per_second, point.requests_per_second)
+    rate = requests_per_second if requests_per_second is not None and math.isfinite(requests_per_second) else None
+    arrivals = fleet.ready * each if rate is None else max(rate, 0.0)
+    left = backlog(queued_requests, arrivals, each, fleet)
+    objective = CLEAR_SECONDS if ttft_seconds is None else ttft_seconds
+    if known and left <= known * each * objective:
+        return None
+    carried = 0.0 if rate is None else arrivals / point.requests_per_second
+    return max(1, whole(max(carried, (arrivals + left / CLEAR_SECONDS) / each)))
+
+
+class LiveQueue:
+    """What a live queue needs, by what one replica carries as far as that is known. Pickles.
+
+    That is what the newest plan says; before the first one, what ``planner`` says of the requests seen so far.
+    """
+
+    def __init__(self, planner: Planner | None, ttft_seconds: float | None) -> None:
+        self._planner = planner
+        self._ttft_seconds = ttft_seconds
+        self._point: OperatingPoint | None = None
+
+    def need(
+        self,
+        queued_requests: int | None,
+        fleet: ServingFleet | None,
+        requests_per_second: float | None,
+        plan: Plan | None,
+        demand: Demand | None,
+    ) -> int | None:
+        """Return what ``queue_need`` does; ``plan`` and ``demand`` are those of this decision, None: there is none."""
+        if plan is not None:
+            self._point = plan.operating_point
+        elif self._point is None and self._planner is not None and demand is not None:
+            with suppress(SizingError):
+                self._point = self._planner.operating_point(demand.workload, demand.dispersion)
+        return queue_need(queued_requests, fleet, requests_per_second, self._point, self._ttft_seconds)

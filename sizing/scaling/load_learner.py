@@ -13,9 +13,10 @@ from sizing.replica.step_time import StepCoefficients
 
 __all__ = ["LoadLearner"]
 
-#: Telemetry is believed from this many loads on that differ by this log ratio (llm-d's throughput analyzer: at least
-#: 10 samples, spread 0.30), and taken over every so many loads, so that advice does not tremble.
-_TRUSTED_LOADS, _TRUSTED_SPREAD, _TAKE_OVER_EVERY = 10, 0.30, 10
+#: What was learned is planned with from so many loads on, as many as make an odd one believed, and taken over every so
+#: many, so that advice does not tremble. Loads need not differ: what one shows moves all terms together, and the prior
+#: and the error of what was learned say how far (benchmarks/sizing/results.md has them by the number of points).
+_TRUSTED_LOADS, _TAKE_OVER_EVERY = 5, 10
 #: A load so many standard deviations from what is predicted is believed when it lasts for so many windows: one odd
 #: window (a stalled collector, a clock, a unit) must not move a fleet, a real change is learned within minutes.
 _ODD_SDS, _ODD_LOADS = 4.0, 5
@@ -40,7 +41,7 @@ class LoadLearner:
     def learn(self, load: ObservedLoad) -> bool:
         """Learn what one window of telemetry says about a replica; return whether it taught anything.
 
-        After enough loads that differ enough, plans are made with what was learned. Impossible loads teach nothing.
+        After enough loads, plans are made with what was learned. Impossible loads teach nothing.
         """
         try:
             replica = self._calibration.replica(load.workload) if self._calibration else None
@@ -54,8 +55,8 @@ class LoadLearner:
             self._learner.update(believed)
         except SizingError:
             return False
-        enough = self._learner.updates >= _TRUSTED_LOADS and self._learner.load_spread >= _TRUSTED_SPREAD
-        if enough and self._learner.updates % _TAKE_OVER_EVERY == 0:
+        updates = self._learner.updates
+        if updates == _TRUSTED_LOADS or updates % _TAKE_OVER_EVERY == 0:
             self._calibration = self._learner.calibration
             self._planner.calibrate(self._calibration)
         return True

@@ -5,6 +5,7 @@ The decisions are those of ``sizing.scaling.controller``; nothing here changes a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from sizing.planning.demand_needs import OBSERVED_REQUESTS, Need, demand_quantile, replicas_text, whole
@@ -14,6 +15,7 @@ from sizing.replica.replica_model import MAX_UTILISATION
 from sizing.types import (
     Confidence,
     Constraint,
+    Counterfactual,
     Demand,
     Deployment,
     PolicyConfig,
@@ -81,7 +83,10 @@ def widened(advice: Advice, ratio: float, policy: PolicyConfig) -> Advice:
     if ratio == 1.0 or plan is None or advice.state not in PLANNED_STATES:
         return advice
     lower, upper = (within(whole(bound), policy) for bound in scaled_interval(*plan.interval, ratio))
-    return replace(advice, lower=min(lower, advice.desired), upper=max(upper, advice.desired))
+    lower, upper = min(lower, advice.desired), max(upper, advice.desired)
+    if lower == advice.lower and upper == advice.upper:
+        return advice
+    return replace(advice, lower=lower, upper=upper)
 
 
 class RecommendationBuilder:
@@ -110,9 +115,19 @@ class RecommendationBuilder:
         self._signature: tuple[object, ...] | None = None
 
     def write(
-        self, now: float, demand: Demand | None, current: int | None, before: int | None, advice: Advice
+        self,
+        now: float,
+        demand: Demand | None,
+        current: int | None,
+        before: int | None,
+        advice: Advice,
+        counterfactuals: tuple[Counterfactual, ...],
+        evidence: Mapping[str, float],
     ) -> Recommendation:
-        """Return the recommendation that says ``advice``; ``before`` is what was running or advised before it."""
+        """Return the recommendation that says ``advice``; ``before`` is what was running or advised before it.
+
+        ``evidence`` comes on top of that of the plan.
+        """
         signature = (advice.desired, _REASON_CLASS.get(advice.reason, advice.reason), advice.state)
         if signature != self._signature:
             self._generation += 1
@@ -146,8 +161,9 @@ class RecommendationBuilder:
             state=advice.state,
             confidence=Confidence.REFUSED if advice.refused else self.confidence,
             confidence_ratio=ratio,
-            evidence=self._evidence(demand, advice.plan),
+            evidence=self._evidence(demand, advice.plan) | dict(evidence),
             config_hash=self.config_hash,
+            counterfactuals=counterfactuals,
         )
 
     def _evidence(self, demand: Demand | None, plan: Plan | None) -> dict[str, float]:

@@ -197,9 +197,23 @@ def test_learning_speed_and_validity_are_shown(board: tuple[Tab, Server], feed: 
     assert tab.text("progress-text").startswith("Learning 2 simulated days of history: 42 % · about 37 s left.")
     assert bar.get_attribute("aria-valuenow") == "42"
     assert tab.text("ready") == "learning"
+    tab.go("#/pipeline")
+    tab.until(tab.get("figure-ready").is_visible)
+    assert "bad" not in (tab.get("figure-ready").get_attribute("class") or ""), "that it learns is no fault"
     feed.live.set_progress(None)
     tab.until(lambda: not bar.is_visible())
     assert tab.problems == []
+
+
+def test_the_link_past_the_header_stays_on_its_page(board: tuple[Tab, Server]) -> None:
+    tab, _ = board
+    tab.go("#/alerts")
+    tab.until(tab.get("alerts-told").is_visible)
+    tab.page.locator("a.skip").focus()
+    tab.page.keyboard.press("Enter")
+    assert tab.page.evaluate("document.activeElement.id") == "page"
+    assert tab.page.url.endswith("#/alerts")
+    assert tab.get("alerts-told").is_visible()
 
 
 def test_the_theme_is_chosen_and_kept(board: tuple[Tab, Server]) -> None:

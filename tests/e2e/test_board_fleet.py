@@ -12,6 +12,7 @@ import pytest
 
 from pipeline.config.prices import PoolPrice
 from pipeline.windows.types import PoolKey
+from tests.board_fleet import Fleet
 from tests.e2e.conftest import Tab
 from tests.publish_feed import POOLS, Feed
 from tests.publish_server import Server
@@ -59,13 +60,13 @@ def test_the_fleet_page_says_what_the_api_says_dearest_first(tabs: Callable[...,
             pool = money[key]
             assert row[1] == f"{pool['gpus_per_replica']} × {pool['gpu']}"
             assert row[2] == f"{pool['current_replicas']} → {pool['advised_replicas']}"
-            assert row[3] == f"${pool['dollars_per_hour_now']:.0f} → ${pool['dollars_per_hour_advised']:.0f}"
+            assert row[3] == f"${pool['dollars_per_hour_now']:.2f} → ${pool['dollars_per_hour_advised']:.2f}"
             assert row[5:7] == ["25 %", "4×"], "as the use of the feed"
             even = pool["spans"][1]["ran"]["api"]["break_even_utilisation"]
             assert row[7] == f"{100 * even:.0f} %, API cheaper {'at any load' if even > 1 else 'now'}"
         now = sum(pool["dollars_per_hour_now"] for pool in money.values())
         advised = sum(pool["dollars_per_hour_advised"] for pool in money.values())
-        assert f"${now:.0f} → ${advised:.0f}" in tab.text("fleet-cost")
+        assert f"${now:.2f} → ${advised:.2f}" in tab.text("fleet-cost")
         assert "4× that at capacity" in tab.text("fleet-utilisation")
         assert [row[4] for row in cells(tab, "prices") if row[0] == "API api"] == ["136 d, stale"]
         assert "1 stale" in tab.text("fleet-stale")
@@ -137,3 +138,18 @@ def test_reports_are_listed_and_run_in_a_sandbox(tabs: Callable[..., Tab], feed:
     with Server(feed) as server:
         tab = tabs(f"{server.url}/#/reports")
         tab.until(lambda: "publish.reports_folder" in tab.text("reports-told"))
+
+
+def test_the_dearest_pools_are_shown_first_and_all_of_them_on_demand(tabs: Callable[..., Tab]) -> None:
+    fleet = Fleet(40)
+    fleet.step(2)
+    share_stock(fleet, l40s=100)
+    with Server(fleet) as server:
+        tab = tabs(f"{server.url}/#/fleet")
+        tab.until(lambda: len(cells(tab, "split-pools")) == len(cells(tab, "costs")) == 25)
+        assert len(tab.drawn()["fleet"]) == 40, "all of them are in the sums"
+        tab.get("more-rows").first.click()
+        tab.until(lambda: len(cells(tab, "split-pools")) == len(cells(tab, "costs")) == 40)
+        assert tab.page.url.endswith("rows=all"), "a link shows the same"
+        tab.get("more-rows").first.click()
+        tab.until(lambda: len(cells(tab, "costs")) == 25)

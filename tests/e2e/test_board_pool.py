@@ -177,7 +177,7 @@ def test_money_rules_and_counterfactuals_are_shown_where_they_are_told(
     tab.go(_address(CHAT)[2:])
     tab.until(lambda: tab.drawn().get("key"))
     assert "own contract, 2026-11-01" in tab.text("cost")
-    assert "$15 an hour" in tab.text("cost")
+    assert "$15.00 an hour" in tab.text("cost")
     assert "recent peak (62 %)" in tab.text("facts")
     assert tab.text("counterfactuals") == "FP8 KV cache: 2 fewer (quality unknown)"
     assert tab.text("without-effect") == "Would not change it: max_num_seqs 512, TTFT 2 s."

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections import deque
-from dataclasses import dataclass
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
 
 from pipeline.alerts.feedback import Verdict
+from pipeline.alerts.spikes.told_alerts import Told, ToldAlerts
 
 __all__ = ["LEAST_THRESHOLD", "AlertBudget"]
 
@@ -42,28 +44,22 @@ _LEAST_WANTED = 0.002
 _TINY = 1e-300
 #: What is left of a wrong rate moves the logarithm by so much per alert, and no farther than this in all.
 _SHIFT_STEP, _MOST_SHIFT = 0.05, 0.5
-#: Newest alerts that can be marked.
-_REMEMBERED = 256
 
 
-@dataclass(slots=True)
-class _Told:
-    """One alert: the window it came in, how many levels it exceeds, those that counted it (bits), what it counted at
-    the threshold, and as what it is marked.
-    """
+@lru_cache(maxsize=64)
+def _prior(probability: float) -> tuple[array[float], array[float]]:
+    """What is counted at each level, and what is wanted, before anything is known: shared, never changed."""
+    start = max(_START_LEAST, min(_START_MOST, _START_SLOPE * math.log(_START_CHANCE / probability)))
+    rates = [math.exp(_POWER * (start - log)) for log in _LOGS]
+    counts = array("d", (_PRIOR_COUNT * min(1.0, rate) for rate in rates))
+    return counts, array("d", (_PRIOR_COUNT * min(1.0, 1.0 / rate) for rate in rates))
 
-    at: float
-    window: int
-    levels: int
-    counted: int
-    count: float
-    marked: float | None = None
 
-    def count_at(self, level: int) -> float:
-        """What it counts at a level now."""
-        if self.marked is not None:
-            return self.marked
-        return _COUNT if self.counted >> level & 1 else 0.0
+def _count_at(told: Told, level: int) -> float:
+    """What an alert counts at a level now."""
+    if told.marked is not None:
+        return told.marked
+    return _COUNT if told.counted >> level & 1 else 0.0
 
 
 class AlertBudget:
@@ -87,7 +83,7 @@ class AlertBudget:
 
     Args:
         probability: wanted false alerts per window, in (0, 0.5].
-        rest_seconds: after an alert there is none for so long; infinite: until ``learn`` is told of a fresh start ...
+        rest_seconds: after an alert there is none for so long ...
         louder: ... unless its score exceeds that of the last one by this factor.
     """
 
@@ -122,10 +118,7 @@ class AlertBudget:
         self._probability = probability
         self._rest_seconds = rest_seconds
         self._louder = math.log(louder)
-        start = max(_START_LEAST, min(_START_MOST, _START_SLOPE * math.log(_START_CHANCE / probability)))
-        rates = [math.exp(_POWER * (start - log)) for log in _LOGS]
-        self._prior_counts = array("d", (_PRIOR_COUNT * min(1.0, rate) for rate in rates))
-        self._prior_expected = array("d", (_PRIOR_COUNT * min(1.0, 1.0 / rate) for rate in rates))
+        self._prior_counts, self._prior_expected = _prior(probability)
         # Of what is newer counts more: the weight of a window grows, which spares the fading of all that is older.
         self._weight = 1.0
         self._fade = 1.0 - probability / _MEMORY_WANTED
@@ -142,22 +135,32 @@ class AlertBudget:
         self._windows = 0
         self._fitted = _PRIOR_ALERTS
         self._logs = _PRIOR_ALERTS / _POWER
-        self._told: deque[_Told] = deque(maxlen=_REMEMBERED)
+        self._told = ToldAlerts()
         self._in_run = False
         self._at = 1
         #: What a score must exceed, in units of the threshold of its tail.
         self.threshold = 1.0
         self._settle()
 
-    def learn(self, at: float, score: float, *, told: bool, fresh: bool = False) -> None:
+    def __getstate__(self) -> dict[str, Any]:
+        """What was known before follows from the wanted rate."""
+        return {
+            name: getattr(self, name) for name in self.__slots__ if name not in ("_prior_counts", "_prior_expected")
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take what was known before from where all share it."""
+        for name, value in state.items():
+            setattr(self, name, value)
+        self._prior_counts, self._prior_expected = _prior(self._probability)
+
+    def learn(self, at: float, score: float, *, told: bool) -> None:
         """Take one judged window that ended at ``at`` with ``score`` (0: it could not be an alert), and whether it is
-        alerted; a run of windows that are is one alert. ``fresh``: nothing of what was told before goes on.
+        alerted; a run of windows that are is one alert.
         """
         self._windows += 1
         self._weight /= self._fade
         self._expected += self._probability * self._weight
-        if fresh:
-            self._quiet_until = array("d", [-math.inf]) * _LEVELS
         counted = levels = 0
         if score > LEAST_THRESHOLD:
             log = math.log(score)
@@ -171,7 +174,7 @@ class AlertBudget:
             keep = 1.0 if self._fitted < _MEMORY_ALERTS else 1.0 - 1.0 / _MEMORY_ALERTS
             self._fitted = keep * self._fitted + 1.0
             self._logs = keep * self._logs + min(excess, math.log(_MOST_RATIO))
-            self._told.append(_Told(at, self._windows, levels, counted, count))
+            self._told.append(Told(at, self._windows, levels, counted, count))
         self._in_run = told
         self._shift = max(-_MOST_SHIFT, self._shift - self._fall)
         self._pending += self._probability
@@ -188,15 +191,16 @@ class AlertBudget:
 
         Returns whether there is such an alert among the newest 256.
         """
-        told = next((told for told in self._told if told.at == at), None)
-        if told is None:
+        number = self._told.find(at)
+        if number is None:
             return False
+        told = self._told[number]
         count = _MOST_COUNT if verdict is Verdict.FALSE else 0.0
         weight = self._weight * self._fade ** (self._windows - told.window)
         for level in range(told.levels):
-            self._counts[level] += weight * (count - told.count_at(level))
+            self._counts[level] += weight * (count - _count_at(told, level))
         self._move(count - told.count)
-        told.count = told.marked = count
+        self._told[number] = replace(told, count=count, marked=count)
         self._settle()
         return True
 

@@ -33,7 +33,8 @@ _WARM_WINDOWS = 8
 _FORESEEN_SLACK = 1.25
 #: A sudden spike needs evidence that ordinary windows reach at most so many times as often as alerts are wanted.
 _SUPPORT = 50.0
-#: After an alert about a change of any kind nothing is news for this share of the wanted time between false alerts.
+#: After an alert nothing is news until the long window has passed; after one about a change of any kind for this share
+#: of the wanted time between false alerts ...
 _REST_SHARE = 0.04
 #: ... unless its score exceeds that of the last alert by this factor.
 _LOUDER = 1.2
@@ -58,7 +59,7 @@ class Kind(StrEnum):
 class SpikeState:
     """What one window says about spikes.
 
-    ``news`` says that it is worth telling: it begins an episode, or goes on surprising in one. ``score`` is the
+    ``news`` says that it is worth telling: it begins an episode, or is much worse than what was told. ``score`` is the
     surprise over what it has to exceed: above 1 is one (None: a gap, or too little history). ``p_value`` is the
     estimated chance of such a score in ordinary traffic. ``ratio`` is the value over ``level``, the median of the
     recent windows (during an episode: of those before its onset). Times are epoch seconds: ``started_at`` is the end of
@@ -93,8 +94,11 @@ class SpikeDetector:
 
     ``Kind.ANY`` also joins several measures into one chance (``spike_evidence``). A chance as small as the wanted rate
     is a surprise by itself, and a reference that calls one needs a chance at most 50 times as great: what has come
-    before as often is none. For 4 % of the wanted time between false alerts after one that was told, only a surprise
-    with a score 1.2 times as great is news.
+    before as often is none.
+
+    After an alert only a surprise with a score 1.2 times as great is news, until the long window has passed, which
+    knows of it then; with ``Kind.ANY`` for 4 % of the wanted time between false alerts. A burst in several pieces takes
+    one alert of the budget, and one that grows is told again.
 
     Two windows: the long one (an hour of values for the level, up to 720 values for the scales) says that it is a
     spike, the short one (5 minutes, 1/12 of the hour) that it still is one. An episode ends when the whole short window
@@ -134,22 +138,19 @@ class SpikeDetector:
         self._scorer = Scorer(season)
         references = 3 if season is None else 4
         self._foresight = Foresight(grain_seconds)
+        self._long = max(_WARM_WINDOWS, round(_LONG_SECONDS / grain_seconds))
+        self._short = max(1, round(_SHORT_SECONDS / grain_seconds))
         self._evidence: Evidence | None = None
-        self._rest_seconds = 0.0
-        self._budget = AlertBudget(probability, math.inf)
+        self._rest_seconds = self._long * grain_seconds
         if Kind(kind) is Kind.ANY:
             self._evidence = Evidence(grain_seconds)
             self._rest_seconds = _REST_SHARE * 86_400.0 / false_alerts_per_day
-            self._budget = AlertBudget(probability, self._rest_seconds, _LOUDER)
+        self._budget = AlertBudget(probability, self._rest_seconds, _LOUDER)
         self._odd = -math.log(probability)
         self._support = -math.log(min(_MAX_PROBABILITY, _SUPPORT * probability))
         self._tails = tuple(ExtremeTail(probability / math.sqrt(references)) for _ in range(references))
-        self._long = max(_WARM_WINDOWS, round(_LONG_SECONDS / grain_seconds))
-        self._short = max(1, round(_SHORT_SECONDS / grain_seconds))
         self._recent = array("d")
         self._episode: Episode | None = None
-        # What would be one at the least threshold: while it goes on, an alert at any threshold is part of it.
-        self._stir: Episode | None = None
         self._quiet_until = -math.inf
         self._loudest = 0.0
 
@@ -182,8 +183,7 @@ class SpikeDetector:
         news = worth and score > 1.0 and self._is_news(end, score)
         episode = self._episode
         state = self._advance(end, value, level, news)
-        told, fresh = (state.began, self._stirs(end, value, level, worth)) if self._evidence is None else (news, False)
-        self._budget.learn(end, raw if worth else 0.0, told=told, fresh=fresh)
+        self._budget.learn(end, raw if worth else 0.0, told=news)
         self._remember(value)
         reference = level if episode is None else episode.level
         return SpikeState(
@@ -245,7 +245,7 @@ class SpikeDetector:
         return (up and self.direction is not Direction.DOWN) or (down and self.direction is not Direction.UP)
 
     def _is_news(self, end: float, score: float) -> bool:
-        """Whether a surprise is worth telling: the last one is over, or this one is greater than all since."""
+        """Whether a surprise is worth telling: the last one is long ago, or this one is greater than all since."""
         rested = end >= self._quiet_until
         if not rested and score <= _LOUDER * self._loudest:
             return False
@@ -273,16 +273,6 @@ class SpikeDetector:
             self._episode = None
         ended_at = None if active else end
         return SpikeState(end, active, started_at=episode.started_at, ended_at=ended_at, peak=episode.peak)
-
-    def _stirs(self, end: float, value: float, level: float, worth: bool) -> bool:
-        """Whether what could be an episode at any threshold begins."""
-        if self._stir is None:
-            if worth:
-                self._stir = Episode.begin(end, value, level)
-            return worth
-        if not self._stir.goes_on(value, self._short, self._long):
-            self._stir = None
-        return False
 
 
 def _median(values: Sequence[float]) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from array import array
+from bisect import bisect_left
 from collections.abc import Sequence
 
 from pipeline.forecast.types import LEVELS, Forecast
@@ -21,21 +23,31 @@ class Foresight:
         grain_seconds: width of a window, positive.
     """
 
-    __slots__ = ("_ahead", "_told")
+    __slots__ = ("_ahead", "_medians", "_targets")
 
     def __init__(self, grain_seconds: float) -> None:
         self._ahead = max(_AHEAD_SECONDS, _AHEAD_WINDOWS * grain_seconds)
-        self._told: dict[float, float] = {}
+        # Ascending; a number in eight bytes, since every series of every pool remembers a quarter of an hour.
+        self._targets, self._medians = array("d"), array("d")
 
     def learn(self, forecasts: Sequence[Forecast]) -> None:
         """Take what was issued in one step, ascending in horizon."""
         for forecast in forecasts:
             if forecast.horizon_seconds >= self._ahead:
-                self._told[forecast.target_at] = forecast.quantiles[_MEDIAN]
+                target, median = forecast.target_at, forecast.quantiles[_MEDIAN]
+                at = bisect_left(self._targets, target)
+                if at < len(self._targets) and self._targets[at] == target:
+                    self._medians[at] = median
+                else:
+                    self._targets.insert(at, target)
+                    self._medians.insert(at, median)
                 return
 
     def of(self, end: float) -> float | None:
         """Return what was foretold of the window that ends at ``end``, None if nothing; forget what lies before."""
-        for target in [target for target in self._told if target < end]:
-            del self._told[target]
-        return self._told.pop(end, None)
+        at = bisect_left(self._targets, end)
+        found = self._medians[at] if at < len(self._targets) and self._targets[at] == end else None
+        past = at if found is None else at + 1
+        if past:
+            del self._targets[:past], self._medians[:past]
+        return found

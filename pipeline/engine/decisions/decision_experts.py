@@ -106,7 +106,7 @@ class DecisionExperts:
     @property
     def alike(self) -> Hashable:
         """Equal for those that may learn and decide together."""
-        return self._weights.season_steps, self._weights.quantile, len(self.names), self._recent.shape[1]
+        return self._weights.season_steps, len(self.names), self._recent.shape[1]
 
     def learn(self, index: int, rates: Sequence[float | None]) -> None:
         """Judge the rules by window ``index``; None of any signal: its demand is not known, and nothing is learned.
@@ -204,18 +204,19 @@ def decide_together(asked: Sequence[Asking]) -> list[Decision | None]:
     known = [(one, said) for one, said in zip(asked, demands, strict=True) if said is not None]
     if not known:
         return [None] * len(asked)
-    together = _together([one.experts._weights for one, _ in known])
+    members = [one.experts._weights for one, _ in known]
+    together = members[0] if len(members) == 1 else ExpertWeights.asked(members, _rows_of(members))
     said = np.concatenate([said for _, said in known], axis=1).T
     awake = np.isfinite(said)
     np.copyto(said, 0.0, where=~awake)
     demand, apart = together.combine(said, awake)
     signals = len(said) // len(known)
     weights = together.weights[::signals]
-    best = weights.argsort(axis=1, kind="stable")[:, : -1 - _TOLD : -1]
-    most = np.take_along_axis(weights, best, axis=1).tolist()
+    best = weights.argsort(axis=1, kind="stable")[:, : -1 - _TOLD : -1].tolist()
+    most = [[shares[rule] for rule in rules] for rules, shares in zip(best, weights.tolist(), strict=True)]
     waiting, waiting_apart = demand.astype(np.float32)[:, None], apart.astype(np.float32)
     found: dict[int, Decision] = {}
-    for at, ((one, _), rules, shares) in enumerate(zip(known, best.tolist(), most, strict=True)):
+    for at, ((one, _), rules, shares) in enumerate(zip(known, best, most, strict=True)):
         rows, experts = slice(at * signals, (at + 1) * signals), one.experts
         experts._decided(one.window + one.ahead, waiting[rows].copy(), waiting_apart[rows].copy())
         names = experts.names
@@ -225,10 +226,11 @@ def decide_together(asked: Sequence[Asking]) -> list[Decision | None]:
 
 def _together(members: Sequence[ExpertWeights]) -> ExpertWeights:
     """The weights of alike rules as those of one pool of all their signals."""
-    first = members[0]
-    if len(members) == 1:
-        return first
-    return ExpertWeights.joined(members, _rows(len(members) * len(first.quarantined), first.season_steps))
+    return members[0] if len(members) == 1 else ExpertWeights.joined(members, _rows_of(members))
+
+
+def _rows_of(members: Sequence[ExpertWeights]) -> _Rows:
+    return _rows(len(members) * len(members[0].quarantined), members[0].season_steps)
 
 
 @lru_cache(maxsize=256)

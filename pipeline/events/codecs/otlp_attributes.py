@@ -1,7 +1,7 @@
 """OTLP protobuf spans and their attributes: the bytes of a ``KeyValue`` to a name and a plain value.
 
 Exporters repeat the same few attributes in every span, so what short ones say is remembered (a bounded number). Of one
-that is not read only the name is looked at: prompts and answers are never decoded.
+that is not read only the name is looked at, and remembered: prompts and answers are neither decoded nor kept.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ __all__ = ["plain_attributes", "span_record"]
 
 _REMEMBERED = 4_096
 _MOST_REMEMBERED_BYTES = 128
+_MOST_SHORT = 127  # bytes whose number is written in one byte
 _KEY, _VALUE = 0x0A, 0x12  # fields of KeyValue
 _STRING, _BOOL, _INT, _DOUBLE = 0x0A, 0x10, 0x18, 0x21  # fields of AnyValue
 _DOUBLE_AT = Struct("<d").unpack_from
@@ -34,11 +35,34 @@ def plain_attributes(attributes: Iterable[bytes], wanted: frozenset[str]) -> dic
         DecodeError: a wanted attribute, or the name of any, is broken.
     """
     found: dict[str, Any] = {}
+    read, unread = _keys_of(wanted)
     for raw in attributes:
-        name, value = _remembered(raw, wanted) if len(raw) <= _MOST_REMEMBERED_BYTES else _read(raw, wanted)
-        if value is not None and name in wanted:
+        key = b""
+        if len(raw) > 1 and raw[1] <= _MOST_SHORT:
+            after = 2 + raw[1]
+            key = raw[:after] if raw[0] == _KEY else raw[after:] if raw[0] == _VALUE else b""
+            if key in unread:
+                continue
+        short = key in read and len(raw) <= _MOST_REMEMBERED_BYTES
+        name, value = _remembered(raw, wanted) if short else _read(raw, wanted)
+        if name not in wanted:
+            if _is_key(key) and key not in read and len(unread) < _REMEMBERED:
+                unread.add(key)
+        elif value is not None:
             found[name] = value
     return found
+
+
+@lru_cache(maxsize=8)
+def _keys_of(wanted: frozenset[str]) -> tuple[frozenset[bytes], set[bytes]]:
+    """The bytes of the keys that are wanted, and of those that were seen and are not."""
+    names = [name.encode() for name in wanted]
+    return frozenset(bytes((_KEY, len(name))) + name for name in names if len(name) <= _MOST_SHORT), set()
+
+
+def _is_key(raw: bytes) -> bool:
+    """Whether this is the key of an attribute, from end to end; where it lies so ``_read`` looks at no more than it."""
+    return len(raw) > 1 and raw[0] == _KEY and raw[1] == len(raw) - 2 <= _MOST_SHORT
 
 
 def span_record(span: Any, attributes: dict[str, Any], resource: dict[str, Any]) -> SpanRecord:

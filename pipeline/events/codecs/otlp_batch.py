@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import fields as columns_of
+from hashlib import blake2b
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from pipeline.events.byte_columns import Text, Words, hash_texts
 from pipeline.events.codecs.base import Completed, DecodedTogether
 from pipeline.events.codecs.otlp_columns import Matched, match
 from pipeline.events.codecs.otlp_layout import Layout, learn
-from pipeline.events.codecs.otlp_messages import SPAN
+from pipeline.events.codecs.otlp_messages import span_of_record
 from pipeline.events.codecs.otlp_split import Spans, short_trace
 from pipeline.events.columns import EventColumns, complete, from_events, merged
 from pipeline.events.convert import convert
@@ -39,11 +40,13 @@ MAX_LAYOUTS = 16
 MAX_SAMPLES = 24
 #: The share of the spans that has to have common layouts: below it, both ways together cost more than one by one.
 MIN_READ = 0.5
+#: Layouts after which the search ends, if those found so far are so rare that that share is out of reach.
+_LAYOUTS_TO_JUDGE = 4
 _MIXER = np.uint64(0x9E3779B97F4A7C15)  # odd: 2⁶⁴ over the golden ratio
 _HEX = np.frombuffer(b"".join(b"%02x" % byte for byte in range(256)), "<u2")
 _KNOWN_CLASSES: dict[Hashable, tuple[RequestEvent | None, bool]] = {}
 _MOST_CLASSES = 1_024
-_MOST_RESOURCE_BYTES = 4_096  # of a class that is remembered
+_HASH_BYTES = 32  # so many that nobody finds two texts with the same hash
 _COLUMNS = {
     "input_tokens": "input_tokens",
     "output_tokens": "output_tokens",
@@ -94,13 +97,15 @@ def _by_layout(spans: Spans, dimensions: Sequence[str]) -> list[EventColumns]:
     layouts = 0
     left = np.arange(len(spans.starts))
     for _ in range(MAX_SAMPLES):
-        if len(left) < MIN_SPANS or layouts == MAX_LAYOUTS:
+        rare = layouts >= _LAYOUTS_TO_JUDGE and spans.read.mean() < MIN_READ * layouts / MAX_LAYOUTS
+        if len(left) < MIN_SPANS or layouts == MAX_LAYOUTS or rare:
             break
-        sample = spans.bytes_of(int(left[0]))
+        middle = len(left) // 2  # the first ones may be of one odd record
+        sample = spans.bytes_of(int(left[middle]))
         try:
-            SPAN.FromString(sample)
+            span_of_record(sample)
         except DecodeError:
-            left = left[1:]
+            left = np.delete(left, middle)
             continue
         layout = learn(sample)
         if layout is not None:
@@ -109,7 +114,8 @@ def _by_layout(spans: Spans, dimensions: Sequence[str]) -> list[EventColumns]:
             part = _columns_of(spans, layout, matched, dimensions)
             if part is not None:
                 parts.append(part)
-        left = left[1:][~spans.read[left[1:]]]
+        left = np.delete(left, middle)
+        left = left[~spans.read[left]]
     return parts
 
 
@@ -127,11 +133,15 @@ def _columns_of(spans: Spans, layout: Layout, matched: Matched, dimensions: Sequ
         good &= np.abs(ended - started - told) <= np.maximum(LATENCY_TOLERANCE_SECONDS, LATENCY_TOLERANCE * told)
     kinds, examples, same = _classes(matched, spans.resource[matched.rows], good)
     good &= same
+    if len(examples) > _MOST_CLASSES and 2 * len(examples) > len(kinds):  # almost each span is a class of its own
+        return None
     events: list[RequestEvent] = []
     place_in_events = np.full(len(examples), -1, np.int64)
     known = np.zeros(len(examples), np.bool_)
+    said = _said(layout, matched, examples)
     for kind, row in enumerate(examples.tolist()):
-        event, known[kind] = _event_of_class(spans, layout, matched, row) if good[row] else (None, False)
+        place = int(matched.rows[row])
+        event, known[kind] = _event_of_class(spans, place, said[kind]) if good[row] else (None, False)
         if event is not None:
             place_in_events[kind] = len(events)
             events.append(event)
@@ -161,16 +171,28 @@ def _columns_of(spans: Spans, layout: Layout, matched: Matched, dimensions: Sequ
     return complete(EventColumns(**columns))
 
 
-def _event_of_class(spans: Spans, layout: Layout, matched: Matched, row: int) -> tuple[RequestEvent | None, bool]:
-    """An event of the class of a row (None: it is no request), and whether it is known what the class says: where
-    anything about it is unusual, each of its spans is judged by itself. Classes that were seen before are remembered.
+def _said(layout: Layout, matched: Matched, rows: Ints) -> list[bytes]:
+    """A hash of what the class of each of the rows says, but for its resource."""
+    texts = [(name, len(text.words)) for name, text in matched.classes.items()]
+    common = blake2b(repr((layout.constant, texts)).encode(), digest_size=_HASH_BYTES)
+    columns = [
+        column[rows].view(np.uint64) for text in matched.classes.values() for column in (text.length, *text.words)
+    ]
+    table = np.stack(columns, axis=1) if columns else np.zeros((len(rows), 1), np.uint64)
+    hashes = []
+    for row in table:
+        one = common.copy()
+        one.update(row.tobytes())
+        hashes.append(one.digest())
+    return hashes
+
+
+def _event_of_class(spans: Spans, place: int, said: bytes) -> tuple[RequestEvent | None, bool]:
+    """An event of the class of a span (None: it is no request), and whether it is known what the class says: where
+    anything about it is unusual, each of its spans is judged by itself. Classes that were seen before are remembered,
+    by a hash of what they say: a status, or an attribute of a resource that nobody reads, may have private text.
     """
-    texts = tuple(
-        (int(text.length[row]), *(int(word[row]) for word in text.words)) for text in matched.classes.values()
-    )
-    place = int(matched.rows[row])
-    resource = spans.resource_of(place)
-    kind = (layout.constant, tuple(matched.classes), texts, resource, spans.completed)
+    kind = (said, spans.hash_of_resource(place), spans.completed)
     found = _KNOWN_CLASSES.get(kind)
     if found is None:
         try:
@@ -181,8 +203,7 @@ def _event_of_class(spans: Spans, layout: Layout, matched: Matched, row: int) ->
             found = (None, False)
         if len(_KNOWN_CLASSES) >= _MOST_CLASSES:
             _KNOWN_CLASSES.clear()
-        if len(resource) <= _MOST_RESOURCE_BYTES:
-            _KNOWN_CLASSES[kind] = found
+        _KNOWN_CLASSES[kind] = found
     return found
 
 

@@ -26,6 +26,8 @@ _BYTE = np.uint64(0xFF)
 _HIGH = np.uint64(0x8080808080808080)
 #: Bytes of the longest text, or value of a class, that is read here.
 _MOST_TEXT = 127
+#: Bytes of the longest message whose length is written in one byte.
+_MOST_SHORT = 127
 _MILLISECONDS_PER_SECOND = 1000.0
 
 
@@ -171,7 +173,7 @@ def _own_text(walk: _Walk, step: Step) -> None:
     start, stop = walk.enter(step)
     word = walk.buffer.at(start)[0]
     rest, kind, length = (((word >> np.uint64(8 * i)) & _BYTE).view(np.int64) for i in range(3))
-    good = (rest == stop - start - 1) & (kind == STRING) & (length == rest - 2) & (length <= _MOST_TEXT)
+    good = (rest == stop - start - 1) & (kind == STRING) & (length == rest - 2) & (rest <= _MOST_SHORT)
     start, length = walk.keep(good, start, length)
     walk.keep(_ascii(walk.buffer, start + 3, length))
 

@@ -7,11 +7,12 @@ v1, ``trace/v1/trace.proto``, ``common/v1/common.proto``, ``resource/v1/resource
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
-__all__ = ["KEY_VALUE", "RESOURCE", "SPAN", "TRACES"]
+__all__ = ["KEY_VALUE", "RESOURCE", "SPAN", "TRACES", "resource_of_record", "span_of_record"]
 
 _PACKAGE = "tokentide.otlp"
 _TYPES = descriptor_pb2.FieldDescriptorProto
@@ -69,3 +70,51 @@ def _classes(*names: str) -> list[Any]:
 
 #: A batch of spans (``TracesData`` and ``ExportTraceServiceRequest`` are the same bytes), and parts of it.
 TRACES, RESOURCE, SPAN, KEY_VALUE = _classes("TracesData", "Resource", "Span", "KeyValue")
+
+#: The parser refuses what is nested deeper than this, counted from the outermost message.
+_MOST_NESTED = 100
+_NO_GROUP = bytes(byte for byte in range(256) if byte & 7 != 3)  # all that begins no group (wire type 3)
+# Tags, from the inside: a span in its scope's, these in their resource's, those in the record; a resource likewise.
+_AROUND_SPAN = (0x12, 0x12, 0x0A)
+_AROUND_RESOURCE = (0x0A, 0x0A)
+
+
+def span_of_record(raw: bytes) -> Any:
+    """Return the span that is written so inside a record.
+
+    Raises:
+        DecodeError: a record with it would be refused.
+    """
+    if not _may_be_deep(raw, _AROUND_SPAN):
+        return SPAN.FromString(raw)
+    return TRACES.FromString(_inside(raw, _AROUND_SPAN)).resource_spans[0].scope_spans[0].spans[0]
+
+
+def resource_of_record(raw: bytes) -> Any:
+    """Return the resource that is written so inside a record.
+
+    Raises:
+        DecodeError: a record with it would be refused.
+    """
+    if not _may_be_deep(raw, _AROUND_RESOURCE):
+        return RESOURCE.FromString(raw)
+    return TRACES.FromString(_inside(raw, _AROUND_RESOURCE)).resource_spans[0].resource
+
+
+def _may_be_deep(raw: bytes, around: Sequence[int]) -> bool:
+    """Whether a message may be nested too deeply inside a record, and yet not by itself. Only groups, which nobody
+    reads, go so deep, and each begins with a byte of its own."""
+    return len(raw.translate(None, _NO_GROUP)) >= _MOST_NESTED - 2 * len(around)
+
+
+def _inside(raw: bytes, tags: Sequence[int]) -> bytes:
+    """Put a message into others that hold nothing else."""
+    for tag in tags:
+        length = len(raw)
+        head = bytearray((tag,))
+        while length > 0x7F:
+            head.append(length & 0x7F | 0x80)
+            length >>= 7
+        head.append(length)
+        raw = bytes(head) + raw
+    return raw

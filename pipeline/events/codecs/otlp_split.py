@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from hashlib import blake2b
 from itertools import count
 from typing import Any
 
@@ -15,7 +16,7 @@ from pipeline.errors import EventRejected
 from pipeline.events.byte_columns import Buffer, Words
 from pipeline.events.codecs.base import Completed, Fields
 from pipeline.events.codecs.otlp_attributes import plain_attributes, span_record
-from pipeline.events.codecs.otlp_messages import RESOURCE, SPAN
+from pipeline.events.codecs.otlp_messages import resource_of_record, span_of_record
 from pipeline.events.codecs.otlp_names import ATTRIBUTES, REQUEST_ATTRIBUTES, REQUEST_NAME, RESOURCE_ATTRIBUTES
 from pipeline.events.codecs.otlp_spans import fields_of, is_request
 from pipeline.events.convert import Converted, convert
@@ -82,18 +83,25 @@ class Spans:
             raw = [data[first:last] for first, last in zip(start.tolist(), end.tolist(), strict=True)]
             found[group] = list(map(codes.__getitem__, raw))
         self._raw_resources = list(codes)
+        self._hashes: dict[int, bytes] = {}
         self._known: list[dict[str, Any]] = []
+        broken = np.zeros(len(codes), np.bool_)
         for code, value in enumerate(codes):
             try:
-                self._known.append(plain_attributes(RESOURCE.FromString(value).attributes, RESOURCE_ATTRIBUTES))
+                self._known.append(plain_attributes(resource_of_record(value).attributes, RESOURCE_ATTRIBUTES))
             except DecodeError:
                 self._known.append({})
-                self.left[record[found == code]] = True
+                broken[code] = True
+        self.left[record[broken[found]]] = True
         return found
 
-    def resource_of(self, place: int) -> bytes:
-        """The bytes of a span's resource; empty: it has none."""
-        return self._raw_resources[int(self.resource[place])]
+    def hash_of_resource(self, place: int) -> bytes:
+        """A hash of the bytes of a span's resource."""
+        code = int(self.resource[place])
+        found = self._hashes.get(code)
+        if found is None:
+            found = self._hashes[code] = blake2b(self._raw_resources[code], digest_size=32).digest()
+        return found
 
     def bytes_of(self, place: int) -> bytes:
         """The bytes of a span."""
@@ -105,7 +113,7 @@ class Spans:
         Raises:
             DecodeError: it is broken.
         """
-        span = SPAN.FromString(self.bytes_of(place))
+        span = span_of_record(self.bytes_of(place))
         attributes = plain_attributes(span.attributes, ATTRIBUTES)
         if REQUEST_ATTRIBUTES.isdisjoint(attributes) and span.name != REQUEST_NAME:
             return None

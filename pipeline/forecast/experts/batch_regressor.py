@@ -100,7 +100,7 @@ class BatchRegressor(Expert):
         """See ``Expert.forecast``."""
         context = self.context
         if not self._models:
-            return context.flat(context.last)
+            return context.flat_last()
         values = context.recent(_LAGS + 1).astype(np.float64) / self._scale
         ahead = context.flat(context.last)
         for at, model in enumerate(self._models):

@@ -60,5 +60,5 @@ class DampedHolt(Expert):
     def forecast(self) -> Floats:
         """See ``Expert.forecast``."""
         if self._level is None:
-            return self.context.flat(self.context.last)
+            return self.context.flat_last()
         return np.minimum(np.maximum(self._level + self._sums * self._trend, 0.0), self.context.clip)

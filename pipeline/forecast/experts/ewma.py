@@ -37,4 +37,4 @@ class Ewma(Expert):
 
     def forecast(self) -> Floats:
         """See ``Expert.forecast``."""
-        return self.context.flat(self.context.last if self._mean is None else self._mean)
+        return self.context.flat_last() if self._mean is None else self.context.flat(self._mean)

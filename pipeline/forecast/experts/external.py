@@ -34,5 +34,5 @@ class ExternalExpert(Expert):
         """See ``Expert.forecast``."""
         context = self.context
         if context.external is None:
-            return context.flat(context.last)
+            return context.flat_last()
         return np.minimum(context.external, _CLIP_RATIO * context.clip)

@@ -86,7 +86,7 @@ class SeasonalHoltWinters(Expert):
         """See ``Expert.forecast``."""
         context = self.context
         if self._season is None:
-            return context.flat(context.last)
+            return context.flat_last()
         slots = (context.index + context.steps) % context.season_steps
         season = self._season[slots].astype(np.float64)
         level = self._level + self._sums * self._trend

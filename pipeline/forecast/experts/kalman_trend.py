@@ -58,6 +58,6 @@ class KalmanTrend(Expert):
     def forecast(self) -> Floats:
         """See ``Expert.forecast``."""
         if self._level is None:
-            return self.context.flat(self.context.last)
+            return self.context.flat_last()
         ahead = self._level + self.context.steps.astype(np.float64) * self._trend
         return np.asarray(np.minimum(np.maximum(ahead, 0.0), self.context.clip))

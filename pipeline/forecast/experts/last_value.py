@@ -20,4 +20,4 @@ class LastValue(Expert):
 
     def forecast(self) -> Floats:
         """See ``Expert.forecast``."""
-        return self.context.flat(self.context.last)
+        return self.context.flat_last()

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.forecast.context import TINY, Floats
+from pipeline.forecast.context import TINY, Floats, Ints
 
 __all__ = ["DelayedRegression"]
 
 _PRIOR = 100.0
 _OUTLIER = 20.0
+
+
+@cache
+def _places(size: int) -> tuple[Ints, Ints]:
+    """Where the upper half of a flat matrix of so many rows lies, and where in that half each of its numbers lies."""
+    rows, columns = np.triu_indices(size)
+    whole = np.empty((size, size), dtype=np.int64)
+    whole[rows, columns] = whole[columns, rows] = np.arange(rows.size)
+    return rows * size + columns, whole.ravel()
 
 
 class DelayedRegression:
@@ -37,27 +46,22 @@ class DelayedRegression:
                 raise ValueError(f"forgetting must be in (0, 1), not {weight}")
         self._size = size
         self._growth: Floats = 1.0 / np.array(forgetting)[:, None, None]
-        self._p: Floats = np.tile(np.eye(size) * _PRIOR, (len(forgetting), 1, 1))
+        # Half of each inverse covariance is enough: it is symmetric to the last bit.
+        self._half: Floats = np.tile(self._packed(np.eye(size)[None] * _PRIOR), (len(forgetting), 1))
         self._w: Floats = np.zeros((len(forgetting), horizons, size))
         self._error: Floats = np.zeros((len(forgetting), horizons))
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Half of each inverse covariance is enough: it is symmetric to the last bit."""
-        state = self.__dict__.copy()
-        state["_p"] = self._p[:, *np.triu_indices(self._size)]
-        return state
+    def _packed(self, p: Floats) -> Floats:
+        """The halves of matrices ``(variants, size, size)``."""
+        return p.reshape(len(p), -1).take(_places(self._size)[0], axis=1)
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Restore the other halves."""
-        self.__dict__.update(state)
-        half, (rows, columns) = self._p, np.triu_indices(self._size)
-        self._p = np.empty((len(half), self._size, self._size))
-        self._p[:, rows, columns] = half
-        self._p[:, columns, rows] = half
+    def _inverse(self, which: slice) -> Floats:
+        """The inverse covariances of the variants ``which``, a copy."""
+        return self._half[which].take(_places(self._size)[1], axis=1).reshape(-1, self._size, self._size)
 
     def keep(self, which: slice) -> None:
         """Forget all but these variants."""
-        for name in ("_growth", "_p", "_w", "_error"):
+        for name in ("_growth", "_half", "_w", "_error"):
             setattr(self, name, getattr(self, name)[which].copy())
 
     def predict(self, now: Floats) -> Floats:
@@ -70,7 +74,7 @@ class DelayedRegression:
 
     def absorb(self, now: Floats, which: slice = slice(None)) -> None:
         """Take the newest features ``(variants, size)`` into the inverse covariances of the variants ``which``."""
-        p, growth = self._p[which], self._growth[which]
+        p, growth = self._inverse(which), self._growth[which]
         px = np.matvec(p, now)
         spent = 1.0 / growth[:, 0] + np.vecdot(now, px)[:, None]
         # The products of both orders are the same bit for bit, so the difference stays symmetric.
@@ -83,6 +87,7 @@ class DelayedRegression:
                 p[at] = np.eye(self._size) * _PRIOR
             elif trace > cap:
                 p[at] *= cap / trace
+        self._half[which] = self._packed(p)
 
     def learn(self, at: slice | NDArray[np.intp], features: Floats, target: Floats, which: slice = slice(None)) -> None:
         """Correct the horizons ``at`` of the variants ``which`` by labels that matured.
@@ -106,7 +111,7 @@ class DelayedRegression:
             bound = np.where(known, _OUTLIER * usual, np.inf)
             np.minimum(np.maximum(target, -bound, out=target), bound, out=target)
             error[:, at] += np.where(known, 0.01, 1.0) * (np.abs(target) - usual)
-        gains = np.matmul(features, self._p[which])
+        gains = np.matmul(features, self._inverse(which))
         # Features that the covariance does not know (it was reset) would overshoot.
         target /= np.maximum(np.vecdot(features, gains), 1.0)
         gains *= target[:, :, None]

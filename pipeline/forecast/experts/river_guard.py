@@ -85,7 +85,7 @@ class RiverGuard(Expert):
         """See ``Expert.forecast``."""
         context = self.context
         if self._learned < _WARM_UP:
-            return context.flat(context.last)
+            return context.flat_last()
         try:
             ahead = [float(value) * self._scale for value in self._path()]
         except (ArithmeticError, ValueError, IndexError):
@@ -94,7 +94,7 @@ class RiverGuard(Expert):
         if not math.isfinite(sum(ahead)) or not -bound <= ahead[0] <= 4.0 * bound:
             self._restart()
             self.resets += 1
-            return context.flat(context.last)
+            return context.flat_last()
         return np.array([min(max(value, 0.0), clip) for value in ahead])
 
     def _path(self) -> list[float]:

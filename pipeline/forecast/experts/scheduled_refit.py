@@ -101,7 +101,7 @@ class ScheduledRefit(Expert):
         """See ``Expert.forecast``."""
         context = self.context
         if not self.awake:
-            return context.flat(context.last)
+            return context.flat_last()
         ahead = self._path[context.index - self._fitted_at + context.steps - 1] + self._miss
         return np.asarray(np.minimum(np.maximum(ahead, 0.0), context.clip), dtype=np.float64)
 

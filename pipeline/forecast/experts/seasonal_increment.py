@@ -29,6 +29,6 @@ class SeasonalIncrement(Expert):
         """See ``Expert.forecast``."""
         context = self.context
         if not context.has_season:
-            return context.flat(context.last)
+            return context.flat_last()
         change = context.seasonal() - context.seasonal_origin()
         return np.minimum(np.maximum(context.last + change, 0.0), context.clip)

@@ -26,5 +26,5 @@ class SeasonalNaive(Expert):
     def forecast(self) -> Floats:
         """See ``Expert.forecast``."""
         if not self.context.has_season:
-            return self.context.flat(self.context.last)
+            return self.context.flat_last()
         return self.context.seasonal()

@@ -50,7 +50,7 @@ class _OfTheWeek(Expert):
         ahead = self._look()
         # The sum is not finite where one of them is not.
         if not math.isfinite(np.add.reduce(ahead)):
-            self._said = context.flat(context.last), False
+            self._said = context.flat_last(), False
             return self._said
         np.minimum(ahead, context.clip, out=ahead)
         np.copyto(ahead, context.last, where=context.week.near)

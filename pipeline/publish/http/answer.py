@@ -23,7 +23,9 @@ COMPRESSED_FROM = 1_024
 LEVEL = 1
 #: Compressed answers that are kept, in bytes together.
 KEPT_BYTES = 16_000_000
-CONTENT_TYPES = ("application/json", "text/plain", "text/javascript", "text/html", "text/css")
+#: Metrics: megabytes that are never the same again. To look for them among what is kept would hold the event loop.
+METRICS_TYPE = "text/plain"
+CONTENT_TYPES = ("application/json", METRICS_TYPE, "text/javascript", "text/html", "text/css")
 
 
 def json_answer(data: Any, *, cache_control: str = "private, no-cache") -> web.Response:
@@ -98,6 +100,10 @@ class Compressor:
             return
         response.headers["Vary"] = "Accept-Encoding"
         if not _takes_gzip(request.headers.get("Accept-Encoding", "")):
+            return
+        if response.content_type == METRICS_TYPE:
+            response.body = await asyncio.get_running_loop().run_in_executor(self.executor, _gzip, body)
+            response.headers["Content-Encoding"] = "gzip"
             return
         # A tag is of what may be compared; the key must also tell apart answers of which only the time differs.
         key = request.path_qs, entity_tag(body)

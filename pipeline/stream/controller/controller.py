@@ -90,6 +90,7 @@ class Controller:
         self._due = asyncio.Event()
         self._stopping = False
         self._restored: asyncio.Future[None] | None = None
+        self._recalled: asyncio.Future[None] | None = None
         #: Called whenever the engine has got further, from any thread.
         self.moved: Callable[[], None] = lambda: None
         #: How many reports of replicas were refused.
@@ -113,13 +114,26 @@ class Controller:
             await asyncio.wait([restoring], timeout=TICK_SECONDS)
         restoring.result()
         _log.info("the engine is where the store is after %.1f s", time.monotonic() - began)
+        self._keep_recent()
+
+    def _keep_recent(self) -> None:
+        """Begin to bring what readers have in memory up to the last step; not twice at a time."""
+        if self._recalled is None or self._recalled.done():
+            self._recalled = asyncio.ensure_future(self._read_recent())
+
+    async def _read_recent(self) -> None:
+        try:
+            await asyncio.get_running_loop().run_in_executor(None, self._store.keep_recent)
+        except StoreError as error:
+            _log.error("%s; readers of history ask the store for everything", error)
 
     async def stop(self) -> None:
         """Let the writer finish, and keep the engine's state."""
         self._stopping = True
         await self._hand.finished()
-        if self._restored is not None:
-            await asyncio.wait([self._restored])
+        begun = [future for future in (self._restored, self._recalled) if future is not None]
+        if begun:
+            await asyncio.wait(begun)
         async with self._closing, self._turn:
             try:
                 state = await self._compute(self._closer.state)
@@ -188,8 +202,10 @@ class Controller:
         async with self._closing:
             if self._restored is not None:
                 await self._restored
-            for _ in range(MAX_STEPS_IN_A_ROW):
+            for step in range(MAX_STEPS_IN_A_ROW):
                 if self._stopping or not await self._step():
+                    if step:
+                        self._keep_recent()
                     return
 
     async def _step(self) -> bool:

@@ -23,6 +23,7 @@ from pipeline.forecast.calendar.known import CalendarChange
 from pipeline.forecast.exogenous.rows import ExogenousRow
 from pipeline.store.store import Store
 from pipeline.stream.controller.calendar_topic import CalendarBook
+from pipeline.stream.controller.snapshot_turns import SnapshotTurns
 from pipeline.stream.exogenous.book import ExogenousBook
 from pipeline.windows.completeness import LATENCY_REFRESH_SECONDS, LATENCY_SPAN_SECONDS, completeness
 from pipeline.windows.latencies import with_latencies
@@ -32,17 +33,16 @@ from pipeline.windows.types import ClosedWindow, PoolKey
 __all__ = ["FORGET_SECONDS", "POOLS_PER_PART", "EngineState", "Part", "Step", "WindowCloser"]
 
 #: Pools that are closed, advised and published together, at most: a transaction and some queries are paid for each
-#: part, and the last of its pools waits for all of them. The first part has as many; the others as many as are advised
-#: in ``PART_SECONDS`` of CPU, but no fewer than ``LEAST_POOLS_PER_PART``. What is advised does not depend on it.
+#: part, and the last of its pools waits for all of them. A part has as many as are advised in ``PART_SECONDS`` of CPU,
+#: but no fewer than ``LEAST_POOLS_PER_PART``, as many as the first part of a process has: its speed is not known yet.
+#: With 0.3 s, pools were published 0.56 s (median) to 1.08 s (p99) after they had closed, beside 100 reads and 20,000
+#: events a second (2 cores, 2026-12-01, benchmarks/api/results.md). What is advised does not depend on it.
 POOLS_PER_PART = 64
 LEAST_POOLS_PER_PART = 16
-PART_SECONDS = 0.3
+PART_SECONDS = 0.2
 
 #: Pools whose windows are read together: a query costs as much as reading dozens of pools.
 _POOLS_PER_READ = 512
-
-#: Fewest pools whose state is kept at a time, unless there are fewer: each time is a transaction.
-_POOLS_PER_SNAPSHOT = 16
 
 #: A pool without settings that has sent nothing for so long gets no windows any more: two weeks and a day, so that one
 #: that is used on one day of the week stays. Looked at anew every hour of event time.
@@ -112,9 +112,9 @@ class WindowCloser:
         #: The (model, pool) that were known, have no settings, and have sent nothing for ``FORGET_SECONDS``.
         self.gone: frozenset[tuple[str, str]] = frozenset()
         self._gone_at: int | None = None
-        self._kept_at: dict[PoolKey, int] = {}  # the step after which a pool's state was kept, oldest first
-        self._credit = 0.0  # pools whose state may be kept, by the rate of snapshots
+        self._turns = SnapshotTurns(settings.store.snapshot_every_steps, settings.windows.grain_seconds)
         self._pool_seconds = 0.0  # of CPU that advising a pool takes, by the newest part
+        self._behind = False  # more windows are due than the newest step's
         self._whole = True  # the engine has finished every step that it began, and the store has them
 
     def restore(self, stopped: Callable[[], bool] = lambda: False) -> None:
@@ -128,7 +128,7 @@ class WindowCloser:
             # Made by another version or under other settings: learn again from the closed windows.
             with contextlib.suppress(CodecError):
                 self._advisor = Advisor.restore(self._settings, kept.shared, self._advisor.catalog, kept.pools)
-                self._kept_at = dict(sorted(((k, at) for k, (at, _) in kept.pools.items()), key=lambda kept: kept[1]))
+                self._turns.restored({key: at for key, (at, _) in kept.pools.items()})
         for inputs in self._store.closed_since(-1 if self._advisor.as_of is None else self._advisor.as_of):
             if stopped():
                 self._whole = False
@@ -148,22 +148,17 @@ class WindowCloser:
     def due_state(self) -> EngineState | None:
         """Return the state of the pools whose turn it is to be kept after the newest step; None: it is nobody's.
 
-        Every pool has its turn in about ``store.snapshot_every_steps`` steps, and at once where it has none in the
-        store. ``keep`` must follow.
+        ``keep`` must follow.
         """
-        pools, as_of = self._advisor.pools, self._advisor.as_of
-        self._kept_at = {key: at for key, at in self._kept_at.items() if key in pools}
-        self._credit = min(self._credit + len(pools) / self._settings.store.snapshot_every_steps, len(pools))
-        due = [key for key in pools if key not in self._kept_at]
-        if self._credit >= min(len(pools), _POOLS_PER_SNAPSHOT):
-            due += islice(self._kept_at, int(self._credit))
-            self._credit -= int(self._credit)
-        if not due or as_of is None:
+        as_of, began = self._advisor.as_of, time.thread_time()
+        if as_of is None:
             return None
-        for key in due:
-            self._kept_at.pop(key, None)
-            self._kept_at[key] = as_of
-        return EngineState(as_of, *self._state(due), next(iter(self._kept_at.values())))
+        due = self._turns.due(self._advisor.pools, as_of, self._pool_seconds, behind=self._behind)
+        if not due:
+            return None
+        state = EngineState(as_of, *self._state(due), self._turns.oldest)
+        self._turns.took(time.thread_time() - began, len(due))
+        return state
 
     def keep(self, state: EngineState) -> None:
         """Write the engine's state in one transaction.
@@ -220,6 +215,8 @@ class WindowCloser:
         exogenous = self._given(end) if begun is None else begun.exogenous
         closed = {} if begun is None else {window.key: window for window in begun.windows}
         self._whole = False
+        windows = self._settings.windows
+        self._behind = reached is not None and reached >= end + windows.grain_seconds + windows.allowed_lateness_seconds
         self._advisor.begin(end, calendar, exogenous)
         self._store.touched.watch(end - self._settings.windows.grain_seconds, end)
         step = Step(end, calendar, [], closed, exogenous=exogenous)
@@ -239,7 +236,7 @@ class WindowCloser:
 
     def _size(self) -> int:
         if self._pool_seconds == 0.0:
-            return POOLS_PER_PART
+            return min(LEAST_POOLS_PER_PART, POOLS_PER_PART)
         return max(
             min(LEAST_POOLS_PER_PART, POOLS_PER_PART), min(POOLS_PER_PART, int(PART_SECONDS / self._pool_seconds))
         )

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 from pipeline.alerts.episodes import Condition, Episode
 from pipeline.alerts.types import AlertKind
 from pipeline.windows.types import PoolKey
@@ -62,3 +64,13 @@ def test_a_condition_without_a_ratio_ends_as_it_began():
     told = [e.step(60.0 * (i + 1), None) for i in range(3)]
     assert told[2].ratio is None
     assert told[2].message == "missing"
+
+
+def test_told_again_when_much_worse_whatever_the_severity():
+    e = episode()
+    first = e.step(0.0, condition("critical"))
+    worse = replace(condition("warning"), ratio=9.0, message="up again", worse=True)
+    again = e.step(60.0, worse)
+    assert (again.alert_id, again.severity, again.ratio) == (first.alert_id, "critical", 9.0)
+    assert again.message == "up again"
+    assert e.step(120.0, replace(worse, worse=False)) is None

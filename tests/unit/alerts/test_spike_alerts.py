@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from msgspec import structs
 
 from pipeline.alerts.spike_alerts import SpikeAlerts
 from pipeline.forecast.calendar.effects import CalendarRecord
@@ -30,7 +31,7 @@ def step(alerts, minute, rate, median, recommendation=None, replicas=None, event
     made = window(minute, rate)
     rates = signal_rates(made)
     issued = {
-        signal: tuple(dataclasses.replace(fan(h, median), issued_at=float(made.end)) for h in (300, 900, 3600))
+        signal: tuple(structs.replace(fan(h, median), issued_at=float(made.end)) for h in (300, 900, 3600))
         for signal in Signal
     }
     return alerts.step(made, rates, issued, recommendation, replicas, events, warm=True)

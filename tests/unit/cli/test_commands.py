@@ -10,7 +10,9 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from pipeline.cli.backtest import default_horizons
 from pipeline.cli.common import clean_errors
+from pipeline.cli.durations import parse_duration
 from pipeline.cli.main import app
 
 COMMANDS = [
@@ -289,6 +291,13 @@ def test_an_open_api_is_told_and_a_missing_token_file_refused(tmp_path):
     refused(invoke("config", "validate", config), 78, "publish.tokens_file")
 
 
+@pytest.mark.parametrize(
+    ("step", "horizons"), [("1m", [300, 900, 3600]), ("5m", [300, 900, 3600]), ("30m", [1800, 5400, 21_600])]
+)
+def test_a_backtest_without_horizons_takes_those_that_fit_the_step(step, horizons):
+    assert list(default_horizons(parse_duration(step))) == horizons
+
+
 def test_a_fresh_configuration_is_valid_and_is_not_overwritten(tmp_path):
     config = tmp_path / "t.toml"
     assert invoke("config", "init", config).exit_code == 0
@@ -298,13 +307,15 @@ def test_a_fresh_configuration_is_valid_and_is_not_overwritten(tmp_path):
 
 def test_settings_show_where_they_come_from_and_hide_secrets(tmp_path, monkeypatch):
     config = tmp_path / "t.toml"
-    config.write_text('[kafka]\nbootstrap = "file:1"\n[publish]\nbearer_token = "hush"\n')
+    config.write_text('[kafka]\nbootstrap = "file:1"\n[publish]\nbearer_token = "hush"\n[windows]\nmax_pools = 1000\n')
     monkeypatch.setenv("TOKENTIDE_PUBLISH__PORT", "9999")
     shown = invoke("config", "show", "-c", config, "-o", "json").stdout
     origins = {row["key"]: (row["value"], row["origin"]) for row in json.loads(shown)}
     assert origins["kafka.bootstrap"] == ("file:1", "file")
     assert origins["publish.port"] == (9999, "environment")
     assert origins["store.path"][1] == "default"
+    assert origins["kafka.requests_topic"][1] == "default", "another key of a section that the file names"
+    assert origins["windows.max_pools"] == (1000, "file"), "named, though it is the default"
     assert "hush" not in shown
 
 

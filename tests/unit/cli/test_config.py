@@ -109,7 +109,7 @@ def test_the_file_is_an_argument_or_an_option_and_not_both(config):
     path = config(POOL)
     for arguments in ([path], ["-c", path], ["--config", path]):
         result = invoke("config", "validate", *arguments)
-        assert (result.exit_code, result.stdout) == (0, f"{path}: ok (1 pools)\n")
+        assert (result.exit_code, result.stdout) == (0, f"{path}: ok (1 pool)\n")
     refused(invoke("config", "validate"), 2, "which file?")
     refused(invoke("config", "validate", path, "-c", path), 2, "which file?")
 

@@ -115,6 +115,21 @@ def test_scenarios_of_the_file_and_an_old_price(tmp_path):
     assert planned(path)["stale_prices"] == [{"stock": "h100", "as_of": "2026-08-01", "age_days": 121}]
 
 
+@pytest.mark.parametrize(
+    ("levels", "warned"),
+    [("", False), ("demand_levels = [0.5, 0.9]\n", True), ("demand_levels = [0.5, 0.95]\n", False)],
+)
+def test_a_quantile_beyond_the_told_demand_is_said(tmp_path, levels, warned):
+    path = tmp_path / "fleet.toml"
+    rates = "[10.0, 20.0]" if levels else "[20.0]"
+    path.write_text(
+        SMALL.replace("demand_requests_per_second = [20.0]\n", f"{levels}demand_requests_per_second = {rates}\n")
+    )
+    said = plan(path).stderr
+    assert ("demand_levels of chat end at 0.9: its demand at 0.95 is not told" in said) is warned
+    assert "demand_levels" in plan(path, "--quantile", "0.99").stderr if levels else "demand_levels" not in said
+
+
 def test_an_old_price_of_an_api_is_flagged_once_however_many_pools_compare_with_it(tmp_path):
     path = tmp_path / "fleet.toml"
     two = SMALL.replace("tensor_parallel = [1]", 'tensor_parallel = [1]\napi = "hosted"')

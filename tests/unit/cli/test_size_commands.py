@@ -275,9 +275,11 @@ def test_ways_of_serving_parallelism_engines_lead_times_and_an_api_side_by_side(
         now["dollars_per_hour"] / (api["dollars_per_hour"] * capacity / 60)
     )
     text = ran(*asked).stdout
-    assert "prefill and decode apart: 4 for prefill, 3 for decode" in text
+    apart = plans["prefill and decode apart"]
+    decode = apart["replicas"] - apart["prefill_replicas"]
+    assert f"prefill and decode apart: {apart['prefill_replicas']} for prefill, {decode} for decode" in text
     assert "4 drafts, 0.2 accepted; 4 drafts, 0.8 accepted: the draft model's memory" in text
-    assert "now is cheaper above 76% use" in text
+    assert f"now is cheaper above {api['break_even_utilisation']:.0%} use" in text
     assert text.count("late: ") == 2
 
 

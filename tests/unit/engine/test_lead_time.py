@@ -54,6 +54,17 @@ def test_start_ups_run_from_being_ordered_to_serving() -> None:
     assert learned((0, 1, 1), (10, 2, 1), (50, 3, 1), (60, 2, 1), (90, 2, 2)) == [80]
 
 
+def test_in_how_many_seconds_those_that_start_will_serve() -> None:
+    subject = StartUps()
+    assert subject.starting_seconds(100.0) == (), "nothing was reported"
+    for minute, report in enumerate(((0, 3, 2), (10, 5, 2), (70, 6, 2))):
+        subject.learn(window(minute, report))
+    assert subject.starting_seconds(100.0) == (None, 40.0, 40.0, 100.0), "nobody saw when the first one was ordered"
+    assert subject.starting_seconds(60.0) == (None, None, None, 60.0), "two take longer than that already"
+    subject.learn(window(3, (130, 6, 6)))
+    assert subject.starting_seconds(100.0) == ()
+
+
 def test_what_is_no_start_up_is_not_counted() -> None:
     assert learned((0, 4, 2), (60, 4, 4)) == [], "nobody saw when they were ordered"
     assert learned((0, 4, 4), (60, 4, 3), (120, 4, 4)) == [], "it stopped serving, and serves again"

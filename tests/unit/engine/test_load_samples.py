@@ -9,6 +9,7 @@ from pipeline.demo.fleet import history
 from pipeline.demo.scenario import SCENARIOS, scenario
 from pipeline.engine.load_samples import LoadObserver
 from pipeline.engine.workload_moments import LengthMoments
+from pipeline.windows.fleet import FleetReport, ReplicaCount
 from pipeline.windows.types import ClosedWindow
 from sizing.scaling.controller import ReplicaController
 from sizing.types import Confidence, Demand
@@ -35,13 +36,33 @@ WINDOW = ClosedWindow(
 )
 
 
+def after(minutes: int, **fields: object) -> ClosedWindow:
+    """The window so many minutes later."""
+    return replace(WINDOW, start=60 * minutes, **fields)  # type: ignore[arg-type]
+
+
+def reported(
+    minute: int, ready: int = 2, queued: int | None = 0, *, changes: tuple[ReplicaCount, ...] = (), **fields: object
+) -> ClosedWindow:
+    """A minute whose newest report is of the end of the minute after it, as lateness of a minute makes it."""
+    at = 60.0 * (minute + 2)
+    report = FleetReport(at, queued, 10, (*changes, ReplicaCount(at, ready, ready)))
+    return after(minute, fleet=report, ready_replicas=ready, current_replicas=ready, **fields)
+
+
 def test_what_the_window_tells_of_first_and_further_tokens_is_the_evidence() -> None:
-    load = warm().load(replace(WINDOW, ttft_seconds=0.3, tpot_seconds=0.02))
+    # 4 s each, of which 0.3 s are to the first of 200 tokens: over the tokens, whatever the mean over requests is.
+    load = warm().load(after(1, ttft_seconds=0.3, tpot_seconds=0.05))
     assert load is not None
-    assert (load.ttft_seconds, load.tpot_seconds) == (0.3, 0.02)
+    assert load.ttft_seconds == 0.3
+    assert load.tpot_seconds == pytest.approx(3.7 / 199)
+    # Where some were not served, the sums are not of the requests that the means are of.
+    load = warm().load(after(1, ok=590, ttft_seconds=0.3, tpot_seconds=0.02))
+    assert load is not None
+    assert load.tpot_seconds == 0.02
     # Of requests with one token each nothing is known, and a mean of zero is no measurement.
     for nothing in (None, 0.0):
-        load = warm().load(replace(WINDOW, ttft_seconds=nothing, tpot_seconds=nothing))
+        load = warm().load(after(1, ttft_seconds=nothing, tpot_seconds=nothing))
         assert load is not None
         assert (load.ttft_seconds, load.tpot_seconds) == (None, None)
 
@@ -53,7 +74,7 @@ def warm() -> LoadObserver:
 
 
 def test_a_window_is_a_load_of_one_replica() -> None:
-    load = warm().load(WINDOW)
+    load = warm().load(after(1))
     assert load is not None
     assert (load.input_tokens, load.output_tokens, load.cached_share) == (1000.0, 200.0, 0.25)
     assert load.e2e_seconds == pytest.approx(4.0)
@@ -77,25 +98,55 @@ def test_a_window_is_a_load_of_one_replica() -> None:
     ],
 )
 def test_windows_that_say_little_are_not_learned(change: dict[str, int]) -> None:
-    assert warm().load(replace(WINDOW, **change)) is None
+    assert warm().load(after(1)) is not None
+    assert warm().load(after(1, **change)) is None
 
 
 def test_after_a_change_of_replicas_one_window_is_left_out() -> None:
     observer = warm()
-    grown = replace(WINDOW, ready_replicas=4, current_replicas=4)
-    assert observer.load(grown) is None
+    assert observer.load(after(1, ready_replicas=4, current_replicas=4)) is None
     restored = pickle.loads(pickle.dumps(observer))
     for each in (observer, restored):
-        load = each.load(grown)
+        load = each.load(after(2, ready_replicas=4, current_replicas=4))
         assert load is not None
         assert load.requests_per_second == pytest.approx(2.5)
 
 
+def test_replicas_are_those_of_the_window_although_the_report_is_newer() -> None:
+    """Two more are ready from 3:30 on: the report with the window before says so, and the mixed window is left out."""
+    observer = LoadObserver()
+    learned = [observer.load(reported(minute)) is not None for minute in range(2)]
+    learned.append(observer.load(reported(2, 4, changes=(ReplicaCount(210.0, 4, 4),))) is not None)
+    learned += [observer.load(reported(minute, 4)) is not None for minute in (3, 4)]
+    assert learned == [False, True, False, False, True]
+
+
+def test_a_queue_that_grows_or_is_worked_off_teaches_nothing() -> None:
+    # By the mean time to first token: of the requests that arrived, these began in more or less than a minute.
+    for first_seconds, wanted in (
+        ((0.3, 0.3, 5.0, 5.0), [True, True, True]),
+        ((0.3, 0.3, 7.0, 30.0), [True, False, False]),
+        ((30.0, 30.0, 0.3, 0.3), [True, False, True]),
+    ):
+        observer = LoadObserver()
+        told = [observer.load(after(i, ttft_seconds=first)) is not None for i, first in enumerate(first_seconds)]
+        assert told[1:] == wanted
+    # By what waits, as reported from the start of the window on; 600 requests come in a window.
+    for queued, wanted in (
+        ((0, 50, 0, 50, 0, 0), [True] * 5),
+        ((0, 0, 0, 90, 0, 0), [True, True, False, False, False]),
+        ((900, 900, 900, 900, 900, 0), [True, True, True, True, False]),
+    ):
+        observer = LoadObserver()
+        told = [observer.load(reported(i, queued=count)) is not None for i, count in enumerate(queued)]
+        assert told[1:] == wanted, queued
+
+
 def test_a_gap_forgets_the_replicas() -> None:
     observer = warm()
-    observer.load(replace(WINDOW, gap=True))
-    assert observer.load(WINDOW) is None
-    assert observer.load(WINDOW) is not None
+    observer.load(after(1, gap=True))
+    assert observer.load(after(2)) is None
+    assert observer.load(after(3)) is not None
 
 
 @pytest.mark.slow

@@ -61,6 +61,16 @@ def test_tenants_are_told_and_add_up_to_the_pools_forecast():
 
 
 @pytest.mark.slow
+def test_where_the_tenants_are_all_of_the_pool_the_rest_is_none_and_no_rounding_error():
+    advisor = Advisor(settings())
+    run(advisor, steps(10))
+    named = [{"acme": n, "bolt": n // 3 + 7} for n in range(587, 617)]
+    told = run(advisor, [StepInput(START + 60 * (m + 1), (window(m, one),)) for m, one in enumerate(named, 10)])
+    rest = [part for output in told for part in output.tenants if part.tenant == REST]
+    assert [(part.requests_per_second, part.share) for part in rest] == [(0.0, 0.0)] * len(named)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("cut", [1, 40])
 def test_a_restart_in_the_middle_changes_nothing(cut):
     whole = run(Advisor(settings()), steps(60))

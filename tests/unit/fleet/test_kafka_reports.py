@@ -66,26 +66,34 @@ def counted(totals: list[int | None], running: list[int | None], until: float = 
     return found.counted
 
 
+def around(
+    totals: list[int | None], running: list[int | None], until: float = 180.0
+) -> tuple[int | None, int | None, float, bool] | None:
+    found = counted(totals, running, until)
+    return None if found is None else found[:4]
+
+
 def test_requests_that_the_fleet_counted() -> None:
     """Reports at 45, 60, …, 120, 135 s."""
     idle, busy = [0] * 7, [3] * 7
-    assert counted([0, 5, 6, 7, 8, 9, 20], busy) == (4, 4, 60.0, False)
-    assert counted([0, 5, 5, 5, 5, 5, 20], idle) == (0, 0, 60.0, True)
-    assert counted([0, 5, 5, 5, 5, 5, 20], busy) == (0, 0, 60.0, False), "it may repeat what it saw last"
-    assert counted([0, 5, 5, 5, 5, 5, 20], [9, 9, 9, 5, 3, 1, 9]) == (0, 0, 60.0, True), "what was in flight ends"
-    assert counted([0, 5, 5, 5, 5, 5, 20], [None] * 7) == (0, 0, 60.0, False)
-    assert counted([9, 9, 0, 0, 0, 0, 0], idle) == (None, None, 60.0, True), "it began anew"
-    assert counted([0, 5, None, 5, 5, 5, 20], idle) == (None, None, 60.0, True)
+    assert around([0, 5, 6, 7, 8, 9, 20], busy) == (4, 4, 60.0, False)
+    assert around([0, 5, 5, 5, 5, 5, 20], idle) == (0, 0, 60.0, True)
+    assert around([0, 5, 5, 5, 5, 5, 20], busy) == (0, 0, 60.0, False), "it may repeat what it saw last"
+    assert around([0, 5, 5, 5, 5, 5, 20], [9, 9, 9, 5, 3, 1, 9]) == (0, 0, 60.0, True), "what was in flight ends"
+    assert around([0, 5, 5, 5, 5, 5, 20], [None] * 7) == (0, 0, 60.0, False)
+    assert around([9, 9, 0, 0, 0, 0, 0], idle) == (None, None, 60.0, True), "it began anew"
+    assert around([0, 5, None, 5, 5, 5, 20], idle) == (None, None, 60.0, True)
     assert counted([None] * 7, idle) is None, "the fleet does not count"
-    assert counted([0, 5, 6, 7], [0] * 4) == (None, 2, 30.0, True), "nothing is told of the end"
-    assert counted([0, 5], [0] * 2) == (None, None, 0.0, False)
-    assert counted([0, 5, 6, 7, 8, 9, 20], idle, until=100.0) == (None, 2, 30.0, True), "what came later is not known"
+    assert around([0, 5, 6, 7], [0] * 4) == (None, 2, 30.0, True), "nothing is told of the end"
+    assert around([0, 5], [0] * 2) == (None, None, 0.0, False)
+    assert around([0, 5, 6, 7, 8, 9, 20], idle, until=100.0) == (None, 2, 30.0, True), "what came later is not known"
     book = ReplicaBook()
     for at in (70, 90, 110, 130):
         book.add(ReplicaStatus(model="m", at=at, current=1, running_requests=0, requests_total=at))
     told = book.report(KEY, 120.0, 180.0, (60.0, 120.0))
     assert told is not None
-    assert told.counted == (None, 40, 40.0, True), "nothing is told of the beginning"
+    assert told.counted is not None
+    assert told.counted[:4] == (None, 40, 40.0, True), "nothing is told of the beginning"
 
 
 def test_memory_is_bounded() -> None:
@@ -134,3 +142,19 @@ def test_bad_ones(change: dict[str, Any]) -> None:
 def test_no_json(value: bytes | None) -> None:
     with pytest.raises(CodecError):
         decode_status(value)
+
+
+def test_requests_that_came_after_the_window_and_last() -> None:
+    """By reports at 45, 60, …, 120, 135, 150 s."""
+    found = counted([0, 5, 6, 7, 8, 9, 20, 50], [3] * 8)
+    assert found is not None
+    assert (found.after, found.after_seconds, found.newest, found.newest_seconds) == (41, 30.0, 30, 15.0)
+    anew = counted([0, 5, 6, 7, 8, 9, 2, 50], [3] * 8)
+    assert anew is not None
+    assert (anew.after, anew.newest) == (None, 48), "it began anew in between"
+    ends = counted([0, 5, 6, 7, 8, 9], [3] * 6)
+    assert ends is not None
+    assert (ends.after, ends.after_seconds, ends.newest) == (None, 0.0, 1)
+    one = counted([0], [3])
+    assert one is not None
+    assert (one.newest, one.newest_seconds) == (None, 0.0)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import queue
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +17,7 @@ from pipeline.publish.exporter import Exporter
 from pipeline.publish.health import PipelineHealth
 from pipeline.publish.metric_catalogue import METRICS
 from pipeline.publish.state import LiveState
+from tests.waiting import scaled
 
 CHAT = {"model": "llama-3.1-8b-instruct", "pool": "chat"}
 
@@ -258,3 +261,24 @@ def test_a_scrape_between_steps_writes_no_pool_anew(feed, monkeypatch):
     exporter.prepare()
     monkeypatch.setattr("pipeline.publish.exporter._pool", None)
     assert b"tokentide_recommended_replicas{" in exporter.render()
+
+
+def test_a_scrape_beside_one_that_writes_gets_what_was_there_unless_that_has_expired(feed):
+    exporter = Exporter(feed.live)
+    before = exporter.render()
+    feed.step()
+    answers: queue.Queue[bytes] = queue.Queue()
+    with exporter._lock:  # a part of a step is being written
+        beside = exporter.render()
+        feed.clock.advance(400)
+        waiting = threading.Thread(target=lambda: answers.put(exporter.render()))
+        waiting.start()
+        with pytest.raises(queue.Empty):
+            answers.get(timeout=0.05)
+    assert _advised(beside) == _advised(before) > 0
+    assert _advised(answers.get(timeout=scaled(30))) == 0
+    waiting.join()
+
+
+def _advised(text: bytes) -> int:
+    return text.count(b"\ntokentide_recommended_replicas{")

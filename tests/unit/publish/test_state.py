@@ -3,6 +3,8 @@ from __future__ import annotations
 import threading
 from dataclasses import replace
 
+from msgspec import structs
+
 from pipeline.alerts.feedback import feedback_record
 from pipeline.alerts.types import Alert, AlertKind
 from pipeline.clock import ManualClock
@@ -54,7 +56,9 @@ def test_an_older_step_never_replaces_a_newer_one(feed):
     old = StepOutput(
         feed.as_of - 60,
         windows=(replace(view.window, start=view.window.start - 60, requests=1),),
-        forecasts=(replace(view.forecasts[0], issued_at=view.forecasts[0].issued_at - 60, quantiles=(9.0,) * 8),),
+        forecasts=(
+            structs.replace(view.forecasts[0], issued_at=view.forecasts[0].issued_at - 60, quantiles=(9.0,) * 8),
+        ),
         recommendations=(replace(view.recommendation, issued_at=view.recommendation.issued_at - 60, desired=63),),
     )
     feed.live.update(old)

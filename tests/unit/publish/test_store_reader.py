@@ -93,3 +93,33 @@ def test_the_demand_of_the_past_is_there_after_a_restart(answers: dict[str, Any]
         found = [rate for rate in recalled.requests_per_second if rate is not None]
         assert len(kept) > 10
         assert found == pytest.approx(kept)
+
+
+@pytest.mark.slow
+def test_what_is_kept_in_memory_does_not_change_a_byte(tmp_path: Path) -> None:
+    feed = Feed()
+    with Store.open(tmp_path / "t.duckdb") as store:
+        recorded(feed, store, ("history", "history_span", "latencies", "samples", "pools", "full_matches"))
+        feed.step(40)
+        with Server(feed) as server:
+            times = f"start={feed.as_of - 1_800}&end={feed.as_of}"
+            query = "query=tokentide_demand_requests_per_second{pool=%22chat%22}"
+            paths = [
+                f"/v1/windows/{CHAT}?{times}",
+                f"/v1/windows/{CHAT}?start={feed.as_of - 600}",
+                f"/v1/windows/{CHAT}?{times}&limit=7",
+                f"/prometheus/api/v1/query_range?{query}&{times}&step=60",
+            ]
+
+            def read() -> list[bytes]:
+                found = []
+                for path in paths:
+                    with urllib.request.urlopen(server.url + path, timeout=scaled(10)) as response:
+                        found.append(response.read())
+                return found
+
+            before = read()
+            store.keep_recent()
+            assert store._recent.oldest() < feed.as_of
+            assert read() == before
+            assert all(len(body) > 500 for body in before)

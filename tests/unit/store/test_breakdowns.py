@@ -11,7 +11,7 @@ from pipeline.engine.types import StepOutput
 from pipeline.events.codecs import native
 from pipeline.events.request_event import RequestEvent
 from pipeline.events.validation import EventLimits
-from pipeline.store.apply import OTHER
+from pipeline.store.key_table import OTHER
 from pipeline.store.store import Store
 from pipeline.windows.breakdown import MAX_NAMED
 from pipeline.windows.partition_folder import PartitionAggregator

@@ -25,9 +25,9 @@ GRAINS = (60, 120, 300, 600, 3_600, 7_200)
 POOLS = ("a", "b")
 
 
-def delta(events, first):
+def delta(events, first, dimensions=()):
     values = [json.dumps(event).encode() for event in events]
-    aggregator = PartitionAggregator("requests", 0, "p", EventLimits(max_age_seconds=1e9), 0)
+    aggregator = PartitionAggregator("requests", 0, "p", EventLimits(max_age_seconds=1e9), 0, dimensions=dimensions)
     end = first + len(values)
     return aggregator.fold(values, range(first, end), [-1] * len(values), first, end, NOW + 1e6)[0]
 

@@ -11,7 +11,7 @@ from pipeline.engine.types import StepOutput
 from pipeline.errors import StoreError, StoreLocked
 from pipeline.events.validation import EventLimits
 from pipeline.store import apply as apply_module
-from pipeline.store.apply import OTHER
+from pipeline.store.key_table import OTHER
 from pipeline.store.store import Store
 from pipeline.windows.partition_folder import PartitionAggregator
 from pipeline.windows.rollup import rollup

@@ -30,7 +30,7 @@ from pipeline.testing import request_event
 from pipeline.windows.delta import encode
 from pipeline.windows.partition_folder import PartitionAggregator
 from pipeline.windows.types import ClosedWindow, Delta
-from tests.waiting import scaled
+from tests.waiting import eventually, scaled
 
 START = 1_700_000_040.0  # the start of a minute
 PARTITIONS = 2
@@ -403,3 +403,20 @@ def test_a_restart_shows_the_stored_advice_before_the_engine_is_there(
         await again.controller.stop()
 
     asyncio.run(run())
+
+
+@pytest.mark.slow
+def test_what_has_closed_is_brought_into_memory_for_readers_after_each_step(bench: Bench) -> None:
+    async def run() -> None:
+        closing = await bench.begin_second()
+        bench.advisor.gate.set()
+        await closing
+        await eventually(lambda: _in_memory(bench.store) == START + 120, 20, "the step is in memory")
+        await bench.controller.stop()
+
+    asyncio.run(run())
+
+
+def _in_memory(store: Store) -> int:
+    """How far closed windows are in memory (epoch seconds)."""
+    return store._recent.find(*store.pools()[0], int(START), int(START) + 600).until

@@ -41,7 +41,7 @@ function text(message, id) {
   if (message.length <= SHORT) return el("p", { class: "alert-text", text: message });
   const cut = message.lastIndexOf(" ", SHORT);
   const details = el("details", { class: "alert-text", open: opened.has(id) },
-    el("summary", { text: `${message.slice(0, cut > 40 ? cut : SHORT)} …` }), el("p", { text: message }));
+    el("summary", { text: `${message.slice(0, cut > 40 ? cut : SHORT)}\u00a0…` }), el("p", { text: message }));
   details.addEventListener("toggle", () => (details.open ? opened.add(id) : opened.delete(id)));
   return details;
 }

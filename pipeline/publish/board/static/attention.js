@@ -68,7 +68,8 @@ export function action(row) {
   if (row.constraint === "slo_infeasible") return "no number of replicas holds the latency objective";
   if (!known(row.current)) return `run ${replicas(row.desired)}`;
   if (change > 0) return `add ${replicas(change)}`;
-  if (change < 0) return `${replicas(-change)} may go`;
+  // A pool that runs out later than its lead time may have too many until then.
+  if (change < 0) return `${replicas(-change)} may go${row.run_out ? " for now" : ""}`;
   return row.run_out ? "nothing to do yet" : "nothing to do";
 }
 

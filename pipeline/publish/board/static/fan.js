@@ -6,9 +6,9 @@ const HOUR = 3600, DAY = 86_400;
 
 // How far a chart goes back and ahead, and the grain of its windows.
 export const SPANS = {
-  "1h": { title: "1 hour", before: 3 * HOUR, after: HOUR, grain: 60 },
-  "24h": { title: "24 hours", before: DAY, after: DAY, grain: 300 },
-  "14d": { title: "14 days", before: 7 * DAY, after: 14 * DAY, grain: HOUR },
+  "1h": { title: "1 h ahead", before: 3 * HOUR, after: HOUR, grain: 60 },
+  "24h": { title: "24 h ahead", before: DAY, after: DAY, grain: 300 },
+  "14d": { title: "14 d ahead", before: 7 * DAY, after: 14 * DAY, grain: HOUR },
 };
 
 export const CAPACITY = {

@@ -3,11 +3,12 @@
 import { chip, el, keepFocus, set, setText, table } from "./dom.js";
 import { FleetData } from "./fleet_data.js";
 import { SPANS, byCost, poolMoney, prices, totals } from "./fleet_money.js";
-import { splitPanels } from "./fleet_split.js";
+import { moreRows, splitPanels } from "./fleet_split.js";
 import { count, dollars, keyOf, known, percent, plural, times } from "./format.js";
 import { param, poolHref, setParams } from "./router.js";
 
-const MOST = 100; // rows: the dearest, and what is searched for
+const SHOWN = 25; // rows at first: the dearest, and what is searched for. More would hold up every step that is drawn.
+const MOST = 1000;
 const USUAL_SPAN = "1d";
 
 export function fleetPage() {
@@ -49,12 +50,19 @@ export function fleetPage() {
     const words = param("q").toLowerCase().split(/\s+/).filter(Boolean);
     const matches = (text) => words.every((word) => text.toLowerCase().includes(word));
     const found = rows.filter(({ pool }) => matches(`${pool.model}/${pool.pool} ${pool.gpu ?? ""}`));
+    const most = param("rows") === "all" ? MOST : SHOWN;
     figures.replaceChildren(figureList(rows, span(), data.split));
-    keepFocus(content, () => content.replaceChildren(...[poolsPanel(found, rows, span()), ...splitPanels(data, matches),
-      pricesPanel(data.pools)].filter(Boolean)));
+    keepFocus(content, () => content.replaceChildren(...[poolsPanel(found, rows, span(), most),
+      ...splitPanels(data, matches, most), pricesPanel(data.pools)].filter(Boolean)));
     if (data.loading) return; // the split follows
     window.tokentide.drawn = { fleet: found.map(({ pool }) => keyOf(pool)), split: data.split };
   }
+
+  content.addEventListener("click", (event) => {
+    if (!event.target.closest("[data-rows]")) return;
+    setParams({ rows: event.target.closest("[data-rows]").dataset.rows });
+    draw();
+  });
 
   const element = el("div", { class: "page" }, el("h1", { text: "Fleet and cost" }), told, figures,
     el("div", { class: "tools" }, search,
@@ -112,14 +120,13 @@ const COLUMNS = [
 function breakEven({ breakEven: at, ownToApi, pool }) {
   if (!known(at)) return pool.api ? "unknown" : "no API set";
   const verdict = at > 1 ? ", API cheaper at any load" : ownToApi > 1 ? ", API cheaper now" : "";
-  return el("span", { class: verdict ? "warn" : null, text: `${percent(at)}${verdict}` });
+  return el("span", { class: verdict ? "warn" : null, text: `${percent(at)}${verdict}`.replaceAll(" ", "\u00a0") });
 }
 
-function poolsPanel(found, all, span) {
+function poolsPanel(found, all, span, most) {
   const columns = COLUMNS.filter(({ has }) => !has || all.some(has));
   const unpriced = all.filter(({ pool }) => !pool.price).length;
   const notes = [
-    found.length > MOST ? `${found.length - MOST} more pools: search to see them.` : null,
     unpriced ? `Without a price, and in no sum: ${plural(unpriced, "pool")}.` : null,
     all.some(({ cost }) => known(cost?.utilisation_trap_ratio))
       ? "Utilisation trap: how many times the price of a token at full capacity is paid." : null,
@@ -127,8 +134,9 @@ function poolsPanel(found, all, span) {
   ].filter(Boolean);
   return el("section", { class: "panel" }, el("h2", { text: `Pools, by cost (tokens and utilisation: ${SPANS[span]})` }),
     found.length ? table("cost by pool", columns.map((column) => column.title),
-      found.slice(0, MOST).map((row) => columns.map(({ cell }) => cell(row))), { right: 2, testid: "costs", cards: true })
+      found.slice(0, most).map((row) => columns.map(({ cell }) => cell(row))), { right: 2, testid: "costs", cards: true })
       : el("p", { class: "none", text: all.length ? "No pool matches." : "No pool is configured." }),
+    moreRows(found.length, most),
     ...notes.map((text) => el("p", { class: "quiet", text })));
 }
 

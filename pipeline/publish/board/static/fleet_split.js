@@ -4,28 +4,36 @@ import { chip, el, table } from "./dom.js";
 import { count, dollars, known, percent, plural } from "./format.js";
 import { poolHref } from "./router.js";
 
-const MOST = 100; // rows
+const MOST = 100; // lines of the stock
+const FEW = 25; // rows that nobody wants fewer of
 
 // Panels of the split, with the pools whose text matches; nothing before it was read.
-export function splitPanels({ split, shared }, matches) {
+export function splitPanels({ split, shared }, matches, most) {
   if (!shared) {
     return [el("p", { class: "quiet", "data-testid": "no-stock",
       text: "The pools share no stock of GPUs: fleet.stock is not set." })];
   }
-  return split ? [splitPanel(split, matches), stockPanel(split)] : [];
+  return split ? [splitPanel(split, matches, most), stockPanel(split)] : [];
 }
 
 const link = (pool) => el("a", { href: poolHref(pool) }, el("b", { text: pool.pool }),
   el("span", { class: "quiet", text: pool.model }));
 
-function splitPanel(split, matches) {
+// What shows all rows of a table that begins with some, or fewer again; nothing where it has no more.
+export function moreRows(count, most) {
+  const all = count <= most;
+  if (all && (most < MOST || count <= FEW)) return null;
+  return el("p", {}, el("button", { type: "button", "data-rows": all ? "" : "all", "data-testid": "more-rows",
+    text: all ? "show fewer" : `show all ${plural(count, "pool")}` }));
+}
+
+function splitPanel(split, matches, most) {
   const short = split.pools.filter((pool) => pool.short_share > 0)
     .sort((a, b) => a.priority - b.priority || b.short_share - a.short_share);
   const rest = split.pools.filter((pool) => !(pool.short_share > 0)).sort((a, b) => cost(b) - cost(a));
   const rows = [...short, ...rest].filter((pool) =>
     matches(`${pool.model}/${pool.pool} ${pool.split.map((part) => part.gpu).join(" ")}`));
   const notes = [
-    rows.length > MOST ? `${rows.length - MOST} more pools: search to see them.` : null,
     split.without_advice.length
       ? `Without advice so far, and without stock: ${plural(split.without_advice.length, "pool")}.` : null,
     split.excluded.length
@@ -35,8 +43,9 @@ function splitPanel(split, matches) {
     el("div", { class: "panel-head" }, el("h2", { text: "Split of the advice over the stock" }), verdict(split, short)),
     facts(split),
     rows.length ? table("split by pool", ["pool", "runs on", "priority", "advised", "short", "$ an hour"],
-      rows.slice(0, MOST).map((pool) => [link(pool), places(pool), count(pool.priority), advised(pool), shortage(pool),
+      rows.slice(0, most).map((pool) => [link(pool), places(pool), count(pool.priority), advised(pool), shortage(pool),
         dollars(cost(pool))]), { right: 2, testid: "split-pools", cards: true }) : null,
+    moreRows(rows.length, most),
     ...notes.map((text) => el("p", { class: "quiet", text })));
 }
 

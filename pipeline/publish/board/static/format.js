@@ -42,7 +42,12 @@ export function span(value) {
   return `${Math.round(s / 86_400)} d`;
 }
 
-export const dollars = (value) => (known(value) ? `${value < 0 ? "−" : ""}$${rate(Math.abs(value))}` : "–");
+// Cents as on a bill: $4.50, $31.92, $1,420; below ten cents two digits: $0.0052.
+export function dollars(value) {
+  if (!known(value)) return "–";
+  const size = Math.abs(value);
+  return `${value < 0 ? "−" : ""}$${size >= 0.1 && size < 100 ? size.toFixed(2) : rate(size)}`;
+}
 
 const iso = (at) => new Date(at * 1000).toISOString();
 const sane = (at) => known(at) && Math.abs(at) < 8.64e12;

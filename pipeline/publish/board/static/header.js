@@ -37,7 +37,7 @@ function showProgress(progress) {
   byId("progress-fill").style.width = `${100 * share}%`;
   const left = progress.remaining_seconds === null ? "" : ` · about ${span(progress.remaining_seconds)} left`;
   const task = progress.task.charAt(0).toUpperCase() + progress.task.slice(1);
-  setText(byId("progress-text"), `${task}: ${Math.floor(100 * share)} %${left}. Advice follows when it is learned.`);
+  setText(byId("progress-text"), `${task}: ${Math.floor(100 * share)} %${left}. Until then the past is shown, not the present.`);
 }
 
 function showConnection() {

@@ -77,6 +77,11 @@ function key(event) {
 }
 
 byId("keys").addEventListener("click", () => byId("help").showModal());
+// The address names the page: as a link, "#page" would leave it for the overview.
+document.querySelector("a.skip").addEventListener("click", (event) => {
+  event.preventDefault();
+  byId("page").focus();
+});
 addEventListener("hashchange", route);
 addEventListener("keydown", key);
 document.addEventListener("themechange", () => page?.theme?.());

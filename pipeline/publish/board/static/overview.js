@@ -16,6 +16,9 @@ const FILTERS = {
   invalid: { title: "no valid advice", keep: (row) => row.configured && row.desired === null },
 };
 
+const LINES = [["actual", "demand, requests/s"], ["median", "forecast median"], ["inner", "to its 95 %"],
+  ["capacity", "running capacity"]];
+
 export function overviewPage() {
   const rows = new Map(); // of the table, by pool
   const watcher = new IntersectionObserver((entries) => {
@@ -173,6 +176,8 @@ function build() {
       el("div", { class: "filters", role: "group", "aria-label": "which pools" }, ...filters.values()),
       el("div", { class: "segments", role: "group", "aria-label": "span of the demand" }, ...spans),
       el("label", { class: "sort" }, "sort ", sort)),
+    el("ul", { class: "legend", "aria-label": "lines of the charts" },
+      ...LINES.map(([name, text]) => el("li", { class: `key ${name}`, text }))),
     tableElement, none);
   const figures = Object.fromEntries(Object.entries(made).map(([name, [, value]]) => [name, value]));
   return { element, summary: summaryLine, figures, search, sort, spans, filters, body, tableElement, none };

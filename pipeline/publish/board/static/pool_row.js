@@ -23,6 +23,16 @@ export const COLUMNS = [
   { name: "state", title: "state" },
 ];
 
+// What the states of the advice mean, for whoever points at one.
+const STATES = {
+  fresh: "good for scaling up and down",
+  hold: "the last number holds: take no replicas away",
+  cold_start: "little is known of the pool yet: take no replicas away",
+  degraded: "made from incomplete data: take no replicas away",
+  expired: "too old to be followed: hold what runs",
+  none: "nothing was advised yet",
+};
+
 export function poolRow(row) {
   const key = keyOf(row);
   const metrics = el("span", { class: "chip bridged", "data-testid": "bridged", text: "from metrics", title: BRIDGED, hidden: true });
@@ -95,7 +105,7 @@ function update(parts, row, now) {
   const out = runOut(row, now);
   setText(parts.runsOut, out ? (out.expected ? out.text : `maybe ${out.text}`) : row.desired === null ? "–" : row.current === null ? "–" : "not forecast");
   set(parts.runsOut, "class", out ? (out.expected ? "bad" : "warn") : "calm");
-  setText(parts.why, out ? out.signal : "");
+  setText(parts.why, out ? `limit: ${out.signal}` : "");
   showHeadroom(parts, row.headroom?.ratio);
   setText(parts.current, known(row.current) ? String(row.current) : "?");
   set(parts.current, "title", known(row.current) ? null : "the fleet does not report what runs");
@@ -110,6 +120,7 @@ function update(parts, row, now) {
   const state = row.state === "none" ? (row.configured ? "no advice" : "not sized") : words(row.state);
   const expired = row.state === "expired" && known(row.expires_at) ? ` ${span(now - row.expires_at)} ago` : "";
   setText(parts.state, state + expired);
+  set(parts.state, "title", STATES[row.state] ?? null);
   set(parts.state, "class", `chip ${row.state === "fresh" ? "good" : row.configured ? "warn" : ""}`);
   setText(parts.todo, action(row));
   set(parts.todo, "class", `todo ${level(row, now)}`);

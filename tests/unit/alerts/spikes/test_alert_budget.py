@@ -85,15 +85,23 @@ def test_scores_that_were_not_told_teach_too():
     assert high.threshold > 1.5 * low.threshold
 
 
-def test_alerts_of_one_rest_or_one_episode_count_once():
-    rested, restless, episode = AlertBudget(1e-4, 100.0, 1.2), AlertBudget(1e-4), AlertBudget(1e-4, math.inf)
+def test_alerts_of_one_rest_count_once():
+    rested, restless = AlertBudget(1e-4, 100.0, 1.2), AlertBudget(1e-4)
     for at in range(20):
         score = 2.0 if at % 2 else 0.0
         rested.learn(float(at), score, told=False)
-        episode.learn(float(at), score, told=False, fresh=at == 1)
         restless.learn(float(at), score, told=False)
-    assert rested.threshold == episode.threshold
-    assert restless.threshold > episode.threshold
+    assert restless.threshold > rested.threshold
+
+
+def test_what_all_know_at_first_is_shared_and_does_not_come_along():
+    budget, other = AlertBudget(PROBABILITY), AlertBudget(PROBABILITY)
+    again = pickle.loads(pickle.dumps(budget))
+    assert again._prior_counts is budget._prior_counts is other._prior_counts
+    for at, score in enumerate(np.random.default_rng(3).pareto(2.0, 500).tolist()):
+        for one in (budget, again):
+            one.learn(float(at), score, told=score > one.threshold)
+    assert again.threshold == budget.threshold
 
 
 def test_a_run_without_end_is_no_single_alert():

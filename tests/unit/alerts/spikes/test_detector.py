@@ -293,3 +293,27 @@ def test_breach_of_a_certain_forecast():
 def test_breach_refuses_nonsense(quantiles, levels, capacity):
     with pytest.raises(ValueError, match=r"levels|numbers"):
         forecast_breach(quantiles, levels, capacity)
+
+
+CALM = [10.0, 10.4, 9.7, 10.1, 9.5, 10.2] * 40
+
+
+def test_a_burst_in_pieces_is_told_once_unless_a_piece_is_greater():
+    quiet, spike = CALM[:10], 20.0
+    pieces = [*CALM, spike, *quiet, 0.95 * spike, *quiet, 5.0 * spike, *quiet]
+    states = watch(pieces)
+    told = [at for at, state in enumerate(states) if state.news]
+    assert told == [len(CALM), len(CALM) + 22]
+    assert all(states[at].began for at in told)
+
+
+def test_what_comes_again_an_hour_later_is_told_again():
+    states = watch([*CALM, 20.0, *CALM[:60], 30.0])
+    assert [at for at, state in enumerate(states) if state.began] == [len(CALM), len(CALM) + 61]
+
+
+def test_an_episode_that_grows_is_told_again_and_goes_on():
+    states = watch([*CALM, 20.0, 21.0, 200.0, 200.0])
+    told = [(state.began, state.news) for state in states[len(CALM) :]]
+    assert told == [(True, True), (False, False), (False, True), (False, False)]
+    assert {state.started_at for state in states[len(CALM) :]} == {60.0 * (len(CALM) + 1)}

@@ -37,7 +37,7 @@ VIEW = DemandView(
     ("rule", "names", "demands"),
     [
         (Observed((1.0, 1.5)), ("observed_x1", "observed_x1.5"), [[4.0, 10.0], [6.0, 15.0]]),
-        (RecentPeak(2, (1.0,)), ("peak_2_x1",), [[4.0, 20.0]]),
+        (RecentPeak(2, (1.0,)), ("peak_2_x1",), [[4.0, 10.0]]),
         (SeasonalPeak((2.0,)), ("season_x2",), [[14.0, np.nan]]),
         (ForecastQuantile((0.5, 0.95)), ("forecast_q50", "forecast_q95"), [[4.0, 40.0], [7.0, 70.0]]),
         # From 9 to 4, and from 90 to 10, in two windows: a fall is not carried on.
@@ -47,6 +47,24 @@ VIEW = DemandView(
 def test_the_rules(rule: DecisionRule, names: tuple[str, ...], demands: list[list[float]]) -> None:
     assert rule.names == names
     np.testing.assert_allclose(rule.demands(VIEW), demands)
+
+
+@pytest.mark.parametrize(
+    ("recent", "says", "why"),
+    [
+        ([6.0, 30.0, 30.0, 6.0, 6.0], 6.0, "it came once and has gone"),
+        ([6.0, 30.0, 6.0, 24.0, 6.0], 24.0, "it came back to that"),
+        ([30.0, 6.0, 30.0], 30.0, "it has come back"),
+        ([6.0, 30.0, 29.0, 30.0, 6.0], 6.0, "noise is no fall"),
+        ([2.0, 4.0, 6.0, 8.0], 8.0, "it rises"),
+        ([8.0, 6.0, 4.0, 2.0], 2.0, "it falls"),
+        ([5.0], 5.0, "the first window"),
+        ([0.0, 0.0], 0.0, "nothing came"),
+    ],
+)
+def test_a_peak_counts_once_demand_has_come_back_to_it(recent: list[float], says: float, why: str) -> None:
+    view = DemandView(np.array(recent)[:, None], VIEW.quantiles[:, :1], VIEW.season_before[:1], 3)
+    np.testing.assert_allclose(RecentPeak(60, (1.0, 1.2)).demands(view), [[says], [1.2 * says]], err_msg=why)
 
 
 def test_a_trend_is_carried_on_up_to_three_times_what_is_observed() -> None:

@@ -108,7 +108,7 @@ def test_a_restored_state_holds_what_was_learned_and_nothing_remembered() -> Non
 def test_the_report_says_the_interval_in_words() -> None:
     report = size_report(*NEAR, Slo(1.0, 0.05), 100.0, POLICY)
     text = json.dumps(report.to_dict())
-    low, high = builtin_learned().tpot_interval_80.factors(0.0)
+    low, high = builtin_learned().tpot_interval_80.factors(0.0, "dense, vllm")
     assert f"step times {low:.3g} to {high:.3g} times the predicted" in text
 
 

@@ -109,7 +109,7 @@ def test_words_and_caveats() -> None:
     assert "quality" in (told["precision"].caveat or "")
     assert told["slo_tpot_seconds"].text == "TPOT 60 ms: nothing"
     assert told["cached_share"].text.startswith("prefix cache share 0.5: ")
-    assert told["max_num_seqs"].text == "max_num_seqs 512: 1 fewer"
+    assert told["max_num_seqs"].text == "max_num_seqs 512: nothing"
     assert told["tensor_parallel"].text.endswith("GPUs more")
 
 

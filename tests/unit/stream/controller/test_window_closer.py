@@ -12,6 +12,7 @@ from pipeline.engine.types import StepOutput
 from pipeline.errors import StoreError
 from pipeline.fleet.kafka_reports import ReplicaBook, ReplicaStatus
 from pipeline.store.store import Store
+from pipeline.stream.controller import snapshot_turns
 from pipeline.stream.controller import window_closer as closing
 from pipeline.stream.controller.window_closer import FORGET_SECONDS, WindowCloser
 from pipeline.testing import PipelineTestDriver, request_event
@@ -230,7 +231,7 @@ def test_parts_and_restarts_within_them_change_nothing(
         whole = WindowCloser(settings, store, Advisor(settings), ReplicaBook())
         expected = [whole.close_next(NOW + 10_000) for _ in range(steps)]
     monkeypatch.setattr(closing, "POOLS_PER_PART", 2)
-    monkeypatch.setattr(closing, "_POOLS_PER_SNAPSHOT", 1)
+    monkeypatch.setattr(snapshot_turns, "_POOLS_PER_SNAPSHOT", 1)
     found = []
     path = tmp_path / "parts.duckdb"
     with Store.open(path, settings.store, settings.windows) as store:
@@ -296,7 +297,7 @@ def test_a_telemetry_gap_is_stored_with_the_window(
 def test_snapshots_are_spread_over_steps_and_none_is_older_than_two_rounds(
     settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(closing, "_POOLS_PER_SNAPSHOT", 2)
+    monkeypatch.setattr(snapshot_turns, "_POOLS_PER_SNAPSHOT", 2)
     settings = settings.model_copy(update={"store": settings.store.model_copy(update={"snapshot_every_steps": 5})})
     fill_pools(store, 5, 14)
     closer = WindowCloser(settings, store, Advisor(settings), ReplicaBook())
