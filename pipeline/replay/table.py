@@ -151,13 +151,16 @@ class Table:
             raise InputError(f"{self.name} is empty")
         for column in columns:
             if column not in self.types:
-                uneven = uneven_line(self._source) if isinstance(self._source, Path) else None
                 near = next((name for name in self.types if name.strip().lower() == column.strip().lower()), None)
-                hint = f"; {uneven}" if uneven else f"; did you mean {near!r}?" if near else ""
-                shown = ", ".join(name[:60] for name in list(self.types)[:40])
-                raise InputError(f"{self.name} has no column {column!r}; it has: {shown}{hint}")
+                hint = f"; did you mean {near!r}?" if near else ""
+                raise InputError(f"{self.name} has no column {column!r}; {self.shown_columns()}{hint}")
         if empty:
             raise InputError(f"{self.name} is empty: it has no row below its header")
+
+    def shown_columns(self) -> str:
+        """Say which columns the file has, and which line is uneven, where one is, since it then has a single one."""
+        uneven = uneven_line(self._source) if isinstance(self._source, Path) else None
+        return f"it has: {', '.join(name[:60] for name in list(self.types)[:40])}{f'; {uneven}' if uneven else ''}"
 
     def drop_duplicates(self) -> None:
         """Leave out rows that repeat another one exactly."""

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from pipeline.errors import InputError
 from pipeline.events.request_event import RequestEvent
 from pipeline.replay.kinds import own_step
+from pipeline.replay.oddities import refuse_far_times
 from pipeline.replay.sources import read_columns
 from pipeline.replay.table import Table
 
@@ -142,6 +143,7 @@ class Trace:
                 table.refuse_finer_times(time)
             seconds = f"({table.seconds(time)} * {unit})"
             table.refuse_bad(time, f"{seconds} IS NULL OR NOT isfinite({seconds})", "a time that cannot be read")
+            refuse_far_times(table, seconds, time)
             first = table.one(f"SELECT min({seconds}) FROM source")
             first_at = float(first[0]) if first is not None and first[0] is not None else 0.0
             if count_column is None and known_input is not None and known_output is not None:
@@ -306,5 +308,5 @@ def _bisect(records: list[CompletedRecord], time: float) -> int:
 def _first_of(table: Table, names: tuple[str, ...], what: str) -> str:
     found = next((name for name in names if name in table.types), None)
     if found is None:
-        raise InputError(f"{table.name} has no {what} column (looked for {', '.join(names)})")
+        raise InputError(f"{table.name} has no {what} column (looked for {', '.join(names)}); {table.shown_columns()}")
     return found

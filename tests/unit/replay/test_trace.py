@@ -167,3 +167,20 @@ def test_published_traces_expand_exactly():
     arrived = [r.arrived_at for c in completed_records(trace, model="m", pool="p", limit=sum(wanted)) for r in c]
     found = np.bincount(((np.asarray(arrived) - trace.first_at) // 10).astype(int))
     assert found.tolist() == wanted
+
+
+@pytest.mark.parametrize("wrong", [0, 3_000_000_000])
+def test_a_time_far_from_all_others_is_refused(tmp_path, wrong):
+    times = [1_767_225_600 + 5 * i for i in range(200)]
+    times[70] = wrong
+    path = tmp_path / "t.csv"
+    path.write_text("timestamp,input_tokens,output_tokens\n" + "".join(f"{t},10,5\n" for t in times))
+    with pytest.raises(InputError, match=f"1 row has a time far from all others.*'{wrong}'"):
+        Trace.open(path)
+
+
+def test_a_file_without_a_known_column_says_what_it_has(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("when,in,out\n1,2,3\n4,5\n")
+    with pytest.raises(InputError, match=r"no time column \(looked for .*\); it has: when,in,out; line 3 has"):
+        Trace.open(path)
