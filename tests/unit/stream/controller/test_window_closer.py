@@ -16,7 +16,7 @@ from pipeline.stream.controller import snapshot_turns
 from pipeline.stream.controller import window_closer as closing
 from pipeline.stream.controller.window_closer import FORGET_SECONDS, WindowCloser
 from pipeline.testing import PipelineTestDriver, request_event
-from pipeline.windows.fleet import FleetReport
+from pipeline.windows.fleet import CountedRequests, FleetReport
 from pipeline.windows.types import PoolKey
 
 NOW = 1_700_000_040.0  # the start of a minute
@@ -98,7 +98,16 @@ def test_windows_carry_the_requests_that_the_fleet_counted(settings: Settings, s
     assert output is not None
     window = {window.key: window for window in output.windows}[PoolKey("m", "default")]
     assert window.fleet is not None
-    assert window.fleet.counted == (120, 120, 60.0, True)
+    assert window.fleet.counted == CountedRequests(
+        around=120,
+        inside=120,
+        inside_seconds=60.0,
+        idle=True,
+        newest=30,
+        newest_seconds=15.0,
+        after=60,
+        after_seconds=30.0,
+    )
     assert window in next(iter(store.closed_since(0))).windows
 
 
