@@ -54,6 +54,8 @@ _CAPACITIES = (
 
 #: Sets of series that are no pool's: the totals and the process, with some more or fewer of them.
 _NO_POOL = 16
+#: So many lines of pools, about 9 MB, are kept from scrape to scrape; with more, a scrape makes them of the values.
+_MOST_KEPT_LINES = 64_000
 
 _BAND_INDEX = {band: LEVELS.index(level) for band, level in BANDS.items()}
 #: Counters whose totals are kept in the store, and outlive the process.
@@ -65,10 +67,20 @@ _OF_THE_STORE = {
 _TOKEN_SIGNALS = {Signal.PREFILL_TOKENS: "uncached_input", Signal.DECODE_TOKENS: "output"}
 
 
+class _PoolText:
+    """The values of a pool as text, and its lines by family where they are kept."""
+
+    __slots__ = ("lines", "written")
+
+    def __init__(self, written: Written) -> None:
+        self.written = written
+        self.lines: dict[int, bytes] | None = None
+
+
 class _Shown(NamedTuple):
     """What was written of each pool, by name; the lines of the totals; when something expires (epoch seconds)."""
 
-    pools: list[tuple[PoolKey, Written]]
+    pools: list[tuple[PoolKey, _PoolText]]
     totals: dict[int, bytes]
     valid_until: float
 
@@ -77,9 +89,10 @@ class Exporter:
     """Writes the metrics of a LiveState; any thread may call it.
 
     The values of each pool are kept as text, and written anew when a step has changed it or something of it has
-    expired: a scrape makes lines of what is there. Their names and labels, nine parts in ten of a line, are the same
-    for most pools and kept once. A scrape that comes while another thread writes gets what was there before, unless
-    something of that has expired: it does not wait for all of a part of a step.
+    expired. Their names and labels, nine parts in ten of a line, are the same for most pools and kept once. Lines are
+    made ahead of the next scrape by ``prepare`` and kept, while they are few; else a scrape makes them. A scrape that
+    comes while another thread writes gets what was there before, unless something of that has expired: it does not
+    wait for all of a part of a step.
     """
 
     def __init__(self, live: LiveState, rules: Sequence[AlertRule] | None = None) -> None:
@@ -91,7 +104,8 @@ class Exporter:
         self._writer = Writer()
         self._pools = KeptViews(live, self._written)
         # Of all pools, by name, and the totals.
-        self._sorted: tuple[list[tuple[PoolKey, Written]], dict[int, bytes]] | None = None
+        self._sorted: tuple[list[tuple[PoolKey, _PoolText]], dict[int, bytes]] | None = None
+        self._keeps_lines = False
         self._shown: _Shown | None = None  # replaced as a whole
 
     def refresh(self) -> None:
@@ -100,9 +114,12 @@ class Exporter:
             self._refresh()
 
     def prepare(self) -> None:
-        """Write anew what has changed, and sort the pools."""
+        """Write anew what has changed, sort the pools, and make the lines that are kept."""
         with self._lock:
-            self._show()
+            shown = self._show()
+        if self._keeps_lines:
+            for key, text in shown.pools:
+                self._lines(key, text)
 
     def render(self) -> bytes:
         """Return the exposition (text format 0.0.4, UTF-8): every family that has a sample, in catalogue order."""
@@ -110,8 +127,8 @@ class Exporter:
         # A writer of its own: that of the pools belongs to the thread that has the lock.
         rest = Writer().blocks(_process(self._live, len(shown.pools), self._no_rule_errors))
         families: dict[int, list[bytes]] = defaultdict(list)
-        for key, written in shown.pools:
-            for family, lines in lines_of(written, key).items():
+        for key, text in shown.pools:
+            for family, lines in self._lines(key, text).items():
                 families[family].append(lines)
         families |= {family: [lines] for family, lines in shown.totals.items()}
         parts: list[bytes] = []
@@ -142,17 +159,24 @@ class Exporter:
             self._sorted = None
             self._writer.share_no_more_than(len(self._pools.made) + _NO_POOL)
 
-    def _written(self, view: PoolView) -> Written:
-        return self._writer.written(_pool(view), _groups(view), _members)
+    def _written(self, view: PoolView) -> _PoolText:
+        return _PoolText(self._writer.written(_pool(view), _groups(view), _members))
 
-    def _of_pools(self) -> tuple[list[tuple[PoolKey, Written]], dict[int, bytes]]:
+    def _lines(self, key: PoolKey, text: _PoolText) -> dict[int, bytes]:
+        lines = text.lines
+        if lines is None:
+            lines = lines_of(text.written, key)
+            if self._keeps_lines:
+                text.lines = lines
+        return lines
+
+    def _of_pools(self) -> tuple[list[tuple[PoolKey, _PoolText]], dict[int, bytes]]:
         if self._sorted is None:
             totals = self._writer.blocks(_totals(self._live.counters()))
             self._sorted = sorted(self._pools.made.items(), key=lambda of_pool: of_pool[0]), totals
-            remembered = len(self._writer)
-            if remembered > sum(len(written.series.heads) for written in self._pools.made.values()) + sum(
-                lines.count(b"\n") + 1 for lines in totals.values()
-            ):
+            of_pools = sum(len(text.written.series.heads) for text in self._pools.made.values())
+            self._keeps_lines = of_pools <= _MOST_KEPT_LINES
+            if len(self._writer) > of_pools + sum(lines.count(b"\n") + 1 for lines in totals.values()):
                 self._writer.forget()
         return self._sorted
 

@@ -282,3 +282,20 @@ def test_a_scrape_beside_one_that_writes_gets_what_was_there_unless_that_has_exp
 
 def _advised(text: bytes) -> int:
     return text.count(b"\ntokentide_recommended_replicas{")
+
+
+def test_lines_that_are_kept_and_lines_that_are_made_at_a_scrape_are_the_same(feed, monkeypatch):
+    live = feed.live
+    kept = Exporter(live)
+    kept.prepare()
+    monkeypatch.setattr("pipeline.publish.exporter._MOST_KEPT_LINES", 0)
+    made = Exporter(live)
+    made.prepare()
+    monkeypatch.setattr("pipeline.publish.exporter.lines_of", lines_are_there)
+    text = kept.render()
+    monkeypatch.undo()
+    assert made.render() == text
+
+
+def lines_are_there(*_: object) -> dict[int, bytes]:
+    raise AssertionError("the lines of every pool were made by prepare")
