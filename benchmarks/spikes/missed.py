@@ -65,7 +65,7 @@ def scores(series: Labelled, setting: float) -> Scores:
 
 
 def by_constant(series: Labelled, known: Scores, threshold: float) -> Bools:
-    """The alerts at a constant threshold, by the rule by which they are told."""
+    """The alerts that a constant threshold gives, by the live rule for reporting them."""
     told = np.zeros(len(known.score), dtype=np.bool_)
     quiet_until, loudest = -math.inf, 0.0
     for at in np.flatnonzero(known.score > threshold).tolist():

@@ -25,7 +25,7 @@ from pipeline.forecast.rates import counted_seconds, signal_rates
 from pipeline.forecast.types import LEVELS, Signal
 from pipeline.publish.autoscaler import autoscaler_samples, current_replicas
 from pipeline.publish.counters import Counters
-from pipeline.publish.exposition import INTRODUCTIONS, Group, Sample, Writer, Written, lines_of
+from pipeline.publish.exposition import INTRODUCTIONS, Group, PoolText, Sample, Writer, lines_of
 from pipeline.publish.health import PipelineHealth
 from pipeline.publish.kept_views import KeptViews
 from pipeline.publish.metric_catalogue import BANDS
@@ -67,20 +67,10 @@ _OF_THE_STORE = {
 _TOKEN_SIGNALS = {Signal.PREFILL_TOKENS: "uncached_input", Signal.DECODE_TOKENS: "output"}
 
 
-class _PoolText:
-    """The values of a pool as text, and its lines by family where they are kept."""
-
-    __slots__ = ("lines", "written")
-
-    def __init__(self, written: Written) -> None:
-        self.written = written
-        self.lines: dict[int, bytes] | None = None
-
-
 class _Shown(NamedTuple):
     """What was written of each pool, by name; the lines of the totals; when something expires (epoch seconds)."""
 
-    pools: list[tuple[PoolKey, _PoolText]]
+    pools: list[tuple[PoolKey, PoolText]]
     totals: dict[int, bytes]
     valid_until: float
 
@@ -104,7 +94,7 @@ class Exporter:
         self._writer = Writer()
         self._pools = KeptViews(live, self._written)
         # Of all pools, by name, and the totals.
-        self._sorted: tuple[list[tuple[PoolKey, _PoolText]], dict[int, bytes]] | None = None
+        self._sorted: tuple[list[tuple[PoolKey, PoolText]], dict[int, bytes]] | None = None
         self._keeps_lines = False
         self._shown: _Shown | None = None  # replaced as a whole
 
@@ -159,10 +149,10 @@ class Exporter:
             self._sorted = None
             self._writer.share_no_more_than(len(self._pools.made) + _NO_POOL)
 
-    def _written(self, view: PoolView) -> _PoolText:
-        return _PoolText(self._writer.written(_pool(view), _groups(view), _members))
+    def _written(self, view: PoolView) -> PoolText:
+        return PoolText(self._writer.written(_pool(view), _groups(view), _members))
 
-    def _lines(self, key: PoolKey, text: _PoolText) -> dict[int, bytes]:
+    def _lines(self, key: PoolKey, text: PoolText) -> dict[int, bytes]:
         lines = text.lines
         if lines is None:
             lines = lines_of(text.written, key)
@@ -170,7 +160,7 @@ class Exporter:
                 text.lines = lines
         return lines
 
-    def _of_pools(self) -> tuple[list[tuple[PoolKey, _PoolText]], dict[int, bytes]]:
+    def _of_pools(self) -> tuple[list[tuple[PoolKey, PoolText]], dict[int, bytes]]:
         if self._sorted is None:
             totals = self._writer.blocks(_totals(self._live.counters()))
             self._sorted = sorted(self._pools.made.items(), key=lambda of_pool: of_pool[0]), totals

@@ -17,7 +17,7 @@ import msgspec
 from pipeline.publish.metric_catalogue import CATALOGUE, Metric
 from pipeline.windows.types import PoolKey
 
-__all__ = ["FAMILIES", "INTRODUCTIONS", "Group", "Sample", "Series", "Writer", "Written", "lines_of"]
+__all__ = ["FAMILIES", "INTRODUCTIONS", "Group", "PoolText", "Sample", "Series", "Writer", "Written", "lines_of"]
 
 #: One sample: metric name without the prefix, label values in catalogue order, value (None and non-finite: left out).
 #: The labels ``model`` and ``pool`` are left out where the writer is told the pool.
@@ -74,6 +74,16 @@ class Written(NamedTuple):
 
     series: Series
     numbers: bytes
+
+
+class PoolText:
+    """The values of a pool as text, and its lines by family where they are kept."""
+
+    __slots__ = ("lines", "written")
+
+    def __init__(self, written: Written) -> None:
+        self.written = written
+        self.lines: dict[int, bytes] | None = None
 
 
 class Writer:
