@@ -6,11 +6,9 @@ the clock on every read: advice that has run out is not shown, however long noth
 
 from __future__ import annotations
 
-import math
 import threading
 from collections import deque
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from itertools import groupby, takewhile
 from typing import TYPE_CHECKING
@@ -20,16 +18,16 @@ from pipeline.alerts.types import Alert
 from pipeline.clock import Clock, simulated_speed
 from pipeline.config.prices import PoolPrice
 from pipeline.config.settings import PoolSettings
-from pipeline.engine.types import ReplicaUse, Scorecard, StepOutput, TenantDemand
+from pipeline.engine.types import StepOutput
 from pipeline.forecast.calendar.effects import CalendarRecord
-from pipeline.forecast.outlook import Outlook
 from pipeline.forecast.rates import signal_rates
-from pipeline.forecast.types import Forecast, Score, Signal
+from pipeline.forecast.types import Signal
 from pipeline.publish.counters import Counters, Totals
 from pipeline.publish.health import PipelineHealth
-from pipeline.publish.recent_demand import RecentDemand, RecentRates
+from pipeline.publish.pool_state import PoolState
+from pipeline.publish.recent_demand import RecentRates
 from pipeline.publish.views import Changes, PoolView, Progress, Snapshot
-from pipeline.windows.types import REST, ClosedWindow, PoolKey
+from pipeline.windows.types import ClosedWindow, PoolKey
 from sizing.types import Recommendation
 
 if TYPE_CHECKING:
@@ -39,31 +37,8 @@ __all__ = ["LiveState"]
 
 RECENT_ALERTS = 200  # ended ones, in memory; older ones are in the store
 MAX_ACTIVE_ALERTS = 10_000  # in memory; far above any sane number of episodes
-DEFAULT_TTL_SECONDS = 300.0  # that forecasts and windows of a pool without settings stay visible
 #: A pool without settings that no step has named for so long, in seconds of event time, is forgotten with its counters.
 FORGET_SECONDS = 86_400
-
-
-@dataclass(slots=True)
-class _Pool:
-    """Mutable state of one pool; guarded by the lock of its LiveState. Outlooks and tenants: with their step's end."""
-
-    settings: PoolSettings | None
-    version: int = 0
-    window: ClosedWindow | None = None
-    forecasts: dict[tuple[str, int], Forecast] = field(default_factory=dict)
-    scores: dict[tuple[str, int], Score] = field(default_factory=dict)
-    outlooks: dict[tuple[str, str], tuple[float, Outlook]] = field(default_factory=dict)
-    tenants: tuple[float, tuple[TenantDemand, ...]] = (0.0, ())
-    recommendation: Recommendation | None = None
-    scorecards: dict[str, Scorecard] = field(default_factory=dict)
-    recent: RecentDemand = field(default_factory=RecentDemand)
-    uses: dict[str, ReplicaUse] = field(default_factory=dict)
-    price: PoolPrice | None = None
-
-    @property
-    def ttl_seconds(self) -> float:
-        return self.settings.ttl_seconds if self.settings else DEFAULT_TTL_SECONDS
 
 
 class LiveState:
@@ -73,7 +48,7 @@ class LiveState:
         self._clock = clock
         self._config_hash = config_hash
         self._lock = threading.Lock()
-        self._pools: dict[PoolKey, _Pool] = {PoolKey(p.model, p.pool): _Pool(p) for p in pools}
+        self._pools: dict[PoolKey, PoolState] = {PoolKey(p.model, p.pool): PoolState(p) for p in pools}
         self._by_version = dict.fromkeys(self._pools)  # in the order in which they changed last
         self._as_of: int | None = None
         self._health = PipelineHealth(ledger_known=False)
@@ -96,6 +71,11 @@ class LiveState:
         with self._lock:
             return self._all_keys()
 
+    @property
+    def version(self) -> int:
+        """How often anything of a pool has changed; any thread may ask."""
+        return self._version
+
     def now(self) -> float:
         """Return the time of the clock by which things expire, epoch seconds."""
         return self._clock.now()
@@ -110,11 +90,8 @@ class LiveState:
         now = self._clock.now()
         with self._lock:
             keys = self._all_keys()
-            active = self._alerts_by_pool()
-            views = tuple(
-                self._view(key, self._pools[key], now, active.get(key, [])) for key in self._changed_since(since)
-            )
-            return Changes(self._version, now, views, keys)
+            views = self._views(((key, self._pools[key]) for key in self._changed_since(since)), now)
+            return Changes(self._version, now, tuple(views), keys)
 
     def _changed_since(self, since: int) -> list[PoolKey]:
         """Pools that have changed since a version, the newest first: a part of a step changes few of thousands."""
@@ -125,9 +102,8 @@ class LiveState:
         """Return pools as they look now, as far as they are known."""
         now = self._clock.now()
         with self._lock:
-            active = self._alerts_by_pool()
             known = ((key, self._pools.get(key)) for key in keys)
-            return [self._view(key, pool, now, active.get(key, [])) for key, pool in known if pool is not None]
+            return list(self._views(((key, pool) for key, pool in known if pool is not None), now))
 
     def update(self, output: StepOutput, *, finished: bool = True) -> None:
         """Take in one step, or a part of one (the last part is ``finished``).
@@ -233,7 +209,7 @@ class LiveState:
         with self._lock:
             key = PoolKey(model, pool)
             state = self._pools.get(key)
-            return self._view(key, state, now, self._alerts_by_pool().get(key, [])) if state is not None else None
+            return None if state is None else next(self._views([(key, state)], now))
 
     def alerts(self) -> list[Alert]:
         """Return the alerts that last, and the last ones that ended; newest first."""
@@ -248,14 +224,13 @@ class LiveState:
         now = self._clock.now()
         with self._lock:
             alerts = self._alerts()
-            active = self._alerts_by_pool()
-            keys = sorted(self._pools) if with_pools else ()
+            pools = sorted(self._pools.items(), key=_name) if with_pools else ()
             return Snapshot(
                 now=now,
                 as_of=self._as_of,
                 config_hash=self._config_hash,
                 health=self._health,
-                pools=tuple(self._view(key, self._pools[key], now, active.get(key, [])) for key in keys),
+                pools=tuple(self._views(pools, now)),
                 pool_count=len(self._pools),
                 alerts=tuple(alerts),
                 counters=self._totals.read(),
@@ -263,16 +238,17 @@ class LiveState:
                 progress=self._progress,
             )
 
-    def _pool(self, key: PoolKey) -> _Pool:
+    def _pool(self, key: PoolKey) -> PoolState:
         """A pool that is about to change."""
         pool = self._pools.get(key)
         if pool is None:
-            pool = self._pools[key] = _Pool(None)
+            pool = self._pools[key] = PoolState(None)
             self._keys = None
         self._changes(key, pool)
         return pool
 
-    def _changes(self, key: PoolKey, pool: _Pool) -> None:
+    def _changes(self, key: PoolKey, pool: PoolState) -> None:
+        pool.seen = None
         if pool.version != self._version or key not in self._by_version:
             pool.version = self._version
             self._by_version.pop(key, None)
@@ -294,33 +270,16 @@ class LiveState:
             grouped.setdefault(PoolKey(alert.model, alert.pool), []).append(alert)
         return grouped
 
-    def _view(self, key: PoolKey, state: _Pool, now: float, alerts: list[Alert]) -> PoolView:
-        oldest = now - state.ttl_seconds
-        advice = state.recommendation
-        valid = advice is not None and advice.expires_at > now
-        forecasts = [f for _, f in sorted(state.forecasts.items()) if f.issued_at > oldest]
-        made_at = [f.issued_at for f in forecasts] + [at for at, _ in state.outlooks.values()] + [state.tenants[0]]
-        if state.window is not None:
-            made_at.append(float(state.window.end))
-        expiries = [at + state.ttl_seconds for at in made_at if at > oldest]
-        if advice is not None and valid:
-            expiries.append(advice.expires_at)
-        return PoolView(
-            key=key,
-            settings=state.settings,
-            window=state.window if state.window is not None and state.window.end > oldest else None,
-            forecasts=tuple(forecasts),
-            scores=tuple(score for _, score in sorted(state.scores.items())) if forecasts else (),
-            recommendation=advice if valid else None,
-            expired=None if valid else advice,
-            alerts=tuple(alerts),
-            outlooks=tuple(outlook for _, (at, outlook) in sorted(state.outlooks.items()) if at > oldest),
-            tenants=_heaviest_first(state.tenants[1]) if state.tenants[0] > oldest else (),
-            scorecards=tuple(state.scorecards.values()),
-            uses=tuple(state.uses.values()),
-            price=state.price,
-            valid_until=min(expiries, default=math.inf),
-        )
+    def _views(self, pools: Iterable[tuple[PoolKey, PoolState]], now: float) -> Iterator[PoolView]:
+        """Pools as they look now; made anew where something has changed or expired since the last look."""
+        active: dict[PoolKey, list[Alert]] | None = None
+        for key, state in pools:
+            view = state.seen_at(now)
+            if view is None:
+                if active is None:
+                    active = self._alerts_by_pool()
+                view = state.view(key, now, active.get(key, []))
+            yield view
 
     def _take_tenants(self, output: StepOutput) -> None:
         for key, group in groupby(output.tenants, key=lambda told: PoolKey(told.model, told.pool)):
@@ -355,7 +314,10 @@ class LiveState:
         if alert.ended_at is None:
             self._active[alert.alert_id] = alert
             while len(self._active) > MAX_ACTIVE_ALERTS:
-                self._active.pop(next(iter(self._active)))
+                given_up = self._active.pop(next(iter(self._active)))
+                of_pool = PoolKey(given_up.model, given_up.pool)
+                if of_pool in self._pools:
+                    self._changes(of_pool, self._pools[of_pool])
         elif alert.alert_id in self._active or not known:
             self._active.pop(alert.alert_id, None)
             self._ended.append(alert)
@@ -375,6 +337,10 @@ class LiveState:
             self._active = {name: a for name, a in self._active.items() if PoolKey(a.model, a.pool) not in gone}
 
 
+def _name(pool: tuple[PoolKey, PoolState]) -> PoolKey:
+    return pool[0]
+
+
 @lru_cache(maxsize=4096)
 def _slot(signal: str, horizon_seconds: int) -> tuple[str, int]:
     """The key of a forecast, one object for all pools."""
@@ -385,10 +351,3 @@ def _slot(signal: str, horizon_seconds: int) -> tuple[str, int]:
 def _grain(signal: str, grain: str) -> tuple[str, str]:
     """The key of an outlook, one object for all pools."""
     return signal, grain
-
-
-def _heaviest_first(tenants: tuple[TenantDemand, ...]) -> tuple[TenantDemand, ...]:
-    """The rest comes last."""
-    return tuple(
-        sorted(tenants, key=lambda told: (told.tenant == REST, -(told.requests_per_second or 0.0), told.tenant))
-    )
