@@ -25,7 +25,7 @@ from pipeline.publish.exporter import CONTENT_TYPE, Exporter
 from pipeline.publish.feedback_api import SendRecord, feedback_route
 from pipeline.publish.fleet_reads import FleetReads
 from pipeline.publish.history_reads import READ_THREADS, HistoryReads, ReadQueue
-from pipeline.publish.http.answer import Compressor, json_answer
+from pipeline.publish.http.answer import Compressor, json_answer, takes_gzip
 from pipeline.publish.http.cors import cross_origin
 from pipeline.publish.http.openapi import document
 from pipeline.publish.http.route import Route, add_routes
@@ -150,10 +150,14 @@ class _Service:
             raise ProblemError(503, health.detail or "not ready yet")
         return json_answer({"status": "ready"})
 
-    async def metrics(self, request: web.Request) -> web.Response:  # noqa: ARG002
+    async def metrics(self, request: web.Request) -> web.Response:
         """The exposition."""
-        body = await asyncio.get_running_loop().run_in_executor(self._scrapes, self.exporter.render)
-        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE, "Cache-Control": "no-store"})
+        headers = {"Content-Type": CONTENT_TYPE, "Cache-Control": "no-store"}
+        write = self.exporter.render
+        if takes_gzip(request):
+            write, headers["Content-Encoding"] = self.exporter.render_packed, "gzip"
+        body = await asyncio.get_running_loop().run_in_executor(self._scrapes, write)
+        return web.Response(body=body, headers=headers)
 
     async def openapi(self, request: web.Request) -> web.Response:  # noqa: ARG002
         """The OpenAPI document."""

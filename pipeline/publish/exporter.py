@@ -15,24 +15,21 @@ from typing import NamedTuple
 
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
-import pipeline
 from pipeline.alerts.rule import AlertRule, SpikeLabels
 from pipeline.alerts.rule_registry import alert_rules, builtin_rules, engine_kinds
 from pipeline.alerts.types import Alert, AlertKind
-from pipeline.events.convert import TOKENS
-from pipeline.events.request_event import RejectReason
 from pipeline.forecast.rates import counted_seconds, signal_rates
 from pipeline.forecast.types import LEVELS, Signal
 from pipeline.publish.autoscaler import autoscaler_samples, current_replicas
 from pipeline.publish.counters import Counters
-from pipeline.publish.exposition import INTRODUCTIONS, Group, PoolText, Sample, Writer, lines_of
-from pipeline.publish.health import PipelineHealth
+from pipeline.publish.exposition import Group, PoolText, Sample, Writer, lines_of
 from pipeline.publish.kept_views import KeptViews
 from pipeline.publish.metric_catalogue import BANDS
 from pipeline.publish.money import money_samples
+from pipeline.publish.packed_text import PackedText, text_of
+from pipeline.publish.process_metrics import process_samples
 from pipeline.publish.service_metrics import evidence_samples, score_samples, service_samples
 from pipeline.publish.state import LiveState
-from pipeline.publish.status import bridged_pools
 from pipeline.publish.views import PoolView
 from pipeline.windows.types import ClosedWindow, PoolKey
 from sizing.types import Constraint, Reason, Recommendation, RecommendationState
@@ -58,20 +55,17 @@ _NO_POOL = 16
 _MOST_KEPT_LINES = 64_000
 
 _BAND_INDEX = {band: LEVELS.index(level) for band, level in BANDS.items()}
-#: Counters whose totals are kept in the store, and outlive the process.
-_OF_THE_STORE = {
-    *("events_consumed_total", "events_accepted_total", "events_rejected_total", "events_duplicate_total"),
-    *("events_ignored_total", "event_parts_ignored_total", "event_parts_rejected_total", "event_ids_reused_total"),
-    *("unknown_fields_total", "records_by_codec_total", "events_late_total", "events_lost_total", "deltas_total"),
-}
 _TOKEN_SIGNALS = {Signal.PREFILL_TOKENS: "uncached_input", Signal.DECODE_TOKENS: "output"}
 
 
 class _Shown(NamedTuple):
-    """What was written of each pool, by name; the lines of the totals; when something expires (epoch seconds)."""
+    """What was written of each pool, by name; the lines of the totals; both as they were packed for a scrape; when
+    something expires (epoch seconds).
+    """
 
     pools: list[tuple[PoolKey, PoolText]]
     totals: dict[int, bytes]
+    packed: PackedText
     valid_until: float
 
 
@@ -93,8 +87,9 @@ class Exporter:
         self._lock = threading.Lock()
         self._writer = Writer()
         self._pools = KeptViews(live, self._written)
-        # Of all pools, by name, and the totals.
-        self._sorted: tuple[list[tuple[PoolKey, PoolText]], dict[int, bytes]] | None = None
+        self._packing = threading.Lock()
+        # Of all pools, by name, the totals, and what is packed of both.
+        self._sorted: tuple[list[tuple[PoolKey, PoolText]], dict[int, bytes], PackedText] | None = None
         self._keeps_lines = False
         self._shown: _Shown | None = None  # replaced as a whole
 
@@ -114,20 +109,26 @@ class Exporter:
     def render(self) -> bytes:
         """Return the exposition (text format 0.0.4, UTF-8): every family that has a sample, in catalogue order."""
         shown = self._now_shown()
+        return text_of(self._lasting(shown), self._rest(shown))
+
+    def render_packed(self) -> bytes:
+        """Return what ``render`` does, in gzip."""
+        shown = self._now_shown()
+        with self._packing:
+            return shown.packed.packed(lambda: self._lasting(shown), self._rest(shown))
+
+    def _rest(self, shown: _Shown) -> dict[int, bytes]:
+        """Lines of the process by family, which differ from scrape to scrape."""
         # A writer of its own: that of the pools belongs to the thread that has the lock.
-        rest = Writer().blocks(_process(self._live, len(shown.pools), self._no_rule_errors))
+        return Writer().blocks(process_samples(self._live, len(shown.pools), self._no_rule_errors))
+
+    def _lasting(self, shown: _Shown) -> dict[int, list[bytes]]:
+        """Lines of the pools and the totals by family."""
         families: dict[int, list[bytes]] = defaultdict(list)
         for key, text in shown.pools:
             for family, lines in self._lines(key, text).items():
                 families[family].append(lines)
-        families |= {family: [lines] for family, lines in shown.totals.items()}
-        parts: list[bytes] = []
-        for family, introduction in enumerate(INTRODUCTIONS):
-            found = families.pop(family, None) or ([rest[family]] if family in rest else [])
-            if found:
-                # The introduction ends its own line.
-                parts.append(introduction + b"\n".join(found))
-        return b"\n".join((*parts, b""))
+        return dict(families) | {family: [lines] for family, lines in shown.totals.items()}
 
     def _now_shown(self) -> _Shown:
         shown = self._shown
@@ -160,33 +161,16 @@ class Exporter:
                 text.lines = lines
         return lines
 
-    def _of_pools(self) -> tuple[list[tuple[PoolKey, PoolText]], dict[int, bytes]]:
+    def _of_pools(self) -> tuple[list[tuple[PoolKey, PoolText]], dict[int, bytes], PackedText]:
         if self._sorted is None:
             totals = self._writer.blocks(_totals(self._live.counters()))
-            self._sorted = sorted(self._pools.made.items(), key=lambda of_pool: of_pool[0]), totals
+            by_name = sorted(self._pools.made.items(), key=lambda of_pool: of_pool[0])
+            self._sorted = by_name, totals, PackedText()
             of_pools = sum(len(text.written.series.heads) for text in self._pools.made.values())
             self._keeps_lines = of_pools <= _MOST_KEPT_LINES
             if len(self._writer) > of_pools + sum(lines.count(b"\n") + 1 for lines in totals.values()):
                 self._writer.forget()
         return self._sorted
-
-
-def _process(live: LiveState, pools: int, no_rule_errors: dict[str, int]) -> Iterator[Sample]:
-    health, now = live.health(), live.now()
-    # A 0 before the totals that the store keeps would look like an increase by all that was ever counted.
-    yield from (sample for sample in _health(health) if health.ledger_known or sample[0] not in _OF_THE_STORE)
-    for rule, count in sorted((no_rule_errors | dict(health.alert_rule_errors)).items()):
-        yield "alert_rule_errors_total", (rule,), count
-    yield "clock_timestamp_seconds", (), now
-    if health.watermark is not None:
-        yield "watermark_lag_seconds", (), max(0.0, now - health.watermark)
-    yield "pools", (), pools
-    if live.fleet is not None:
-        from pipeline.publish.fleet_metrics import fleet_samples
-
-        yield from fleet_samples(live.fleet)
-    yield "build_info", (pipeline.__version__,), 1
-    yield "config_info", (live.config_hash,), 1
 
 
 def _pool(view: PoolView) -> Iterator[Sample]:
@@ -343,54 +327,3 @@ def _totals(counters: Counters) -> Iterator[Sample]:
         if kind in spikes:
             yield "spikes_total", (model, pool, spikes[kind].spike), count
     yield "steps_total", (), counters.steps
-
-
-def _notes(health: PipelineHealth) -> Iterator[Sample]:
-    """What records held besides their events; counters of a known set of labels begin at 0."""
-    notes = health.event_notes
-    yield "events_ignored_total", (), health.ignored
-    yield "event_parts_ignored_total", (), notes.get("ignored_part", {}).get("", 0)
-    for reason in RejectReason:
-        yield "event_parts_rejected_total", (reason.value,), notes.get("refused_part", {}).get(reason.value, 0)
-    yield "event_ids_reused_total", (), notes.get("reused_id", {}).get("", 0)
-    for name, count in sorted((dict.fromkeys(TOKENS, 0) | dict(notes.get("unknown", {}))).items()):
-        yield "unknown_fields_total", (name,), count
-    for codec, count in sorted(notes.get("codec", {}).items()):
-        yield "records_by_codec_total", (codec,), count
-    for told in bridged_pools(notes):
-        yield "bridge_requests", (told.model, told.pool, "counted"), told.counted
-        yield "bridge_requests", (told.model, told.pool, "ignored"), told.ignored
-
-
-def _health(health: PipelineHealth) -> Iterator[Sample]:
-    yield "ready", (), int(health.ready)
-    yield "events_consumed_total", (), health.records
-    yield "events_accepted_total", (), health.events
-    rejected = dict.fromkeys(map(str, RejectReason), 0) | dict(health.dead_letters)
-    for reason, count in sorted(rejected.items()):  # from 0, so that rates see the first ones
-        yield "events_rejected_total", (reason,), count
-    yield "events_duplicate_total", (), health.duplicates
-    yield from _notes(health)
-    yield "events_late_total", (), health.late
-    yield "events_lost_total", (), health.lost
-    yield "events_unknown_model_total", (), health.unknown_model_events
-    for outcome, count in sorted(health.exogenous_rows.items()):
-        yield "exogenous_rows_total", (outcome,), count
-    if health.unknown_models is not None:
-        yield "unknown_model_requests_ratio", (), health.unknown_models.requests_ratio
-        for found in health.unknown_models.models:
-            labels = (found.model, found.pool, *(found.similar or ("", "")))
-            yield "unknown_model_similar_pool_ratio", labels, found.requests_ratio
-    yield "sink_dropped_total", (), health.sink_dropped
-    yield "fleet_reports_rejected_total", (), health.fleet_reports_rejected
-    yield "deltas_total", ("applied",), health.deltas_applied
-    yield "deltas_total", ("dropped",), health.deltas_dropped
-    yield "delta_gaps_total", (), health.delta_gaps
-    yield "watermark_timestamp_seconds", (), health.watermark
-    for server, offset in sorted(health.server_clock_offsets.items()):
-        yield "server_clock_offset_seconds", (server,), offset
-    for (topic, partition), records in sorted(health.lag_records.items()):
-        yield "consumer_lag_records", (topic, str(partition)), records
-    yield "store_write_duration_seconds", (), health.store_write_seconds
-    for stage, at in sorted(health.last_success.items()):
-        yield "stage_last_success_timestamp_seconds", (stage,), at

@@ -29,6 +29,11 @@ class KeptViews(Generic[T]):
         self.made: dict[PoolKey, T] = {}
 
     @property
+    def version(self) -> int:
+        """The version of the LiveState that was looked at last; -1: none."""
+        return self._version
+
+    @property
     def valid_until(self) -> float:
         """When something of what was made expires next, epoch seconds; any thread may ask."""
         return self._valid_until

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -15,7 +16,8 @@ from pipeline.clock import Clock
 from pipeline.engine.types import TenantDemand
 from pipeline.forecast.outlook import Grain
 from pipeline.forecast.types import Signal
-from pipeline.publish.http.answer import json_answer, tagged, timed_answer
+from pipeline.publish.http.answer import Ready, Timed, json_answer
+from pipeline.publish.http.kept_answers import KeptAnswers
 from pipeline.publish.http.page import NAME_CURSOR, list_schema, name_place, page_members
 from pipeline.publish.http.parameter import choice, text, whole
 from pipeline.publish.http.route import Route
@@ -33,6 +35,8 @@ __all__ = ["LiveReads", "view_of"]
 MAX_POOLS = 1_000  # in one answer
 #: Longest time that a consumer may reuse a recommendation without asking again.
 MAX_AGE_SECONDS = 5
+#: Answers about single pools, and pages of lists, that are kept; each kind so many bytes.
+KEPT_BYTES = 8_000_000
 
 LIMIT = whole("limit", 1, MAX_POOLS, MAX_POOLS, description="entries in one answer")
 SIGNAL = choice("signal", [signal.value for signal in Signal])
@@ -65,6 +69,15 @@ class _Parts(NamedTuple):
     cards: bytes | None  # joined by commas
 
 
+@dataclass(frozen=True, slots=True, weakref_slot=True)
+class _Known:
+    """All pools by name, as they were at a version of the LiveState, until when something of them expires."""
+
+    version: int
+    valid_until: float
+    pools: list[tuple[PoolKey, _Parts]]
+
+
 def view_of(live: LiveState, request: web.Request) -> PoolView:
     """Return the pool that the path of a request names.
 
@@ -79,14 +92,19 @@ def view_of(live: LiveState, request: web.Request) -> PoolView:
 
 
 class LiveReads:
-    """Handlers over a LiveState. What the lists say of a pool is encoded once for each change of it, in ``aside``."""
+    """Handlers over a LiveState. What the lists say of a pool is encoded once for each change of it, in ``aside``.
+
+    Answers are kept until something of them changes or expires: most reads are a look at what was sent before.
+    """
 
     def __init__(self, live: LiveState, clock: Clock, aside: SideThread) -> None:
         self._live = live
         self._clock = clock
         self._aside = aside
         self._parts = KeptViews(live, _parts)
-        self._known: list[tuple[PoolKey, _Parts]] = []  # by name; replaced as a whole
+        self._known = _Known(-1, 0.0, [])  # replaced as a whole
+        self._answers: KeptAnswers[Ready] = KeptAnswers(KEPT_BYTES)
+        self._pages: KeptAnswers[Timed] = KeptAnswers(KEPT_BYTES)
 
     def routes(self) -> list[Route]:
         """Return the entries of the route table."""
@@ -122,9 +140,9 @@ class LiveReads:
 
     async def pools(self, request: web.Request) -> web.Response:
         """Every known pool."""
-        bridged = bridged_keys(self._live.health().event_notes)
+        bridged = frozenset(bridged_keys(self._live.health().event_notes))
         ends = b',"bridged":false}', b',"bridged":true}'
-        return await self._listed(request, "pools", lambda key, parts: parts.pool + ends[key in bridged])
+        return await self._listed(request, "pools", lambda key, parts: parts.pool + ends[key in bridged], bridged)
 
     async def recommendations(self, request: web.Request) -> web.Response:
         """All valid advice."""
@@ -144,51 +162,70 @@ class LiveReads:
             )
         if advice is None:
             raise ProblemError(404, f"no advice for {'/'.join(view.key)} yet")
+        asked = "advice", view.key
+        ready = self._answers.get(asked, view)
+        if ready is None:
+            # The generation alone would hide a renewed expiry from a consumer that revalidates.
+            ready = Ready.of(to_json(advice), f"{advice.generation}-{advice.issued_at:.0f}")
+            self._answers.keep(asked, view, ready, ready.size)
         remaining = int(max(0.0, min(advice.expires_at - self._clock.now(), MAX_AGE_SECONDS)))
-        # The generation alone would hide a renewed expiry from a consumer that revalidates.
-        tag = f"{advice.generation}-{advice.issued_at:.0f}"
-        return tagged(to_json(advice), tag, cache_control=f"private, max-age={remaining}")
+        return ready.answer(request, cache_control=f"private, max-age={remaining}")
 
     async def forecasts(self, request: web.Request) -> web.Response:
         """The newest forecasts of one pool."""
         view = view_of(self._live, request)
         signal, grain, tenant = SIGNAL.read(request), GRAIN.read(request) or Grain.MINUTE.value, TENANT.read(request)
-        if tenant is not None:
-            return json_answer(_tenant_data(view, signal, grain, tenant))
-        if grain != Grain.MINUTE:
-            return json_answer(_outlook_data(view, signal, grain))
-        forecasts = [f for f in view.forecasts if signal in (None, str(f.series.signal))]
-        scores = [s for s in view.scores if signal in (None, str(s.series.signal))]
-        issued_at = max((f.issued_at for f in forecasts), default=None)
-        return json_answer(
-            {
-                "model": view.key.model,
-                "pool": view.key.pool,
-                "grain": Grain.MINUTE,
-                "issued_at": issued_at,
-                "forecasts": forecasts,
-                "scores": scores,
-                "tenants": [_tenant(told) for told in view.tenants],
-            }
-        )
+        asked = "forecasts", view.key, signal, grain, tenant
+        ready = self._answers.get(asked, view)
+        if ready is None:
+            ready = Ready.of(to_json(_forecast_data(view, signal, grain, tenant)))
+            self._answers.keep(asked, view, ready, ready.size)
+        return ready.answer(request)
 
     async def _listed(
-        self, request: web.Request, name: str, of_pool: Callable[[PoolKey, _Parts], bytes | None]
+        self,
+        request: web.Request,
+        name: str,
+        of_pool: Callable[[PoolKey, _Parts], bytes | None],
+        told: frozenset[PoolKey] = frozenset(),
     ) -> web.Response:
-        """One page of what ``of_pool`` says of the pools, by their names; None: the pool is left out."""
-        limit, after = LIMIT.read(request) or MAX_POOLS, NAME_CURSOR.read(request)
-        known = await self._aside.run(self._refreshed)
-        first = 0 if after is None else bisect.bisect_right(known, PoolKey(*after), key=lambda entry: entry[0])
-        said = ((key, of_pool(key, parts)) for key, parts in islice(known, first, None))
+        """One page of what ``of_pool`` says of the pools, by their names; None: the pool is left out.
+
+        ``told`` is what it depends on beside the pools.
+        """
+        asked = name, LIMIT.read(request) or MAX_POOLS, NAME_CURSOR.read(request), told
+        known, page = self._known, None
+        if known.version == self._live.version and self._live.now() < known.valid_until:
+            page = self._pages.get((*asked, self._live.as_of()), known)
+        if page is None:
+            known, as_of, page = await self._aside.run(partial(self._page, *asked[:3], of_pool))
+            self._pages.keep((*asked, as_of), known, page, page.size)
+        return page.answer(request, self._live.now())
+
+    def _page(
+        self,
+        name: str,
+        limit: int,
+        after: tuple[str, str] | None,
+        of_pool: Callable[[PoolKey, _Parts], bytes | None],
+    ) -> tuple[_Known, int | None, Timed]:
+        """Write a page; also returned is what of."""
+        known, as_of = self._refreshed(), self._live.as_of()
+        pools = known.pools
+        first = 0 if after is None else bisect.bisect_right(pools, PoolKey(*after), key=lambda entry: entry[0])
+        said = ((key, of_pool(key, parts)) for key, parts in islice(pools, first, None))
         page = list(islice(((key, body) for key, body in said if body is not None), limit + 1))
         found = [body for _, body in page[:limit]]
         cut = name_place(*page[limit - 1][0]) if len(page) > limit else None
-        head = msgspec.json.encode({"as_of": self._live.as_of(), **page_members(cut)})
-        return timed_answer(self._live.now(), head[:-1] + f',"{name}":['.encode() + b",".join(found) + b"]}")
+        head = msgspec.json.encode({"as_of": as_of, **page_members(cut)})
+        return known, as_of, Timed.of(head[:-1] + f',"{name}":['.encode() + b",".join(found) + b"]}")
 
-    def _refreshed(self) -> list[tuple[PoolKey, _Parts]]:
-        if self._parts.refresh():
-            self._known = sorted(self._parts.made.items(), key=lambda entry: entry[0])
+    def _refreshed(self) -> _Known:
+        known, parts = self._known, self._parts
+        changed = parts.refresh()
+        if changed or known.version != parts.version:
+            pools = sorted(parts.made.items(), key=lambda entry: entry[0]) if changed else known.pools
+            self._known = _Known(parts.version, parts.valid_until, pools)
         return self._known
 
 
@@ -198,6 +235,24 @@ def _parts(view: PoolView) -> _Parts:
     return _Parts(
         to_json(_pool_data(view))[:-1], None if advice is None else to_json(advice), b",".join(cards) if cards else None
     )
+
+
+def _forecast_data(view: PoolView, signal: str | None, grain: str, tenant: str | None) -> dict[str, Any]:
+    """Return the forecasts of a pool, or of one tenant of it."""
+    if tenant is not None:
+        return _tenant_data(view, signal, grain, tenant)
+    if grain != Grain.MINUTE:
+        return _outlook_data(view, signal, grain)
+    forecasts = [f for f in view.forecasts if signal in (None, str(f.series.signal))]
+    return {
+        "model": view.key.model,
+        "pool": view.key.pool,
+        "grain": Grain.MINUTE,
+        "issued_at": max((f.issued_at for f in forecasts), default=None),
+        "forecasts": forecasts,
+        "scores": [s for s in view.scores if signal in (None, str(s.series.signal))],
+        "tenants": [_tenant(told) for told in view.tenants],
+    }
 
 
 def _outlook_data(view: PoolView, signal: str | None, grain: str) -> dict[str, Any]:

@@ -31,7 +31,7 @@ class Progress:
     remaining_seconds: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class PoolView:
     """One pool as it looks at one instant; whatever has expired is left out.
 

@@ -12,6 +12,7 @@ from pipeline.config.publish import PublishSettings
 from pipeline.errors import ConfigError, ServerUnavailable
 from pipeline.publish.http.connection import Connection, most_connections
 from pipeline.publish.http.tokens import Tokens
+from pipeline.short_turns import take_short_turns
 
 __all__ = ["HttpServer", "check_publish", "tls_context"]
 
@@ -41,6 +42,7 @@ class HttpServer:
             ConfigError: the certificate or its key cannot be used.
         """
         context = tls_context(self._settings)
+        take_short_turns()  # this thread answers, beside others that want the core
         await self._runner.setup()
         assert self._runner.server is not None  # since it is set up
         loop = asyncio.get_running_loop()
