@@ -35,7 +35,9 @@ def take_short_turns(seconds: float = TURN_SECONDS) -> bool:
     in another class, are left as they are.
     """
     number = _SET_ATTRIBUTES.get(platform.machine())
-    if sys.platform != "linux" or number is None or os.sched_getscheduler(0) != os.SCHED_OTHER:
+    if sys.platform != "linux" or number is None:
+        return False
+    if os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK != os.SCHED_OTHER:
         return False
     nice = os.getpriority(os.PRIO_PROCESS, 0)  # of the thread: on Linux 0 is the caller
     if nice < 0:  # it would be taken from what the thread starts later

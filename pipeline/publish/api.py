@@ -39,6 +39,7 @@ from pipeline.publish.prometheus.handlers import PrometheusApi
 from pipeline.publish.reader import Reader
 from pipeline.publish.state import LiveState
 from pipeline.publish.status import status_data
+from pipeline.short_turns import take_short_turns
 
 __all__ = ["create_app", "described", "route_table", "status_data"]
 
@@ -129,9 +130,10 @@ class _Service:
     async def threads(self, app: web.Application) -> AsyncIterator[None]:  # noqa: ARG002
         """Own the threads that read the store, write metrics and lists, and compress, while the application runs."""
         reads = ThreadPoolExecutor(READ_THREADS, thread_name_prefix="tokentide-api")
-        self._scrapes = ThreadPoolExecutor(1, thread_name_prefix="tokentide-metrics")
+        # As the event loop: a storm of reads of history must not hold up a scrape.
+        self._scrapes = ThreadPoolExecutor(1, thread_name_prefix="tokentide-metrics", initializer=take_short_turns)
         packing = ThreadPoolExecutor(1, thread_name_prefix="tokentide-gzip")
-        listing = ThreadPoolExecutor(1, thread_name_prefix="tokentide-lists")
+        listing = ThreadPoolExecutor(1, thread_name_prefix="tokentide-lists", initializer=take_short_turns)
         self._queue.threads, self._compressor.executor, self._aside.thread = reads, packing, listing
         yield
         self._queue.allowance.end()

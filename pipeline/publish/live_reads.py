@@ -78,6 +78,14 @@ class _Known:
     pools: list[tuple[PoolKey, _Parts]]
 
 
+class _Written(NamedTuple):
+    """A page of a list, and what it was written of."""
+
+    known: _Known
+    as_of: int | None
+    page: Timed
+
+
 def view_of(live: LiveState, request: web.Request) -> PoolView:
     """Return the pool that the path of a request names.
 
@@ -194,12 +202,15 @@ class LiveReads:
         ``told`` is what it depends on beside the pools.
         """
         asked = name, LIMIT.read(request) or MAX_POOLS, NAME_CURSOR.read(request), told
-        known, page = self._known, None
+        known = self._known
+        page: Timed | None = None
         if known.version == self._live.version and self._live.now() < known.valid_until:
             page = self._pages.get((*asked, self._live.as_of()), known)
         if page is None:
-            known, as_of, page = await self._aside.run(partial(self._page, *asked[:3], of_pool))
-            self._pages.keep((*asked, as_of), known, page, page.size)
+            name, limit, after, _ = asked
+            written = await self._aside.run(partial(self._page, name, limit, after, of_pool))
+            page = written.page
+            self._pages.keep((*asked, written.as_of), written.known, page, page.size)
         return page.answer(request, self._live.now())
 
     def _page(
@@ -208,8 +219,8 @@ class LiveReads:
         limit: int,
         after: tuple[str, str] | None,
         of_pool: Callable[[PoolKey, _Parts], bytes | None],
-    ) -> tuple[_Known, int | None, Timed]:
-        """Write a page; also returned is what of."""
+    ) -> _Written:
+        """Write a page."""
         known, as_of = self._refreshed(), self._live.as_of()
         pools = known.pools
         first = 0 if after is None else bisect.bisect_right(pools, PoolKey(*after), key=lambda entry: entry[0])
@@ -218,7 +229,7 @@ class LiveReads:
         found = [body for _, body in page[:limit]]
         cut = name_place(*page[limit - 1][0]) if len(page) > limit else None
         head = msgspec.json.encode({"as_of": as_of, **page_members(cut)})
-        return known, as_of, Timed.of(head[:-1] + f',"{name}":['.encode() + b",".join(found) + b"]}")
+        return _Written(known, as_of, Timed.of(head[:-1] + f',"{name}":['.encode() + b",".join(found) + b"]}"))
 
     def _refreshed(self) -> _Known:
         known, parts = self._known, self._parts

@@ -28,6 +28,15 @@ FROM histograms
 WHERE {{key}} AND metric IN ({", ".join(map(str, _METRICS))}) AND window_start >= $start AND window_start < $end
 GROUP BY 1, 2, 3
 """
+#: The rows that those counts are sums of: where they are few, sums take longer to plan than to make.
+_FEW_ROWS = f"""
+SELECT window_start // $grain * $grain AS start, metric, bucket, n,
+    (SELECT max(all_before) FROM latency_statuses) AS all_before
+FROM histograms
+WHERE {{key}} AND metric IN ({", ".join(map(str, _METRICS))}) AND window_start >= $start AND window_start < $end
+"""
+#: Base windows of a pool, for all its keys together, that give few rows.
+_FEW_WINDOWS = 60
 #: The same of all pools, each by the least of its keys, in the windows that begin at ``starts``.
 _OF_ALL = f"""
 SELECT pool_id, window_start // $grain * $grain AS start, metric, bucket, sum(n)::BIGINT AS n,
@@ -51,9 +60,12 @@ def window_latencies(cursor: Any, where: dict[str, Any], key_ids: Collection[int
         return {}
     told, keys = is_key_of(key_ids)
     named = {name: where[name] for name in ("start", "end", "grain")}
-    columns = _columns(cursor, _COUNTS.format(key=told), named | keys)
+    few = (where["end"] - where["start"]) // BASE_SECONDS * len(key_ids) <= _FEW_WINDOWS
+    columns = _columns(cursor, (_FEW_ROWS if few else _COUNTS).format(key=told), named | keys)
     if not columns["n"].size:
         return {}
+    if few:
+        columns = _summed(columns)
     since = int(columns["all_before"][0])
     found: dict[int, dict[str, Any]] = {}
     for at, name, cell in _cells(columns["start"], columns):
@@ -89,6 +101,16 @@ def pools_latencies(
 def _columns(cursor: Any, query: str, where: dict[str, Any]) -> dict[str, NDArray[Any]]:
     told = cursor.execute(parsed(cursor, query), where).fetchnumpy()
     return {name: np.ma.getdata(column) for name, column in told.items()}
+
+
+def _summed(columns: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """One row for each (start, metric, bucket), with the sum of its counts."""
+    order = np.lexsort((columns["bucket"], columns["metric"], columns["start"]))
+    start, metric, bucket, n = (columns[name][order] for name in ("start", "metric", "bucket", "n"))
+    same = (start[1:] == start[:-1]) & (metric[1:] == metric[:-1]) & (bucket[1:] == bucket[:-1])
+    first = np.flatnonzero(np.r_[True, ~same])
+    found = {"start": start[first], "metric": metric[first], "bucket": bucket[first], "n": np.add.reduceat(n, first)}
+    return found | {"all_before": columns["all_before"][: first.size]}
 
 
 def _statuses(start: int, all_before: int) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import queue
 import threading
 from dataclasses import replace
@@ -15,6 +16,7 @@ from pipeline.events.request_event import RejectReason
 from pipeline.publish.api import status_data
 from pipeline.publish.exporter import Exporter
 from pipeline.publish.health import PipelineHealth
+from pipeline.publish.http.gzip_pieces import piece
 from pipeline.publish.metric_catalogue import METRICS
 from pipeline.publish.state import LiveState
 from tests.waiting import scaled
@@ -295,6 +297,39 @@ def test_lines_that_are_kept_and_lines_that_are_made_at_a_scrape_are_the_same(fe
     text = kept.render()
     monkeypatch.undo()
     assert made.render() == text
+
+
+def test_the_text_in_gzip_is_the_text_whatever_happens_between_scrapes(feed):
+    exporter = Exporter(feed.live)
+    for happens in (
+        lambda: None,
+        lambda: feed.clock.advance(3),
+        feed.step,
+        lambda: feed.live.set_health(replace(feed.live.health(), watermark=None, lag_records={("t", 0): 7})),
+        lambda: feed.clock.advance(400),
+        feed.step,
+    ):
+        happens()
+        assert gzip.decompress(exporter.render_packed()) == exporter.render() == Exporter(feed.live).render()
+
+
+def test_between_steps_only_what_the_process_says_is_compressed_again(feed, monkeypatch):
+    exporter = Exporter(feed.live)
+    exporter.render_packed()
+    packed = []
+    monkeypatch.setattr("pipeline.publish.packed_text.piece", lambda body: packed.append(body) or piece(body))
+    monkeypatch.setattr("pipeline.publish.exporter.lines_of", lines_are_there)
+    feed.clock.advance(3)
+    exporter.render_packed()
+    assert b"tokentide_clock_timestamp_seconds" in b"".join(packed)
+    assert b"tokentide_recommended_replicas" not in b"".join(packed)
+
+
+def test_a_text_that_is_too_long_is_compressed_at_each_scrape(feed, monkeypatch):
+    monkeypatch.setattr("pipeline.publish.packed_text.MOST_KEPT_BYTES", 0)
+    exporter = Exporter(feed.live)
+    for _ in range(2):
+        assert gzip.decompress(exporter.render_packed()) == exporter.render()
 
 
 def lines_are_there(*_: object) -> dict[int, bytes]:

@@ -110,13 +110,13 @@ def test_compressed_answers_that_are_kept_are_bounded(feed, monkeypatch):
             assert ask(server, f"/v1/pools?limit={limit}", Accept_Encoding="gzip")[0] == 200
 
 
-def test_metrics_are_compressed_and_not_kept(feed, monkeypatch):
+def test_the_compressor_keeps_neither_metrics_nor_what_is_kept_elsewhere(feed, monkeypatch):
     kept = []
     monkeypatch.setattr(answer.Compressor, "_keep", lambda _, key, __: kept.append(key[0]))
     with Server(feed) as server:
-        for path in ("/metrics", "/v1/pools", "/metrics"):
+        for path in ("/metrics", "/v1/pools", "/v1/openapi.json", "/metrics"):
             assert ask(server, path, Accept_Encoding="gzip")[1]["Content-Encoding"] == "gzip"
-    assert kept == ["/v1/pools"]
+    assert kept == ["/v1/openapi.json"]
 
 
 def test_pages_of_named_origins_may_read(feed):

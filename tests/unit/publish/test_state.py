@@ -15,8 +15,10 @@ from pipeline.publish.state import FORGET_SECONDS, MAX_ACTIVE_ALERTS, RECENT_ALE
 from pipeline.testing import closed_window
 
 
-def _alert(number: int = 1, ended_at: float | None = None, kind: AlertKind = AlertKind.SPIKE_OBSERVED) -> Alert:
-    return Alert(f"a{number}", kind, "m", "p", 100.0 + number, 100.0, ended_at, "warning", 2.0, None, "text")
+def _alert(
+    number: int = 1, ended_at: float | None = None, kind: AlertKind = AlertKind.SPIKE_OBSERVED, pool: str = "p"
+) -> Alert:
+    return Alert(f"a{number}", kind, "m", pool, 100.0 + number, 100.0, ended_at, "warning", 2.0, None, "text")
 
 
 def test_an_empty_state_knows_its_configured_pools_and_is_not_ready(feed):
@@ -161,3 +163,28 @@ def test_marks_of_alerts_are_no_announced_events() -> None:
     launch = CalendarRecord("launch", "launch", 100.0, 200.0)
     live.set_calendar([feedback_record("spike_observed|m|p|60", "false", 120.0), launch])
     assert live.calendar("m", "p") == [launch]
+
+
+def test_a_pool_is_looked_at_once_for_each_change_of_it(feed):
+    live = feed.live
+    model, pool = feed.settings[0].model, feed.settings[0].pool
+    seen = live.pool(model, pool)
+    feed.clock.advance(1)
+    assert live.pool(model, pool) is seen
+    assert seen in live.snapshot().pools
+    feed.step()
+    stepped = live.pool(model, pool)
+    assert stepped != seen
+    feed.clock.set(stepped.valid_until)
+    assert live.pool(model, pool) != stepped
+    feed.clock.set(feed.as_of + 65.0)  # set back: what had expired is there again
+    assert live.pool(model, pool) == stepped
+
+
+def test_an_alert_that_is_given_up_is_not_shown_any_more():
+    live = LiveState(ManualClock(0.0))
+    live.update(StepOutput(60, windows=(closed_window(0, 5, model="m", pool="p"),)))
+    live.update(StepOutput(60, alerts=(_alert(0),)))
+    assert len(live.pool("m", "p").alerts) == 1
+    live.update(StepOutput(60, alerts=tuple(_alert(n, pool="q") for n in range(1, MAX_ACTIVE_ALERTS + 1))))
+    assert live.pool("m", "p").alerts == ()

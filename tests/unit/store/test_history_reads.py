@@ -56,7 +56,10 @@ def percentile(counts, q):
 
 
 @pytest.mark.slow
-def test_latencies_are_those_of_the_merged_counts():
+@pytest.mark.parametrize("few", [True, False], ids=["summed here", "summed by DuckDB"])
+def test_latencies_are_those_of_the_merged_counts(few, monkeypatch):
+    if not few:
+        monkeypatch.setattr("pipeline.store.window_latencies._FEW_WINDOWS", 0)
     with Store.open(Path(":memory:")) as store:
         cursor = store.cursor()
         cursor.execute("INSERT INTO keys VALUES (0, 'm', 'p', ''), (1, 'm', 'p', 'tenant=a'), (2, 'm', 'q', '')")
