@@ -129,7 +129,7 @@ class _Service:
 
     async def threads(self, app: web.Application) -> AsyncIterator[None]:  # noqa: ARG002
         """Own the threads that read the store, write metrics and lists, and compress, while the application runs."""
-        reads = ThreadPoolExecutor(READ_THREADS, thread_name_prefix="tokentide-api")
+        reads = ThreadPoolExecutor(READ_THREADS, thread_name_prefix="tokentide-api", initializer=take_short_turns)
         # As the event loop: a storm of reads of history must not hold up a scrape.
         self._scrapes = ThreadPoolExecutor(1, thread_name_prefix="tokentide-metrics", initializer=take_short_turns)
         packing = ThreadPoolExecutor(1, thread_name_prefix="tokentide-gzip")
