@@ -76,6 +76,7 @@ def connect(path: Path, memory_limit: str, migrations: Sequence[Migration] = MIG
         if version < newest:
             # DDL left in the write-ahead log is what replays after a crash have tripped over (duckdb/duckdb 22044).
             connection.execute("CHECKPOINT")
+        _leave_a_core(connection)
     except duckdb.Error as error:
         connection.close()
         raise StoreError(f"cannot prepare {path}: {error}") from error
@@ -140,6 +141,12 @@ def _open(path: Path, memory_limit: str, read_only: bool = False) -> Any:
         raise StoreError(f"cannot open {path}: {str(error).splitlines()[0]}") from error
     except duckdb.Error as error:
         raise StoreError(f"cannot open {path}: {str(error).splitlines()[0]}") from error
+
+
+def _leave_a_core(connection: Any) -> None:
+    """Let DuckDB take one core fewer than it would: readers wait for the interpreter, which needs one as well."""
+    (threads,) = connection.execute("SELECT current_setting('threads')").fetchone()
+    connection.execute(f"SET threads = {max(1, int(threads) - 1)}")
 
 
 def _version(connection: Any, path: Path) -> int:

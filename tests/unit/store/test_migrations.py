@@ -160,3 +160,11 @@ def fill_with_history(store):
 def history_of(store):
     (model, pool), *_ = store.pools()
     return [store.history(model, pool, START - 3_600, START + 7_200, grain) for grain in (10, 60, 300, 3_600)]
+
+
+def test_duckdb_leaves_a_core_to_the_interpreter(tmp_path):
+    wanted = max(1, duckdb.connect().execute("SELECT current_setting('threads')").fetchone()[0] - 1)
+    connection = connect(tmp_path / "s.duckdb", "1GB")
+    assert connection.execute("SELECT current_setting('threads')").fetchone() == (wanted,)
+    assert connection.cursor().execute("SELECT current_setting('threads')").fetchone() == (wanted,)
+    connection.close()
