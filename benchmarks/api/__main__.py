@@ -1,6 +1,6 @@
 """The HTTP API of 200 pools beside 20,000 events/s: 100 reads a second, boards that listen, a storm of history reads.
 
-    python -m benchmarks.api [--rate 20000] [--seconds 65] [--storm 30] [--results benchmarks/api/results.md]
+    python -m benchmarks.api [--rate 20000] [--seconds 65] [--storm 30] [--trace] [--results benchmarks/api/results.md]
 
 The pipeline as an operator runs it: an embedded broker, the aggregator, the controller, each a process; a process that
 feeds live events; and this one, which reads. Before them the store has an evening of history. Steps are those of live
@@ -27,6 +27,7 @@ import aiohttp
 import numpy as np
 
 from benchmarks.api.server import MINUTES, POOLS, pool_name, seed, with_pools
+from benchmarks.api.trace import Read, tables
 from benchmarks.stream.feed import MODEL
 from benchmarks.stream.machine import describe
 from benchmarks.stream.pipelined import feeding, get, pipeline_settings, process, stage
@@ -56,6 +57,9 @@ MIX = (
 STORED = 0.1
 HISTORY = f"/v1/windows/{MODEL}/{{pool}}?start={{start}}&end={{end}}"
 
+#: Every read of this process.
+READS: list[Read] = []
+
 Told = list[tuple[float, int]]
 Heard = list[tuple[float, int]]
 
@@ -65,8 +69,10 @@ async def read(session: aiohttp.ClientSession, path: str, due: float, told: Told
     if wait > 0:
         await asyncio.sleep(wait)
     async with session.get(path) as response:
-        await response.read()
-    told.append((time.perf_counter() - due, response.status))
+        body = await response.read()
+    took = time.perf_counter() - due
+    told.append((took, response.status))
+    READS.append(Read(time.time() - took, took, path, len(body)))
 
 
 async def stream(session: aiohttp.ClientSession, paths: list[str], rate: float) -> Told:
@@ -165,6 +171,7 @@ async def measure(url: str, log: Path, processes: Mapping[str, int], seconds: fl
         found["/metrics, idle"] = summary(await scraped(IDLE_SECONDS))
         found["shares"]["scrapes alone"] = shares.taken()
         first, first_fed = await events(session), fed(log)
+        READS.clear()
         heard: list[Heard] = [[] for _ in range(LISTENERS)]
         boards = [asyncio.create_task(listen(session, into)) for into in heard]
         live, history, metrics = await asyncio.gather(
@@ -176,6 +183,7 @@ async def measure(url: str, log: Path, processes: Mapping[str, int], seconds: fl
             board.cancel()
         await asyncio.gather(*boards, return_exceptions=True)
         found["shares"]["API"] = shares.taken()
+        found["traced"] = list(READS)
         found["stored_per_second"] = rate_of(first, await events(session))
         found["fed_per_second"] = rate_of(first_fed, fed(log))
         found[f"API, {READS_PER_SECOND} reads/s"] = summary([row for rows in (live, history) for row in rows])
@@ -190,7 +198,7 @@ async def measure(url: str, log: Path, processes: Mapping[str, int], seconds: fl
     return found
 
 
-def run(rate: float, seconds: float, stormy: float) -> dict[str, Any]:
+def run(rate: float, seconds: float, stormy: float, *, traced: bool) -> dict[str, Any]:
     """Start everything, measure, stop everything."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tokentide-api-")))
@@ -198,7 +206,7 @@ def run(rate: float, seconds: float, stormy: float) -> dict[str, Any]:
         settings = pipeline_settings(broker.bootstrap, folder)
         seed(with_pools(settings), int(time.time()) // 60 * 60)
         log, measured = folder / "log", folder / "measured.json"
-        command = [sys.executable, "-m", "benchmarks.api.server", str(measured)]
+        command = [sys.executable, "-m", "benchmarks.api.server", str(measured), *(["trace"] if traced else [])]
         with process(command, os.environ | to_environment(settings), log) as controller:
             aggregator = stack.enter_context(stage(settings, "aggregate", log))
             feeder = stack.enter_context(feeding(settings, rate, POOLS, folder / "fed"))
@@ -262,9 +270,13 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=20_000.0)
     parser.add_argument("--seconds", type=float, default=65.0, help="long enough for a step")
     parser.add_argument("--storm", type=float, default=30.0)
+    parser.add_argument("--trace", action="store_true", help="say where the time goes: routes, seconds, threads")
     parser.add_argument("--results", type=Path)
     arguments = parser.parse_args()
-    text = report(run(arguments.rate, arguments.seconds, arguments.storm), arguments.rate)
+    found = run(arguments.rate, arguments.seconds, arguments.storm, traced=arguments.trace)
+    text = report(found, arguments.rate)
+    if arguments.trace:
+        text += "\n\n" + tables(found["traced"], found["threads"])
     text += f"\n\nLoad average at the end: {os.getloadavg()[0]:.0f} on {os.cpu_count()} cores."
     print(text)
     if arguments.results is not None:

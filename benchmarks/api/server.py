@@ -1,9 +1,9 @@
 """The controller of the benchmark: ``tokentide run --stage control`` with a meter in it, on a store with an evening.
 
-    python -m benchmarks.api.server MEASURED.json
+    python -m benchmarks.api.server MEASURED.json [trace]
 
 The settings come from the environment, but for the pools. At the end it writes how long pools waited from closed to
-published, and when each step was shown (epoch seconds).
+published, and when each step was shown (epoch seconds); with ``trace`` also what its threads have run and waited.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.api.trace import ThreadMeter
 from benchmarks.control.meter import Meter
 from benchmarks.stream.feed import MODEL
 from pipeline.config.catalog import catalog_for
@@ -66,12 +67,12 @@ def windows(pools: tuple[PoolSettings, ...], as_of: int) -> tuple[ClosedWindow, 
     )
 
 
-def seed(settings: Settings, until: int) -> None:
-    """Fill the store with ``MINUTES`` up to ``until`` (epoch seconds) and the state of the engine then."""
+def seed(settings: Settings, until: int, past_minutes: int = MINUTES) -> None:
+    """Fill the store with ``past_minutes`` up to ``until`` (epoch seconds) and the state of the engine then."""
     advisor = Advisor(settings, catalog_for(settings))
     advised = until - 60 * ADVISED_MINUTES
     with Store.open(settings.store.path, settings.store, settings.windows) as store:
-        minutes = range(until - 60 * (MINUTES - 1), advised + 1, 60)
+        minutes = range(until - 60 * (past_minutes - 1), advised + 1, 60)
         store.record_steps([StepOutput(at, windows(settings.pools, at)) for at in minutes])
         for at in range(advised + 60, until + 1, 60):
             store.record_step(advisor.step(StepInput(at, windows(settings.pools, at))))
@@ -95,10 +96,18 @@ def main() -> int:
         if finished:
             shown[output.as_of] = time.time()
 
+    threads = ThreadMeter()
+    if "trace" in sys.argv[2:]:
+        threads.start()
     controller_module.controller_app = watched
     LiveState.update = updated  # type: ignore[method-assign]
     status = run_stage(with_pools(load()), "control")
-    found = {"closed_to_published": meter.closed_to_published, "shown": shown, "cpu": meter.cpu}
+    found = {
+        "closed_to_published": meter.closed_to_published,
+        "shown": shown,
+        "cpu": meter.cpu,
+        "threads": threads.samples,
+    }
     Path(sys.argv[1]).write_text(json.dumps(found), encoding="utf-8")
     return status
 
