@@ -4,7 +4,7 @@ Sources: vLLM 0.32.0 as installed from its wheel (``get_min_capability`` of ``mo
 ``is_fp4_marlin_supported``, and the kernels by platform in ``model_executor/kernels/linear/__init__.py``; read
 2026-12-01): below compute capability 7.5 (Turing) there is no kernel for weights in 8 bits or NVFP4, below 8.0 (Ampere)
 none for MXFP4, and on AMD all that there is for NVFP4, and before CDNA4 for dense layers in MXFP4, is an emulation for
-checks of quality, which unpacks the whole layer to 16 bits at every step. TensorRT-LLM's pages on supported hardware and
+checks of quality, which unpacks the whole layer to 16 bits at every step. TensorRT-LLM's pages on hardware and
 precisions (nvidia.github.io/TensorRT-LLM, supported-hardware and reference/support-matrix; read 2026-12-01): NVIDIA's
 GPUs alone, FP8 from Ada on, NVFP4 on Blackwell alone.
 """

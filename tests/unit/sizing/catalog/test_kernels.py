@@ -16,8 +16,7 @@ from sizing.types import Deployment, Slo, Workload
 def served(engine: str, gpu: str, precision: str, *, experts: bool = False) -> bool:
     try:
         check_kernel(engine, resolve_gpu(gpu), precision, experts=experts)
-    except NoKernel as error:
-        assert gpu in str(error)
+    except NoKernel:
         return False
     return True
 
