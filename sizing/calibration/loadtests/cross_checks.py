@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from sizing.calibration.loadtests.fields import first, scaled
 from sizing.calibration.loadtests.types import Stage
 from sizing.errors import InvalidInput
 
@@ -94,22 +95,21 @@ def _checked_seconds(stage: Stage) -> tuple[Stage, tuple[str, ...]]:
 
 def _in_milliseconds(stage: Stage) -> Stage:
     """The stage with latencies that are milliseconds, in seconds."""
-    tpot = stage.tpot_seconds
+    mean, median = stage.e2e_seconds
     return replace(
         _with_ttft_times(stage, 1e-3),
-        e2e_seconds=tuple(None if value is None else 1e-3 * value for value in stage.e2e_seconds),
-        tpot_seconds=None if tpot is None else 1e-3 * tpot,
+        e2e_seconds=(scaled(mean, 1e-3), scaled(median, 1e-3)),
+        tpot_seconds=scaled(stage.tpot_seconds, 1e-3),
     )
 
 
 def _with_ttft_times(stage: Stage, factor: float) -> Stage:
     mean, median = stage.ttft_seconds
-    deviation = stage.ttft_deviation_seconds
     return replace(
         stage,
-        ttft_seconds=(None if mean is None else factor * mean, None if median is None else factor * median),
+        ttft_seconds=(scaled(mean, factor), scaled(median, factor)),
         ttft_quantiles=tuple((level, factor * value) for level, value in stage.ttft_quantiles),
-        ttft_deviation_seconds=None if deviation is None else factor * deviation,
+        ttft_deviation_seconds=scaled(stage.ttft_deviation_seconds, factor),
     )
 
 
@@ -118,7 +118,7 @@ def _checked_ttft(stage: Stage) -> tuple[Stage, tuple[str, ...]]:
     ttft, decode = _ttft(stage), _decode(stage)
     if ttft is None or ttft >= _SMALL_TTFT_SECONDS:
         return stage, ()
-    total = stage.e2e_seconds[0] if stage.e2e_seconds[0] is not None else stage.e2e_seconds[1]
+    total = first(*stage.e2e_seconds)
     source = "the end-to-end latency leaves"
     if total is None:
         total, source = _total_by_littles_law(stage), "the requests in flight leave"
@@ -143,7 +143,7 @@ def _total_by_littles_law(stage: Stage) -> float | None:
 def _check_sum(stage: Stage) -> None:
     """E2E against TTFT and TPOT, all three of the tool."""
     ttft, decode = _ttft(stage), _decode(stage)
-    total = next((value for value in stage.e2e_seconds if value is not None), None)
+    total = first(*stage.e2e_seconds)
     if ttft is None or decode is None or total is None:
         return
     if not 1 / _LATENCY_SLACK <= (ttft + decode) / total <= _LATENCY_SLACK:
@@ -154,7 +154,7 @@ def _check_sum(stage: Stage) -> None:
 
 
 def _ttft(stage: Stage) -> float | None:
-    return next((value for value in stage.ttft_seconds if value is not None), None)
+    return first(*stage.ttft_seconds)
 
 
 def _decode(stage: Stage) -> float | None:
@@ -166,7 +166,7 @@ def _decode(stage: Stage) -> float | None:
 
 def _total(stage: Stage) -> float | None:
     """E2E: the tool's own, else TTFT and the output."""
-    total = next((value for value in stage.e2e_seconds if value is not None), None)
+    total = first(*stage.e2e_seconds)
     if total is not None:
         return total
     ttft, decode = _ttft(stage), _decode(stage)
