@@ -16,6 +16,8 @@ __all__ = ["parse_report"]
 
 #: A line is one run: more lines than this are single requests.
 _MOST_LINES = 10_000
+#: Levels of a YAML document; reports have fewer than twenty.
+_MOST_LEVELS = 200
 
 
 def parse_report(text: str, name: str = "") -> Any:
@@ -69,7 +71,13 @@ def _yaml(text: str) -> Any:
     import yaml
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    depth = 0
     try:
+        # libyaml's binding recurses in C for each level: what is nested too deeply would end the process.
+        for event in yaml.parse(text, Loader=loader):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > _MOST_LEVELS:
+                raise InvalidInput("nested too deeply")
         return yaml.load(text, Loader=loader)
     except RecursionError as error:
         raise InvalidInput("nested too deeply") from error
