@@ -122,9 +122,9 @@ class SpikeAlerts:
         if outlook.short_horizon_seconds is not None and capacity is not None:
             enough = " and are expected to suffice" if outlook.severity == "info" else ""
             text += (
-                f"; the {replicas} replicas in place hold {capacity:.1f} requests/s{enough}: the probability of too few "
-                f"in {outlook.short_horizon_seconds // 60} min is {outlook.probability:.0%}, the expected shortfall "
-                f"{outlook.shortfall:.0%} of their capacity"
+                f"; the {replicas} replicas in place hold {capacity:.1f} requests/s{enough}: the probability of too "
+                f"few in {outlook.short_horizon_seconds // 60} min is {outlook.probability:.0%}, the expected "
+                f"shortfall {outlook.shortfall:.0%} of their capacity"
             )
         return Condition(
             onset_at=outlook.target_at,
