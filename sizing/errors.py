@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["DoesNotFit", "InvalidInput", "SizingError", "UnknownGpu", "UnknownModel"]
+__all__ = ["DoesNotFit", "InvalidInput", "NoKernel", "SizingError", "UnknownGpu", "UnknownModel"]
 
 
 class SizingError(ValueError):
@@ -11,6 +11,10 @@ class SizingError(ValueError):
 
 class InvalidInput(SizingError):
     """A number or a name that cannot mean anything here: negative, not finite, unknown precision, odd shape."""
+
+
+class NoKernel(InvalidInput):
+    """A precision of weights that the engine cannot serve on the GPU; the text says which it can."""
 
 
 class UnknownModel(SizingError):

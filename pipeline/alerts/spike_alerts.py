@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 
 from pipeline.alerts.episodes import Condition
 from pipeline.alerts.feedback import Verdict
@@ -60,7 +61,7 @@ class SpikeAlerts:
         capacity = _capacity(recommendation, replicas)
         rate = rates[Signal.REQUESTS]
         seen = self._watch.observe(window, rates, self._previous, calendar)
-        observed = None if seen is None else self._observed(window, seen, rate, capacity, recommendation)
+        observed = None if seen is None else self._observed(window, seen, rate, capacity, replicas, recommendation)
         outlook = None
         if seen is None and rate is not None and warm:
             outlook = self._ahead.look(issued[Signal.REQUESTS], capacity, calendar, active=self._warning)
@@ -81,6 +82,7 @@ class SpikeAlerts:
         seen: ObservedSpike,
         rate: float | None,
         capacity: float | None,
+        replicas: int | None,
         recommendation: Recommendation | None,
     ) -> Condition | None:
         state = seen.state
@@ -91,14 +93,12 @@ class SpikeAlerts:
         foreseen = lasted is not None and 0 <= lasted <= reach
         load = rate / capacity if rate is not None and capacity else None
         short = load is not None and load >= _CRITICAL_LOAD
-        text = f"{self._name}: {_rise(seen, rate)} ({seen.cause.kind})"
-        if foreseen and warned:
-            text += f"; warned of {warned / 60:.0f} min before"
-        else:
-            text += "; no forecast had it coming"
+        onset = began - float(window.end - window.start)  # the start of the first window that it was seen in
+        text = f"{self._name}: {_rise(seen, rate)}, since {_clock(onset)} (cause: {seen.cause.kind})"
+        text += f"; warned of {warned / 60:.0f} min before" if foreseen and warned else "; no forecast showed it"
         if load is not None and capacity is not None:
-            text += f"; the replicas in place hold {capacity:.1f} requests/s, {load:.0%} of that is asked for"
-        text += f"; evidence: {seen.cause.evidence}{_no_help(recommendation)}"
+            text += f"; the replicas in place hold {capacity:.1f} requests/s, and demand is {load:.0%} of that"
+        text += f"{_to_do(replicas, recommendation)}; evidence: {seen.cause.evidence}"
         return Condition(
             onset_at=float(window.start),
             severity="critical" if short else "info" if foreseen else "warning",
@@ -113,24 +113,25 @@ class SpikeAlerts:
     ) -> Condition:
         level = self._ahead.level or outlook.median
         text = (
-            f"{self._name}: {outlook.median:.1f} requests/s expected in {outlook.horizon_seconds // 60} min "
-            f"(p90 {outlook.upper:.1f}), {outlook.median / level:.1f} times the level of now"
+            f"{self._name}: {outlook.median:.1f} requests/s expected in {outlook.horizon_seconds // 60} min, at "
+            f"{_clock(outlook.target_at)} (p90 {outlook.upper:.1f}), {outlook.median / level:.1f} times the level "
+            "of now"
         )
         if outlook.event is not None:
             text += f"; announced event {outlook.event.kind!r} ({outlook.event.id})"
         if outlook.short_horizon_seconds is not None and capacity is not None:
             enough = " and are expected to suffice" if outlook.severity == "info" else ""
             text += (
-                f"; the {replicas} replicas in place hold {capacity:.1f} requests/s{enough}: "
-                f"P(short) = {outlook.probability:.2f} in {outlook.short_horizon_seconds // 60} min, "
-                f"expected shortfall {outlook.shortfall:.0%} of them"
+                f"; the {replicas} replicas in place hold {capacity:.1f} requests/s{enough}: the probability of too "
+                f"few in {outlook.short_horizon_seconds // 60} min is {outlook.probability:.0%}, the expected "
+                f"shortfall {outlook.shortfall:.0%} of their capacity"
             )
         return Condition(
             onset_at=outlook.target_at,
             severity=outlook.severity,
             ratio=outlook.ratio,
             probability=outlook.probability,
-            message=text + _no_help(recommendation),
+            message=text + _to_do(replicas, recommendation),
         )
 
 
@@ -148,7 +149,20 @@ def _capacity(recommendation: Recommendation | None, replicas: int | None) -> fl
     return each * replicas if each and replicas else None
 
 
-def _no_help(recommendation: Recommendation | None) -> str:
-    if recommendation is None or recommendation.constraint is not Constraint.SLO_INFEASIBLE:
+def _to_do(replicas: int | None, recommendation: Recommendation | None) -> str:
+    """What helps, by the newest advice; nothing is said where there is none, or where it is not known what runs."""
+    if recommendation is None:
         return ""
-    return "; more replicas will not help: the latency objective cannot be held at any number of them"
+    if recommendation.constraint is Constraint.SLO_INFEASIBLE:
+        return "; more replicas will not help: the latency objective cannot be held at any number of them"
+    if replicas is None:
+        return ""
+    missing = recommendation.desired - replicas
+    if missing <= 0:
+        return f"; to do: nothing, {recommendation.desired} replicas are advised and {replicas} run"
+    added = "1 replica" if missing == 1 else f"{missing} replicas"
+    return f"; to do: add {added}, {recommendation.desired} are advised and {replicas} run"
+
+
+def _clock(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%H:%M UTC")

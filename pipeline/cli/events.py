@@ -24,6 +24,7 @@ from pipeline.cli.common import (
     notice,
     settings_from,
 )
+from pipeline.config.user_files import read_text
 from pipeline.errors import ConfigError, InputError
 from pipeline.events.codecs.base import Codec
 from pipeline.events.codecs.registry import AUTO, MAPPING, codec_for, codec_names
@@ -147,10 +148,10 @@ def _reader(codec: str | None, mapping: Path | None, model: str | None, pool: st
 
 def _mapping(path: Path) -> dict[str, Any]:
     """The table of a mapping: the whole file, or what it has at ``mapping`` or ``stream.mapping``."""
+    text = read_text(path)
     try:
-        text = path.read_text(encoding="utf-8")
         table = json.loads(text) if text.lstrip()[:1] == "{" else tomllib.loads(text)
-    except (OSError, ValueError) as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"cannot read the mapping {path}: {error}") from error
     for names in (("stream", "mapping"), ("mapping",)):
         found: Any = table

@@ -36,7 +36,7 @@ from pipeline.config.sections import (
 )
 from pipeline.config.sinks import SinkSettings
 from pipeline.config.sources import SourceSettings
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, InputError
 from pipeline.events.codecs.registry import MAPPING
 from pipeline.windows.aliases import PoolAliases
 from pipeline.windows.sharding import shard_of
@@ -208,12 +208,16 @@ def load_with_values(path: Path | None = None, **overrides: Any) -> tuple[Settin
     """
     values: dict[str, Any] = {}
     if path is not None:
+        from pipeline.config.user_files import read_text
+
         try:
-            values = tomllib.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise ConfigError(f"cannot read {path}: {error.strerror or error}") from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            values = tomllib.loads(read_text(path))
+        except InputError as error:
+            raise ConfigError(str(error)) from error
+        except tomllib.TOMLDecodeError as error:
             raise ConfigError(f"{path} is not valid TOML: {error}") from error
+        except RecursionError as error:
+            raise ConfigError(f"{path} is nested too deeply") from error
     unknown = _unknown_environment()
     if unknown:
         raise ConfigError(f"unknown settings in the environment: {', '.join(unknown)}")

@@ -58,7 +58,7 @@ async def _mark(settings: Settings, record: CalendarRecord) -> None:
 
 async def _control(settings: Settings, clock: Clock, span: tuple[float, float] | None) -> int:
     live = LiveState(clock, settings.pools, settings.config_hash())
-    live.set_health(PipelineHealth(detail="starting", ledger_known=False))
+    live.set_health(PipelineHealth(detail="starting", starting=True, ledger_known=False))
     with Store.open(settings.store.path, settings.store, settings.windows) as store:
         exporter = Exporter(live, alert_rules(settings.alerts.rules))
         http = HttpServer(

@@ -108,7 +108,7 @@ class HistoryLearner:
                 self._live.update(output)
             self._pacemaker.stand_at(piece.end)
         self._live.set_progress(None)
-        self._live.set_health(PipelineHealth(detail="joining the stream", ledger_known=False))
+        self._live.set_health(PipelineHealth(detail="joining the stream", starting=True, ledger_known=False))
 
     def _show(self, as_of: float) -> None:
         now = self._monotonic()

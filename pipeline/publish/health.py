@@ -25,12 +25,14 @@ class PipelineHealth:
     ``store_write_seconds`` is how long the newest transaction took. ``unknown_model_events`` counts events of models
     for which no pool is configured, ``unknown_models`` is their share of late (None: not known), ``sink_dropped``
     counts results that sinks gave up since the start, ``exogenous_rows`` rows from outside by outcome (empty: none are
-    configured). ``detail`` says why the pipeline is not ready. ``server_clock_offsets``: seconds that the clocks of
+    configured). ``detail`` says why the pipeline is not ready. ``starting``: it
+    has not been ready yet, and has had little time for it. ``server_clock_offsets``: seconds that the clocks of
     servers are ahead, of those that are off.
     """
 
     ready: bool = False
     detail: str = ""
+    starting: bool = False
     ledger_known: bool = True
     watermark: float | None = None
     records: int = 0

@@ -84,6 +84,7 @@ def status_data(snapshot: Snapshot) -> dict[str, Any]:
         "as_of": snapshot.as_of,
         "config_hash": snapshot.config_hash,
         "ready": health.ready,
+        "starting": health.starting,
         "detail": health.detail,
         "watermark": health.watermark,
         "watermark_lag_seconds": lag,

@@ -80,8 +80,9 @@ def samples(
     """Return the samples of some pools that hold anywhere on a grid, by (model, pool, horizon).
 
     ``source`` is ``windows`` or ``advice`` (horizon 0), or ``lead``: then ``more`` is horizons in seconds and the
-    column of the quantile, and ``measure`` the signal. Samples of windows and forecasts hold for a window, advice
-    until it expires; all of them for ``LOOKBACK_SECONDS`` at most.
+    column of the quantile, and ``measure`` the signal. Samples of windows and forecasts hold for a window, advice until
+    it expires; all of them for ``LOOKBACK_SECONDS`` at most. On a grid of one time a window holds until the end of the
+    next one, also where that one is a gap: the window that is open at that time has no value yet.
 
     Raises:
         StoreError: DuckDB refused, or took longer than ``TIME_LIMIT_SECONDS``.
@@ -91,12 +92,17 @@ def samples(
     wanted = "(SELECT unnest($models) AS model, unnest($pools) AS pool) AS wanted"
     if source == "windows":
         value, known = _WINDOW_VALUES[measure]
+        hold = f"{LOOKBACK_SECONDS}" if grid.start == grid.end else f"least({LOOKBACK_SECONDS}, grain_seconds)"
         query = f"""
-            SELECT model, pool, 0 AS horizon, window_start + grain_seconds AS told_at,
-                told_at + least({LOOKBACK_SECONDS}, grain_seconds) AS until, ({value})::DOUBLE AS value
-            FROM closed_windows JOIN {wanted} USING (model, pool)
-            WHERE {known} AND window_start + grain_seconds <= $end
-                AND window_start + grain_seconds > $start - {LOOKBACK_SECONDS}
+            SELECT * EXCLUDE (known) FROM (
+                SELECT model, pool, 0 AS horizon, window_start + grain_seconds AS told_at,
+                    least(told_at + {hold}, lead(window_start + grain_seconds) OVER next_window) AS until,
+                    ({value})::DOUBLE AS value, {known} AS known
+                FROM closed_windows JOIN {wanted} USING (model, pool)
+                WHERE window_start + grain_seconds <= $end
+                    AND window_start + grain_seconds > $start - {LOOKBACK_SECONDS}
+                WINDOW next_window AS (PARTITION BY model, pool ORDER BY window_start)
+            ) WHERE known
         """
     elif source == "advice" and measure in _ADVICE_VALUES:
         query = f"""

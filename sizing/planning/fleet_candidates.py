@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from sizing.catalog import Catalog
 from sizing.catalog.engines import engine_defaults
-from sizing.errors import DoesNotFit
+from sizing.errors import DoesNotFit, NoKernel
 from sizing.planning.fleet_regret import Scenario
 from sizing.planning.fleet_types import Candidate, Fleet, FleetPool
 from sizing.planning.known_point import known_point
@@ -153,7 +153,7 @@ def _replica(
                 resolved, pool.workload, pool.slo, drafting, known, dispersion=pool.dispersion
             )
             confidence, caveats = unmeasured(confidence), (*caveats, GIVEN, DRAFTS)
-    except DoesNotFit as error:
+    except (DoesNotFit, NoKernel) as error:
         return str(error)
     if not point.feasible or not point.requests_per_second > 0:
         return point.message

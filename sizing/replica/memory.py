@@ -17,6 +17,7 @@ from typing import Any
 
 from sizing.catalog import Catalog, GpuSpec, ModelSpec
 from sizing.catalog.engines import engine, engine_memory, engine_release
+from sizing.catalog.kernels import check_kernel
 from sizing.catalog.layers import Mixer
 from sizing.catalog.models import USER_SOURCE, CacheLayers
 from sizing.catalog.precision import BYTES_PER_PARAMETER, KV_BYTES_PER_ELEMENT, kv_precision, weight_precision
@@ -101,6 +102,7 @@ def resolve(deployment: Deployment, catalog: Catalog | None = None) -> Resolved:
     Raises:
         UnknownModel, UnknownGpu: a name is not in the catalogue.
         InvalidInput: a number is out of range, or a precision or version cannot be read.
+        NoKernel: the engine cannot serve this precision on this GPU.
     """
     catalog = catalog or Catalog()
     for field in (
@@ -127,7 +129,8 @@ def resolve(deployment: Deployment, catalog: Catalog | None = None) -> Resolved:
     own = model.quantization
     asked = deployment.precision.strip().lower()
     precision = (own.precision if own else "bf16") if asked == CHECKPOINT_PRECISION else weight_precision(asked)
-    cache = deployment.kv_precision
+    gpu, cache = catalog.gpu(deployment.gpu), deployment.kv_precision
+    check_kernel(deployment.engine, gpu, precision, experts=model.experts > 0)
     memory = engine_memory(deployment.engine, deployment.engine_version)
     if cache is None and memory is not None and memory.kv_from_checkpoint:
         quantization = _quantization(model, precision, deployment.model)
@@ -135,7 +138,7 @@ def resolve(deployment: Deployment, catalog: Catalog | None = None) -> Resolved:
     return Resolved(
         deployment=deployment,
         model=model,
-        gpu=catalog.gpu(deployment.gpu),
+        gpu=gpu,
         precision=precision,
         kv_precision=kv_precision(cache),
     )

@@ -26,7 +26,9 @@ def browser() -> Iterator[Any]:
 
 
 class Tab:
-    """A tab of the browser: what it shows, and the errors that its scripts and its security policy told."""
+    """A tab of the browser: what it shows, the errors that its scripts and its security policy told, and the answers
+    that a browser logs as errors.
+    """
 
     def __init__(self, browser: Any, url: str, width: int = 1440, height: int = 900, theme: str = "dark") -> None:
         self.context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=theme)
@@ -35,11 +37,17 @@ class Tab:
         self.problems: list[str] = []
         self.page.on("pageerror", lambda error: self.problems.append(str(error)))
         self.page.on("console", self._note)
+        self.refused: list[str] = []
+        self.page.on("response", self._note_refusal)
         self.page.goto(url)
 
     def _note(self, message: Any) -> None:
         if "Content Security Policy" in message.text:
             self.problems.append(message.text)
+
+    def _note_refusal(self, response: Any) -> None:
+        if response.status >= 400:
+            self.refused.append(f"{response.status} {response.url}")
 
     def until(self, condition: Callable[[], Any], what: str = "the board gets there", seconds: float = 20.0) -> Any:
         """Poll from here: the page's policy forbids the evaluation that ``wait_for_function`` needs."""

@@ -202,6 +202,13 @@ def test_learning_speed_and_validity_are_shown(board: tuple[Tab, Server], feed: 
     assert "bad" not in (tab.get("figure-ready").get_attribute("class") or ""), "that it learns is no fault"
     feed.live.set_progress(None)
     tab.until(lambda: not bar.is_visible())
+    joining = replace(feed.live.health(), ready=False, starting=True, detail="joining the stream")
+    feed.live.set_health(joining)
+    tab.until(lambda: tab.text("ready") == "starting", "a start is no fault")
+    assert "bad" not in (tab.get("ready").get_attribute("class") or "")
+    assert "bad" not in (tab.get("figure-ready").get_attribute("class") or "")
+    feed.live.set_health(replace(joining, starting=False))
+    tab.until(lambda: tab.text("ready") == "not ready", "that it goes on is one")
     assert tab.problems == []
 
 

@@ -105,6 +105,7 @@ def test_what_is_unknown_is_no_number(tabs: Callable[..., Tab], feed: Feed) -> N
         assert "1 of 3 pools" in tab.text("fleet-cost"), "of that one"
         assert "1 of 3 pools" in tab.text("fleet-per-million")
         assert "fleet.stock is not set" in tab.text("no-stock")
+        assert tab.refused == [], "what is not there is not asked for: the browser would log an error"
         feed.clock.advance(400)
         tab.page.reload()
         tab.until(lambda: len(tab.drawn().get("fleet", [])) == len(POOLS))
@@ -138,6 +139,7 @@ def test_reports_are_listed_and_run_in_a_sandbox(tabs: Callable[..., Tab], feed:
     with Server(feed) as server:
         tab = tabs(f"{server.url}/#/reports")
         tab.until(lambda: "publish.reports_folder" in tab.text("reports-told"))
+        assert tab.refused == []
 
 
 def test_the_dearest_pools_are_shown_first_and_all_of_them_on_demand(tabs: Callable[..., Tab]) -> None:

@@ -10,8 +10,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from sizing.calibration.table import OUTPUT_COLUMNS, predict_point
-from sizing.catalog import Catalog, resolve_gpu
-from sizing.errors import DoesNotFit, SizingError
+from sizing.catalog import Catalog, resolve_gpu, resolve_model
+from sizing.catalog.kernels import check_kernel
+from sizing.errors import DoesNotFit, NoKernel, SizingError
 from sizing.planning.plan import Planner, operating_point
 from sizing.replica.memory import fit, resolve, weight_bytes
 from sizing.replica.replica_model import ReplicaModel
@@ -40,13 +41,18 @@ def workloads(draw: st.DrawFn) -> Workload:
 
 @st.composite
 def deployments(draw: st.DrawFn) -> Deployment:
+    model, gpu, precision = draw(MODELS), draw(GPUS), draw(PRECISIONS)
+    try:
+        check_kernel("vllm", resolve_gpu(gpu), precision, experts=resolve_model(model).experts > 0)
+    except NoKernel:
+        precision = "bf16"
     return Deployment(
-        draw(MODELS),
-        draw(GPUS),
+        model,
+        gpu,
         tensor_parallel=draw(st.sampled_from([1, 2, 4, 8])),
         pipeline_parallel=draw(st.sampled_from([1, 1, 2])),
         data_parallel=draw(st.sampled_from([1, 1, 2])),
-        precision=draw(PRECISIONS),
+        precision=precision,
         kv_precision=draw(st.sampled_from([None, "fp8"])),
         max_num_seqs=draw(st.integers(1, 2048)),
         max_batched_tokens=draw(st.integers(256, 32_768)),

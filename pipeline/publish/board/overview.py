@@ -51,7 +51,10 @@ class Overview:
             pool_row(view, recent.get(view.key), daily=span == "24h", bridged=view.key in bridged)
             for view in snapshot.pools
         ]
-        return to_json({"now": snapshot.now, "as_of": snapshot.as_of, "span": span, "pools": rows})
+        shared = self._live.fleet is not None
+        return to_json(
+            {"now": snapshot.now, "as_of": snapshot.as_of, "span": span, "stock_shared": shared, "pools": rows}
+        )
 
 
 def pool_row(view: PoolView, recent: RecentRates | None, *, daily: bool, bridged: bool) -> dict[str, Any]:

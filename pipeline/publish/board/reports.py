@@ -52,15 +52,19 @@ class Reports:
     async def listed(self, request: web.Request) -> web.StreamResponse:  # noqa: ARG002
         """Answer with the newest reports: name, time of the last change (epoch seconds), size in bytes.
 
+        ``folder_set`` is False where ``publish.reports_folder`` is not set.
+
         Raises:
-            ProblemError: 404, no folder is set; 503, it cannot be read.
+            ProblemError: 503, the folder cannot be read.
         """
-        folder = self._known_folder()
+        folder = self._folder
+        if folder is None:  # no error: a browser would log one
+            return _json(to_json({"folder_set": False, "reports": [], "truncated": False}))
         try:
-            body = await self._read(lambda: to_json(_list(folder)))
+            body = await self._read(lambda: to_json({"folder_set": True, **_list(folder)}))
         except OSError as error:
             raise ProblemError(503, f"publish.reports_folder cannot be read: {error.strerror}") from error
-        return web.Response(body=body, content_type="application/json", headers={"Cache-Control": "no-store"})
+        return _json(body)
 
     async def report(self, request: web.Request) -> web.StreamResponse:
         """Answer with one report, piece by piece.
@@ -83,6 +87,10 @@ class Reports:
         if self._folder is None:
             raise ProblemError(404, "publish.reports_folder is not set: there are no reports (docs/board.md)")
         return self._folder
+
+
+def _json(body: bytes) -> web.Response:
+    return web.Response(body=body, content_type="application/json", headers={"Cache-Control": "no-store"})
 
 
 async def _send(request: web.Request, file: BinaryIO) -> web.StreamResponse:

@@ -1,8 +1,10 @@
 """What a query comes to: its series, each with a value (NaN: none) at every time of a grid.
 
 As in Prometheus, the newest sample before a time is the value at that time, no longer than the lookback: five minutes,
-or a window where that is shorter, so that nothing is drawn beyond what is known. A forecast path holds from its first
-target time to its last one, in between as a straight line.
+or a window where that is shorter, so that nothing is drawn beyond what is known. A query at one time draws nothing:
+there a window holds for the whole lookback, unless the next one is known to be a gap, so that the present has a value
+while the newest window is open. A forecast path holds from its first target time to its last one, in between as a
+straight line.
 """
 
 from __future__ import annotations

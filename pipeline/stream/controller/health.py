@@ -23,6 +23,9 @@ __all__ = ["HealthBoard"]
 #: Deltas (heartbeats at least) come all the time; this many heartbeats without any mean that no aggregator works.
 _SILENT_HEARTBEATS = 8
 _LEAST_SILENCE_SECONDS = 15.0
+#: Joining a consumer group and hearing of every source partition takes so long at most; what is not ready later has a
+#: fault that somebody must mend.
+_START_SECONDS = 60.0
 #: Unknown models with a smaller share of the requests are not logged, nor are more than so many.
 _NAMED_RATIO = 0.01
 _MOST_NAMED = 100
@@ -39,6 +42,8 @@ class HealthBoard:
         self._known = {PoolKey(pool.model, pool.pool) for pool in settings.pools}
         self._silence = max(_LEAST_SILENCE_SECONDS, _SILENT_HEARTBEATS * settings.stream.heartbeat_seconds)
         self._delta_at: float | None = None  # monotonic seconds
+        self._began: float | None = None  # monotonic seconds
+        self._was_ready = False
         self._gaps = 0
         self._unknown_model_events = 0
         self._unknown_models = UnknownModels(settings.pool_names())
@@ -114,6 +119,7 @@ class HealthBoard:
         return PipelineHealth(
             ready=not detail,
             detail=detail,
+            starting=self._starting(ready=not detail),
             watermark=watermark,
             dead_letters=self._store.dead_letter_reasons(),
             event_notes=notes,
@@ -135,6 +141,14 @@ class HealthBoard:
             if requests and name not in self._events_replace:
                 self._events_replace.add(name)
                 _log.warning("pool %s has request events: what a bridge tells of it is ignored", name)
+
+    def _starting(self, *, ready: bool) -> bool:
+        """Whether not being ready is what any start looks like."""
+        now = time.monotonic()
+        if self._began is None:
+            self._began = now
+        self._was_ready = self._was_ready or ready
+        return not self._was_ready and now - self._began < _START_SECONDS
 
     def _problem(self, complete: bool, lag: Mapping[tuple[str, int], int], blocked: int) -> str:
         if self.membership:

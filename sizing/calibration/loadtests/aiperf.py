@@ -144,7 +144,7 @@ def _stage(report: Any, kind: LoadKind | None, offered: float | None, limit: flo
         output_tokens=first(positive("usage_completion_tokens"), positive("output_sequence_length")),
         e2e_seconds=(seconds("request_latency"), seconds("request_latency", "p50")),
         ttft_seconds=(seconds("time_to_first_token"), seconds("time_to_first_token", "p50")),
-        rate=positive("request_throughput"),
+        rate=scaled(positive("request_throughput"), _per_second(at(report, "request_throughput", "unit"))),
         kind=kind,
         offered_rate=offered,
         concurrency_limit=limit,
@@ -158,6 +158,22 @@ def _stage(report: Any, kind: LoadKind | None, offered: float | None, limit: flo
         ),
         cached_share=min(cached / prompt, 1.0) if cached and prompt else None,
     )
+
+
+def _per_second(unit: Any) -> float:
+    """What a rate in a unit such as requests/sec is multiplied by to be per second.
+
+    Raises:
+        InvalidInput: the unit is no rate that is read.
+    """
+    named = str(unit or "").strip().lower().replace("per ", "/").rpartition("/")[2].strip()
+    if named in ("", "s", "sec", "second", "seconds"):
+        return 1.0
+    if named in ("m", "min", "minute", "minutes"):
+        return 1.0 / 60.0
+    if named in ("h", "hour", "hours"):
+        return 1.0 / 3600.0
+    raise InvalidInput(f"request_throughput is in {str(unit)[:40]!r}, no rate that is read: requests/sec, requests/min")
 
 
 def _count_of(report: Any) -> float | None:

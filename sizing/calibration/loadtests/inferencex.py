@@ -1,5 +1,8 @@
 """InferenceX (InferenceMAX): ``agg_….json`` of one run, or a list of them; seconds, a closed loop of ``conc`` clients.
 
+Copies with the same names in milliseconds exist. Interactivity (``median_intvty``, tokens/s of one user: 1 / TPOT) and
+the output tokens/s of all GPUs (conc · tokens / E2E) tell them apart.
+
 The figures are medians, as InferenceX itself publishes; means where a file has no medians. ``isl`` and ``osl`` are the
 nominal lengths; files without them (before 2025-10) give none.
 """
@@ -9,11 +12,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sizing.calibration.loadtests.fields import at, number, text
+from sizing.calibration.loadtests.fields import at, first, number, scaled, text
 from sizing.calibration.loadtests.types import LoadKind, Stage, Subject
 from sizing.errors import InvalidInput
 
 __all__ = ["InferenceX"]
+
+#: Nobody publishes a server that is slower.
+_MOST_TPOT_SECONDS = 1.0
 
 
 class InferenceX:
@@ -67,16 +73,46 @@ def _stage(position: int, run: Any, runs: int) -> Stage:
         median, mean = number(at(run, f"median_{name}")), number(at(run, f"mean_{name}"))
         return (median, mean) if median is not None else (mean, None)
 
-    limit = number(at(run, "conc"))
+    name, limit = "the run" if runs == 1 else f"run {position}", number(at(run, "conc"))
+    unit = _unit_seconds(name, run)
+
+    def seconds(name: str) -> tuple[float | None, float | None]:
+        best, other = metric(name)
+        return scaled(best, unit), scaled(other, unit)
+
+    converted = f"{name}: its latencies are read as milliseconds: its own throughput or interactivity says so"
     return Stage(
-        "the run" if runs == 1 else f"run {position}",
+        name,
         input_tokens=number(at(run, "isl")),
         output_tokens=number(at(run, "osl")),
-        e2e_seconds=metric("e2el"),
-        ttft_seconds=metric("ttft"),
-        tpot_seconds=metric("tpot")[0],
+        e2e_seconds=seconds("e2el"),
+        ttft_seconds=seconds("ttft"),
+        tpot_seconds=seconds("tpot")[0],
         concurrency=limit,
         kind=LoadKind.CLOSED,
         concurrency_limit=limit,
         speculative=(text(at(run, "spec_decoding")) or "none").lower() not in ("none", "false", "off"),
+        notes=(converted,) if unit != 1.0 else (),
     )
+
+
+def _unit_seconds(name: str, run: Any) -> float:
+    """The seconds that latencies of a run are multiples of: 1, or 1e-3 where the other figures of the run say so.
+
+    Raises:
+        InvalidInput: nothing tells, and a TPOT in seconds would be implausible.
+    """
+    tpots = ((number(at(run, f"{s}_tpot")), number(at(run, f"{s}_intvty"))) for s in ("median", "mean"))
+    evidence = [tpot * rate for tpot, rate in tpots if tpot is not None and rate is not None]
+    tpot = first(number(at(run, "median_tpot")), number(at(run, "mean_tpot")))
+    clients, each, gpus = (number(at(run, key)) for key in ("conc", "output_tput_per_gpu", "tp"))
+    if tpot is not None and clients and each and gpus:
+        evidence.append(each * gpus * tpot / clients)
+    for ratio in evidence:
+        if 100.0 < ratio < 10_000.0:
+            return 1e-3
+        if ratio < 10.0:
+            return 1.0
+    if tpot is not None and tpot > _MOST_TPOT_SECONDS:
+        raise InvalidInput(f"{name}: a TPOT of {tpot:.3g} s is implausible; are its latencies milliseconds?")
+    return 1.0

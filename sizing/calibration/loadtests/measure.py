@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 
+from sizing.calibration.loadtests.cross_checks import checked
 from sizing.calibration.loadtests.types import LoadKind, Stage
 from sizing.calibration.measurement import ObservedPoint, check_point
 from sizing.errors import InvalidInput
@@ -103,9 +104,10 @@ def measured_point(
     ``kind`` and ``cached_share``, where given, win over what the report says.
 
     Raises:
-        InvalidInput: the stage has no usable measurement; the text says which is missing.
+        InvalidInput: the stage has no usable measurement, or contradicts itself; the text says which is missing or how.
     """
-    notes: list[str] = []
+    stage, converted = checked(stage)
+    notes = [*stage.notes, *converted]
     if stage.input_tokens is None or stage.output_tokens is None or stage.output_tokens <= 1:
         raise InvalidInput(f"{stage.name}: no prompt and output lengths above one token")
     decoded = stage.output_tokens - 1.0

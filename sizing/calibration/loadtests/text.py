@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from sizing.calibration.loadtests.unreadable import unreadable_text
@@ -15,6 +16,8 @@ __all__ = ["parse_report"]
 
 #: A line is one run: more lines than this are single requests.
 _MOST_LINES = 10_000
+#: Levels of a YAML document; reports have fewer than twenty.
+_MOST_LEVELS = 200
 
 
 def parse_report(text: str, name: str = "") -> Any:
@@ -68,7 +71,13 @@ def _yaml(text: str) -> Any:
     import yaml
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    depth = 0
     try:
+        # libyaml's binding recurses in C for each level: what is nested too deeply would end the process.
+        for event in yaml.parse(text, Loader=loader):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > _MOST_LEVELS:
+                raise InvalidInput("nested too deeply")
         return yaml.load(text, Loader=loader)
     except RecursionError as error:
         raise InvalidInput("nested too deeply") from error
@@ -83,8 +92,11 @@ def _metrics_csv(text: str) -> Any:
     """
     found: dict[str, dict[str, Any]] = {}
     header: list[str] = []
+    separator = ";" if text.lstrip().lower().startswith("metric;") else ","
     try:
-        for row in csv.reader(io.StringIO(text), strict=True):
+        rows = list(csv.reader(io.StringIO(text), delimiter=separator, strict=True))
+        read = _number_style([cell for row in rows for cell in row[1:]])
+        for row in rows:
             if not row or not any(cell.strip() for cell in row):
                 header = []
                 continue
@@ -95,8 +107,7 @@ def _metrics_csv(text: str) -> Any:
             if header[0] != "metric" or metric is None:
                 break
             statistics = {
-                "avg" if key == "value" else key: _csv_number(cell)
-                for key, cell in zip(header[1:], row[1:], strict=False)
+                "avg" if key == "value" else key: read(cell) for key, cell in zip(header[1:], row[1:], strict=False)
             }
             key = re.sub(r"[^a-z0-9]+", "_", metric[1].lower()).strip("_")
             found[key] = {"unit": metric[2] or "", **statistics}
@@ -110,8 +121,27 @@ def _metrics_csv(text: str) -> Any:
     raise InvalidInput("not a CSV of aiperf or genai-perf: it has no 'Request Latency' in a column 'Metric'")
 
 
-def _csv_number(cell: str) -> float | None:
-    try:
-        return float(cell.replace(",", ""))
-    except ValueError:
-        return None
+#: 1,234.56 and 1.234,56: what can be meant by one of them only.
+_POINT = re.compile(r"\d+\.(\d{1,2}|\d{4,})|\d{1,3}(,\d{3})+\.\d*|\d{1,3}(,\d{3}){2,}")
+_COMMA = re.compile(r"\d+,(\d{1,2}|\d{4,})|\d{1,3}(\.\d{3})+,\d*|\d{1,3}(\.\d{3}){2,}")
+
+
+def _number_style(cells: Sequence[str]) -> Callable[[str], float | None]:
+    """Return what reads the numbers of a file: with decimal points, or with decimal commas where its numbers say so.
+
+    Raises:
+        InvalidInput: it has both.
+    """
+    point = next((cell.strip() for cell in cells if _POINT.fullmatch(cell.strip())), None)
+    comma = next((cell.strip() for cell in cells if _COMMA.fullmatch(cell.strip())), None)
+    if point is not None and comma is not None:
+        raise InvalidInput(f"{point[:40]!r} has a decimal point and {comma[:40]!r} a decimal comma: export it again")
+    thousands, decimal = (".", ",") if comma is not None else (",", ".")
+
+    def read(cell: str) -> float | None:
+        try:
+            return float(cell.replace(thousands, "").replace(decimal, "."))
+        except ValueError:
+            return None
+
+    return read

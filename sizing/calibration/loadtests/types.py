@@ -45,7 +45,8 @@ class Stage:
     ``sending_seconds`` to the last request. ``ttft_quantiles`` pairs levels (0 is the minimum) with seconds,
     ``ttft_deviation_seconds`` is the standard deviation; ``delay_quantiles`` are of how much later than planned
     requests were sent. ``incomplete`` counts requests without an answer when the test was cut off, ``failed`` those
-    that were answered by an error. ``speculative``: the server made tokens with a speculative decoder.
+    that were answered by an error. ``speculative``: the server made tokens with a speculative decoder. ``notes``
+    are what the reader converted, and why.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Stage:
     delay_quantiles: tuple[tuple[float, float], ...] = ()
     cached_share: float | None = None
     speculative: bool = False
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """The words of the spike conditions, and what they follow from."""
 
 import dataclasses
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
@@ -39,10 +40,11 @@ def step(alerts, minute, rate, median, recommendation=None, replicas=None, event
 
 @dataclasses.dataclass
 class Advice:
-    """The two things that an alert reads of a recommendation."""
+    """What an alert reads of a recommendation."""
 
     constraint: Constraint
     evidence: dict
+    desired: int = 8
 
 
 @pytest.mark.parametrize(
@@ -53,14 +55,18 @@ class Advice:
             4.0,
             "critical",
             (0.9, 1.0),
-            ("hold 32.0 requests/s: P", "will not help"),
+            ("hold 32.0 requests/s: the probability of too few in 5 min is", "will not help"),
         ),
         (
             Constraint.DECODE_LATENCY,
             125.0,
             "info",
             (0.0, 0.001),
-            ("hold 1000.0", "suffice: P(short) = 0.00"),
+            (
+                "hold 1000.0",
+                "suffice: the probability of too few in",
+                "to do: nothing, 8 replicas are advised and 8 run",
+            ),
         ),
     ],
 )
@@ -78,13 +84,28 @@ def test_the_words_say_what_is_ahead_and_whether_the_replicas_hold_it(constraint
 
 def test_an_observed_spike_says_its_kind_its_load_and_that_it_was_warned_of():
     alerts = SpikeAlerts(PoolKey(MODEL, POOL), 1.0, 0.5, 60.0)
-    advice = Advice(Constraint.DECODE_LATENCY, {"capacity_requests_per_second_per_replica": 4.0})
+    advice = Advice(Constraint.DECODE_LATENCY, {"capacity_requests_per_second_per_replica": 4.0}, desired=9)
     for minute in range(100):
         step(alerts, minute, 20.0, 20.0, advice, 8)
     seen, _ = step(alerts, 100, 60.0, 20.0, advice, 8)
     assert seen.severity == "critical"
-    for words in ("no forecast had it coming", "(requests)", "requests x2.99", "% of that is asked for"):
-        assert words in seen.message
+    since = datetime.fromtimestamp(START + 100 * 60, UTC).strftime(", since %H:%M UTC (cause: requests)")
+    words = ("no forecast showed it", since, "requests x2.99", "% of that")
+    for said in (*words, "to do: add 1 replica, 9 are advised and 8 run"):
+        assert said in seen.message
+
+
+@pytest.mark.parametrize(
+    ("replicas", "desired", "says"),
+    [(8, 11, "to do: add 3 replicas, 11 are advised and 8 run"), (12, 9, "to do: nothing"), (None, 9, None)],
+)
+def test_what_to_do_is_said_where_it_is_known_what_runs(replicas, desired, says):
+    alerts = SpikeAlerts(PoolKey(MODEL, POOL), 1.0, 0.5, 60.0)
+    advice = Advice(Constraint.DECODE_LATENCY, {"capacity_requests_per_second_per_replica": 4.0}, desired)
+    for minute in range(100):
+        step(alerts, minute, 20.0, 20.0, advice, replicas)
+    seen, _ = step(alerts, 100, 60.0, 20.0, advice, replicas)
+    assert ("to do" not in seen.message) if says is None else (says in seen.message)
 
 
 @pytest.mark.parametrize(("replicas", "severity"), [(20, "info"), (8, "critical")])
@@ -99,7 +120,7 @@ def test_a_spike_that_was_warned_of_is_news_only_where_the_replicas_did_not_foll
     seen, _ = step(alerts, 101, 60.0, 20.0, advice, replicas, (event,))
     assert seen.severity == severity
     assert "warned of 1 min before" in seen.message
-    assert "(calendar event)" in seen.message
+    assert "(cause: calendar event)" in seen.message
     assert "e9" in seen.message
 
 

@@ -51,6 +51,30 @@ def test_what_is_wrong_is_named(tmp_path, text, names):
         load(write(tmp_path, text))
 
 
+def test_a_byte_order_mark_and_windows_line_ends_are_read(tmp_path):
+    path = tmp_path / "t.toml"
+    path.write_bytes(b"\xef\xbb\xbf[kafka]\r\npartitions = 7\r\n")
+    assert load(path).kafka.partitions == 7
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("[kafka]\n".encode("utf-16"), "is UTF-16 text"),
+        ("# Größe\n".encode("latin-1"), "is not UTF-8 text"),
+        (b"a = " + b"[" * 100_000, "nested too deeply"),
+        (bytes(100), "not valid TOML"),
+    ],
+)
+def test_a_file_that_is_no_utf_8_text_is_refused_in_one_line(tmp_path, content, says):
+    path = tmp_path / "t.toml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=says) as refused:
+        load(path)
+    assert "\n" not in str(refused.value)
+    assert len(str(refused.value)) < 300
+
+
 def test_unknown_environment_is_an_error(monkeypatch):
     monkeypatch.setenv("TOKENTIDE_KAFAK__BOOTSTRAP", "x")
     with pytest.raises(ConfigError, match="TOKENTIDE_KAFAK__BOOTSTRAP"):

@@ -14,7 +14,7 @@ export class FleetData {
   }
 
   async load() {
-    if (this.loading || !live.status || this.step === live.status.as_of || Date.now() - this.askedAt < WAIT_MS) return;
+    if (this.loading || !live.status || !live.overview || this.step === live.status.as_of || Date.now() - this.askedAt < WAIT_MS) return;
     this.loading = true;
     this.askedAt = Date.now();
     const step = live.status.as_of;
@@ -38,14 +38,9 @@ export class FleetData {
     Object.assign(this, { pools, cut: cursor !== null });
   }
 
-  // Where pools share no stock, it is not asked for again.
+  // Where pools share no stock, there is no split to ask for.
   async loadSplit() {
-    if (!this.shared) return;
-    try {
-      this.split = await get("/v1/fleet");
-    } catch (error) {
-      if (error.status !== 404) throw error;
-      Object.assign(this, { shared: false, split: null });
-    }
+    this.shared = live.overview.stock_shared;
+    this.split = this.shared ? await get("/v1/fleet") : null;
   }
 }

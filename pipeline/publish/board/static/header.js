@@ -15,9 +15,10 @@ export function showHeader() {
   setText(byId("event-time"), stamp(status.now));
   const stale = !progress && status.ready && status.watermark_lag_seconds > STALE_LAG_SECONDS;
   const ready = byId("ready");
-  setText(ready, progress ? "learning" : stale ? `${span(status.watermark_lag_seconds)} behind` : status.ready ? "ready"
-    : "not ready");
-  set(ready, "class", `pill ${progress ? "busy" : stale ? "warn" : status.ready ? "good" : "bad"}`);
+  const [text, tone] = progress ? ["learning", "busy"] : status.starting ? ["starting", "busy"]
+    : stale ? [`${span(status.watermark_lag_seconds)} behind`, "warn"] : status.ready ? ["ready", "good"] : ["not ready", "bad"];
+  setText(ready, text);
+  set(ready, "class", `pill ${tone}`);
   set(ready, "title", status.detail || null);
   const starting = progress && speed && speed.actual < 0.05; // nothing has been learned yet
   setText(byId("speed"), speed && !starting ? `${times(speed.actual)} real time` : "");

@@ -93,15 +93,15 @@ async function load() {
   }
 }
 
-// What pools cost; a server that knows no prices, or no such address, is not asked again.
+// What pools cost; a server that knows no prices is not asked again.
 async function loadMoney() {
   try {
     const { pools } = await get("/v1/money");
     const priced = pools.filter((pool) => pool.price);
     live.money = new Map(priced.map((pool) => [`${pool.model}|${pool.pool}`, pool]));
     moneyAt = priced.length ? Date.now() : Infinity;
-  } catch (error) {
-    if (error.status === 404) moneyAt = Infinity;
+  } catch {
+    // The overview is shown without prices; they are asked for again with the next one.
   }
 }
 

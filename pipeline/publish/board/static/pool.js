@@ -63,7 +63,7 @@ export function poolPage([model = "", pool = ""]) {
     const figures = {
       advised: known(row.desired) ? [String(row.desired), `${row.lower}–${row.upper}`] : ["–", row.state === "expired" ? "expired: hold" : ""],
       running: [known(row.current) ? String(row.current) : "not reported", change ? action(row) : ""],
-      "runs-out": out ? [out.text, `${out.signal}${out.expected ? "" : ", possible"}`] : ["not forecast", ""],
+      "runs-out": out ? [out.text, `${out.signal}${out.expected ? "" : ", possible"}`] : ["not expected", ""],
       headroom: [percent(row.headroom?.ratio).replace("-", "−"), row.headroom ? `${rate(row.headroom.needed)} needed` : ""],
       demand: [rate(row.requests_per_second), "requests/s"],
       slo: [attainment(row.slo_attainment_ratio["1h"]), known(row.slo_attainment_ratio["1d"]) ? `1 d: ${attainment(row.slo_attainment_ratio["1d"])}` : ""],

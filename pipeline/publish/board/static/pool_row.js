@@ -103,7 +103,7 @@ function update(parts, row, now) {
   parts.metrics.hidden = !row.bridged;
   setText(parts.demand, rate(row.requests_per_second));
   const out = runOut(row, now);
-  setText(parts.runsOut, out ? (out.expected ? out.text : `maybe ${out.text}`) : row.desired === null ? "–" : row.current === null ? "–" : "not forecast");
+  setText(parts.runsOut, out ? (out.expected ? out.text : `maybe ${out.text}`) : row.desired === null ? "–" : row.current === null ? "–" : "not expected");
   set(parts.runsOut, "class", out ? (out.expected ? "bad" : "warn") : "calm");
   setText(parts.why, out ? `limit: ${out.signal}` : "");
   showHeadroom(parts, row.headroom?.ratio);

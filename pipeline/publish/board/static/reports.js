@@ -15,16 +15,15 @@ export function reportsPage() {
   async function show() {
     if (Date.now() - askedAt < REUSE_MS) return;
     askedAt = Date.now();
-    let found = { reports: [], truncated: false }, text;
+    let found = { folder_set: true, reports: [], truncated: false }, text;
     try {
       found = await get("/board/reports");
-      text = found.reports.length ? `${plural(found.reports.length, "report")}, the newest first${
+      if (!found.folder_set) askedAt = Infinity;
+      text = !found.folder_set ? "No folder of reports is set: publish.reports_folder names one." : found.reports.length ? `${plural(found.reports.length, "report")}, the newest first${
         found.truncated ? "; older ones are not listed" : ""}. A report opens in a tab of its own.`
         : "The folder of publish.reports_folder has no HTML reports.";
     } catch (error) {
-      text = error.status === 404 ? "No folder of reports is set: publish.reports_folder names one."
-        : `The reports could not be read. (${error.message})`;
-      if (error.status === 404) askedAt = Infinity;
+      text = `The reports could not be read. (${error.message})`;
     }
     if (closed) return;
     setText(told, text);

@@ -41,7 +41,7 @@ def _get(server: Server, path: str) -> tuple[int, Any]:
 def test_the_overview_says_of_each_pool_what_the_live_state_knows(server: Server, feed: Feed) -> None:
     status, told = _get(server, "/board/overview?span=24h")
     assert status == 200
-    assert (told["as_of"], told["span"]) == (feed.as_of, "24h")
+    assert (told["as_of"], told["span"], told["stock_shared"]) == (feed.as_of, "24h", False)
     assert [(row["model"], row["pool"]) for row in told["pools"]] == [view.key for view in feed.live.snapshot().pools]
     for row in told["pools"]:
         advice = feed.live.pool(row["model"], row["pool"]).recommendation  # type: ignore[union-attr]

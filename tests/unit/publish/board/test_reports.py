@@ -55,6 +55,7 @@ def test_reports_are_listed_newest_first_and_served_in_a_sandbox(feed: Feed, fol
     with Server(feed, reports_folder=folder) as server:
         told = json.loads(ask(server, "/board/reports")[2])
         assert told == {
+            "folder_set": True,
             "reports": [
                 {"name": 'new <b>"?#%.html', "modified_at": 1_001.0, "bytes": len(PAGE), "served": True},
                 {"name": "old.html", "modified_at": 1_000.0, "bytes": len(PAGE), "served": True},
@@ -130,7 +131,8 @@ def test_who_may_not_read_gets_none_and_without_a_folder_there_are_none(feed: Fe
             assert ask(server, path)[0] == 401
             assert ask(server, path, Authorization="Bearer s3cret")[0] == 200
     with Server(feed) as server:
-        assert ask(server, "/board/reports")[0] == ask(server, "/board/reports/old.html")[0] == 404
+        assert json.loads(ask(server, "/board/reports")[2]) == {"folder_set": False, "reports": [], "truncated": False}
+        assert ask(server, "/board/reports/old.html")[0] == 404
     gone = folder / "gone"
     with pytest.raises(ConfigError, match=r"publish\.reports_folder .* is not a folder"):
         check_publish(PublishSettings(reports_folder=gone))

@@ -76,6 +76,21 @@ def test_demand_is_drawn_at_the_end_of_its_windows_and_not_beyond(served):
     assert len(set(finer.values())) == 2
 
 
+def test_the_present_is_the_newest_closed_window_for_five_minutes(served):
+    feed, server = served
+    query = f"tokentide_demand_requests_per_second{{{CHAT}}}"
+    newest = feed.windows[MODEL, "chat"][-1]
+
+    def at(time: float) -> list[float]:
+        found = get(server, "query", query=query, time=time)["result"]
+        return [float(one["value"][1]) for one in found]
+
+    assert at(newest.end - 1) != at(newest.end)
+    for later in (0, 59, 61, 150, 299):
+        assert at(newest.end + later) == [pytest.approx(newest.requests / 60 / 0.98)], later
+    assert at(newest.end + 300) == []
+
+
 def test_a_forecast_is_drawn_at_its_target_times_by_quantile(served):
     feed, server = served
     name = "tokentide_forecast_path_requests_per_second"

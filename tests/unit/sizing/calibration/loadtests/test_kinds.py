@@ -358,6 +358,8 @@ def test_a_limit_that_is_always_reached_makes_a_closed_loop() -> None:
         ("x,y\n1,2\n", "a.csv", "not a CSV of aiperf or genai-perf"),
         ('Metric,avg\n"x', "a.csv", "not CSV"),
         ("[" * 100_000, "a.json", "nested too deeply"),
+        ("[" * 100_000, "a.yaml", "nested too deeply"),
+        ("\n".join(" " * i + "a:" for i in range(900)), "a.yaml", "nested too deeply"),
     ],
 )
 def test_text_that_is_no_report(text: str, name: str, says: str) -> None:
