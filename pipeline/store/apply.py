@@ -6,6 +6,7 @@ neither, and a record that is delivered again finds its position taken.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ from pipeline.store.bridged import BridgedRows
 from pipeline.store.frontier import Frontier, Touched
 from pipeline.store.key_table import KeyTable
 from pipeline.store.rollups import LATE_INSERT
-from pipeline.store.sql import run, texts, transaction
+from pipeline.store.sql import parsed, run, texts, transaction
 from pipeline.store.window_latencies import note_statuses
 from pipeline.windows.delta import applies
 from pipeline.windows.types import MEASURES, Delta, DeltaRows, Histograms, WindowKey
@@ -98,6 +99,7 @@ class DeltaApplier:
             self._keys.reload()
             self._bridged.reload()
             raise
+        self._keys.stored()
         self.delta_positions.update(plan.result.delta_positions)
         self.source_positions.update(plan.result.positions)
         return plan.result
@@ -318,6 +320,10 @@ _INSERT_HISTOGRAMS = "INSERT INTO histograms SELECT window_start, key_id, metric
 _ADD_HISTOGRAMS = _INSERT_HISTOGRAMS.replace(" n ", " sum(n) ") + " GROUP BY ALL"
 
 
+#: Rows of a small table that are updated one by one: more are planned sooner together.
+_FEW_ROWS = 3
+
+
 def _merge(
     connection: Any,
     table: str,
@@ -326,18 +332,51 @@ def _merge(
     replace: Sequence[str] = (),
     add: Sequence[str] = (),
 ) -> None:
-    """Update the rows of a small table by key, insert those that are missing. NaN is stored as NULL."""
-    if not len(batch[on[0]]):
+    """Update the rows of a small table by key, insert those that are missing. NaN is stored as NULL.
+
+    Nearly always all rows are there. An update takes DuckDB a fraction of the time to plan that a MERGE takes, and one
+    with parameters again a fraction.
+    """
+    size = len(batch[on[0]])
+    if not size:
+        return
+    if size <= _FEW_ROWS:
+        _merge_few(connection, table, on, batch, replace, add)
         return
     source = {n: f"nullif(s.{n}, 'NaN'::DOUBLE)" if c.dtype == np.float64 else f"s.{n}" for n, c in batch.items()}
-    updates = [f"{n} = {source[n]}" for n in replace] + [f"{n} = t.{n} + s.{n}" for n in add]
-    run(
-        connection,
-        f"MERGE INTO {table} AS t USING (SELECT * FROM batch) AS s ON {' AND '.join(f't.{n} = s.{n}' for n in on)} "
-        f"WHEN MATCHED THEN UPDATE SET {', '.join(updates)} "
-        f"WHEN NOT MATCHED THEN INSERT ({', '.join(batch)}) VALUES ({', '.join(source.values())})",
-        batch,
-    )
+    sets = [f"{n} = {source[n]}" for n in replace] + [f"{n} = t.{n} + s.{n}" for n in add]
+    same = " AND ".join(f"t.{n} = s.{n}" for n in on)
+    run(connection, f"UPDATE {table} AS t SET {', '.join(sets)} FROM batch AS s WHERE {same}", batch)
+    (updated,) = connection.fetchone()
+    if updated < size:
+        run(
+            connection,
+            f"INSERT INTO {table} ({', '.join(batch)}) SELECT {', '.join(source.values())} FROM batch AS s "
+            f"WHERE NOT EXISTS (FROM {table} AS t WHERE {same})",
+            batch,
+        )
+
+
+def _merge_few(
+    connection: Any,
+    table: str,
+    on: Sequence[str],
+    batch: dict[str, NDArray[Any]],
+    replace: Sequence[str],
+    add: Sequence[str],
+) -> None:
+    sets = [f"{n} = ${n}" for n in replace] + [f"{n} = {n} + ${n}" for n in add]
+    same = " AND ".join(f"{n} = ${n}" for n in on)
+    update = parsed(connection, f"UPDATE {table} SET {', '.join(sets)} WHERE {same}")
+    for values in zip(*(column.tolist() for column in batch.values()), strict=True):
+        row = {
+            name: None if isinstance(value, float) and math.isnan(value) else value
+            for name, value in zip(batch, values, strict=True)
+        }
+        (updated,) = connection.execute(update, row).fetchone()
+        if not updated:
+            inserted = f"INSERT INTO {table} ({', '.join(row)}) VALUES ({', '.join(f'${n}' for n in row)})"
+            connection.execute(inserted, row)
 
 
 def _ints(values: Any) -> NDArray[np.int64]:

@@ -297,6 +297,8 @@ class WindowCloser:
         windows = self._settings.windows
         if start is None or reached is None:
             return None
+        if reached < start + windows.grain_seconds + windows.allowed_lateness_seconds:
+            return None  # nor is a later one: asked twice a second, so the store is not
         end = self._after_silence(start) + windows.grain_seconds
         return None if reached < end + windows.allowed_lateness_seconds else end
 

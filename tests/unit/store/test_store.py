@@ -99,14 +99,14 @@ def test_heartbeats_mark_a_partition_idle(store):
 
 def test_a_failed_write_changes_nothing(store, monkeypatch):
     store.apply([(0, 0, delta([value("a")]))])
-    real = apply_module.run
+    real = apply_module._merge
 
-    def failing(connection, statement, batch):
-        if "delta_positions" in statement:
+    def failing(connection, table, *args, **rest):
+        if table == "delta_positions":
             raise duckdb.IOException("disk full")
-        real(connection, statement, batch)
+        real(connection, table, *args, **rest)
 
-    monkeypatch.setattr(apply_module, "run", failing)
+    monkeypatch.setattr(apply_module, "_merge", failing)
     second = delta([value("b", model="new")], first=1)
     with pytest.raises(StoreError, match="disk full"):
         store.apply([(0, 1, second)])
