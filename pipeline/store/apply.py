@@ -16,16 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import OffsetGap
+from pipeline.store.base_writes import merge_rows
 from pipeline.store.bridged import BridgedRows
 from pipeline.store.frontier import Frontier, Touched
 from pipeline.store.key_table import KeyTable
-from pipeline.store.rollups import LATE_INSERT
 from pipeline.store.sql import parsed, run, texts, transaction
 from pipeline.store.window_latencies import note_statuses
 from pipeline.windows.delta import applies
-from pipeline.windows.types import MEASURES, Delta, DeltaRows, Histograms, WindowKey
+from pipeline.windows.types import Delta
 
-__all__ = ["ApplyResult", "DeltaApplier", "SourcePosition", "merge_rows"]
+__all__ = ["ApplyResult", "DeltaApplier", "SourcePosition"]
 
 Source = tuple[str, int]
 
@@ -247,77 +247,6 @@ class _Plan:
         for i, n in enumerate(adds):
             entry[i] += n
         self.deltas.append(delta)
-
-
-def merge_rows(
-    connection: Any,
-    keys: KeyTable,
-    parts: Sequence[tuple[Sequence[WindowKey], DeltaRows, Histograms]],
-    closed: Frontier,
-    touched: Touched,
-) -> list[int]:
-    """Add window rows and histogram counts to the file; call inside a transaction.
-
-    Rows of windows that have ``closed`` are noted as late, too; returns how many requests those of each part hold.
-    ``touched`` is told of all rows.
-    """
-    windows, key_ids, measures, completed, lates = [], [], [], [], []
-    cells: list[NDArray[np.int64]] = []
-    late_requests = []
-    for part_keys, rows, histograms in parts:
-        if not rows.window:
-            late_requests.append(0)
-            continue
-        window = np.array(rows.window, np.int64)
-        key = np.array(rows.key, np.int64)
-        key_id = keys.ids(part_keys)[key]
-        sums = np.array(rows.measures, np.int64)
-        pools = keys.pools(part_keys)
-        late = closed.late(window, pools, key)
-        touched.note(window, pools, key, late)
-        late_requests.append(int(sums[0][late].sum()))
-        windows.append(window)
-        key_ids.append(key_id)
-        measures.append(sums)
-        lates.append(late)
-        completed.append(np.array(rows.max_completed_ms, np.int64))
-        row = _ints(histograms.row)
-        cells.append(
-            np.stack(
-                [window[row], key_id[row], _ints(histograms.metric), _ints(histograms.bucket), _ints(histograms.n)]
-            )
-        )
-    if not windows:
-        return late_requests
-    keys.write()
-    batch = {
-        "window_start": np.concatenate(windows),
-        "key_id": np.concatenate(key_ids),
-        **dict(zip(MEASURES, np.concatenate(measures, axis=1), strict=True)),
-        "max_completed_ms": np.concatenate(completed),
-    }
-    run(connection, _MERGE_WINDOWS, batch)
-    is_late = np.concatenate(lates)
-    if is_late.any():
-        run(connection, LATE_INSERT, {name: column[is_late] for name, column in batch.items()})
-    names = ("window_start", "key_id", "metric", "bucket", "n")
-    insert = _INSERT_HISTOGRAMS if len(cells) == 1 else _ADD_HISTOGRAMS  # one part holds every cell once
-    run(connection, insert, dict(zip(names, np.concatenate(cells, axis=1), strict=True)))
-    return late_requests
-
-
-_SUMS = ", ".join(f"sum({name}) AS {name}" for name in MEASURES)
-_MERGE_WINDOWS = f"""
-MERGE INTO windows AS t
-USING (SELECT window_start, key_id, {_SUMS}, max(max_completed_ms) AS max_completed_ms FROM batch GROUP BY ALL) AS s
-ON t.window_start = s.window_start AND t.key_id = s.key_id
-WHEN MATCHED THEN UPDATE SET {", ".join(f"{name} = t.{name} + s.{name}" for name in MEASURES)},
-    max_completed_ms = greatest(t.max_completed_ms, s.max_completed_ms)
-WHEN NOT MATCHED THEN INSERT (window_start, key_id, {", ".join(MEASURES)}, max_completed_ms)
-    VALUES (s.window_start, s.key_id, {", ".join(f"s.{name}" for name in MEASURES)}, s.max_completed_ms)
-"""
-_INSERT_HISTOGRAMS = "INSERT INTO histograms SELECT window_start, key_id, metric, bucket, n FROM batch"
-_ADD_HISTOGRAMS = _INSERT_HISTOGRAMS.replace(" n ", " sum(n) ") + " GROUP BY ALL"
 
 
 #: Rows of a small table that are updated one by one: more are planned sooner together.

@@ -21,7 +21,8 @@ from pipeline.errors import StoreError
 from pipeline.forecast.calendar.known import CalendarChange
 from pipeline.forecast.exogenous.rows import ExogenousRow
 from pipeline.store import base_rows, retention, steps
-from pipeline.store.apply import ApplyResult, DeltaApplier, SourcePosition, merge_rows
+from pipeline.store.apply import ApplyResult, DeltaApplier, SourcePosition
+from pipeline.store.base_writes import merge_rows
 from pipeline.store.breakdowns import broken_down
 from pipeline.store.exogenous import write_exogenous
 from pipeline.store.export import Exported, export_parquet
