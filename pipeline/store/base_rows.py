@@ -116,9 +116,11 @@ def _whole(cursor: Any, statement: Any, where: dict[str, Any]) -> dict[str, NDAr
     columns = {name: np.ma.getdata(column) for name, column in found.items()}
     wide = [name for name, column in columns.items() if column.dtype == np.float64]
     if any(columns[name].max(initial=0.0) >= _EXACT for name in wide):
-        rows = cursor.execute(statement, where).fetchall()
-        exact = np.array(rows, object).T
-        return columns | {name: exact[place] for place, name in enumerate(columns) if name in wide}
+        exact = zip(*cursor.execute(statement, where).fetchall(), strict=True)
+        return {
+            name: np.array(values, object if name in wide else np.int64)
+            for name, values in zip(columns, exact, strict=True)
+        }
     return columns | {name: columns[name].astype(np.int64) for name in wide}
 
 
