@@ -38,6 +38,13 @@ class KeyTable:
             of_pools.setdefault((key.model, key.pool), []).append(key_id)
         self._of_pools = of_pools
         self._new: list[WindowKey] = []
+        #: Every (model, pool) of which a key is durable, sorted; any thread may look.
+        self.stored_pools = tuple(sorted(of_pools))
+
+    def stored(self) -> None:
+        """Take note that what ``write`` wrote is committed."""
+        if len(self._of_pools) > len(self.stored_pools):
+            self.stored_pools = tuple(sorted(self._of_pools))
 
     def of_pool(self, model: str, pool: str) -> tuple[int, ...]:
         """Return the ids of all keys of a pool, also of those that are not durable yet; any thread may call."""

@@ -11,12 +11,11 @@ import msgspec
 from pipeline.store import rollups, series
 from pipeline.store.recent_samples import recent_samples
 from pipeline.store.recent_windows import Found, RecentWindows
-from pipeline.store.sql import dict_rows, keys_of
+from pipeline.store.sql import dict_rows
 from pipeline.store.steps import QUANTILE_COLUMNS
 from pipeline.store.window_history import history, open_rows
 from pipeline.store.window_latencies import PERCENTILES, window_latencies
 from pipeline.windows import histogram
-from pipeline.windows.latencies import TOLD
 from pipeline.windows.rollup import CLOSED_MEASURES
 from pipeline.windows.servers import SERVERS
 from pipeline.windows.service import SERVICE
@@ -294,31 +293,6 @@ class StoreReaders:
             merged.setdefault((model, pool), {})[bucket] = n
         return merged
 
-    def latency_counts(
-        self, start: int, end: int, pools: Collection[tuple[str, str]] | None = None
-    ) -> dict[tuple[str, str], dict[str, dict[int, int]]]:
-        """Return {(model, pool): {latency: {bucket: n}}} of ``TOLD`` over the base windows in [start, end).
-
-        ``pools`` are the (model, pool) to read; None: all.
-        """
-        metrics = {HISTOGRAMS.index(name): name for name in TOLD}
-        keys, names = keys_of(pools)
-        rows = (
-            self.cursor()
-            .execute(
-                "SELECT model, pool, metric, list(bucket), list(n) FROM (SELECT model, pool, metric, bucket, "
-                f"sum(n)::BIGINT AS n FROM histograms JOIN {keys} USING (key_id) "
-                f"WHERE metric IN ({', '.join(map(str, metrics))}) AND window_start >= $start AND window_start < $end "
-                "GROUP BY ALL) GROUP BY ALL",
-                {"start": start, "end": end, **names},
-            )
-            .fetchall()
-        )
-        merged: dict[tuple[str, str], dict[str, dict[int, int]]] = {}
-        for model, pool, metric, buckets, n in rows:
-            merged.setdefault((model, pool), {})[metrics[metric]] = dict(zip(buckets, n, strict=True))
-        return merged
-
     def dead_letters(self, limit: int = 100) -> list[dict[str, Any]]:
         """Return refused records, by topic, partition and falling offset."""
         return dict_rows(
@@ -336,10 +310,6 @@ class StoreReaders:
             "UNION ALL FROM retired_dead_letters) GROUP BY 1 ORDER BY 1"
         )
         return dict(rows.fetchall())
-
-    def pools(self) -> list[tuple[str, str]]:
-        """Return every (model, pool) that has been seen, sorted."""
-        return self.cursor().execute("SELECT DISTINCT model, pool FROM keys ORDER BY ALL").fetchall()  # type: ignore[no-any-return]
 
     def samples(
         self,

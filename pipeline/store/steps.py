@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.alerts.types import Alert
 from pipeline.engine.types import StepInput, StepOutput
@@ -19,7 +20,7 @@ from pipeline.forecast.calendar.known import CalendarChange
 from pipeline.forecast.types import Forecast, SeriesKey, Signal
 from pipeline.store.breakdowns import StoredParts, write_parts
 from pipeline.store.exogenous import exogenous_since, write_exogenous
-from pipeline.store.sql import run, texts
+from pipeline.store.sql import parsed, run, texts
 from pipeline.windows.fleet import FleetReport
 from pipeline.windows.latencies import LATENCIES
 from pipeline.windows.rollup import CLOSED_MEASURES
@@ -53,6 +54,7 @@ _CLOSED_FIELDS = (
 )
 #: The columns that hold NULL for an unknown number.
 _NUMBERS = (*LATENCIES, "closed_after_seconds")
+_MAX_BIGINT = (1 << 63) - 1
 _FLEET = msgspec.json.Decoder(FleetReport | None)
 _SERVICE = msgspec.json.Decoder(Service | None)
 
@@ -63,8 +65,7 @@ def write_steps(connection: Any, outputs: Sequence[StepOutput], closed: Collecti
     ``closed`` are the pools of which the first step's windows are written already, with its calendar and its rows from
     outside.
     """
-    batch: dict[str, Any] = {"as_of": np.array([o.as_of for o in outputs], np.int64)}
-    run(connection, "INSERT INTO steps SELECT as_of FROM batch", batch)
+    connection.execute(parsed(connection, "INSERT INTO steps SELECT unnest(?)"), [[o.as_of for o in outputs]])
     first, *others = outputs
     left = (w for w in first.windows if w.key not in closed)
     numbered = [(first.as_of, i, w) for i, w in enumerate(left, len(closed))]
@@ -206,8 +207,7 @@ def _write_windows(connection: Any, numbered: Sequence[tuple[int, int, ClosedWin
         "grain_seconds": np.array([w.grain_seconds for w in windows], np.int64),
         "model": texts([w.model for w in windows]),
         "pool": texts([w.pool for w in windows]),
-        # As text, since sums may pass 64 bits.
-        **{name: texts([str(getattr(w, name)) for w in windows]) for name in CLOSED_MEASURES},
+        **{name: _sums(windows, name) for name in CLOSED_MEASURES},
         "completeness": np.array([w.completeness for w in windows], np.float64),
         "gap": np.array([w.gap for w in windows], np.bool_),
         **{
@@ -223,7 +223,7 @@ def _write_windows(connection: Any, numbered: Sequence[tuple[int, int, ClosedWin
             for name in ("fleet", "service")
         },
     }
-    sums = ", ".join(f"{name}::HUGEINT" for name in CLOSED_MEASURES)
+    sums = ", ".join(name if batch[name].dtype == np.int64 else f"{name}::HUGEINT" for name in CLOSED_MEASURES)
     run(
         connection,
         f"INSERT INTO closed_windows (as_of, seq, {', '.join(_CLOSED_FIELDS)}) "
@@ -233,6 +233,12 @@ def _write_windows(connection: Any, numbered: Sequence[tuple[int, int, ClosedWin
         "nullif(fleet, ''), nullif(service, '') FROM batch",
         batch,
     )
+
+
+def _sums(windows: Sequence[ClosedWindow], name: str) -> NDArray[Any]:
+    """A column of sums: numbers, which DuckDB reads several times as fast as text, unless one passes 64 bits."""
+    sums = [getattr(window, name) for window in windows]
+    return np.array(sums, np.int64) if max(sums) <= _MAX_BIGINT else texts([str(value) for value in sums])
 
 
 def _write_forecasts(connection: Any, forecasts: Sequence[Forecast]) -> None:

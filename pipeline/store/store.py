@@ -20,8 +20,9 @@ from pipeline.engine.types import StepInput, StepOutput
 from pipeline.errors import StoreError
 from pipeline.forecast.calendar.known import CalendarChange
 from pipeline.forecast.exogenous.rows import ExogenousRow
-from pipeline.store import retention, steps
-from pipeline.store.apply import ApplyResult, DeltaApplier, SourcePosition, merge_rows
+from pipeline.store import base_rows, retention, steps
+from pipeline.store.apply import ApplyResult, DeltaApplier, SourcePosition
+from pipeline.store.base_writes import merge_rows
 from pipeline.store.breakdowns import broken_down
 from pipeline.store.exogenous import write_exogenous
 from pipeline.store.export import Exported, export_parquet
@@ -31,9 +32,9 @@ from pipeline.store.migrations import connect
 from pipeline.store.readers import StoreReaders
 from pipeline.store.rollups import roll_up
 from pipeline.store.snapshots import Snapshots, read_snapshots, write_snapshots
-from pipeline.store.sql import keys_of, transaction
+from pipeline.store.sql import transaction
 from pipeline.windows.fold import take_rows
-from pipeline.windows.rollup import CLOSED_MEASURES, closed_window
+from pipeline.windows.rollup import closed_window
 from pipeline.windows.types import ClosedWindow, Delta, DeltaRows, Histograms, PoolKey, WindowKey
 
 __all__ = ["BACKFILL_TOPIC", "Store"]
@@ -122,16 +123,28 @@ class Store(StoreReaders):
 
         Dimensions are added up; what the heaviest of their values come to is in each window's ``breakdown``.
         """
-        sums = ", ".join(f"sum({name})" for name in CLOSED_MEASURES)
         cursor = self.cursor()
-        keys, names = keys_of(pools)
-        rows = cursor.execute(
-            f"SELECT model, pool, {sums} FROM windows JOIN {keys} USING (key_id) "
-            "WHERE window_start >= $start AND window_start < $end GROUP BY model, pool ORDER BY model, pool",
-            {"start": start, "end": end, **names},
-        ).fetchall()
-        windows = [closed_window(start, end - start, model, pool, values) for model, pool, *values in rows]
+        sums = base_rows.window_sums(cursor, self._keys_of(pools), start, end)
+        windows = [closed_window(start, end - start, *pool, values) for pool, values in sums]
         return broken_down(cursor, windows, self._windows.dimensions)
+
+    def latency_counts(
+        self, start: int, end: int, pools: Collection[tuple[str, str]] | None = None
+    ) -> dict[tuple[str, str], dict[str, dict[int, int]]]:
+        """Return {(model, pool): {latency: {bucket: n}}} of ``TOLD`` over the base windows in [start, end).
+
+        ``pools`` are the (model, pool) to read; None: all.
+        """
+        return base_rows.latency_counts(self.cursor(), self._keys_of(pools), start, end)
+
+    def pools(self) -> list[tuple[str, str]]:
+        """Return every (model, pool) that has been seen, sorted."""
+        return list(self._keys.stored_pools)
+
+    def _keys_of(self, pools: Collection[tuple[str, str]] | None) -> base_rows.PoolKeys:
+        known = self._keys.stored_pools
+        wanted = known if pools is None else pools
+        return base_rows.PoolKeys(wanted, self._keys.of_pool, every_key=len(wanted) >= len(known))
 
     def close_windows(
         self,
@@ -252,6 +265,7 @@ class Store(StoreReaders):
         try:
             with transaction(self._connection):
                 added = self._insert_missing(keys, rows, histograms)
+            self._keys.stored()
             self._late_rows_came()
             return added
         except BaseException:

@@ -37,11 +37,11 @@ WHERE {{key}} AND metric IN ({", ".join(map(str, _METRICS))}) AND window_start >
 """
 #: Base windows of a pool, for all its keys together, that give few rows.
 _FEW_WINDOWS = 60
-#: The same of all pools, each by the least of its keys, in the windows that begin at ``starts``.
+#: The same of all keys: a join for the names of their pools takes DuckDB longer to plan than the rest.
 _OF_ALL = f"""
-SELECT pool_id, window_start // $grain * $grain AS start, metric, bucket, sum(n)::BIGINT AS n,
+SELECT key_id, window_start // $grain * $grain AS start, metric, bucket, sum(n)::BIGINT AS n,
     (SELECT max(all_before) FROM latency_statuses) AS all_before
-FROM histograms JOIN (SELECT key_id, min(key_id) OVER (PARTITION BY model, pool) AS pool_id FROM keys) USING (key_id)
+FROM histograms
 WHERE metric IN ({", ".join(map(str, _METRICS))}) AND window_start >= $first AND window_start < $last
     AND window_start // $grain * $grain IN (SELECT unnest($starts))
 GROUP BY 1, 2, 3, 4
@@ -82,20 +82,42 @@ def pools_latencies(
     columns = _columns(cursor, _OF_ALL, where)
     if not columns["n"].size:
         return {}
-    names = {
-        number: (model, pool)
-        for number, model, pool in cursor.execute(
-            "SELECT min(key_id), model, pool FROM keys GROUP BY model, pool"
-        ).fetchall()
-    }
+    keys = cursor.execute(parsed(cursor, "SELECT key_id, model, pool FROM keys")).fetchall()
+    if not keys:
+        return {}
+    numbers: dict[tuple[str, str], int] = {}
+    of_key = np.full(1 + max(int(columns["key_id"].max()), *(key for key, _, _ in keys)), -1, np.int64)
+    for key, model, pool in keys:
+        of_key[key] = numbers.setdefault((model, pool), len(numbers))
+    names = list(numbers)
     since = int(columns["all_before"][0])
     known, place = np.unique(columns["start"], return_inverse=True)
     found: dict[tuple[str, str], dict[int, dict[str, Any]]] = {}
-    for group, name, cell in _cells(columns["pool_id"].astype(np.int64) * known.size + place, columns):
-        number, which = divmod(group, known.size)
+    number = of_key[columns["key_id"]]
+    if number.min() < 0:  # a pool was forgotten between the two queries
+        place, columns = place[number >= 0], {name: column[number >= 0] for name, column in columns.items()}
+        number = number[number >= 0]
+        if not number.size:
+            return {}
+    group_of = number * known.size + place
+    if len(keys) > len(names):
+        group_of, columns = _of_several_keys(group_of, columns)
+    for group, name, cell in _cells(group_of, columns):
+        which_pool, which = divmod(group, known.size)
         at = int(known[which])
-        found.setdefault(names[number], {}).setdefault(at, _statuses(at, since))[name] = cell
+        found.setdefault(names[which_pool], {}).setdefault(at, _statuses(at, since))[name] = cell
     return found
+
+
+def _of_several_keys(
+    group: NDArray[np.int64], columns: dict[str, NDArray[Any]]
+) -> tuple[NDArray[np.int64], dict[str, NDArray[Any]]]:
+    """One row for each (group, metric, bucket), with the sum of its counts."""
+    order = np.lexsort((columns["bucket"], columns["metric"], group))
+    of, metric, bucket = (column[order] for column in (group, columns["metric"], columns["bucket"]))
+    first = np.flatnonzero(np.r_[True, (of[1:] != of[:-1]) | (metric[1:] != metric[:-1]) | (bucket[1:] != bucket[:-1])])
+    n = np.add.reduceat(columns["n"][order], first)
+    return of[first], {"metric": metric[first], "bucket": bucket[first], "n": n}
 
 
 def _columns(cursor: Any, query: str, where: dict[str, Any]) -> dict[str, NDArray[Any]]:

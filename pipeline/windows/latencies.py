@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -21,7 +22,7 @@ from pipeline.windows.types import (
     WindowKey,
 )
 
-__all__ = ["LATENCIES", "TOLD", "Counts", "latency_counts", "speaks_for", "with_latencies"]
+__all__ = ["LATENCIES", "TOLD", "Counts", "latency_counts", "speaks_for", "told_fields", "with_latencies"]
 
 #: The histograms whose means a closed window carries, by the names of its fields.
 LATENCIES = ("ttft_seconds", "tpot_seconds")
@@ -41,9 +42,14 @@ def with_latencies(window: ClosedWindow, counts: Counts) -> ClosedWindow:
 
     Latencies are None where fewer than half of the answered requests told one.
     """
+    return replace(window, **told_fields(window, counts))
+
+
+def told_fields(window: ClosedWindow, counts: Counts) -> dict[str, Any]:
+    """Return the fields that ``with_latencies`` sets, for who sets others too: a copy of a window is dear."""
     ttft, tpot = (_mean(counts.get(name, {}), window.ok) for name in LATENCIES)
     servers = server_count(counts.get(SERVERS, {}), window.requests)
-    return replace(window, ttft_seconds=ttft, tpot_seconds=tpot, servers=servers, service=service(counts))
+    return {"ttft_seconds": ttft, "tpot_seconds": tpot, "servers": servers, "service": service(counts)}
 
 
 def speaks_for(told: int, answered: int) -> bool:

@@ -6,7 +6,9 @@ folded. A histogram whose buckets are the outcomes carries the counts, and merge
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping
+from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
@@ -106,12 +108,7 @@ def _quantiles(told: Mapping[int, int]) -> Quantiles | None:
     total = sum(told.values())
     if total <= 0:
         return None
-    found: list[float] = []
-    seen = 0
-    for bucket in sorted(told):
-        seen += told[bucket]
-        while seen > _QUANTILES[len(found)] * (total - 1):
-            found.append(histogram.value(bucket))
-            if len(found) == len(_QUANTILES):
-                return Quantiles(*found)
-    raise AssertionError("ranks end below the total")
+    buckets = sorted(told)
+    seen = list(accumulate(map(told.__getitem__, buckets)))
+    # A quantile is the first bucket beyond its rank.
+    return Quantiles(*(histogram.value(buckets[bisect_right(seen, q * (total - 1))]) for q in _QUANTILES))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -58,8 +58,7 @@ class Prediction(NamedTuple):
     ttft_seconds: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class Correction:
+class Correction(NamedTuple):
     """What calibration says about one question: factors on predicted times, log standard deviations, nearness.
 
     ``step_seconds`` is the corrected time of a mean step there.

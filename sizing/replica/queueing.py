@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from sizing.errors import InvalidInput
 
@@ -25,8 +24,7 @@ __all__ = ["StateDependentQueue", "Wait", "counted", "erlang_c", "general_wait",
 _NO_WAIT_LOG, _BOUND_STEPS = -50.0, 4
 
 
-@dataclass(frozen=True, slots=True)
-class Wait:
+class Wait(NamedTuple):
     """A wait that is 0 with probability 1 - ``probability`` and exponential with ``scale_seconds`` otherwise."""
 
     probability: float

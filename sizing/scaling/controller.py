@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from dataclasses import replace
 
 from sizing.calibration.measurement import ObservedLoad
 from sizing.catalog import Catalog
@@ -190,7 +189,7 @@ class ReplicaController:
         if target <= advice.desired:
             return advice
         text = f"{situation.queued_requests:,} requests wait for {fleet}; advising {target}"
-        return replace(moved(advice, target, Reason.QUEUE_UP, text, clamped), refused=False)
+        return moved(advice, target, Reason.QUEUE_UP, text, clamped)._replace(refused=False)
 
     def _advise(
         self, now: float, demand: Demand | None, current: int | None, *, gap: bool, warm: bool, situation: Situation
@@ -239,7 +238,7 @@ class ReplicaController:
         if target <= advice.desired:
             return advice
         text = f"{advice.message}, but what was counted needs {replicas_text(plan.unclamped)}; advising {target}"
-        return replace(moved(advice, target, Reason.OBSERVED_UP, text, clamped), plan=plan)
+        return moved(advice, target, Reason.OBSERVED_UP, text, clamped)._replace(plan=plan)
 
     def _hold(
         self,

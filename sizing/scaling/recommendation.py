@@ -6,7 +6,7 @@ The decisions are those of ``sizing.scaling.controller``; nothing here changes a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from sizing.planning.demand_needs import OBSERVED_REQUESTS, Need, demand_quantile, replicas_text, whole
 from sizing.planning.interval import scaled_interval
@@ -48,8 +48,7 @@ _DEMAND = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Advice:
+class Advice(NamedTuple):
     """What one decision came to, before it is written down."""
 
     desired: int
@@ -66,8 +65,7 @@ class Advice:
 
 def moved(advice: Advice, desired: int, reason: Reason, message: str, clamped_by: tuple[str, ...] = ()) -> Advice:
     """Return advice with other replicas, within its interval, for another reason."""
-    return replace(
-        advice,
+    return advice._replace(
         desired=desired,
         lower=min(advice.lower, desired),
         upper=max(advice.upper, desired),
@@ -86,7 +84,7 @@ def widened(advice: Advice, ratio: float, policy: PolicyConfig) -> Advice:
     lower, upper = min(lower, advice.desired), max(upper, advice.desired)
     if lower == advice.lower and upper == advice.upper:
         return advice
-    return replace(advice, lower=lower, upper=upper)
+    return advice._replace(lower=lower, upper=upper)
 
 
 class RecommendationBuilder:

@@ -6,9 +6,9 @@ import math
 from array import array
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from itertools import accumulate
+from typing import NamedTuple
 
 from pipeline.alerts.feedback import Verdict
 from pipeline.alerts.spikes.alert_budget import LEAST_THRESHOLD, AlertBudget
@@ -55,8 +55,7 @@ class Kind(StrEnum):
     ANY = "any"
 
 
-@dataclass(frozen=True, slots=True)
-class SpikeState:
+class SpikeState(NamedTuple):
     """What one window says about spikes.
 
     ``news`` says that it is worth telling: it begins an episode, or is much worse than what was told. ``score`` is the

@@ -7,6 +7,7 @@ from array import array
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from pipeline.forecast.types import LEVELS
 
@@ -78,8 +79,7 @@ class Moments:
         return math.sqrt(max(0.0, self.squares / len(self.values) - mean * mean))
 
 
-@dataclass(frozen=True, slots=True)
-class Surprises:
+class Surprises(NamedTuple):
     """Signed scores of one value, in standard deviations of each reference; None where a reference is not known yet.
 
     ``level``: against the long window (up to 720 windows). ``step``: against the forecast of one step before, 0 where

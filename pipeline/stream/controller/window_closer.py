@@ -26,7 +26,7 @@ from pipeline.stream.controller.calendar_topic import CalendarBook
 from pipeline.stream.controller.snapshot_turns import SnapshotTurns
 from pipeline.stream.exogenous.book import ExogenousBook
 from pipeline.windows.completeness import LATENCY_REFRESH_SECONDS, LATENCY_SPAN_SECONDS, completeness
-from pipeline.windows.latencies import with_latencies
+from pipeline.windows.latencies import told_fields
 from pipeline.windows.rollup import CLOSED_MEASURES, closed_window
 from pipeline.windows.types import ClosedWindow, PoolKey
 
@@ -297,6 +297,8 @@ class WindowCloser:
         windows = self._settings.windows
         if start is None or reached is None:
             return None
+        if reached < start + windows.grain_seconds + windows.allowed_lateness_seconds:
+            return None  # nor is a later one: asked twice a second, so the store is not
         end = self._after_silence(start) + windows.grain_seconds
         return None if reached < end + windows.allowed_lateness_seconds else end
 
@@ -342,16 +344,18 @@ class WindowCloser:
             window = found.get(key) or closed_window(start, grain, *key, [0] * len(CLOSED_MEASURES))
             report = self._replicas.report(key, known_until - grain, known_until, (start, end))
             newest = None if report is None or known_until - report.reported_at > oldest else report.counts[-1]
-            window = replace(
-                window,
-                completeness=completeness(latency.get(key, {}), start, grain, reached),
-                current_replicas=None if newest is None else newest.current,
-                ready_replicas=None if newest is None else newest.ready,
-                fleet=report,
-                # By the event time at which it may close, not by what batches happened to bring: a replay agrees.
-                closed_after_seconds=known_until - end,
+            closed.append(
+                replace(
+                    window,
+                    completeness=completeness(latency.get(key, {}), start, grain, reached),
+                    current_replicas=None if newest is None else newest.current,
+                    ready_replicas=None if newest is None else newest.ready,
+                    fleet=report,
+                    # By the event time at which it may close, not by what batches happened to bring: a replay agrees.
+                    closed_after_seconds=known_until - end,
+                    **told_fields(window, told.get(key, {})),
+                )
             )
-            closed.append(with_latencies(window, told.get(key, {})))
         return closed
 
     def _latencies(self, start: int) -> dict[tuple[str, str], dict[int, int]]:

@@ -99,14 +99,14 @@ def test_heartbeats_mark_a_partition_idle(store):
 
 def test_a_failed_write_changes_nothing(store, monkeypatch):
     store.apply([(0, 0, delta([value("a")]))])
-    real = apply_module.run
+    real = apply_module._merge
 
-    def failing(connection, statement, batch):
-        if "delta_positions" in statement:
+    def failing(connection, table, *args, **rest):
+        if table == "delta_positions":
             raise duckdb.IOException("disk full")
-        real(connection, statement, batch)
+        real(connection, table, *args, **rest)
 
-    monkeypatch.setattr(apply_module, "run", failing)
+    monkeypatch.setattr(apply_module, "_merge", failing)
     second = delta([value("b", model="new")], first=1)
     with pytest.raises(StoreError, match="disk full"):
         store.apply([(0, 1, second)])
@@ -183,3 +183,21 @@ def test_locked_by_another_process(tmp_path):
         with pytest.raises(StoreLocked, match="another process"):
             Store.open(path)
         owner.communicate("")
+
+
+@pytest.mark.parametrize("partitions", [2, 5])
+def test_positions_and_ledger_of_few_and_of_many_partitions(store, partitions):
+    for number in range(3):
+        known = partitions if number else partitions - 1  # one comes up later
+        parts = [delta([value(f"{number}-{p}")], first=number, partition=p) for p in range(known)]
+        if number == 1:
+            parts[-1] = delta([value("new")], first=0, partition=partitions - 1)
+        if number == 2:
+            parts[-1] = delta([value("newer")], first=1, partition=partitions - 1)
+        store.apply([(p, store.delta_positions().get(p, 0), part) for p, part in enumerate(parts)])
+    expected = {(TOPIC, p): 3 for p in range(partitions - 1)} | {(TOPIC, partitions - 1): 2}
+    assert {source: position.next_offset for source, position in store.source_positions().items()} == expected
+    assert [(row["partition"], row["records"]) for row in store.ledger()] == [(p, n) for (_, p), n in expected.items()]
+    assert [row["next_offset"] for row in store.delta_ledger()] == list(expected.values())
+    assert [row["applied"] for row in store.delta_ledger()] == list(expected.values())
+    balanced(store)

@@ -65,6 +65,26 @@ def test_windows_close_once_their_lateness_has_passed(settings: Settings, store:
     assert store.last_closed() == NOW + 60
 
 
+def test_the_store_is_not_asked_before_a_window_may_be_due(
+    settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(store, 3)
+    closer = WindowCloser(settings, store, Advisor(settings), ReplicaBook())
+    assert closer.close_next(NOW + 90) is not None
+    asked: list[int] = []
+    next_counted = store.next_counted
+
+    def noted(start: int) -> int | None:
+        asked.append(start)
+        return next_counted(start)
+
+    monkeypatch.setattr(store, "next_counted", noted)
+    assert closer.close_next(NOW + 149.9) is None
+    assert not asked
+    assert closer.close_next(NOW + 150) is not None
+    assert asked
+
+
 def test_windows_carry_what_the_fleet_and_its_servers_told(settings: Settings, store: Store) -> None:
     driver = PipelineTestDriver(store, now=NOW + 600)
     events = [request_event(f"e{i}", NOW + i, model="m", server_id=f"vllm-{i % 7}") for i in range(180)]
