@@ -220,8 +220,11 @@ async def scrapes(live: Live, count: int = 10) -> dict[str, float]:
     return found | percentiles(took)
 
 
-async def run(settings: Settings, path: Path, steps: int) -> dict[str, Any]:
-    """Close so many minutes of a seeded store as they fall due, each delivered as one delta."""
+async def run(settings: Settings, path: Path, steps: int, settle_seconds: float) -> dict[str, Any]:
+    """Close so many minutes of a seeded store as they fall due, each delivered as one delta.
+
+    Memory is sampled after each, and once more after ``settle_seconds`` (0: not at all).
+    """
     tune_process()
     base = anonymous_bytes()
     meter = Meter()
@@ -265,6 +268,10 @@ async def run(settings: Settings, path: Path, steps: int) -> dict[str, Any]:
             assert store.last_closed() == start + MINUTE, (store.last_closed(), start)
             trim_heap()
             found["memory"].append({"anonymous": anonymous_bytes() - base, "buffers": buffers_bytes(store)})
+        if settle_seconds:
+            await asyncio.sleep(settle_seconds)
+            trim_heap()
+            found["settled"] = anonymous_bytes() - base - buffers_bytes(store)
         windows = steps * len(settings.pools)
         found |= {
             "cpu": cpu / windows,
@@ -325,6 +332,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=int, default=60, help="what ``warm`` learns, and pools begin with")
     parser.add_argument("--pools", type=int, default=1_000)
     parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--settle", type=float, default=0.0, help="seconds until memory is sampled once more")
     parser.add_argument("--crashed", action="store_true", help="restart on the store as it was before the orderly end")
     options = parser.parse_args()
     path = options.folder / f"{options.pools}.duckdb"
@@ -346,7 +354,7 @@ def main() -> int:
             )
             ensure_topics(settings.kafka)
             if options.what == "run":
-                found = asyncio.run(run(settings, path, options.steps))
+                found = asyncio.run(run(settings, path, options.steps, options.settle))
             else:
                 found = asyncio.run(restart(settings, path.with_suffix(".crashed") if options.crashed else path))
     json.dump(found | {"loadavg": os.getloadavg()[0]}, sys.stdout)
