@@ -75,13 +75,13 @@ _MAX_RATIO = 1e18
 
 
 @lru_cache(maxsize=64)
-def _rates(steps: tuple[int, ...]) -> tuple[Singles, Singles, Ints]:
+def _rates(steps: tuple[int, ...], haste: float) -> tuple[Singles, Singles, Ints]:
     """The outer loop's steps ``(horizons, levels)``; what a surprising share of misses adds to them ``(horizons, 1)``;
     where in the outer loop's rows each horizon has its first one. The same arrays for all pools, never changed.
     """
     ahead = np.array(steps)[:, None]
     pace = (_OUTER_STEP / np.sqrt(ahead) * _PACE).astype(np.float32)
-    return pace, (_HASTE / ahead).astype(np.float32), 2 * np.arange(len(steps))
+    return pace, (haste / ahead).astype(np.float32), 2 * np.arange(len(steps))
 
 
 class QuantileBands:
@@ -121,7 +121,7 @@ class QuantileBands:
         self._set_rates()
 
     def _set_rates(self) -> None:
-        self._pace, self._hurry, self._each = _rates(tuple(self._rows.steps.tolist()))
+        self._pace, self._hurry, self._each = _rates(tuple(self._rows.steps.tolist()), _HASTE)
 
     def keep(self, series: int) -> None:
         """Forget all but one series."""
