@@ -1,12 +1,13 @@
 """Many pools through the controller as it runs live: what a pool-window costs, and how fast advice is out.
 
-    python -m benchmarks.control.many --folder FOLDER [--pools 10,100,1000,5000] [--results benchmarks/control/many.md]
+    python -m benchmarks.control.many --folder FOLDER [--pools 10,100,1000,5000] [--hours 14] [--results many.md]
 
 What was measured stays in FOLDER and is not measured again, so a run may be interrupted, or done a number of pools at a
 time; ``--under`` names a command that every process runs under, such as ``flock FILE``.
 
 Every run is a process of its own with the real store, engine, publisher (an embedded broker), metrics and HTTP server;
-see ``many_worker``. Pools begin in the state of one of twenty that have learned an hour. CPU is that of the
+see ``many_worker``. Pools begin in the state of one of twenty that have learned an hour. ``--hours`` adds what 1,000
+pools hold that have learned so many hours: after 13.5 all rings of recent windows are full. CPU is that of the
 controller's process, all its threads; on a machine that does other work only ratios within one run mean something.
 """
 
@@ -26,6 +27,8 @@ from benchmarks.stream.machine import describe
 #: Minutes closed and measured, by pools; two more are closed before.
 STEPS = {10: 30, 100: 10, 1_000: 3, 5_000: 1}
 RESTARTED = 1_000
+#: Pools and minutes of the runs that have learned more; two more minutes are closed before.
+LATER_POOLS, LATER_STEPS = 1_000, 6
 
 STAGES = (
     ("apply", "deltas merged into base windows, a transaction"),
@@ -67,13 +70,13 @@ class Workers:
         return self._known[name]
 
 
-def measure(workers: Workers, folder: Path, pools: list[int], minutes: int) -> dict[str, Any]:
-    found: dict[str, Any] = {"where": describe(), "runs": {}, "restart": {}}
+def measure(workers: Workers, folder: Path, pools: list[int], minutes: int, hours: list[int]) -> dict[str, Any]:
+    found: dict[str, Any] = {"where": describe(), "runs": {}, "restart": {}, "later": {}}
     found["warm"] = workers.run("warm", "--minutes", str(minutes))
     for count in pools:
         of = ("--pools", str(count))
         before = workers.run("forecasters", *of, number=1)["four_forecasters"]
-        workers.run("seed", *of)
+        workers.run("seed", *of, "--minutes", str(minutes))
         run = workers.run("run", *of, "--steps", str(STEPS.get(count, 4)))
         after = workers.run("forecasters", *of, number=2)["four_forecasters"]
         found["runs"][count] = run | {"four_forecasters": (before + after) / 2}
@@ -82,12 +85,20 @@ def measure(workers: Workers, folder: Path, pools: list[int], minutes: int) -> d
                 found["restart"][name] = workers.run("restart", *of, *extra)
         for left in (*folder.glob(f"{count}.duckdb*"), *folder.glob(f"{count}.crashed*")):
             left.unlink()
+    for learned in hours:
+        of = ("--pools", str(LATER_POOLS))
+        workers.run("warm", "--minutes", str(60 * learned))
+        workers.run("seed", *of, "--minutes", str(60 * learned))
+        found["later"][learned] = workers.run("run", *of, "--steps", str(LATER_STEPS), "--settle", "24", number=learned)
+        for left in folder.glob(f"{LATER_POOLS}.*duckdb*"):
+            left.unlink()
     return found
 
 
 def markdown(found: dict[str, Any]) -> str:
     where, runs = found["where"], found["runs"]
     counts = list(runs)
+    loads = [run["loadavg"] for run in (*runs.values(), *found["later"].values())]
     versions = where["versions"]
 
     def row(what: str, cells: Any) -> str:
@@ -106,7 +117,7 @@ def markdown(found: dict[str, Any]) -> str:
         "# Many pools through the controller",
         "",
         f"{where['date']}, {where['cores']} cores ({where['machine']}) shared with other work (load "
-        f"{min(r['loadavg'] for r in runs.values()):.0f} to {max(r['loadavg'] for r in runs.values()):.0f}), Python "
+        f"{min(loads):.0f} to {max(loads):.0f}), Python "
         f"{where['python']}, DuckDB {versions['duckdb']}, NumPy {versions['numpy']}, aiokafka {versions['aiokafka']}.",
         "",
         "```",
@@ -155,10 +166,7 @@ def markdown(found: dict[str, Any]) -> str:
         *table(""),
         row(
             "anonymous memory less DuckDB's buffers, kB a pool",
-            (
-                f"{(r['memory'][-1]['anonymous'] - r['memory'][-1]['buffers']) / 1e3 / int(n):,.0f}"
-                for n, r in runs.items()
-            ),
+            (f"{_outside(r['memory'])[-1] / 1e3 / int(n):,.0f}" for n, r in runs.items()),
         ),
         row(
             "growth over the measured steps, kB a pool and step",
@@ -177,6 +185,7 @@ def markdown(found: dict[str, Any]) -> str:
         row("p50, ms", each(lambda r: f"{r['scrape']['p50'] * 1e3:.0f}")),
         row("p99, ms", each(lambda r: f"{r['scrape']['p99'] * 1e3:.0f}")),
     ]
+    lines += _later(found["later"])
     if found["restart"]:
         lines += [
             "",
@@ -194,9 +203,36 @@ def markdown(found: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _later(runs: dict[int, dict[str, Any]]) -> list[str]:
+    """The table of what pools hold that have learned more."""
+    if not runs:
+        return []
+    return [
+        "",
+        f"## Memory of {LATER_POOLS:,} pools that have learned more",
+        "",
+        f"Anonymous memory less DuckDB's buffers after each of {LATER_STEPS} minutes, and 24 s later (settled).",
+        "",
+        "| hours learned | settled, kB a pool | after each minute | snapshots, kB a pool | CPU of a pool-window, ms |",
+        "|---|---|---|---|---|",
+        *(
+            f"| {hours} | {run['settled'] / 1e3 / LATER_POOLS:,.0f} | "
+            f"{', '.join(each)} | {run['snapshot_bytes'] / 1e3 / LATER_POOLS:,.0f} | "
+            f"{run['cpu'] * 1e3:.2f} |"
+            for hours, run in runs.items()
+            for each in [[f"{value / 1e3 / LATER_POOLS:,.0f}" for value in _outside(run["memory"][2:])]]
+        ),
+    ]
+
+
+def _outside(memory: list[dict[str, float]]) -> list[float]:
+    """Bytes of anonymous memory less DuckDB's buffers, after each step."""
+    return [sample["anonymous"] - sample["buffers"] for sample in memory]
+
+
 def _growth(memory: list[dict[str, float]]) -> float:
     """Bytes a step by which memory less DuckDB's buffers grew, from the first measured step on."""
-    outside = [sample["anonymous"] - sample["buffers"] for sample in memory[2:]]
+    outside = _outside(memory[2:])
     return 0.0 if len(outside) < 2 else (outside[-1] - outside[0]) / (len(outside) - 1)
 
 
@@ -209,6 +245,9 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, required=True, help="where the stores are made")
     parser.add_argument("--pools", default="10,100,1000", help="also 5000, which takes minutes of CPU")
     parser.add_argument("--minutes", type=int, default=60, help="what the pools have learned")
+    parser.add_argument(
+        "--hours", default="", help="also what 1,000 pools hold that have learned so many hours, such as 1,14"
+    )
     parser.add_argument("--results", type=Path, help="write the results here as Markdown")
     parser.add_argument("--under", type=shlex.split, default=[], help="a command that every process runs under")
     options = parser.parse_args()
@@ -216,8 +255,9 @@ def main() -> int:
     found = measure(
         Workers(options.folder, options.under),
         options.folder,
-        [int(n) for n in options.pools.split(",")],
+        [int(n) for n in options.pools.split(",") if n],
         options.minutes,
+        [int(hours) for hours in options.hours.split(",") if hours],
     )
     text = markdown(found)
     print(text)

@@ -1,11 +1,12 @@
 """One run of ``benchmarks.control.many``: some pools, through the controller as it runs live, in this process.
 
     python -m benchmarks.control.many_worker warm FOLDER --minutes 60
+    python -m benchmarks.control.many_worker seed FOLDER --minutes 60 --pools 1000
     python -m benchmarks.control.many_worker run FOLDER --pools 1000 --steps 8
     python -m benchmarks.control.many_worker restart FOLDER --pools 1000
 
-``warm`` lets the engine learn an hour of a few pools. ``run`` gives every pool the state of one of these under a name
-of its own and closes ``steps`` minutes; ``restart`` starts again on the store that it left. Prints JSON.
+``warm`` lets the engine learn some time of a few pools. ``seed`` gives every pool the state of one of these under a
+name of its own, ``run`` closes ``steps`` minutes, ``restart`` starts again on the store that it left. Prints JSON.
 """
 
 from __future__ import annotations
@@ -95,7 +96,8 @@ def warm(folder: Path, minutes: int) -> dict[str, Any]:
             closer.close_next(start + MINUTE + lateness)
         state = closer.state()
     assert state is not None
-    (folder / "warm.pickle").write_bytes(pickle.dumps((state.as_of, list(state.pools.values()))))
+    states = pickle.dumps((state.as_of, list(state.pools.values())))
+    (folder / f"warm.{minutes}.pickle").write_bytes(states)
     return {"minutes": minutes, "state_bytes": statistics.mean(map(len, state.pools.values()))}
 
 
@@ -134,9 +136,9 @@ def _renamed(body: bytes, name: bytes, other: bytes) -> bytes:
     return pack(pool)
 
 
-def seed_store(path: Path, settings: Settings, folder: Path) -> int:
+def seed_store(path: Path, settings: Settings, folder: Path, minutes: int) -> int:
     """A store whose last step lies at the end of the warm time, with a state for every pool; returns that time."""
-    as_of, bodies = pickle.loads((folder / "warm.pickle").read_bytes())
+    as_of, bodies = pickle.loads((folder / f"warm.{minutes}.pickle").read_bytes())
     plain = [pickle.dumps(unpack(body), protocol=4) for body in bodies]
     advisor = Advisor(settings)
     advisor.as_of = as_of
@@ -218,8 +220,11 @@ async def scrapes(live: Live, count: int = 10) -> dict[str, float]:
     return found | percentiles(took)
 
 
-async def run(settings: Settings, path: Path, steps: int) -> dict[str, Any]:
-    """Close so many minutes of a seeded store as they fall due, each delivered as one delta."""
+async def run(settings: Settings, path: Path, steps: int, settle_seconds: float) -> dict[str, Any]:
+    """Close so many minutes of a seeded store as they fall due, each delivered as one delta.
+
+    Memory is sampled after each, and once more after ``settle_seconds`` (0: not at all).
+    """
     tune_process()
     base = anonymous_bytes()
     meter = Meter()
@@ -263,6 +268,10 @@ async def run(settings: Settings, path: Path, steps: int) -> dict[str, Any]:
             assert store.last_closed() == start + MINUTE, (store.last_closed(), start)
             trim_heap()
             found["memory"].append({"anonymous": anonymous_bytes() - base, "buffers": buffers_bytes(store)})
+        if settle_seconds:
+            await asyncio.sleep(settle_seconds)
+            trim_heap()
+            found["settled"] = anonymous_bytes() - base - buffers_bytes(store)
         windows = steps * len(settings.pools)
         found |= {
             "cpu": cpu / windows,
@@ -320,9 +329,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("warm", "forecasters", "seed", "run", "restart"))
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--minutes", type=int, default=60)
+    parser.add_argument("--minutes", type=int, default=60, help="what ``warm`` learns, and pools begin with")
     parser.add_argument("--pools", type=int, default=1_000)
     parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--settle", type=float, default=0.0, help="seconds until memory is sampled once more")
     parser.add_argument("--crashed", action="store_true", help="restart on the store as it was before the orderly end")
     options = parser.parse_args()
     path = options.folder / f"{options.pools}.duckdb"
@@ -332,7 +342,8 @@ def main() -> int:
         found = {"four_forecasters": four_forecasters()}
     elif options.what == "seed":
         path.unlink(missing_ok=True)
-        found = {"as_of": seed_store(path, settings_of(options.pools, store={"path": path}), options.folder)}
+        settings = settings_of(options.pools, store={"path": path})
+        found = {"as_of": seed_store(path, settings, options.folder, options.minutes)}
     else:
         with EmbeddedBroker() as broker:
             settings = settings_of(
@@ -343,7 +354,7 @@ def main() -> int:
             )
             ensure_topics(settings.kafka)
             if options.what == "run":
-                found = asyncio.run(run(settings, path, options.steps))
+                found = asyncio.run(run(settings, path, options.steps, options.settle))
             else:
                 found = asyncio.run(restart(settings, path.with_suffix(".crashed") if options.crashed else path))
     json.dump(found | {"loadavg": os.getloadavg()[0]}, sys.stdout)

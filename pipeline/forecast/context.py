@@ -6,6 +6,7 @@ before the experts learn it.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
@@ -23,10 +24,23 @@ Ints = NDArray[np.int64]
 #: Below this nothing is told apart from zero; keeps divisions finite.
 TINY = 1e-12
 
-#: Windows between two moves of the history to the front of its buffer; short, as every series has one.
-_SLACK = 16
+#: Windows between two moves of the history to the front of its buffer; short, as every series has one. Until it is as
+#: long as it gets, the buffer grows by as many at least, and by a sixteenth.
+_SLACK, _GROWTH_SHARE = 16, 16
 _LEVEL_DECAY = 0.98
 _MEANS = np.array([3, 6, 12, 30])
+
+
+@lru_cache(maxsize=64)
+def _of_steps(steps: tuple[int, ...]) -> tuple[Ints, Floats]:
+    """Horizons in windows, and as many ones: the same arrays for all series that have them, never changed."""
+    return np.array(steps, dtype=np.int64), np.ones(len(steps))
+
+
+@lru_cache(maxsize=64)
+def _origins(steps: tuple[int, ...], flags: int) -> Ints:
+    """Where in so many flags, the newest last, those of the windows lie that are ``steps`` ago; never changed."""
+    return flags - 1 - np.array(steps, dtype=np.int64)
 
 
 class SeriesContext:
@@ -65,7 +79,7 @@ class SeriesContext:
             raise ValueError(f"horizons must be positive, distinct and ascending, not {steps} windows")
         if season_steps < steps[-1] or season_steps < 3:
             raise ValueError(f"a season of {season_steps} windows is too short for a horizon of {steps[-1]}")
-        self.steps: Ints = np.array(steps, dtype=np.int64)
+        self.steps, self._ones = _of_steps(steps)
         self.season_steps = season_steps
         self.grain_seconds = grain_seconds
         self.signal_count = signal_count
@@ -74,11 +88,11 @@ class SeriesContext:
         self.signals: Floats | None = None
         half = int(min(30, max(2, 1800 // grain_seconds), season_steps // 8))
         self._keep = season_steps + 2 * half + 64
-        self._values: NDArray[np.float32] = np.zeros(self._keep + _SLACK, dtype=np.float32)
+        self._values: NDArray[np.float32] = np.zeros(_SLACK, dtype=np.float32)
         self._used = 0
         # Whether each of the newest windows was observed, the newest last: as many as are asked for.
         self._observed: NDArray[np.bool_] = np.zeros(max(2 * half, int(self.steps[-1])) + 1, dtype=np.bool_)
-        self._origins: Ints = self._observed.size - 1 - self.steps
+        self._origins = _origins(steps, self._observed.size)
         #: The newest value (filled where the newest window is a gap).
         self.last = 0.0
         self._flat_last: Floats | None = None
@@ -93,13 +107,12 @@ class SeriesContext:
         self.recent_max = 0.0
         self._max_decay = float(np.exp(-1.0 / season_steps))
         self._share = 0.0
-        self._ones: Floats = np.ones(len(steps))
         self.profile_forecast: Floats = np.zeros(len(steps))
         self.lags: Floats = np.zeros(8 + 2 * len(steps))
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the unused slack out of the pickle and put eight flags into a byte; what remains is the same."""
-        state = {name: getattr(self, name) for name in self.__slots__ if name != "_origins"}
+        state = {name: getattr(self, name) for name in self.__slots__ if name not in ("_origins", "_ones")}
         keep = min(self._used, self._keep)
         state["_values"] = self._values[self._used - keep : self._used].copy()
         state["_observed"] = self._observed.size, np.packbits(self._observed)
@@ -107,14 +120,16 @@ class SeriesContext:
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Give the buffers their slack back."""
+        """Give the buffers their slack back, and take what follows from the horizons from where all share it."""
         for name, value in state.items():
             setattr(self, name, value)
-        self._values = np.zeros(self._keep + _SLACK, dtype=np.float32)
-        self._values[: self._used] = state["_values"]
+        self._grow()
         flags, packed = state["_observed"]
         self._observed = np.unpackbits(packed, count=flags).astype(np.bool_)
-        self._origins = flags - 1 - self.steps
+        steps = tuple(self.steps.tolist())
+        self.steps, self._ones = _of_steps(steps)
+        self._origins = _origins(steps, flags)
+        self.week.use_steps(self.steps)
 
     @property
     def has_season(self) -> bool:
@@ -204,7 +219,9 @@ class SeriesContext:
         return self.last
 
     def _append(self, value: float, observed: bool) -> None:
-        if self._used == self._values.size:
+        if self._used == self._values.size < self._keep + _SLACK:
+            self._grow()
+        elif self._used == self._values.size:
             kept = slice(self._used - self._keep, self._used)
             self._values[: self._keep] = self._values[kept].copy()
             self._used = self._keep
@@ -213,6 +230,14 @@ class SeriesContext:
         self._observed[-1] = observed
         self.last, self._flat_last = float(self._values[self._used]), None
         self._used += 1
+
+    def _grow(self) -> None:
+        """Give the history room for more windows, up to what is kept of it."""
+        used = self._used
+        room = min(self._keep + _SLACK, used + max(_SLACK, used // _GROWTH_SHARE))
+        grown: NDArray[np.float32] = np.zeros(room, dtype=np.float32)
+        grown[:used] = self._values[:used]
+        self._values = grown
 
     def _learn_profile(self) -> None:
         width = 2 * self.profile.half + 1

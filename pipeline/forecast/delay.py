@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -23,8 +24,10 @@ def stamp(index: int) -> int:
     return index & 0x7FFFFFFF
 
 
-def _bases(steps: NDArray[np.int64]) -> NDArray[np.int64]:
-    return np.concatenate(([0], np.cumsum(steps)[:-1]))
+@lru_cache(maxsize=64)
+def _layout(steps: tuple[int, ...]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The horizons, and where the rows of each begin: the same arrays for all rings, never changed."""
+    return np.array(steps, dtype=np.int64), np.concatenate(([0], np.cumsum(steps)[:-1])).astype(np.int64)
 
 
 class DelayRing:
@@ -39,8 +42,7 @@ class DelayRing:
     """
 
     def __init__(self, steps: NDArray[np.int64], width: int) -> None:
-        self._steps = steps
-        self._base = _bases(steps)
+        self._steps, self._base = _layout(tuple(steps.tolist()))
         total = int(steps.sum())
         self._heads: NDArray[np.float32] = np.zeros((total, 2), dtype=np.float32)
         self._rows: NDArray[np.float16] = np.zeros((total, width - 1), dtype=np.float16)
@@ -55,7 +57,7 @@ class DelayRing:
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Find the beginnings again."""
         self.__dict__.update(state)
-        self._base = _bases(self._steps)
+        self._steps, self._base = _layout(tuple(self._steps.tolist()))
 
     def keep(self, rows: slice) -> None:
         """Forget all but these consecutive horizons."""
@@ -64,7 +66,7 @@ class DelayRing:
         held = slice(first, first + int(steps.sum()))
         self._heads, self._rows = self._heads[held].copy(), self._rows[held].copy()
         self._issued = self._issued[held].copy()
-        self._steps, self._base = steps, _bases(steps)
+        self._steps, self._base = _layout(tuple(steps.tolist()))
 
     def take(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """The rows issued for window ``index``, shape ``(horizons, width)``, and whether each exists."""

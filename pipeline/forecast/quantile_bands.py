@@ -15,12 +15,13 @@ the misses that they aim at among the others; together they miss as often as the
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.forecast.context import TINY, Floats
+from pipeline.forecast.context import TINY, Floats, Ints
 from pipeline.forecast.delay import which
 from pipeline.forecast.series_rows import SeriesRows
 from pipeline.forecast.types import LEVELS
@@ -73,14 +74,14 @@ _LIMIT = 30.0
 _MAX_RATIO = 1e18
 
 
-def _pace(steps: NDArray[np.int64]) -> Singles:
-    """The outer loop's steps, ``(horizons, levels)``."""
-    return (_OUTER_STEP / np.sqrt(steps)[:, None] * _PACE).astype(np.float32)
-
-
-def _hurry(steps: NDArray[np.int64]) -> Singles:
-    """What a surprising share of misses adds to the outer loop's steps, ``(horizons, 1)``."""
-    return (_HASTE / steps[:, None]).astype(np.float32)
+@lru_cache(maxsize=64)
+def _rates(steps: tuple[int, ...], haste: float) -> tuple[Singles, Singles, Ints]:
+    """The outer loop's steps ``(horizons, levels)``; what a surprising share of misses adds to them ``(horizons, 1)``;
+    where in the outer loop's rows each horizon has its first one. The same arrays for all pools, never changed.
+    """
+    ahead = np.array(steps)[:, None]
+    pace = (_OUTER_STEP / np.sqrt(ahead) * _PACE).astype(np.float32)
+    return pace, (haste / ahead).astype(np.float32), 2 * np.arange(len(steps))
 
 
 class QuantileBands:
@@ -120,8 +121,7 @@ class QuantileBands:
         self._set_rates()
 
     def _set_rates(self) -> None:
-        self._pace, self._hurry = _pace(self._rows.steps), _hurry(self._rows.steps)
-        self._each = 2 * np.arange(self._rows.steps.size)
+        self._pace, self._hurry, self._each = _rates(tuple(self._rows.steps.tolist()), _HASTE)
 
     def keep(self, series: int) -> None:
         """Forget all but one series."""

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.forecast.rare_factors import RareFactors
+from pipeline.forecast.season_column import SeasonColumn
 
 __all__ = ["SeasonalProfile"]
 
@@ -34,8 +35,8 @@ class SeasonalProfile:
     def __init__(self, season_steps: int, half: int) -> None:
         self.half = half
         self._season = season_steps
-        self._smooth: NDArray[np.float32] = np.full(season_steps, np.nan, dtype=np.float32)
-        self._ratio: NDArray[np.float16] = np.full(season_steps, np.nan, dtype=np.float16)
+        self._smooth = SeasonColumn(season_steps, np.float32)
+        self._ratio = SeasonColumn(season_steps, np.float16)
         self._spike = RareFactors()
         self._unseen = season_steps
         self._noise = 0.0
@@ -46,7 +47,7 @@ class SeasonalProfile:
         slot = index % self._season
         course = float(np.partition(values, self.half)[self.half])
         value = float(values[self.half])
-        before = float(self._smooth[slot])
+        before = self._smooth[slot]
         if math.isnan(before):
             self._unseen -= 1
             before = course
@@ -59,7 +60,7 @@ class SeasonalProfile:
         # Spikes must not raise the noise that they are compared with.
         bounded = min(abs(excess), 4.0 * self._noise) if self._learned > 2 * self.half else min(abs(excess), 1.0)
         self._noise += max(_NOISE_RATE, 1.0 / self._learned) * (bounded - self._noise)
-        known = float(self._ratio[slot])
+        known = self._ratio[slot]
         if math.isnan(known):
             self._ratio[slot] = excess
             return
@@ -80,10 +81,10 @@ class SeasonalProfile:
     def at(self, index: int) -> tuple[float, float]:
         """The course, and the course with its recurring spikes, at window ``index``."""
         slot = index % self._season
-        smooth = float(self._smooth[slot])
+        smooth = self._smooth[slot]
         return smooth, smooth * self._spike[slot]
 
     def ahead(self, indexes: NDArray[np.int64]) -> NDArray[np.float64]:
         """The course with its recurring spikes at ``indexes``; NaN where never seen."""
         slots = indexes % self._season
-        return np.multiply(self._smooth.take(slots), self._spike.take(slots), dtype=np.float64)
+        return np.asarray(np.multiply(self._smooth.take(slots), self._spike.take(slots), dtype=np.float64))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,12 @@ from numpy.typing import NDArray
 from pipeline.forecast.context import TINY, Ints, SeriesContext
 
 __all__ = ["SeriesRows"]
+
+
+@lru_cache(maxsize=64)
+def _layout(steps: tuple[int, ...], series: int) -> tuple[Ints, Ints]:
+    """The horizons of every row, and the last row of each series: the same arrays for all pools, never changed."""
+    return np.tile(np.array(steps, dtype=np.int64), series), np.arange(1, series + 1) * len(steps) - 1
 
 
 class SeriesRows:
@@ -32,10 +39,8 @@ class SeriesRows:
         first = self.contexts[0]
         self.season_steps = first.season_steps
         self.horizons = first.steps.size
-        #: Horizons in windows, of every row.
-        self.steps: Ints = np.tile(first.steps, len(self.contexts))
-        #: The row of the longest horizon of each series.
-        self.longest: Ints = np.arange(1, len(self.contexts) + 1) * self.horizons - 1
+        #: Horizons in windows, of every row; and the row of the longest horizon of each series.
+        self.steps, self.longest = _layout(tuple(first.steps.tolist()), len(self.contexts))
 
     def __reduce__(self) -> tuple[type[SeriesRows], tuple[tuple[SeriesContext, ...]]]:
         """Everything follows from the contexts."""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+from pipeline.forecast.season_column import SeasonColumn
 
 __all__ = ["WeekMemory"]
 
@@ -20,6 +23,12 @@ _WEEKS = 4
 _FOLLOW = 0.1
 _MAX_SHARE = 100.0
 _BUSY = 0.7
+
+
+@lru_cache(maxsize=64)
+def _near(steps: tuple[int, ...], length: int) -> NDArray[np.bool_]:
+    """Which horizons are shorter than ``length`` windows: the same array for all series, never changed."""
+    return np.array(steps) < length
 
 
 class WeekMemory:
@@ -38,14 +47,14 @@ class WeekMemory:
 
     def __init__(self, season_steps: int, steps: NDArray[np.int64]) -> None:
         self._season_steps = season_steps
-        self._steps = steps
         self._length = max(1, season_steps // _PARTS_PER_SEASON)
         #: Targets nearer than a part is long: a part cannot tell when within it something begins.
-        self.near: NDArray[np.bool_] = steps < self._length
+        self.near: NDArray[np.bool_]
+        self.use_steps(steps)
         self._per_season = -(-season_steps // self._length)
         parts = _DAYS * self._per_season
-        self._newest: NDArray[np.float32] = np.full(parts, np.nan, dtype=np.float32)
-        self._means: NDArray[np.float32] = np.full(parts, np.nan, dtype=np.float32)
+        self._newest = SeasonColumn(parts, np.float32)
+        self._means = SeasonColumn(parts, np.float32)
         self._weeks: NDArray[np.uint8] = np.zeros(parts, dtype=np.uint8)
         self._medians: NDArray[np.float32] = np.full(self._per_season, np.nan, dtype=np.float32)
         self._number, self._sum, self._count = -1, 0.0, 0
@@ -62,6 +71,11 @@ class WeekMemory:
         #: that time; NaN where never seen.
         self.newest, self.means, self.medians = nothing, nothing, nothing
 
+    def use_steps(self, steps: NDArray[np.int64]) -> None:
+        """Hold these horizons in place of equal ones, which came with a state that was read."""
+        self._steps = steps
+        self.near = _near(tuple(steps.tolist()), self._length)
+
     def learn_one(self, index: int, value: float | None, level: float) -> None:
         """Learn window ``index``, None is a gap; ``level`` is the series' usual value."""
         number = self._numbers(index)
@@ -69,12 +83,12 @@ class WeekMemory:
             self._settle()
             self._number = number
         if value is not None:
-            self._compare(value, float(self._means[number % self._means.size]), level)
+            self._compare(value, self._means[number % self._weeks.size], level)
             self._sum, self._count = self._sum + value, self._count + 1
             if self._count == self._length:
                 self._settle()
         targets = self._numbers(index + self._steps)
-        parts = targets % self._means.size
+        parts = targets % self._weeks.size
         self.newest, self.means = self._newest.take(parts), self._means.take(parts)
         self.medians = self._medians.take(targets % self._per_season)
 
@@ -100,16 +114,17 @@ class WeekMemory:
         """Book the part of the week that has ended, or is complete."""
         if not self._count:
             return
-        part, mean = self._number % self._means.size, self._sum / self._count
+        part, mean = self._number % self._weeks.size, self._sum / self._count
         self._sum, self._count = 0.0, 0
         weeks = int(self._weeks[part])
         self._weeks[part] = min(weeks + 1, _WEEKS - 1)
-        before = float(self._means[part])
+        before = self._means[part]
         self._means[part] = before + (mean - before) / (weeks + 1) if weeks else mean
         self._newest[part] = mean
         slot = part % self._per_season
-        days = sorted(day for day in self._newest[slot :: self._per_season].tolist() if math.isfinite(day))
+        same_time = slot + self._per_season * np.arange(_DAYS)
+        days = sorted(day for day in self._newest.take(same_time).tolist() if math.isfinite(day))
         self._medians[slot] = 0.5 * (days[(len(days) - 1) // 2] + days[len(days) // 2])
-        known = self._newest[np.isfinite(self._newest)]
+        known = self._newest.known()
         place = int(_BUSY * known.size)
         self.busy_above = float(np.partition(known, place)[place])

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from sizing.calibration.measurement import COEFFICIENTS, ObservedPoint, StepTerms, implied_lane_batch
 from sizing.calibration.packed_points import PackedPoints
 from sizing.calibration.small_arrays import column_ranges, median
+from sizing.calibration.symmetric import SymmetricHalf
 from sizing.errors import InvalidInput
 from sizing.replica.memory import Memory, Resolved, require_fit
 from sizing.replica.replica_model import ReplicaModel
@@ -77,7 +78,7 @@ class _Ttft(NamedTuple):
 
     points: NDArray[np.intp]
     weights: Floats
-    inverse: Floats
+    inverse: SymmetricHalf
 
 
 def place(workload: Workload, lane_batch: float) -> Floats:
@@ -167,9 +168,10 @@ class Calibration:
             self._left = certain @ (measured - np.log(predicted))
             weighed = self._shares.T @ certain
             inner = np.linalg.solve(_IDENTITY + weighed @ self._shares @ cover, weighed)
-            self._inverse = certain - weighed.T @ cover @ inner
+            inverse = certain - weighed.T @ cover @ inner
+            self._inverse = SymmetricHalf(inverse)
             gain = cover @ self._shares.T
-            posterior = cover - gain @ self._inverse @ gain.T
+            posterior = cover - gain @ inverse @ gain.T
         deviations = np.sqrt(np.maximum(np.diag(posterior), 0.0) + self._apart)
         self.coefficients = self.scaled(1.0)
         self._step = step_model(resolved, self.coefficients)
@@ -216,7 +218,7 @@ class Calibration:
         at = np.array(index)
         cover = _TTFT_TOGETHER**2 + _TTFT_DISCREPANCY**2 * likeness[np.ix_(at, at)]
         inverse = np.linalg.inv(cover + np.diag((_TTFT_NOISE * noise_ratio[at]) ** 2))
-        return _Ttft(at, inverse @ np.array(ratios), inverse)
+        return _Ttft(at, inverse @ np.array(ratios), SymmetricHalf(inverse))
 
     @property
     def ttft_points(self) -> int:
@@ -357,7 +359,7 @@ class Calibration:
             near = _DISCREPANCY**2 * likeness
             log_ratio = float(near @ self._left)
             gain = self._shares @ weighed + near
-            variance -= float(gain @ self._inverse @ gain)
+            variance -= self._inverse.form(gain)
         # What moved only together may differ apart, as far as this load weighs the terms otherwise.
         variance += float((shares - self._seen) ** 2 @ self._apart)
         return step, math.exp(log_ratio), math.sqrt(max(variance, 0.0)), likeness
@@ -374,7 +376,7 @@ class Calibration:
         if self._ttft is not None:
             index, weights, inverse = self._ttft
             gain = _TTFT_TOGETHER**2 + _TTFT_DISCREPANCY**2 * likeness[index]
-            variance -= float(gain @ inverse @ gain)
+            variance -= inverse.form(gain)
             if self.contradicts_entry:
                 # Beyond what was measured the factor stays what it is at the edge: fading, it would undo the load.
                 edge = np.clip(where, self._places.min(axis=0), self._places.max(axis=0))

@@ -26,8 +26,8 @@ _SHORT_SECONDS = 300.0
 _RECENT = 60
 _MAX_PROBABILITY = 0.5
 _MAX_SCORE = 1e6
-#: Larger values count as this one, so that sums of squares stay finite.
-_MOST_VALUE = 1e100
+#: Larger values count as this one, so that they are finite in single precision and their squares in double precision.
+_MOST_VALUE = 1e30
 _WARM_WINDOWS = 8
 #: A value within this factor of what was foretold was foretold.
 _FORESEEN_SLACK = 1.25

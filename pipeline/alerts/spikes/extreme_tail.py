@@ -48,7 +48,7 @@ class ExtremeTail:
         # Upper tail of a Laplace distribution with mean absolute deviation 1, both sides: until enough is learned.
         self._prior = max(0.5, -math.log(2.0 * probability)) if probability < 0.5 else 0.5
         self._base = _FIRST_BASE
-        self._peaks = array("d")
+        self._peaks = array("f")  # nine tails a pool, of 128 peaks each
         self._tail = (0.0, 1.0)
         self._inside = False
         self._rate = self._share
@@ -106,7 +106,7 @@ def fit_pareto(peaks: Sequence[float]) -> tuple[float, float]:
     >>> fit_pareto([1.0, 1.0])
     (0.0, 1.0)
     """
-    ordered = np.array(peaks)
+    ordered = np.array(peaks, dtype=np.float64)
     ordered.sort()
     count = ordered.size
     mean = max(float(ordered.sum()) / count, _TINY)

@@ -30,12 +30,14 @@ _LEAST_SHARE = 0.02
 class Moments:
     """Mean and spread of the newest ``size`` numbers, in constant time per number.
 
-    The sums are taken anew once per turn of the window, so that rounding cannot pile up.
+    The sums are taken anew once per turn of the window, so that rounding cannot pile up. Numbers are rounded to single
+    precision when they come, at most 3e38: they are half of what a detector holds, and a mean or a spread of hundreds
+    of them moves by less than a part in ten million. The sums are exact sums of what is kept.
     """
 
     size: int
-    # A number in eight bytes, not in the 32 of an object: most of what a detector holds. A ring once it is full.
-    values: array[float] = field(default_factory=lambda: array("d"))
+    # A number in four bytes, not in the 32 of an object. A ring once it is full.
+    values: array[float] = field(default_factory=lambda: array("f"))
     oldest: int = 0
     total: float = 0.0
     squares: float = 0.0
@@ -43,15 +45,21 @@ class Moments:
 
     def push(self, value: float) -> None:
         """Add a number; the oldest leaves once there are more than ``size``."""
-        self.total += value
-        self.squares += value * value
         self.pushed += 1
-        if len(self.values) < self.size:
-            self.values.append(value)
+        values = self.values
+        if len(values) < self.size:
+            values.append(value)
+            kept = values[-1]
+            self.total += kept
+            self.squares += kept * kept
             return
-        old = self.values[self.oldest]
-        self.values[self.oldest] = value
-        self.oldest = (self.oldest + 1) % self.size
+        at = self.oldest
+        old = values[at]
+        values[at] = value
+        kept = values[at]
+        self.oldest = (at + 1) % self.size
+        self.total += kept
+        self.squares += kept * kept
         self.total -= old
         self.squares -= old * old
         if self.pushed >= 2 * self.size:
@@ -97,7 +105,7 @@ class Surprises(NamedTuple):
 
 
 class Scorer:
-    """Keeps the references of one series; values must be finite.
+    """Keeps the references of one series; values must be finite, of a size up to 1e30.
 
     Args:
         season: length of a season, in windows; None: the forecast knows the season, or there is none.
@@ -112,7 +120,7 @@ class Scorer:
         self._drifts = Moments(_LONG)
         self._missed = Moments(_SHIFT)
         self._misses = Moments(_LONG)
-        self._seasonal = Moments(_LONG)
+        self._seasonal = None if season is None or season < 2 else Moments(_LONG)
         self._past: deque[float] | None = None if season is None or season < 2 else deque(maxlen=season)
         self._last: float | None = None
 
@@ -135,7 +143,7 @@ class Scorer:
         if foretold is not None:
             missed = self._against_foretold(value - foretold, least)
             shift = shift if missed is None else missed
-        if self._past is not None:
+        if self._past is not None and self._seasonal is not None:
             if len(self._past) == self._past.maxlen and not math.isnan(self._past[0]):
                 change = value - self._past[0]
                 usual = max(self._seasonal.root_mean_square(), least)

@@ -47,6 +47,26 @@ def test_the_context_keeps_a_season_however_long_it_runs():
             context = pickle.loads(pickle.dumps(context))
 
 
+def test_a_young_context_takes_memory_for_what_it_has_seen():
+    young, old = SeriesContext((1, 60), 1_440, 60), SeriesContext((1, 60), 1_440, 60)
+    for index in range(60):
+        young.push(index, 1.0)
+    for index in range(4_000):
+        old.push(index, 1.0)
+    assert young._values.nbytes < 500
+    assert old._values.nbytes == 4 * (1_440 + 2 * 30 + 64 + 16)
+    assert pickle.loads(pickle.dumps(young))._values.nbytes < 500
+
+
+def test_what_follows_from_the_horizons_is_shared_also_after_a_restart():
+    one, other = SeriesContext((1, 3), 48, 1800), SeriesContext((1, 3), 48, 1800)
+    restored = pickle.loads(pickle.dumps(other))
+    for context in (other, restored):
+        assert context.steps is one.steps is context.week._steps
+        assert context.week.near is one.week.near
+        assert context.flat(2.0).tolist() == [2.0, 2.0]
+
+
 def test_a_skip_is_many_gaps():
     pushed, skipped = SeriesContext((1,), 48, 1800), SeriesContext((1,), 48, 1800)
     for context in (pushed, skipped):
