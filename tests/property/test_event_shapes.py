@@ -16,7 +16,7 @@ from pipeline.events import json_shapes as shapes
 from pipeline.events.batch_decoder import decode_batch
 from pipeline.events.byte_columns import Buffer
 from pipeline.events.columns import EventColumns
-from pipeline.events.json_shapes import learn, narrow, plain_rows, read
+from pipeline.events.json_shapes import learn, narrow, read
 from pipeline.events.servers import sampled_rows
 from pipeline.events.validation import EventLimits
 
@@ -205,7 +205,7 @@ def test_numbers_are_rounded_as_the_decoder_rounds(numbers: list[tuple[float, fl
     buffer = Buffer(values, lengths)
     shape = learn(values[0])
     assert shape is not None
-    found = read(buffer, np.flatnonzero(plain_rows(buffer, lengths)), shape, {"e2e_seconds", "completed_at"})
+    found = read(buffer, np.arange(len(values)), shape, {"e2e_seconds", "completed_at"})
     assert [numbers[row][0] for row in found.rows] == found.numbers["e2e_seconds"].tolist()
     assert [numbers[row][1] for row in found.rows] == found.numbers["completed_at"].tolist()
 
