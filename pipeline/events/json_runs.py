@@ -76,7 +76,7 @@ def runs_of(pieces: tuple[bytes, ...], lengths: tuple[int | None, ...]) -> tuple
 
 
 def _run(held: bytearray, texts: Sequence[FixedText], scalar: int | None) -> Run:
-    size = 8 * (len(held) // 8 + 1)  # a text that ends where the run does can be read in whole words
+    size = 8 * (-(-len(held) // 8) + 1)  # a text that ends where the run does can be read in whole words
     of_texts = bytearray(size)
     for text in texts:
         of_texts[text.start : text.start + text.length] = b"\xff" * text.length

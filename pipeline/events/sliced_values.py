@@ -40,7 +40,7 @@ class SlicedValues(Sequence[bytes]):
         return self._cut[at] if self._cut is not None else self.data[self.starts[at] : self.ends[at]]
 
     def __iter__(self) -> Iterator[bytes]:
-        return iter(self.as_list())
+        return iter(self._cut) if self._cut is not None else map(self.__getitem__, range(len(self)))
 
     def as_list(self) -> list[bytes]:
         """All values, as objects of their own."""

@@ -17,6 +17,7 @@ from pipeline.events.batch_decoder import decode_batch
 from pipeline.events.byte_columns import Buffer
 from pipeline.events.columns import EventColumns
 from pipeline.events.json_shapes import learn, narrow, read
+from pipeline.events.sliced_values import SlicedValues
 from pipeline.events.servers import sampled_rows
 from pipeline.events.validation import EventLimits
 
@@ -189,6 +190,20 @@ def one_by_one(values: list[bytes | None], dimensions: tuple[str, ...]) -> Any:
 def test_same_as_one_by_one(values: list[bytes | None], dimensions: tuple[str, ...]) -> None:
     together, refused, _ = decode_batch(values, [-1] * len(values), NOW, LIMITS, dimensions)
     apart, expected = one_by_one(values, dimensions)
+    assert refused == expected
+    assert comparable(together) == comparable(apart)
+
+
+@settings(deadline=None, max_examples=200)
+@given(batches(), st.sampled_from([b"\0", b"\x80k", b'{"', b" "]), st.sampled_from([0, 7, 3_000]))
+@example([event(), event(e2e_seconds=0.1), event(event_id="b"), b"", event(event_id="\u20ac")], b"\x80", 3_000)
+def test_values_that_lie_in_a_buffer_are_read_as_others(values: list[bytes | None], between: bytes, behind: int) -> None:
+    texts = [value or b"" for value in values]
+    lengths = np.array([len(text) for text in texts])
+    ends = np.cumsum(lengths + len(between))
+    sliced = SlicedValues(b"".join(between + text for text in texts) + bytes(behind), ends - lengths, ends)
+    together, refused, _ = decode_batch(sliced, [-1] * len(values), NOW, LIMITS, ("tenant",))
+    apart, expected = one_by_one(texts, ("tenant",))  # type: ignore[arg-type]
     assert refused == expected
     assert comparable(together) == comparable(apart)
 

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from aiokafka import TopicPartition
+from aiokafka import conn as _conn
 from aiokafka.consumer import fetcher as _fetcher
 from aiokafka.errors import ConsumerStoppedError, CorruptRecordException
 from faust.transport.consumer import ensure_TP
@@ -207,6 +208,8 @@ class BatchConsumerThread(_driver.AIOKafkaConsumerThread):  # type: ignore[misc]
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
         keep_wire_bytes()
+        # An answer comes in hundreds of pieces; with aiokafka's 64 KiB reading is paused and resumed at nearly each.
+        _conn.READER_LIMIT = FETCH_MAX_BYTES
         # The broker collects for a moment: answered at once, twelve partitions of a quiet topic would make hundreds of
         # batches of a few records each second, and each costs its delta and a share of a transaction.
         consumer._fetch_min_bytes = FETCH_MIN_BYTES
