@@ -14,7 +14,18 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["PAD", "Buffer", "Text", "Words", "hash_texts", "hashes_of", "head_mask", "index_in", "mixed_in", "odd_bytes"]
+__all__ = [
+    "PAD",
+    "Buffer",
+    "Text",
+    "Words",
+    "hash_texts",
+    "hashes_of",
+    "head_mask",
+    "index_in",
+    "mixed_in",
+    "odd_bytes",
+]
 
 Ints = NDArray[np.int64]
 Words = NDArray[np.uint64]
@@ -55,7 +66,7 @@ class Buffer:
 
     @classmethod
     def over(cls, data: bytes, starts: Ints, ends: Ints) -> Buffer:
-        """Texts that lie in ``data`` already; of those that do not end ``PAD`` bytes before its end nothing is asked."""
+        """Texts that lie in ``data`` already. Those that end less than ``PAD`` bytes before its end cannot be read."""
         buffer = cls.__new__(cls)
         buffer.data, buffer.starts, buffer.ends, buffer._views = data, starts, ends, {}
         return buffer

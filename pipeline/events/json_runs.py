@@ -29,9 +29,9 @@ _FILLING = ord("a")
 
 
 class FixedText(NamedTuple):
-    """The text of the scalar ``index`` of a shape: where it begins in its run, and its bytes."""
+    """The text of one scalar of a shape (its index): where it begins in its run, and its bytes."""
 
-    index: int
+    scalar: int
     start: int
     length: int
 
@@ -99,9 +99,9 @@ def read_run(buffer: Buffer, at: Ints, run: Run, wanted: Collection[int]) -> tup
     count, words = len(at), len(run.template)
     bad = np.zeros(count, np.bool_)
     taken = {
-        text.index: (text, np.empty((max(1, -(-text.length // 8)), count), np.uint64))
+        text.scalar: (text, np.empty((max(1, -(-text.length // 8)), count), np.uint64))
         for text in run.texts
-        if text.index in wanted
+        if text.scalar in wanted
     }
     rows = max(_LEAST_BLOCK_ROWS, _BLOCK_BYTES // (8 * words))
     for first in range(0, count, rows):

@@ -224,11 +224,11 @@ def _read(buffer: Buffer, rows: Ints, shape: Shape, wanted: Collection[str]) -> 
             differs, texts = buffer.differ(at, shape.pieces[-1 if run.scalar is None else run.scalar]), {}
         bad |= differs
         for text in run.texts:
-            name, kind = shape.scalars[text.index]
+            name, kind = shape.scalars[text.scalar]
             if kind == "name" and not text.length:
                 bad[:] = True
-            if text.index in texts and name is not None:
-                found.texts[name], found.positions[name] = texts[text.index], at + text.start
+            if text.scalar in texts and name is not None:
+                found.texts[name], found.positions[name] = texts[text.scalar], at + text.start
         at = at + run.length
         if run.scalar is not None:
             length = _value(buffer, at, shape, run.scalar, asked, found, bad)

@@ -1,4 +1,4 @@
-"""The values of records that lie in one buffer, with other bytes between them; cut out only where they are asked for."""
+"""Values of records that lie in one buffer, with other bytes between them, cut out only when asked for."""
 
 from __future__ import annotations
 

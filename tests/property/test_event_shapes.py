@@ -17,8 +17,8 @@ from pipeline.events.batch_decoder import decode_batch
 from pipeline.events.byte_columns import Buffer
 from pipeline.events.columns import EventColumns
 from pipeline.events.json_shapes import learn, narrow, read
-from pipeline.events.sliced_values import SlicedValues
 from pipeline.events.servers import sampled_rows
+from pipeline.events.sliced_values import SlicedValues
 from pipeline.events.validation import EventLimits
 
 NOW = 1_790_000_100.0
@@ -197,7 +197,9 @@ def test_same_as_one_by_one(values: list[bytes | None], dimensions: tuple[str, .
 @settings(deadline=None, max_examples=200)
 @given(batches(), st.sampled_from([b"\0", b"\x80k", b'{"', b" "]), st.sampled_from([0, 7, 3_000]))
 @example([event(), event(e2e_seconds=0.1), event(event_id="b"), b"", event(event_id="\u20ac")], b"\x80", 3_000)
-def test_values_that_lie_in_a_buffer_are_read_as_others(values: list[bytes | None], between: bytes, behind: int) -> None:
+def test_values_that_lie_in_a_buffer_are_read_as_others(
+    values: list[bytes | None], between: bytes, behind: int
+) -> None:
     texts = [value or b"" for value in values]
     lengths = np.array([len(text) for text in texts])
     ends = np.cumsum(lengths + len(between))

@@ -37,7 +37,7 @@ _crc32c = _hardware_crc()
 
 
 class KeptRecords:
-    """``MemoryRecords`` of one partition in a fetch answer; ``start`` and ``end`` bound the newest batch in ``data``."""
+    """``MemoryRecords`` of a partition in a fetch answer; ``start`` and ``end`` bound the newest batch in ``data``."""
 
     __slots__ = ("_records", "data", "end", "start")
 

@@ -12,6 +12,7 @@ from aiokafka import conn as aiokafka_conn
 from aiokafka.consumer import fetcher
 from aiokafka.errors import CorruptRecordException
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
+from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.record.util import calc_crc32c
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -43,7 +44,7 @@ def resealed(data: bytearray) -> bytearray:
 
 
 def read(data: bytes, position: int = 0, kept: bool = True, most: int = 10**6) -> RecordBatch | None:
-    records: Any = KeptRecords(data) if kept else wire_bytes.MemoryRecords(data)
+    records: Any = KeptRecords(data) if kept else MemoryRecords(data)
     part = fetcher.PartitionRecords(OWN, records, None, position, None, None, True, 0)
     state = SimpleNamespace(position=position, paused=False, consumed_to=lambda _: None)
     assignment = SimpleNamespace(active=True, state_value=lambda _: state)
@@ -108,7 +109,7 @@ def test_usual_records_are_not_made_into_objects() -> None:
 @pytest.mark.parametrize("headers", [None, [("h", b"1")]])
 @pytest.mark.parametrize("codec", [0, 1])
 def test_what_follows_unusual_batches_stays_in_order(headers: Any, codec: int) -> None:
-    usual = [(i, b"k", b"a usual value %d" % i) for i in range(5)]
+    usual: list[Record] = [(i, b"k", b"a usual value %d" % i) for i in range(5)]
     data = bytes(wire(0, usual) + wire(5, usual, codec, headers) + wire(10, usual))
     assert told(read(data)) == told(read(data, kept=False))
 
