@@ -103,8 +103,9 @@ def read_columns(
     room = float("inf") if max_bytes is None else max_bytes
     laid = LaidWires(records) if type(records) is KeptRecords else None
     while (
-        len(batch) + (len(laid) if laid else 0) < max_records
-        and batch.value_bytes + (laid.record_bytes if laid else 0) < room
+        len(batch) + (0 if laid is None else len(laid)) < max_records
+        and batch.value_bytes < room
+        and (laid is None or laid.fits(room))
         and records.has_next()
         and not corrupt
     ):

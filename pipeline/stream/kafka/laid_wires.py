@@ -18,18 +18,22 @@ _LOG_APPEND_TIME = 1
 
 
 class LaidWires:
-    """``wires`` are those that were taken, each with the first offset of it that counts; ``record_bytes``: of their
-    records, keys and lengths included."""
+    """``wires`` are those that were taken, each with the first offset of it that counts."""
 
     def __init__(self, records: KeptRecords) -> None:
         self._records = records
         self._bounds: list[Bounds] = []
         self.wires: list[tuple[Any, int]] = []
         self._count = 0
-        self.record_bytes = 0
+        self._bytes = self._most_bytes = 0
 
     def __len__(self) -> int:
         return self._count
+
+    def fits(self, room: float) -> bool:
+        """Whether another batch like the largest one would stay within ``room`` bytes, keys and lengths included; a
+        batch that is too large would be cut, and what is left over is often too small to be read in columns."""
+        return not self._bytes or self._bytes + self._most_bytes <= room
 
     def take(self, wire: Any, position: int) -> bool:
         """Take the newest batch of the answer from an offset on; False: it is not of the usual kind."""
@@ -45,7 +49,8 @@ class LaidWires:
         self._bounds.append(bounds)
         self.wires.append((wire, position))
         self._count += count - max(0, position - wire.base_offset)
-        self.record_bytes += end - start
+        self._bytes += end - start
+        self._most_bytes = max(self._most_bytes, end - start)
         return True
 
     def lay_in(self, batch: RecordBatch) -> bool:

@@ -161,6 +161,18 @@ def test_consumers_of_this_aiokafka_can_be_told_to_keep_bytes() -> None:
     assert hasattr(aiokafka_conn, "READER_LIMIT")
 
 
+def test_a_batch_ends_before_the_limit_in_bytes_where_the_next_would_pass_it() -> None:
+    data = b"".join(bytes(wire(10 * i, [(1, b"k", b"v" * 100)] * 10)) for i in range(3))
+    records = KeptRecords(data)
+    part = fetcher.PartitionRecords(OWN, records, None, 0, None, None, True, 0)
+    state = SimpleNamespace(position=0, paused=False)
+    state.consumed_to = lambda position: setattr(state, "position", position)
+    assignment = SimpleNamespace(active=True, state_value=lambda _: state)
+    result = fetcher.FetchResult(OWN, assignment=assignment, partition_records=part, backoff=0)
+    found = [read_columns(result, 10**6, 2_500) for _ in range(2)]
+    assert [batch.offsets for batch in found if batch is not None] == [range(20), range(20, 30)]
+
+
 def test_records_laid_out_can_be_followed_by_others() -> None:
     batch = read(bytes(wire(0, [(7, None, b"first value"), (8, b"k", b"second value")])))
     assert batch is not None
