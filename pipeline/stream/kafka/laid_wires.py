@@ -33,7 +33,8 @@ class LaidWires:
     def fits(self, room: float) -> bool:
         """Whether another batch like the largest one would stay within ``room`` bytes, keys and lengths included; a
         batch that is too large would be cut, and what is left over is often too small to be read in columns."""
-        return not self._bytes or self._bytes + self._most_bytes <= room
+        whole = len(self._records.data) <= room
+        return whole or not self._bytes or self._bytes + self._most_bytes <= room
 
     def take(self, wire: Any, position: int) -> bool:
         """Take the newest batch of the answer from an offset on; False: it is not of the usual kind."""
