@@ -21,6 +21,7 @@ from pipeline.events.codecs.reading import Reader
 from pipeline.events.columns import EventColumns, from_events, merged
 from pipeline.events.request_event import MAX_LATENCY_SECONDS, RejectReason, RequestEvent
 from pipeline.events.servers import NEWEST_EVENTS, name_events, name_sampled
+from pipeline.events.sliced_values import SlicedValues
 from pipeline.events.validation import (
     LATENCY_TOLERANCE,
     LATENCY_TOLERANCE_SECONDS,
@@ -102,7 +103,11 @@ def decode_batch(
     Returns:
         Every record is in exactly one of: the columns (by ``index``, once or more), the rejections, ``notes.ignored``.
     """
-    texts: Sequence[bytes] = [value or b"" for value in values] if None in values else values  # type: ignore[assignment]
+    texts: Sequence[bytes]
+    if isinstance(values, SlicedValues):
+        texts = values
+    else:
+        texts = [value or b"" for value in values] if None in values else values  # type: ignore[assignment]
     lengths = np.fromiter(map(len, texts), np.int64, len(texts)) if sizes is None else np.asarray(sizes, np.int64)
     reader = Reader(values, codec, headers or {})
     too_large = np.flatnonzero(lengths > limits.max_bytes).tolist()
@@ -118,6 +123,8 @@ def decode_batch(
     if reader.native_first and not too_large:
         shaped, others = columnar.read_common_shapes(texts, lengths, dimensions)
         parts = [_Part(columns, None, None) for columns in shaped]
+    if isinstance(values, SlicedValues) and len(others) > len(values) // 8:
+        values.as_list()  # most of them are asked for one by one
     together = reader.read_together(others.tolist(), dimensions)
     if together is not None:
         others = others[~together.taken]

@@ -14,7 +14,18 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["PAD", "Buffer", "Text", "Words", "hash_texts", "hashes_of", "head_mask", "holds", "index_in", "mixed_in"]
+__all__ = [
+    "PAD",
+    "Buffer",
+    "Text",
+    "Words",
+    "hash_texts",
+    "hashes_of",
+    "head_mask",
+    "index_in",
+    "mixed_in",
+    "odd_bytes",
+]
 
 Ints = NDArray[np.int64]
 Words = NDArray[np.uint64]
@@ -27,6 +38,9 @@ _LEAST_BLOCK_ROWS = 256
 
 _ONES = np.uint64(0x0101010101010101)
 _HIGH = np.uint64(0x8080808080808080)
+_BACKSLASHES = np.uint64(ord("\\") * 0x0101010101010101)
+_QUOTES = np.uint64(ord('"') * 0x0101010101010101)
+_SPACES = np.uint64(0x2020202020202020)
 _ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
 _ONE = np.uint64(1)
 # Well spread bits: the fractional parts of √5, √2, √3 and √7 in 64 bits; the factors are odd.
@@ -50,14 +64,25 @@ class Buffer:
         self.starts = self.ends - lengths
         self._views: dict[int, NDArray[np.void]] = {}
 
+    @classmethod
+    def over(cls, data: bytes, starts: Ints, ends: Ints) -> Buffer:
+        """Texts that lie in ``data`` already. Those that end less than ``PAD`` bytes before its end cannot be read."""
+        buffer = cls.__new__(cls)
+        buffer.data, buffer.starts, buffer.ends, buffer._views = data, starts, ends, {}
+        return buffer
+
     def at(self, position: Ints, words: int = 1) -> Words:
         """Return the ``words`` times 8 bytes at each position as little-endian numbers, shape (words, positions)."""
+        return self.block(position, words).T
+
+    def block(self, position: Ints, words: int) -> Words:
+        """Return the same, shape (positions, words)."""
         view = self._views.get(words)
         if view is None:
             size = 8 * words
             view = np.ndarray((len(self.data) - size + 1,), f"V{size}", self.data, strides=(1,))
             self._views[words] = view
-        found: Words = view[position].view("<u8").reshape(-1, words).T
+        found: Words = view[position].view("<u8").reshape(-1, words)
         return found
 
     def all_hold(self, position: Ints, piece: bytes) -> bool:
@@ -110,15 +135,19 @@ def _words_of(piece: bytes) -> tuple[tuple[np.uint64, np.uint64], ...]:
     return tuple(zip(words, masks, strict=True))
 
 
-def holds(words: Iterable[Words], byte: int) -> NDArray[np.bool_]:
-    """Return at which positions any of the words (one column for each) holds ``byte``."""
-    wanted = np.uint64(byte * 0x0101010101010101)
-    hits: Words | None = None
-    for word in words:
-        x = word ^ wanted
-        hit = (x - _ONES) & ~x
-        hits = hit if hits is None else hits | hit
-    assert hits is not None
+def odd_bytes(words: Words, *, quotes: bool = False) -> NDArray[np.bool_]:
+    """Return which words hold a byte that is not printable ASCII, or a backslash, or (``quotes``) a quote.
+
+    Bit tricks as in S. Anderson, "Bit Twiddling Hacks" (graphics.stanford.edu/~seander/bithacks.html, 2026-12-01): a
+    borrow or a carry may mark a byte wrongly, but only beside one that is marked rightly.
+    """
+    x = words ^ _BACKSLASHES
+    hits = (x - _ONES) & ~x
+    hits |= (words - _SPACES) & ~words
+    hits |= words | (words + _ONES)
+    if quotes:
+        x = words ^ _QUOTES
+        hits |= (x - _ONES) & ~x
     found: NDArray[np.bool_] = np.not_equal(hits & _HIGH, 0)
     return found
 

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.events.byte_columns import Buffer, hash_texts
+from pipeline.events.byte_columns import PAD, Buffer, hash_texts
 from pipeline.events.codecs import native
 from pipeline.events.columns import (
     STATUS_CODES,
@@ -18,8 +18,9 @@ from pipeline.events.columns import (
     dimension_text,
     server_hashes,
 )
-from pipeline.events.json_shapes import Found, Shape, learn, narrow, plain_rows, read
+from pipeline.events.json_shapes import Found, Shape, is_plain, learn, narrow, read
 from pipeline.events.request_event import DEFAULT_POOL
+from pipeline.events.sliced_values import SlicedValues
 
 __all__ = ["read_common_shapes"]
 
@@ -54,12 +55,16 @@ def read_common_shapes(
     parts: list[EventColumns] = []
     if len(texts) < MIN_OF_A_SHAPE:
         return parts, remaining
-    buffer = Buffer(texts, lengths)
-    plain = plain_rows(buffer, lengths)
-    rows = np.flatnonzero(plain)
+    if isinstance(texts, SlicedValues):
+        buffer = Buffer.over(texts.data, texts.starts, texts.ends)
+        rows = np.flatnonzero((lengths > 0) & (texts.ends <= len(texts.data) - PAD))
+    else:
+        buffer = Buffer(texts, lengths)
+        rows = np.flatnonzero(lengths > 0)
     wanted = {*_READ, *dimensions}
     shapes = 0
     for _ in range(MAX_SAMPLES):
+        rows = rows[_first_plain(texts, rows) :]
         if len(rows) < MIN_OF_A_SHAPE or shapes == MAX_SHAPES:
             break
         known = _shape_of(texts[rows[0]])
@@ -89,6 +94,11 @@ def read_common_shapes(
             left[part.index] = False
         remaining = np.flatnonzero(left)
     return parts, remaining
+
+
+def _first_plain(texts: Sequence[bytes], rows: Ints) -> int:
+    """How many of the first rows have no shape because of their characters."""
+    return next((i for i, row in enumerate(rows.tolist()) if is_plain(texts[row])), len(rows))
 
 
 def _shape_of(sample: bytes) -> tuple[Shape, str] | None:

@@ -20,10 +20,11 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.events.byte_columns import PAD, Buffer, Text, Words, head_mask, holds, index_in
+from pipeline.events.byte_columns import PAD, Buffer, Text, Words, head_mask, index_in, odd_bytes
+from pipeline.events.json_runs import read_run, runs_of
 from pipeline.events.request_event import MAX_LATENCY_SECONDS, MAX_TEXT_LENGTH, RequestEvent
 
-__all__ = ["Found", "Shape", "learn", "narrow", "plain_rows", "read"]
+__all__ = ["Found", "Shape", "is_plain", "learn", "narrow", "read"]
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
@@ -45,6 +46,13 @@ _TEXTS = ("name", "text", "any text")
 #: So many records at least have to agree in what ``narrow`` takes for the same everywhere.
 _LEAST_SAMPLES = 4
 _TIMES = ("arrived_at", "completed_at")
+#: Bytes of the beginning that tells shapes apart, and rows that are asked first whether any differs there.
+_BEGINNING = 64
+_LOOKED_AT = 64
+#: Bytes of a piece without texts that is compared as it lies.
+_SHORT_PIECE = 64
+_FILLING = np.uint64(0x6161616161616161)
+_PLAIN = re.compile(rb"[\x20-\x5b\x5d-\x7e]+")
 
 _ZEROS = np.uint64(0x3030303030303030)
 _TOO_HIGH = np.uint64(0x7676767676767676)  # added to a digit it stays below 0x80; to anything above 9 it does not
@@ -90,23 +98,14 @@ def _kinds() -> dict[str, Kind]:
 _KINDS = _kinds()
 
 
-def plain_rows(buffer: Buffer, lengths: Ints) -> Bools:
-    """Return which texts are printable ASCII without a backslash, and not empty."""
-    plain = lengths > 0
-    codes = np.frombuffer(buffer.data, np.uint8)[PAD:-PAD]
-    if not len(codes) or (codes.min() >= 0x20 and codes.max() <= 0x7E and b"\\" not in buffer.data):
-        return plain
-    odd = np.flatnonzero((codes < 0x20) | (codes > 0x7E) | (codes == 0x5C))
-    plain[np.searchsorted(buffer.ends, odd + PAD, side="right")] = False
-    return plain
+def is_plain(text: bytes) -> bool:
+    """Whether a text is printable ASCII without a backslash, and not empty."""
+    return _PLAIN.fullmatch(text) is not None
 
 
 def learn(value: bytes) -> Shape | None:
-    """Return the shape of a record that the ordinary decoder accepts; None: it has none that could be read here.
-
-    ``value`` is printable ASCII without a backslash.
-    """
-    if len(value) > _MOST_BYTES:
+    """Return the shape of a record that the ordinary decoder accepts; None: it has none that could be read here."""
+    if len(value) > _MOST_BYTES or not is_plain(value):
         return None
     pieces: list[bytes] = [b""]
     scalars: list[tuple[str | None, Kind]] = []
@@ -193,65 +192,75 @@ def _is_key(tokens: Sequence[bytes], i: int) -> bool:
 
 
 def read(buffer: Buffer, rows: Ints, shape: Shape, wanted: Collection[str]) -> Found:
-    """Read those of ``rows`` (places in ``buffer``; printable ASCII without a backslash) that have the shape."""
-    other = buffer.differ(buffer.starts[rows], shape.pieces[0])
-    if other.any():  # where a batch has many shapes, most rows are told apart by how they begin
-        rows = rows[~other]
-    at, ends = buffer.starts[rows], buffer.ends[rows]
-    furthest = len(buffer.data) - PAD
-    bad = np.zeros(len(rows), np.bool_)
-    texts: dict[str, Text] = {}
-    positions: dict[str, Ints] = {}
-    numbers: dict[str, Numbers] = {}
-    for i, (name, kind) in enumerate(shape.scalars):
-        if i:
-            bad |= buffer.differ(at, shape.pieces[i])
-        at = at + len(shape.pieces[i])
-        after = shape.pieces[i + 1][0]
-        known = shape.lengths[i] if shape.lengths else None
-        if known is not None:
-            text = _text_of(buffer, at, known)
-            length = text.length
-            bad |= holds(text.words, after)
-            if kind == "name" and known == 0:
-                bad[:] = True
-            if name is not None and name in wanted:
-                texts[name], positions[name] = text, at
-        elif kind in _TEXTS:
-            length, words = buffer.until(at, after, _TEXT_WORDS)
-            if len(words) == _TEXT_WORDS:
-                bad |= length > MAX_TEXT_LENGTH
-            if kind == "name":
-                bad |= length == 0
-            if name is not None and name in wanted:
-                texts[name] = Text(length, [word & head_mask(length - 8 * i) for i, word in enumerate(words)])
-                positions[name] = at
-        else:
-            value, length = _number(buffer, at, after, whole=kind == "count", bad=bad)
-            if kind == "seconds":
-                bad |= value > MAX_LATENCY_SECONDS
-            if name is not None and name in wanted:
-                numbers[name] = value
-        at = np.minimum(at + length, furthest)
-    bad |= buffer.differ(at, shape.pieces[-1])
-    bad |= at + len(shape.pieces[-1]) != ends
+    """Read those of ``rows`` (places in ``buffer``) that have the shape."""
+    begin = shape.pieces[0][:_BEGINNING]
+    sample = rows[:: max(1, len(rows) // _LOOKED_AT)]
+    if buffer.differ(buffer.starts[sample], begin).any():
+        # Where a batch has many shapes, most rows are told apart by how they begin.
+        rows = rows[~buffer.differ(buffer.starts[rows], begin)]
+    found, bad = _read(buffer, rows, shape, wanted)
     if not bad.any():
-        return Found(rows, texts, positions, numbers)
+        return found
     good = ~bad
     return Found(
         rows[good],
-        {name: Text(t.length[good], [word[good] for word in t.words]) for name, t in texts.items()},
-        {name: position[good] for name, position in positions.items()},
-        {name: value[good] for name, value in numbers.items()},
+        {name: Text(t.length[good], [word[good] for word in t.words]) for name, t in found.texts.items()},
+        {name: position[good] for name, position in found.positions.items()},
+        {name: value[good] for name, value in found.numbers.items()},
     )
 
 
-def _text_of(buffer: Buffer, at: Ints, length: int) -> Text:
-    """The texts of one length at ``at``."""
-    words = list(buffer.at(at, max(1, -(-length // 8))))
-    if length % 8 or not length:
-        words[-1] = words[-1] & np.uint64((1 << 8 * (length % 8)) - 1)
-    return Text(np.full(len(at), length), words)
+def _read(buffer: Buffer, rows: Ints, shape: Shape, wanted: Collection[str]) -> tuple[Found, Bools]:
+    """What the shape says of all ``rows``, and which of them do not have it."""
+    found = Found(rows, {}, {}, {})
+    at, ends = buffer.starts[rows], buffer.ends[rows]
+    furthest = len(buffer.data) - PAD
+    bad = np.zeros(len(rows), np.bool_)
+    asked = {i for i, (name, _) in enumerate(shape.scalars) if name is not None and name in wanted}
+    for run in runs_of(shape.pieces, shape.lengths or (None,) * len(shape.scalars)):
+        if run.texts or run.length > _SHORT_PIECE:
+            differs, texts = read_run(buffer, at, run, asked)
+        else:
+            differs, texts = buffer.differ(at, shape.pieces[-1 if run.scalar is None else run.scalar]), {}
+        bad |= differs
+        for text in run.texts:
+            name, kind = shape.scalars[text.scalar]
+            if kind == "name" and not text.length:
+                bad[:] = True
+            if text.scalar in texts and name is not None:
+                found.texts[name], found.positions[name] = texts[text.scalar], at + text.start
+        at = at + run.length
+        if run.scalar is not None:
+            length = _value(buffer, at, shape, run.scalar, asked, found, bad)
+            at = at + length
+        at = np.minimum(at, furthest)
+    bad |= at != ends
+    return found, bad
+
+
+def _value(buffer: Buffer, at: Ints, shape: Shape, i: int, asked: Collection[int], found: Found, bad: Bools) -> Ints:
+    """Read the values of one scalar, which begin at ``at``, into ``found``; returns their bytes."""
+    name, kind = shape.scalars[i]
+    after = shape.pieces[i + 1][0]
+    if kind not in _TEXTS:
+        value, length = _number(buffer, at, after, whole=kind == "count", bad=bad)
+        if kind == "seconds":
+            bad |= value > MAX_LATENCY_SECONDS
+        if i in asked and name is not None:
+            found.numbers[name] = value
+        return length
+    length, words = buffer.until(at, after, _TEXT_WORDS)
+    if len(words) == _TEXT_WORDS:
+        bad |= length > MAX_TEXT_LENGTH
+    if kind == "name":
+        bad |= length == 0
+    masks = [head_mask(length - 8 * i) for i in range(len(words))]
+    for word, mask in zip(words, masks, strict=True):
+        bad |= odd_bytes((word & mask) | (_FILLING & ~mask))
+    if i in asked and name is not None:
+        found.texts[name] = Text(length, [word & mask for word, mask in zip(words, masks, strict=True)])
+        found.positions[name] = at
+    return length
 
 
 def _number(buffer: Buffer, at: Ints, after: int, *, whole: bool, bad: Bools) -> tuple[Numbers, Ints]:

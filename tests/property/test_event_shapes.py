@@ -16,8 +16,9 @@ from pipeline.events import json_shapes as shapes
 from pipeline.events.batch_decoder import decode_batch
 from pipeline.events.byte_columns import Buffer
 from pipeline.events.columns import EventColumns
-from pipeline.events.json_shapes import learn, narrow, plain_rows, read
+from pipeline.events.json_shapes import learn, narrow, read
 from pipeline.events.servers import sampled_rows
+from pipeline.events.sliced_values import SlicedValues
 from pipeline.events.validation import EventLimits
 
 NOW = 1_790_000_100.0
@@ -193,6 +194,22 @@ def test_same_as_one_by_one(values: list[bytes | None], dimensions: tuple[str, .
     assert comparable(together) == comparable(apart)
 
 
+@settings(deadline=None, max_examples=200)
+@given(batches(), st.sampled_from([b"\0", b"\x80k", b'{"', b" "]), st.sampled_from([0, 7, 3_000]))
+@example([event(), event(e2e_seconds=0.1), event(event_id="b"), b"", event(event_id="\u20ac")], b"\x80", 3_000)
+def test_values_that_lie_in_a_buffer_are_read_as_others(
+    values: list[bytes | None], between: bytes, behind: int
+) -> None:
+    texts = [value or b"" for value in values]
+    lengths = np.array([len(text) for text in texts])
+    ends = np.cumsum(lengths + len(between))
+    sliced = SlicedValues(b"".join(between + text for text in texts) + bytes(behind), ends - lengths, ends)
+    together, refused, _ = decode_batch(sliced, [-1] * len(values), NOW, LIMITS, ("tenant",))
+    apart, expected = one_by_one(texts, ("tenant",))  # type: ignore[arg-type]
+    assert refused == expected
+    assert comparable(together) == comparable(apart)
+
+
 SECONDS = st.floats(0, 86_400, allow_nan=False) | st.decimals(0, 86_400, places=6).map(float)
 TIMES = st.floats(1e9, 2e9) | st.decimals(10**9, 2 * 10**9, places=7).map(float)
 
@@ -205,7 +222,7 @@ def test_numbers_are_rounded_as_the_decoder_rounds(numbers: list[tuple[float, fl
     buffer = Buffer(values, lengths)
     shape = learn(values[0])
     assert shape is not None
-    found = read(buffer, np.flatnonzero(plain_rows(buffer, lengths)), shape, {"e2e_seconds", "completed_at"})
+    found = read(buffer, np.arange(len(values)), shape, {"e2e_seconds", "completed_at"})
     assert [numbers[row][0] for row in found.rows] == found.numbers["e2e_seconds"].tolist()
     assert [numbers[row][1] for row in found.rows] == found.numbers["completed_at"].tolist()
 

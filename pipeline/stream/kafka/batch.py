@@ -6,17 +6,32 @@ from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from operator import attrgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 import faust
+import numpy as np
 from faust.types import TP
+from numpy.typing import NDArray
+
+from pipeline.events.sliced_values import SlicedValues
 
 __all__ = ["BatchSchema", "RecordBatch", "batch_topic"]
 
 _TIMESTAMP = attrgetter("timestamp")
 
+Ints = NDArray[np.int64]
 #: Record headers as aiokafka gives them: a sequence of (name, value).
 Headers = Sequence[tuple[str, bytes | None]]
+
+
+class _Row(NamedTuple):
+    """A record that was laid out in columns, as ``extend`` takes it."""
+
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers = ()
 
 
 class RecordBatch:
@@ -27,6 +42,7 @@ class RecordBatch:
     ``timestamps`` are epoch milliseconds as the log has them, ``sizes`` the bytes of each value (0 where there is
     none). ``headers`` is sparse: index in the batch → headers.
     ``offsets``, ``keys`` and ``headers`` are made when first asked for: most batches are used for their values only.
+    ``values`` are a list, or lie in the buffer that they were fetched in (``lay``) and are cut out when asked for.
     ``value_bytes`` is the size of all values together. ``epoch`` numbers the seek after which the batch was read: after
     another seek it is out of date and must be dropped. ``caught_up``: as far as is known, nothing lay behind it when it
     was delivered. ``unreadable``: why the record at an offset could not be read; its value is None, and the parts of a
@@ -35,6 +51,7 @@ class RecordBatch:
 
     __slots__ = (
         "_headers",
+        "_key_bounds",
         "_keys",
         "_offsets",
         "_rows",
@@ -56,13 +73,14 @@ class RecordBatch:
         self.first_offset = first_offset
         self.next_offset = first_offset
         self.timestamps: Sequence[int] = array("q")
-        self.values: list[bytes | None] = []
+        self.values: Sequence[bytes | None] = []
         self.value_bytes = 0
         self.generation_id: int | None = None
         self.epoch = 0
         self.caught_up = False
         self.unreadable: dict[int, str] = {}
         self._rows: list[Any] = []
+        self._key_bounds: tuple[Ints, Ints] | None = None
         self._sizes: array[int] | None = None
         self._offsets: Sequence[int] | None = None
         self._keys: list[bytes | None] | None = None
@@ -115,7 +133,10 @@ class RecordBatch:
     @property
     def keys(self) -> list[bytes | None]:
         """Keys of the records."""
-        if self._keys is None:
+        if self._keys is None and self._key_bounds is not None and isinstance(self.values, SlicedValues):
+            data, bounds = self.values.data, zip(*(bound.tolist() for bound in self._key_bounds), strict=True)
+            self._keys = [data[start:end] if start <= end else None for start, end in bounds]
+        elif self._keys is None:
             self._keys = [row.key for row in self._rows]
         return self._keys
 
@@ -142,12 +163,16 @@ class RecordBatch:
     def extend(self, records: Iterable[Any]) -> None:
         """Append records: objects with ``offset``, ``timestamp``, ``key``, ``value`` and ``headers``."""
         rows = records if isinstance(records, list) else list(records)
-        values = [row.value for row in rows]
+        if isinstance(self.values, SlicedValues):
+            laid = list(map(_Row, self.offsets, self.timestamps, self.keys, self.values))
+            self.values, self._key_bounds, self.value_bytes = [], None, 0
+            rows = laid + rows
+        values: list[bytes | None] = [row.value for row in rows]
         sizes = _sizes(values)
         timestamps = array("q", map(_TIMESTAMP, rows))
         self.value_bytes += sum(sizes)
         if self._rows:
-            self.values += values
+            self.values = [*self.values, *values]
             self._sizes = self.sizes + sizes
             self.timestamps = array("q", self.timestamps) + timestamps
             self._rows += rows
@@ -155,9 +180,21 @@ class RecordBatch:
             self.values, self._sizes, self.timestamps, self._rows = values, sizes, timestamps, rows
         self._offsets = self._keys = self._headers = None
 
+    def lay(self, values: SlicedValues, keys: tuple[Ints, Ints], offsets: Ints, timestamps: Ints) -> None:
+        """Fill an empty batch with records without headers; ``keys``: where they start and end in the data of
+        ``values`` (the end lies before the start: it has none)."""
+        self.values, self._key_bounds = values, keys
+        self.timestamps = array("q", timestamps.tobytes())
+        sizes = values.ends - values.starts
+        self._sizes = array("q", sizes.tobytes())
+        self.value_bytes = int(sizes.sum())
+        first, last = int(offsets[0]), int(offsets[-1])
+        self._offsets = range(first, last + 1) if last - first == len(offsets) - 1 else offsets.tolist()
+        self._keys, self._headers = None, {}
+
     def release(self) -> None:
         """Let go of the records: whoever still holds the batch (Faust does, in cycles) needs only its offsets."""
-        self.values, self.timestamps, self._rows = [], array("q"), []
+        self.values, self.timestamps, self._rows, self._key_bounds = [], array("q"), [], None
         self._sizes, self._offsets, self._keys, self._headers = array("q"), range(0), [], {}
 
     def split(self, max_records: int, max_bytes: int | None = None) -> list[RecordBatch]:
@@ -193,6 +230,8 @@ class RecordBatch:
         part._sizes = self.sizes[start:stop]
         part.value_bytes = sum(part.sizes)
         part._rows = self._rows[start:stop]
+        if self._key_bounds is not None:
+            part._key_bounds = self._key_bounds[0][start:stop], self._key_bounds[1][start:stop]
         part.offsets = self.offsets[start:stop]
         if self._keys is not None:
             part.keys = self._keys[start:stop]
@@ -218,7 +257,7 @@ class _RowHeaders(Mapping[int, Headers]):
         return len(self._rows)
 
 
-def _sizes(values: list[bytes | None]) -> array[int]:
+def _sizes(values: Sequence[bytes | None]) -> array[int]:
     try:
         return array("q", map(len, values))  # type: ignore[arg-type]
     except TypeError:  # at the first None

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from aiokafka import TopicPartition
+from aiokafka import conn as _conn
 from aiokafka.consumer import fetcher as _fetcher
 from aiokafka.errors import ConsumerStoppedError, CorruptRecordException
 from faust.transport.consumer import ensure_TP
@@ -23,6 +24,8 @@ from faust.transport.drivers import aiokafka as _driver
 from faust.types import TP
 
 from pipeline.stream.kafka.batch import RecordBatch
+from pipeline.stream.kafka.laid_wires import LaidWires
+from pipeline.stream.kafka.wire_bytes import KeptRecords, keep_wire_bytes, wire_is_intact
 from pipeline.stream.unreadable import add_unreadable
 
 __all__ = ["BatchConsumerThread", "Fetched", "fold_records", "missing_names", "read_columns"]
@@ -98,7 +101,14 @@ def read_columns(
     next_offset = part.next_fetch_offset
     corrupt = False
     room = float("inf") if max_bytes is None else max_bytes
-    while len(batch) < max_records and batch.value_bytes < room and records.has_next() and not corrupt:
+    laid = LaidWires(records) if type(records) is KeptRecords else None
+    while (
+        len(batch) + (0 if laid is None else len(laid)) < max_records
+        and batch.value_bytes < room
+        and (laid is None or laid.fits(room))
+        and records.has_next()
+        and not corrupt
+    ):
         wire, problem = _next_wire(records, part._check_crcs)
         if problem is not None:
             if next_offset != batch.first_offset:
@@ -111,6 +121,7 @@ def read_columns(
             add_unreadable(batch, next_offset, end, problem)
             next_offset = end
             corrupt = wire is None  # where the next one begins is not known
+            laid = None
             continue
         if read_committed and wire.producer_id is not None:
             part._consume_aborted_up_to(wire.base_offset)
@@ -119,23 +130,42 @@ def read_columns(
             if wire.is_transactional and wire.producer_id in part._aborted_producers:
                 next_offset = wire.next_offset
                 continue
-        if not wire.is_control_batch:
-            try:
-                rows = list(wire)
-            except Exception as error:  # a codec that is missing or fails, or what only looks like records
-                add_unreadable(batch, max(next_offset, wire.base_offset), _end_of(wire, next_offset), error)
+        if not wire.is_control_batch and not (laid is not None and laid.take(wire, next_offset)):
+            if laid is not None:  # what comes after an unusual one is read as it is
+                _settle(laid, batch)
+                laid = None
+            if not _add_rows(batch, wire, next_offset):
                 next_offset = _end_of(wire, next_offset)
                 continue
-            if rows and rows[0].offset < next_offset:  # a position inside a wire batch
-                rows = [row for row in rows if row.offset >= next_offset]
-            batch.extend(rows)
         # Format 2 keeps the last offset of a batch whose last records were compacted away.
         next_offset = wire.next_offset
+    if laid is not None:
+        _settle(laid, batch)
     part.next_fetch_offset = batch.next_offset = next_offset
     result._update_position()
     if corrupt or not records.has_next():
         result._partition_records = None
     return batch if next_offset > batch.first_offset else None
+
+
+def _add_rows(batch: RecordBatch, wire: Any, position: int) -> bool:
+    """Append the records of a wire batch from an offset on, as aiokafka parses them; False: they cannot be read."""
+    try:
+        rows = list(wire)
+    except Exception as error:  # a codec that is missing or fails, or what only looks like records
+        add_unreadable(batch, max(position, wire.base_offset), _end_of(wire, position), error)
+        return False
+    if rows and rows[0].offset < position:  # a position inside a wire batch
+        rows = [row for row in rows if row.offset >= position]
+    batch.extend(rows)
+    return True
+
+
+def _settle(laid: LaidWires, batch: RecordBatch) -> None:
+    """Put the records that were to be read together into an empty batch: in columns, else one by one."""
+    if len(laid) and not laid.lay_in(batch):
+        for wire, position in laid.wires:
+            _add_rows(batch, wire, position)
 
 
 def _next_wire(records: Any, check_crcs: bool) -> tuple[Any, CorruptRecordException | None]:
@@ -144,7 +174,7 @@ def _next_wire(records: Any, check_crcs: bool) -> tuple[Any, CorruptRecordExcept
         wire = records.next_batch()
     except Exception as error:  # whatever bytes that are no batch make the parser do
         return None, CorruptRecordException(f"not a record batch: {error!r}")
-    if check_crcs and not wire.validate_crc():
+    if check_crcs and not wire_is_intact(records, wire):
         return wire, CorruptRecordException("the CRC does not fit the bytes")
     return wire, None
 
@@ -178,6 +208,9 @@ class BatchConsumerThread(_driver.AIOKafkaConsumerThread):  # type: ignore[misc]
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
+        keep_wire_bytes()
+        # An answer comes in hundreds of pieces; with aiokafka's 64 KiB reading is paused and resumed at nearly each.
+        _conn.READER_LIMIT = FETCH_MAX_BYTES
         # The broker collects for a moment: answered at once, twelve partitions of a quiet topic would make hundreds of
         # batches of a few records each second, and each costs its delta and a share of a transaction.
         consumer._fetch_min_bytes = FETCH_MIN_BYTES
