@@ -103,6 +103,7 @@ class ReplicaController:
         # in it, nor at all while the largest one with the margin is not lower than what there is.
         self._needs: deque[tuple[float, int, int]] = deque()
         self._lower_since: float | None = None
+        self._raised_at = -math.inf
         self._manual = ManualChange(policy.scale_down_stabilisation_seconds)
         self._queue = LiveQueue(self._planner, slo.ttft_seconds)
 
@@ -145,7 +146,8 @@ class ReplicaController:
         if self._manual.learn(now, current, believed=sound):
             self._desired, self._lower_since = current, None
             self._needs.clear()
-        advice = self._advise(now, demand, current, gap=gap, warm=warm, situation=situation)
+        until = now + situation.known_after_seconds
+        advice = self._advise(now, until, demand, current, gap=gap, warm=warm, situation=situation)
         advice = self._with_manual_change(advice)
         advice = self._with_queue(advice, demand, current, situation)
         advice = widened(advice, situation.interval_ratio, self.policy)
@@ -155,6 +157,7 @@ class ReplicaController:
             self._needs.clear()
         elif self._desired is not None and advice.desired > self._desired:
             self._lower_since = None  # whatever raised it, what was raised stays for the stabilisation period
+            self._raised_at = until
         before = current if current is not None else self._desired
         self._desired = advice.desired
         self._manual.told(now, advice.desired)
@@ -193,7 +196,15 @@ class ReplicaController:
         return replace(moved(advice, target, Reason.QUEUE_UP, text, clamped), refused=False)
 
     def _advise(
-        self, now: float, demand: Demand | None, current: int | None, *, gap: bool, warm: bool, situation: Situation
+        self,
+        now: float,
+        until: float,
+        demand: Demand | None,
+        current: int | None,
+        *,
+        gap: bool,
+        warm: bool,
+        situation: Situation,
     ) -> Advice:
         if self._planner is None:
             text = f"cannot size {self.model}: {self._no_profile}"
@@ -209,7 +220,8 @@ class ReplicaController:
         if not situation.whole:
             if warm:
                 return self._hold(current, Reason.TELEMETRY_GAP, RecommendationState.DEGRADED, _NOT_WHOLE)
-            return self._hold(current, Reason.COLD_START, RecommendationState.COLD_START, _NOT_WHOLE)
+            held = self._hold(current, Reason.COLD_START, RecommendationState.COLD_START, _NOT_WHOLE)
+            return self._at_least_provisioned(held, demand)
         if demand is None:
             if not warm:
                 return self._hold(current, Reason.COLD_START, RecommendationState.COLD_START, "no forecast yet")
@@ -225,7 +237,21 @@ class ReplicaController:
             return self._hold(current, Reason.TELEMETRY_GAP, RecommendationState.DEGRADED, why)
         if not warm:
             return self._cold(current, plan, None if demand.provision is None else demand.provision.weights[0][0])
-        return self._follow(now, current, plan, observed, down_need)
+        return self._follow(now, until, situation.window_seconds, current, plan, observed, down_need)
+
+    def _at_least_provisioned(self, advice: Advice, demand: Demand | None) -> Advice:
+        """Raise held advice to what the rules provision for: a window that was seen in part says too little at most."""
+        if self._planner is None or demand is None or demand.provision is None:
+            return advice
+        try:
+            plan = self._planner.plan(observed_only(demand, _COLD_GROWTH), self.policy)
+        except SizingError:
+            return advice
+        target, clamped = self._limit(plan.unclamped)
+        if target <= advice.desired:
+            return advice
+        text = f"{advice.message}, but what was seen needs {replicas_text(plan.unclamped)}; advising {target}"
+        return replace(moved(advice, target, Reason.COLD_START, text, clamped), plan=plan)
 
     def _at_least_observed(self, advice: Advice, demand: Demand | None) -> Advice:
         """Raise held advice to what has been counted, where that is known: whatever is missing comes on top of it."""
@@ -277,13 +303,13 @@ class ReplicaController:
             plan,
         )
 
-    def _follow(self, now: float, current: int | None, plan: Plan, observed: Need | None, down_need: float) -> Advice:
+    def _follow(self, now: float, until: float, window: float, current: int | None, plan: Plan, observed: Need | None, down_need: float) -> Advice:
         by_observed = observed is not None and observed.replicas > plan.unclamped
         wanted = observed.replicas if observed is not None and by_observed else plan.unclamped
         target, clamped = self._limit(wanted)
         reference = self._reference(current)
         up_reason = Reason.OBSERVED_UP if by_observed else Reason.FORECAST_UP
-        self._remember(now, wanted, down_need)
+        self._remember(now, until, window, wanted, down_need)
 
         if reference is None:
             desired, reason = target, up_reason
@@ -292,7 +318,7 @@ class ReplicaController:
             surely = max(plan.lower, 0 if observed is None else observed.replicas)
             desired, reason, clamped = self._up(target, reference, current, plan, up_reason, clamped, surely)
         elif target < reference:
-            desired, reason, clamped = self._down(now, target, reference, current, clamped)
+            desired, reason, clamped = self._down(until, now - window, target, reference, current, clamped)
             draining = self._desired is not None and self._desired < reference
             small = not draining and reference - target <= _SMALL_DOWN * reference
             if small and plan.lower <= reference <= plan.upper and reference <= self.policy.max_replicas:
@@ -308,7 +334,7 @@ class ReplicaController:
                 reason = Reason.MIN_REPLICAS
         if not plan.operating_point.feasible:
             reason = Reason.SLO_INFEASIBLE
-        lower_for = 0.0 if self._lower_since is None else now - self._lower_since
+        lower_for = 0.0 if self._lower_since is None else until - self._lower_since
         return Advice(
             desired,
             min(plan.lower, desired),
@@ -342,7 +368,7 @@ class ReplicaController:
         return target, reason, clamped
 
     def _down(
-        self, now: float, target: int, reference: int, current: int | None, clamped: tuple[str, ...]
+        self, until: float, since: float, target: int, reference: int, current: int | None, clamped: tuple[str, ...]
     ) -> tuple[int, Reason, tuple[str, ...]]:
         if current is not None and self._desired is not None and target <= self._desired < current:
             # Advised before and not yet done: keep saying it.
@@ -350,27 +376,28 @@ class ReplicaController:
             if target == reference:
                 return reference, Reason.FORECAST_DOWN, clamped
         if self._lower_since is None:
-            self._lower_since = now
+            self._lower_since = max(since, self._raised_at)
         lowest = max(target, *(need for _, need, _ in self._needs))
         guarded = max(target, *(need for _, _, need in self._needs))
         running = current is not None and reference < current
         waiting = (Reason.FORECAST_DOWN if running else Reason.STABILISING, clamped)
-        if now - self._lower_since < self.policy.scale_down_stabilisation_seconds:
+        if until - self._lower_since < self.policy.scale_down_stabilisation_seconds:
             return reference, *waiting
         if guarded >= reference:  # fewer would do, with too little to spare
             return reference, Reason.FORECAST_DOWN if running else Reason.WITHIN_BAND, clamped
         floor = math.ceil(reference * self.policy.max_step_down_ratio) if reference > 1 else 0
         desired = max(lowest, min(floor, reference - 1))
         if desired > lowest:
-            self._lower_since = now  # the next step down must prove itself again
+            self._lower_since = until  # the next step down must prove itself again
             clamped = (*clamped, "max_step_down_ratio")
         return desired, Reason.FORECAST_DOWN, clamped
 
-    def _remember(self, now: float, wanted: int, down_need: float) -> None:
+    def _remember(self, now: float, until: float, window: float, wanted: int, down_need: float) -> None:
         """Keep the needs of the stabilisation period."""
         plain, guarded = (self._limit(max(wanted, whole(down_need * by)))[0] for by in (1.0, _DOWN_MARGIN))
         self._needs.append((now, plain, guarded))
-        while self._needs[0][0] < now - self.policy.scale_down_stabilisation_seconds:
+        oldest = until - self.policy.scale_down_stabilisation_seconds
+        while self._needs[0][0] < oldest or (window > 0 and self._needs[0][0] == oldest):
             self._needs.popleft()
 
     def _observed_need(self, demand: Demand, plan: Plan) -> Need | None:

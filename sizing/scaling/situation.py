@@ -33,6 +33,8 @@ class Situation:
     start_up_seconds: float | None = None
     newest_requests_per_second: float | None = None
     interval_ratio: float = 1.0
+    window_seconds: float = 0.0
+    known_after_seconds: float = 0.0
     evidence: Mapping[str, float] = field(default_factory=dict)
 
     def arrivals_per_second(self, demand: Demand | None) -> float | None:
