@@ -47,8 +47,8 @@ __all__ = ["PoolAdvisor", "PoolOutcome"]
 
 #: Windows learned before the forecasters' bands mean anything.
 _WARM_WINDOWS = 30
-import os
-VAR = int(os.environ.get('VAR', '2'))
+#: Windows learned before advice is lowered: competing rules need no bands, but a slow fleet must have been calibrated.
+_ADVISED_WINDOWS = 20
 _SIGNALS = tuple(Signal)
 _REQUESTS = _SIGNALS.index(Signal.REQUESTS)
 #: The evidence that holds what a replica serves at most.
@@ -277,7 +277,7 @@ class PoolAdvisor:
             demand,
             current,
             gap=gap,
-            warm=self._learned >= int(os.environ.get('WARM', '30')),
+            warm=self._learned >= _ADVISED_WINDOWS,
             situation=Situation(
                 problems=tuple(problems.values()),
                 whole=judged.whole,
@@ -287,8 +287,8 @@ class PoolAdvisor:
                 start_up_seconds=start_up,
                 newest_requests_per_second=live.counted.newest_per_second,
                 interval_ratio=self._advice.interval.ratio,
-                window_seconds=float(window.grain_seconds) if VAR >= 1 else 0.0,
-                known_after_seconds=_known_after(live, window) if VAR >= 2 else 0.0,
+                window_seconds=float(window.grain_seconds),
+                known_after_seconds=live.known_after_seconds,
                 evidence=self._evidence(lead, window, problems),
             ),
         )
@@ -398,11 +398,3 @@ class PoolAdvisor:
         if announced_at(calendar, self.key, window.end + lead.seconds):
             return at_least_forecast(said, quantiles, self._configured.policy().demand_quantile)
         return said
-
-
-def _known_after(live: LiveDemand, window: ClosedWindow) -> float:
-    """Seconds after the window's end for which the fleet's own count, where it is believed, says what came."""
-    fleet = window.fleet
-    if live.counted.after_per_second is None or fleet is None or fleet.counted is None:
-        return 0.0
-    return fleet.counted.after_seconds
