@@ -23,8 +23,8 @@ class Situation:
     ``start_up_seconds`` what one that is ordered now takes (None: not known, the policy's lead time stands for it).
     ``newest_requests_per_second`` came in the seconds before the newest report (None: not known).
     ``interval_ratio`` is how many times as wide as the plan's the interval of the advice is to be.
-    ``window_seconds`` is how long the newest window is, and ``known_after_seconds`` for how long after its end the fleet
-    has counted what came.
+    ``window_seconds`` is how long the newest window is, and ``known_after_seconds`` for how long after its end the
+    fleet has counted what came.
     ``evidence`` are numbers that the recommendation carries beside its own.
     """
 

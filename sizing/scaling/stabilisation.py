@@ -74,5 +74,6 @@ class Stabilisation:
 
     def most(self, target: int) -> tuple[int, int]:
         """Return the highest needs of the period, plainly and with a margin, and at least ``target``."""
-        plain = max(target, *(need for _, need, _ in self._needs))
-        return plain, max(target, *(guarded for _, _, guarded in self._needs))
+        plain = max((need for _, need, _ in self._needs), default=target)
+        guarded = max((need for _, _, need in self._needs), default=target)
+        return max(target, plain), max(target, guarded)
