@@ -50,12 +50,12 @@ class Stabilisation:
         self._since = None
 
     def remember(self, span: Span, need: int, guarded: int) -> None:
-        """Keep what was needed, plainly and with a margin, and forget windows that ended before the period."""
+        """Keep what was needed, plainly and with a margin, and forget older windows that ended before the period."""
         self._needs.append((span.end, need, guarded))
         oldest = span.until - self._seconds
         seen = span.end > span.start
         # A window that ended as the period began lies before it; a mere point in time does not.
-        while self._needs[0][0] < oldest or (seen and self._needs[0][0] == oldest):
+        while len(self._needs) > 1 and (self._needs[0][0] < oldest or (seen and self._needs[0][0] == oldest)):
             self._needs.popleft()
 
     def lower(self, span: Span) -> bool:

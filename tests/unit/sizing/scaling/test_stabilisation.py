@@ -4,7 +4,25 @@ from __future__ import annotations
 
 import pickle
 
+from sizing.scaling.controller import ReplicaController
+from sizing.scaling.situation import Situation
 from sizing.scaling.stabilisation import Span, Stabilisation
+from sizing.types import Demand, Deployment, PolicyConfig, Provision, Reason, RecommendationState, Slo, Workload
+
+CHAT = Workload(1000, 200)
+
+
+def controller() -> tuple[ReplicaController, float]:
+    policy = PolicyConfig(max_replicas=100, scale_down_stabilisation_seconds=120.0)
+    who = ReplicaController("m", "p", Deployment("llama-3.1-8b", "h100-sxm"), Slo(), policy, "hash")
+    assert who.planner is not None
+    return who, who.planner.operating_point(CHAT).requests_per_second
+
+
+def demand(rate: float, wanted: float | None = None) -> Demand:
+    provision = None if wanted is None else Provision(wanted, 0.0, 0.0, 0.0, (("observed_x1.3", 1.0),))
+    levels, rates = (0.1, 0.5, 0.9), (rate, rate, rate)
+    return Demand(levels, rates, CHAT, 180.0, observed_requests_per_second=rate, provision=provision)
 
 
 def span(end: float, window: float = 60.0, after: float = 0.0) -> Span:
@@ -80,3 +98,30 @@ def test_a_step_that_was_cut_begins_the_period_anew() -> None:
     stable.stepped(span(120.0))
     assert not stable.lower(span(180.0))
     assert stable.lower(span(240.0))
+
+
+def test_a_fleet_that_counts_comes_down_as_soon_as_the_period_is_over() -> None:
+    counting = Situation(window_seconds=60.0, known_after_seconds=60.0)
+    for situation, windows in ((counting, 1), (Situation(window_seconds=60.0), 2), (Situation(), 3)):
+        who, each = controller()
+        for step in range(10):
+            said = who.decide(60.0 * step, demand(7.5 * each), 8, gap=False, warm=True, situation=situation)
+            assert said.desired == 8
+        told = [
+            who.decide(600.0 + 60.0 * step, demand(3.5 * each), 8, gap=False, warm=True, situation=situation).desired
+            for step in range(windows)
+        ]
+        assert told == [8] * (windows - 1) + [4]
+
+
+def test_the_first_window_raises_what_is_held_although_it_was_seen_in_part() -> None:
+    who, each = controller()
+    first = Situation(whole=False, window_seconds=60.0)
+    said = who.decide(60.0, demand(3.0 * each, 3.9 * each), 1, gap=False, warm=False, situation=first)
+    assert (said.desired, said.reason, said.state) == (4, Reason.COLD_START, RecommendationState.COLD_START)
+    who, each = controller()
+    said = who.decide(60.0, demand(3.0 * each, 3.9 * each), 6, gap=False, warm=False, situation=first)
+    assert said.desired == 6
+    # Later windows that were not seen whole follow a gap: they hold.
+    who, each = controller()
+    assert who.decide(60.0, demand(3.0 * each, 3.9 * each), 1, gap=False, warm=True, situation=first).desired == 1
