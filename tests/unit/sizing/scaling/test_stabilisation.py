@@ -32,7 +32,7 @@ def span(end: float, window: float = 60.0, after: float = 0.0) -> Span:
 def lower_at(window: float, after: float, seconds: float = 120.0) -> float:
     """Return the end of the window at which a need that fell at 600 s has been lower for the whole period."""
     stable = Stabilisation(seconds)
-    for end in range(60, 1200, 60):
+    for end in range(60, 2400, 60):
         need = 8 if end <= 600 else 4
         stable.remember(span(end, window, after), need, need)
         if need == 8:
