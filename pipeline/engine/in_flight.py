@@ -35,6 +35,14 @@ class LiveDemand(NamedTuple):
     growth_per_second: float
     counted: CountedDemand = CountedDemand()
 
+    @property
+    def known_after_seconds(self) -> float:
+        """For how long after the end of the window the fleet's own count, where it is believed, says what came."""
+        fleet = self.window.fleet
+        if self.counted.after_per_second is None or fleet is None or fleet.counted is None:
+            return 0.0
+        return max(fleet.counted.after_seconds, 0.0)
+
 
 @dataclass(slots=True)
 class InFlight:

@@ -47,6 +47,8 @@ __all__ = ["PoolAdvisor", "PoolOutcome"]
 
 #: Windows learned before the forecasters' bands mean anything.
 _WARM_WINDOWS = 30
+#: Windows learned before advice is lowered: competing rules need no bands, but a slow fleet must have been calibrated.
+_ADVISED_WINDOWS = 20
 _SIGNALS = tuple(Signal)
 _REQUESTS = _SIGNALS.index(Signal.REQUESTS)
 #: The evidence that holds what a replica serves at most.
@@ -275,7 +277,7 @@ class PoolAdvisor:
             demand,
             current,
             gap=gap,
-            warm=self._learned >= _WARM_WINDOWS,
+            warm=self._learned >= _ADVISED_WINDOWS,
             situation=Situation(
                 problems=tuple(problems.values()),
                 whole=judged.whole,
@@ -285,6 +287,8 @@ class PoolAdvisor:
                 start_up_seconds=start_up,
                 newest_requests_per_second=live.counted.newest_per_second,
                 interval_ratio=self._advice.interval.ratio,
+                window_seconds=float(window.grain_seconds),
+                known_after_seconds=live.known_after_seconds,
                 evidence=self._evidence(lead, window, problems),
             ),
         )

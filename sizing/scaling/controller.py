@@ -7,7 +7,6 @@ what it needs to know between decisions, can be pickled, and reads no clock: sam
 from __future__ import annotations
 
 import math
-from collections import deque
 
 from sizing.calibration.measurement import ObservedLoad
 from sizing.catalog import Catalog
@@ -22,6 +21,7 @@ from sizing.scaling.load_learner import LoadLearner
 from sizing.scaling.manual_change import ManualChange
 from sizing.scaling.recommendation import Advice, RecommendationBuilder, explain, moved, observed_need, widened
 from sizing.scaling.situation import NOTHING_SPECIAL, Situation
+from sizing.scaling.stabilisation import Span, Stabilisation
 from sizing.types import (
     Confidence,
     Constraint,
@@ -98,10 +98,8 @@ class ReplicaController:
         self._writer = RecommendationBuilder(model, pool, deployment, slo, policy, config_hash, label, self._confidence)
         self._counterfactuals = Counterfactuals(self._planner, policy)
         self._desired = initial_replicas
-        # (time, need, need with a margin) of the last stabilisation period: advice never falls below the largest need
-        # in it, nor at all while the largest one with the margin is not lower than what there is.
-        self._needs: deque[tuple[float, int, int]] = deque()
-        self._lower_since: float | None = None
+        # Advice never falls below the largest need of the period, nor at all while that with the margin is not lower.
+        self._stable = Stabilisation(policy.scale_down_stabilisation_seconds)
         self._manual = ManualChange(policy.scale_down_stabilisation_seconds)
         self._queue = LiveQueue(self._planner, slo.ttft_seconds)
 
@@ -142,18 +140,17 @@ class ReplicaController:
         current = None if current is None else max(int(current), 0)
         sound = warm and demand is not None and situation.whole and not (gap or situation.problems)
         if self._manual.learn(now, current, believed=sound):
-            self._desired, self._lower_since = current, None
-            self._needs.clear()
-        advice = self._advise(now, demand, current, gap=gap, warm=warm, situation=situation)
+            self._desired = current
+            self._stable.forget()
+        span = situation.span(now)
+        advice = self._advise(span, demand, current, gap=gap, warm=warm, situation=situation)
         advice = self._with_manual_change(advice)
         advice = self._with_queue(advice, demand, current, situation)
         advice = widened(advice, situation.interval_ratio, self.policy)
         if gap or demand is None or advice.state is not RecommendationState.FRESH:
-            # What happened meanwhile is unknown: a lower need must prove itself anew.
-            self._lower_since = None
-            self._needs.clear()
-        elif self._desired is not None and advice.desired > self._desired:
-            self._lower_since = None  # whatever raised it, what was raised stays for the stabilisation period
+            self._stable.forget()
+        if self._desired is not None and advice.desired > self._desired:
+            self._stable.raised(span.until)
         before = current if current is not None else self._desired
         self._desired = advice.desired
         self._manual.told(now, advice.desired)
@@ -192,7 +189,7 @@ class ReplicaController:
         return moved(advice, target, Reason.QUEUE_UP, text, clamped)._replace(refused=False)
 
     def _advise(
-        self, now: float, demand: Demand | None, current: int | None, *, gap: bool, warm: bool, situation: Situation
+        self, span: Span, demand: Demand | None, current: int | None, *, gap: bool, warm: bool, situation: Situation
     ) -> Advice:
         if self._planner is None:
             text = f"cannot size {self.model}: {self._no_profile}"
@@ -204,11 +201,14 @@ class ReplicaController:
         if situation.problems:
             text = f"the inputs cannot be believed ({'; '.join(situation.problems)})"
             held = self._hold(current, Reason.INPUT_UNHEALTHY, RecommendationState.DEGRADED, text)
-            return self._at_least_observed(held, demand)
+            return self._at_least(held, None if demand is None else observed_only(demand), Reason.OBSERVED_UP)
         if not situation.whole:
             if warm:
                 return self._hold(current, Reason.TELEMETRY_GAP, RecommendationState.DEGRADED, _NOT_WHOLE)
-            return self._hold(current, Reason.COLD_START, RecommendationState.COLD_START, _NOT_WHOLE)
+            held = self._hold(current, Reason.COLD_START, RecommendationState.COLD_START, _NOT_WHOLE)
+            # What rules provision for by a window that was seen in part is too little, if anything.
+            seen = None if demand is None or demand.provision is None else observed_only(demand, _COLD_GROWTH)
+            return self._at_least(held, seen, Reason.COLD_START)
         if demand is None:
             if not warm:
                 return self._hold(current, Reason.COLD_START, RecommendationState.COLD_START, "no forecast yet")
@@ -224,21 +224,21 @@ class ReplicaController:
             return self._hold(current, Reason.TELEMETRY_GAP, RecommendationState.DEGRADED, why)
         if not warm:
             return self._cold(current, plan, None if demand.provision is None else demand.provision.weights[0][0])
-        return self._follow(now, current, plan, observed, down_need)
+        return self._follow(span, current, plan, observed, down_need)
 
-    def _at_least_observed(self, advice: Advice, demand: Demand | None) -> Advice:
-        """Raise held advice to what has been counted, where that is known: whatever is missing comes on top of it."""
+    def _at_least(self, advice: Advice, demand: Demand | None, reason: Reason) -> Advice:
+        """Raise held advice to what has been seen, where that is known: whatever is missing comes on top of it."""
         if self._planner is None or demand is None or demand.observed_requests_per_second is None:
             return advice
         try:
-            plan = self._planner.plan(observed_only(demand), self.policy)
+            plan = self._planner.plan(demand, self.policy)
         except SizingError:
             return advice
         target, clamped = self._limit(plan.unclamped)
         if target <= advice.desired:
             return advice
         text = f"{advice.message}, but what was counted needs {replicas_text(plan.unclamped)}; advising {target}"
-        return moved(advice, target, Reason.OBSERVED_UP, text, clamped)._replace(plan=plan)
+        return moved(advice, target, reason, text, clamped)._replace(plan=plan)
 
     def _hold(
         self,
@@ -276,28 +276,30 @@ class ReplicaController:
             plan,
         )
 
-    def _follow(self, now: float, current: int | None, plan: Plan, observed: Need | None, down_need: float) -> Advice:
+    def _follow(self, span: Span, current: int | None, plan: Plan, observed: Need | None, down_need: float) -> Advice:
         by_observed = observed is not None and observed.replicas > plan.unclamped
         wanted = observed.replicas if observed is not None and by_observed else plan.unclamped
         target, clamped = self._limit(wanted)
         reference = self._reference(current)
         up_reason = Reason.OBSERVED_UP if by_observed else Reason.FORECAST_UP
-        self._remember(now, wanted, down_need)
+        plain, guarded = (self._limit(max(wanted, whole(down_need * by)))[0] for by in (1.0, _DOWN_MARGIN))
+        self._stable.remember(span, plain, guarded)
 
         if reference is None:
             desired, reason = target, up_reason
         elif target > reference:
-            self._lower_since = None
+            self._stable.not_lower()
             surely = max(plan.lower, 0 if observed is None else observed.replicas)
             desired, reason, clamped = self._up(target, reference, current, plan, up_reason, clamped, surely)
         elif target < reference:
-            desired, reason, clamped = self._down(now, target, reference, current, clamped)
+            desired, reason, clamped = self._down(span, target, reference, current, clamped)
             draining = self._desired is not None and self._desired < reference
             small = not draining and reference - target <= _SMALL_DOWN * reference
             if small and plan.lower <= reference <= plan.upper and reference <= self.policy.max_replicas:
-                desired, reason, self._lower_since = reference, Reason.WITHIN_BAND, None
+                desired, reason = reference, Reason.WITHIN_BAND
+                self._stable.not_lower()
         else:
-            self._lower_since = None
+            self._stable.not_lower()
             desired = target
             reason = up_reason if current is not None and current < target else Reason.WITHIN_BAND
         if reason in (Reason.FORECAST_UP, Reason.WITHIN_BAND, Reason.OBSERVED_UP):
@@ -307,14 +309,21 @@ class ReplicaController:
                 reason = Reason.MIN_REPLICAS
         if not plan.operating_point.feasible:
             reason = Reason.SLO_INFEASIBLE
-        lower_for = 0.0 if self._lower_since is None else now - self._lower_since
         return Advice(
             desired,
             min(plan.lower, desired),
             max(plan.upper, desired),
             reason,
             RecommendationState.FRESH,
-            explain(plan, reason, desired, current, observed if by_observed else None, lower_for, self.policy),
+            explain(
+                plan,
+                reason,
+                desired,
+                current,
+                observed if by_observed else None,
+                self._stable.lower_for(span),
+                self.policy,
+            ),
             plan.constraint if plan.operating_point.feasible else Constraint.SLO_INFEASIBLE,
             clamped,
             plan,
@@ -341,36 +350,27 @@ class ReplicaController:
         return target, reason, clamped
 
     def _down(
-        self, now: float, target: int, reference: int, current: int | None, clamped: tuple[str, ...]
+        self, span: Span, target: int, reference: int, current: int | None, clamped: tuple[str, ...]
     ) -> tuple[int, Reason, tuple[str, ...]]:
         if current is not None and self._desired is not None and target <= self._desired < current:
             # Advised before and not yet done: keep saying it.
             reference = self._desired
             if target == reference:
                 return reference, Reason.FORECAST_DOWN, clamped
-        if self._lower_since is None:
-            self._lower_since = now
-        lowest = max(target, *(need for _, need, _ in self._needs))
-        guarded = max(target, *(need for _, _, need in self._needs))
+        long_enough = self._stable.lower(span)
+        lowest, guarded = self._stable.most(target)
         running = current is not None and reference < current
         waiting = (Reason.FORECAST_DOWN if running else Reason.STABILISING, clamped)
-        if now - self._lower_since < self.policy.scale_down_stabilisation_seconds:
+        if not long_enough:
             return reference, *waiting
         if guarded >= reference:  # fewer would do, with too little to spare
             return reference, Reason.FORECAST_DOWN if running else Reason.WITHIN_BAND, clamped
         floor = math.ceil(reference * self.policy.max_step_down_ratio) if reference > 1 else 0
         desired = max(lowest, min(floor, reference - 1))
         if desired > lowest:
-            self._lower_since = now  # the next step down must prove itself again
+            self._stable.stepped(span)
             clamped = (*clamped, "max_step_down_ratio")
         return desired, Reason.FORECAST_DOWN, clamped
-
-    def _remember(self, now: float, wanted: int, down_need: float) -> None:
-        """Keep the needs of the stabilisation period."""
-        plain, guarded = (self._limit(max(wanted, whole(down_need * by)))[0] for by in (1.0, _DOWN_MARGIN))
-        self._needs.append((now, plain, guarded))
-        while self._needs[0][0] < now - self.policy.scale_down_stabilisation_seconds:
-            self._needs.popleft()
 
     def _observed_need(self, demand: Demand, plan: Plan) -> Need | None:
         rate = demand.observed_requests_per_second

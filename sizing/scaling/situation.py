@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from sizing.scaling.live_queue import ServingFleet
+from sizing.scaling.stabilisation import Span
 from sizing.types import Demand
 
 __all__ = ["NOTHING_SPECIAL", "Situation"]
@@ -22,6 +23,8 @@ class Situation:
     ``start_up_seconds`` what one that is ordered now takes (None: not known, the policy's lead time stands for it).
     ``newest_requests_per_second`` came in the seconds before the newest report (None: not known).
     ``interval_ratio`` is how many times as wide as the plan's the interval of the advice is to be.
+    ``window_seconds`` is how long the newest window is, and ``known_after_seconds`` for how long after its end the
+    fleet has counted what came.
     ``evidence`` are numbers that the recommendation carries beside its own.
     """
 
@@ -33,7 +36,13 @@ class Situation:
     start_up_seconds: float | None = None
     newest_requests_per_second: float | None = None
     interval_ratio: float = 1.0
+    window_seconds: float = 0.0
+    known_after_seconds: float = 0.0
     evidence: Mapping[str, float] = field(default_factory=dict)
+
+    def span(self, now: float) -> Span:
+        """Return what a decision at ``now``, the end of the newest window, rests on."""
+        return Span(now - self.window_seconds, now, now + self.known_after_seconds)
 
     def arrivals_per_second(self, demand: Demand | None) -> float | None:
         """Return what comes now, requests/s: what is observed, or what came last where that is more; None: unknown."""

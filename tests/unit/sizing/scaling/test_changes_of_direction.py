@@ -46,10 +46,12 @@ def demand(observed: float, wanted: float) -> Demand:
     drift=st.floats(0.0, 1.0),
     lag=st.integers(0, 5),
     faults=st.floats(0.0, 0.1),
+    window=st.sampled_from((0.0, WINDOW)),
+    after=st.sampled_from((0.0, 300.0, WINDOW)),
 )
 @settings(max_examples=10, deadline=None)
 def test_one_change_of_direction_in_a_stabilisation_period(
-    seed: int, noise: float, drift: float, lag: int, faults: float
+    seed: int, noise: float, drift: float, lag: int, faults: float, window: float, after: float
 ) -> None:
     """Ten noisy days, with a fleet that follows late, gaps, windows that cannot be believed, and queues."""
     chance = random.Random(seed)
@@ -68,7 +70,10 @@ def test_one_change_of_direction_in_a_stabilisation_period(
             gap=gap,
             warm=True,
             situation=Situation(
-                problems=("server_coverage",) if ill else (), queued_requests=round(60 * rate) if queue else 0
+                problems=("server_coverage",) if ill else (),
+                queued_requests=round(60 * rate) if queue else 0,
+                window_seconds=window,
+                known_after_seconds=after,
             ),
         )
         assert POLICY.min_replicas <= said.desired <= POLICY.max_replicas
