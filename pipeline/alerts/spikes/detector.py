@@ -17,6 +17,7 @@ from pipeline.alerts.spikes.evidence import Evidence
 from pipeline.alerts.spikes.extreme_tail import ExtremeTail
 from pipeline.alerts.spikes.foresight import Foresight
 from pipeline.alerts.spikes.references import Scorer
+from pipeline.alerts.spikes.returns import Returns
 from pipeline.forecast.types import LEVELS, Forecast
 
 __all__ = ["Direction", "Kind", "SpikeDetector", "SpikeState", "forecast_breach"]
@@ -145,14 +146,18 @@ class SpikeDetector:
         if Kind(kind) is Kind.ANY:
             self._evidence = Evidence(grain_seconds)
             self._rest_seconds = _REST_SHARE * 86_400.0 / false_alerts_per_day
-        self._budget = AlertBudget(probability, self._rest_seconds, _LOUDER)
+        directions = 2 if self.direction is Direction.BOTH else 1
+        self._budget = AlertBudget(probability, self._rest_seconds, _LOUDER, directions)
+        self._any_sign = self._evidence is not None or self.direction is not Direction.BOTH
         self._odd = -math.log(probability)
         self._support = -math.log(min(_MAX_PROBABILITY, _SUPPORT * probability))
         self._tails = tuple(ExtremeTail(probability / math.sqrt(references)) for _ in range(references))
         self._recent = array("d")
         self._episode: Episode | None = None
-        self._quiet_until = -math.inf
-        self._loudest = 0.0
+        # Of rises and of falls.
+        self._quiet_until = [-math.inf, -math.inf]
+        self._loudest = [0.0, 0.0]
+        self._returns = Returns(_RECENT * grain_seconds)
 
     def observe(self, end: float, value: float | None, forecasts: Sequence[Forecast] = ()) -> SpikeState:
         """Judge the window that ended at ``end``.
@@ -174,16 +179,22 @@ class SpikeDetector:
             self._remember(value)
             return SpikeState(end, False)
         level = _median(self._recent)
+        falls = value < level
         one_step = next((f.quantiles for f in forecasts if f.target_at == end), None)
-        raw, p_value = self._judge(end, value, one_step, foretold)
+        raw, p_value = self._judge(end, value, one_step, foretold, falls=falls)
         score = raw / self._budget.threshold
         worth = (
-            raw > LEAST_THRESHOLD and self._is_worth(value, level) and not self._was_foretold(value, level, foretold)
+            raw > LEAST_THRESHOLD
+            and self._is_worth(value, level, falls=falls)
+            and not self._was_foretold(value, foretold, falls=falls)
+            and not self._returns.excuse(end, value, self.min_ratio, falls=falls)
         )
-        news = worth and score > 1.0 and self._is_news(end, score)
+        news = worth and score > 1.0 and self._is_news(end, score, falls=falls)
         episode = self._episode
-        state = self._advance(end, value, level, news)
-        self._budget.learn(end, raw if worth else 0.0, told=news)
+        state = self._advance(end, value, level, news, falls=falls)
+        if state.began:
+            episode = self._episode
+        self._budget.learn(end, raw if worth else 0.0, told=news, second=falls and self.direction is Direction.BOTH)
         self._remember(value)
         reference = level if episode is None else episode.level
         return SpikeState(
@@ -211,17 +222,21 @@ class SpikeDetector:
         del self._recent[:-_RECENT]
 
     def _judge(
-        self, end: float, value: float, one_step: Sequence[float] | None, foretold: float | None
+        self, end: float, value: float, one_step: Sequence[float] | None, foretold: float | None, *, falls: bool
     ) -> tuple[float, float]:
-        """Return the greatest score over its threshold and the smallest chance, and learn."""
+        """Return the greatest score over its threshold and the smallest chance, and learn.
+
+        Where both directions are looked for, a sudden spike is judged by the scores of its own direction.
+        """
         found = self._scorer.score(value, one_step, foretold)
         best, p_value = 0.0, 1.0
         for tail, signed in zip(self._tails, (found.level, found.step, found.shift, found.season), strict=False):
             if signed is None:
                 continue
             score = min(_MAX_SCORE, self._towards(signed))
-            best = max(best, score / tail.threshold)
-            p_value = min(p_value, tail.chance(score))
+            if self._any_sign or (signed < 0.0) is falls:
+                best = max(best, score / tail.threshold)
+                p_value = min(p_value, tail.chance(score))
             tail.learn(score)
         if self._evidence is None:
             return best, p_value
@@ -238,36 +253,43 @@ class SpikeDetector:
             return abs(signed)
         return max(0.0, signed if self.direction is Direction.UP else -signed)
 
-    def _is_worth(self, value: float, level: float) -> bool:
+    def _is_worth(self, value: float, level: float, *, falls: bool) -> bool:
         """Whether the value is far enough from the level, on the right side."""
-        up = value >= level + (self.min_ratio - 1.0) * abs(level)
-        down = value <= level - (1.0 - 1.0 / self.min_ratio) * abs(level)
-        return (up and self.direction is not Direction.DOWN) or (down and self.direction is not Direction.UP)
+        if falls:
+            far = value <= level - (1.0 - 1.0 / self.min_ratio) * abs(level)
+            return far and self.direction is not Direction.UP
+        # In a silent series no change is far enough by its ratio.
+        far = value >= level + (self.min_ratio - 1.0) * abs(level) and (value > level or self.min_ratio == 1.0)
+        return far and self.direction is not Direction.DOWN
 
-    def _is_news(self, end: float, score: float) -> bool:
-        """Whether a surprise is worth telling: the last one is long ago, or this one is greater than all since."""
-        rested = end >= self._quiet_until
-        if not rested and score <= _LOUDER * self._loudest:
+    def _is_news(self, end: float, score: float, *, falls: bool) -> bool:
+        """Whether a surprise is worth telling: the last one of its direction is long ago, or this one is greater than
+        all since.
+        """
+        rested = end >= self._quiet_until[falls]
+        if not rested and score <= _LOUDER * self._loudest[falls]:
             return False
-        self._loudest = score
-        self._quiet_until = end + self._rest_seconds
+        self._loudest[falls] = score
+        self._quiet_until[falls] = end + self._rest_seconds
         return True
 
-    def _was_foretold(self, value: float, level: float, foretold: float | None) -> bool:
+    def _was_foretold(self, value: float, foretold: float | None, *, falls: bool) -> bool:
         """Whether the forecast, a while ago, told of a change from the level as far as this one."""
         if foretold is None:
             return False
-        if value >= level:
+        if not falls:
             return value <= foretold * _FORESEEN_SLACK
         return value >= foretold / _FORESEEN_SLACK
 
-    def _advance(self, end: float, value: float, level: float, news: bool) -> SpikeState:
+    def _advance(self, end: float, value: float, level: float, news: bool, *, falls: bool) -> SpikeState:
         episode = self._episode
-        if episode is None:
+        if episode is None or (news and falls is not episode.falls):
             if not news:
                 return SpikeState(end, False)
             self._episode = Episode.begin(end, value, level)
+            self._returns.note(end, level, falls=falls)
             return SpikeState(end, True, began=True, started_at=end, peak=value)
+        self._returns.note(end, episode.level, falls=episode.falls)
         active = episode.goes_on(value, self._short, self._long)
         if not active:
             self._episode = None
