@@ -20,7 +20,7 @@ from pipeline.alerts.spikes.references import Scorer
 from pipeline.alerts.spikes.returns import Returns
 from pipeline.forecast.types import LEVELS, Forecast
 
-__all__ = ["Direction", "Kind", "SpikeDetector", "SpikeState", "forecast_breach"]
+__all__ = ["Direction", "Kind", "SpikeDetector", "SpikeState", "forecast_breach", "rest_after_alert"]
 
 _LONG_SECONDS = 3600.0
 _SHORT_SECONDS = 300.0
@@ -34,11 +34,16 @@ _WARM_WINDOWS = 8
 _FORESEEN_SLACK = 1.25
 #: A sudden spike needs evidence that ordinary windows reach at most so many times as often as alerts are wanted.
 _SUPPORT = 50.0
-#: After an alert nothing is news until the long window has passed; after one about a change of any kind for this share
-#: of the wanted time between false alerts ...
+#: After an alert nothing is news for this share of the wanted time between false alerts, after one about a sudden spike
+#: until the long window has passed, too ...
 _REST_SHARE = 0.04
 #: ... unless its score exceeds that of the last alert by this factor.
 _LOUDER = 1.2
+
+
+def rest_after_alert(false_alerts_per_day: float) -> float:
+    """Seconds for which an alert is the last word, at a wanted rate of false alerts."""
+    return _REST_SHARE * 86_400.0 / false_alerts_per_day
 
 
 class Direction(StrEnum):
@@ -65,7 +70,7 @@ class SpikeState:
     estimated chance of such a score in ordinary traffic. ``ratio`` is the value over ``level``, the median of the
     recent windows (during an episode: of those before its onset). Times are epoch seconds: ``started_at`` is the end of
     the window that raised the running or just ended episode, ``ended_at`` is set in the one step that ends it. ``peak``
-    is the value of the episode that is farthest from ``level``.
+    is the value of the episode that is farthest from ``level``. ``falls``: the running or just ended episode is a fall.
     """
 
     at: float
@@ -79,6 +84,7 @@ class SpikeState:
     started_at: float | None = None
     ended_at: float | None = None
     peak: float | None = None
+    falls: bool = False
 
 
 class SpikeDetector:
@@ -97,9 +103,13 @@ class SpikeDetector:
     is a surprise by itself, and a reference that calls one needs a chance at most 50 times as great: what has come
     before as often is none.
 
-    After an alert only a surprise with a score 1.2 times as great is news, until the long window has passed, which
-    knows of it then; with ``Kind.ANY`` for 4 % of the wanted time between false alerts. A burst in several pieces takes
-    one alert of the budget, and one that grows is told again.
+    After an alert only a surprise with a score 1.2 times as great is news, for 4 % of the wanted time between false
+    alerts; without ``Kind.ANY`` until the long window has passed, too, which knows of it then. A burst in several
+    pieces takes one alert of the budget, and one that grows is told again.
+
+    Rises and falls share the scales, the tails and the budget, so that their alerts come to the wanted rate together. A
+    sudden one is judged by the scores of its own direction and rests after alerts of its own direction: what collapses
+    after a spike is told. The way back to the level before (``spike_returns``) is no news in either direction.
 
     Two windows: the long one (an hour of values for the level, up to 720 values for the scales) says that it is a
     spike, the short one (5 minutes, 1/12 of the hour) that it still is one. An episode ends when the whole short window
@@ -113,6 +123,8 @@ class SpikeDetector:
         direction: rises, falls, or both.
         season_seconds: length of a season that no forecast knows of; None: none.
         kind: sudden spikes, or changes of any kind; the latter costs about twice the time and 150 KB of state.
+        rest_seconds: after an alert nothing is news for so long; None: ``rest_after_alert(false_alerts_per_day)``. At
+            least the long window where sudden spikes are looked for.
 
     Raises:
         ValueError: an argument is out of range.
@@ -126,6 +138,7 @@ class SpikeDetector:
         direction: Direction = Direction.UP,
         season_seconds: float | None = None,
         kind: Kind = Kind.SPIKE,
+        rest_seconds: float | None = None,
     ) -> None:
         for name, number in (("false_alerts_per_day", false_alerts_per_day), ("grain_seconds", grain_seconds)):
             if not (math.isfinite(number) and number > 0.0):
@@ -142,10 +155,11 @@ class SpikeDetector:
         self._long = max(_WARM_WINDOWS, round(_LONG_SECONDS / grain_seconds))
         self._short = max(1, round(_SHORT_SECONDS / grain_seconds))
         self._evidence: Evidence | None = None
-        self._rest_seconds = self._long * grain_seconds
+        self._rest_seconds = rest_after_alert(false_alerts_per_day) if rest_seconds is None else rest_seconds
         if Kind(kind) is Kind.ANY:
             self._evidence = Evidence(grain_seconds)
-            self._rest_seconds = _REST_SHARE * 86_400.0 / false_alerts_per_day
+        else:
+            self._rest_seconds = max(self._long * grain_seconds, self._rest_seconds)
         directions = 2 if self.direction is Direction.BOTH else 1
         self._budget = AlertBudget(probability, self._rest_seconds, _LOUDER, directions)
         self._any_sign = self._evidence is not None or self.direction is not Direction.BOTH
@@ -172,20 +186,22 @@ class SpikeDetector:
             if self._evidence is not None:
                 self._evidence.miss()
             episode = self._episode
-            return SpikeState(end, episode is not None, started_at=None if episode is None else episode.started_at)
+            if episode is None:
+                return SpikeState(end, False)
+            return SpikeState(end, True, started_at=episode.started_at, falls=episode.falls)
         value = max(-_MOST_VALUE, min(_MOST_VALUE, value))
         if not self._scorer.ready():
             self._scorer.warm_up(value)
             self._remember(value)
             return SpikeState(end, False)
         level = _median(self._recent)
-        falls = value < level
+        falls = bool(value < level)
         one_step = next((f.quantiles for f in forecasts if f.target_at == end), None)
-        raw, p_value = self._judge(end, value, one_step, foretold, falls=falls)
+        raw, p_value, mean = self._judge(end, value, one_step, foretold, falls=falls)
         score = raw / self._budget.threshold
         worth = (
             raw > LEAST_THRESHOLD
-            and self._is_worth(value, level, falls=falls)
+            and self._is_worth(value, mean if level == 0.0 and self._evidence is None else level, falls=falls)
             and not self._was_foretold(value, foretold, falls=falls)
             and not self._returns.excuse(end, value, self.min_ratio, falls=falls)
         )
@@ -209,6 +225,7 @@ class SpikeDetector:
             started_at=state.started_at,
             ended_at=state.ended_at,
             peak=state.peak,
+            falls=episode is not None and episode.falls,
         )
 
     def mark(self, raised_at: float, verdict: Verdict) -> bool:
@@ -223,8 +240,8 @@ class SpikeDetector:
 
     def _judge(
         self, end: float, value: float, one_step: Sequence[float] | None, foretold: float | None, *, falls: bool
-    ) -> tuple[float, float]:
-        """Return the greatest score over its threshold and the smallest chance, and learn.
+    ) -> tuple[float, float, float]:
+        """Return the greatest score over its threshold, the smallest chance and the mean of the long window; learn.
 
         Where both directions are looked for, a sudden spike is judged by the scores of its own direction.
         """
@@ -239,14 +256,14 @@ class SpikeDetector:
                 p_value = min(p_value, tail.chance(score))
             tail.learn(score)
         if self._evidence is None:
-            return best, p_value
+            return best, p_value, found.mean
         chance = self._evidence.observe(end, value, found.mean, found.spread)
         if chance is None:
-            return best, p_value
+            return best, p_value, found.mean
         rarity = -math.log(chance)
         if rarity < self._support:
             best = min(best, rarity / self._support)
-        return max(best, rarity / self._odd), chance
+        return max(best, rarity / self._odd), chance, found.mean
 
     def _towards(self, signed: float) -> float:
         if self.direction is Direction.BOTH:
@@ -254,7 +271,9 @@ class SpikeDetector:
         return max(0.0, signed if self.direction is Direction.UP else -signed)
 
     def _is_worth(self, value: float, level: float, *, falls: bool) -> bool:
-        """Whether the value is far enough from the level, on the right side."""
+        """Whether the value is far enough from the level, on the right side; a sudden rise of a series that is mostly
+        silent is measured by its mean.
+        """
         if falls:
             far = value <= level - (1.0 - 1.0 / self.min_ratio) * abs(level)
             return far and self.direction is not Direction.UP

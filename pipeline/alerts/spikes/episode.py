@@ -25,7 +25,7 @@ class Episode:
     @property
     def falls(self) -> bool:
         """Whether it is a fall."""
-        return self.clear_at < self.level
+        return bool(self.clear_at < self.level)
 
     @classmethod
     def begin(cls, end: float, value: float, level: float) -> Episode:
