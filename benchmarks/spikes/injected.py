@@ -10,7 +10,7 @@ import duckdb
 import numpy as np
 from rivals import FIXED_RULES, Floats
 
-from pipeline.alerts.spikes.detector import SpikeDetector
+from pipeline.alerts.spikes.detector import Direction, SpikeDetector
 from pipeline.forecast.series import SeriesForecaster
 from pipeline.forecast.types import Forecast, SeriesKey
 
@@ -69,15 +69,15 @@ def inject(values: Floats, seed: int) -> tuple[Floats, list[Injected]]:
 
 def watch(values: Floats, per_day: float, *, forecast: bool) -> tuple[list[int], list[int]]:
     """Return the minutes at which episodes began and ended, with the product's forecasts or without."""
-    detector = SpikeDetector(per_day, 60.0)
+    detector = SpikeDetector(per_day, 60.0, direction=Direction.BOTH)
     model = SeriesForecaster(SeriesKey("m", "p", "requests_per_second"), (60, 900), 60) if forecast else None
     issued: Sequence[Forecast] = ()
     began, ended = [], []
     for at, value in enumerate(values.tolist()):
         state = detector.observe(60.0 * (at + 1), value / 60.0, issued)
-        if state.began:
+        if state.began and not state.falls:
             began.append(at)
-        if state.ended_at is not None:
+        if state.ended_at is not None and not state.falls:
             ended.append(at)
         if model is not None:
             issued = model.step(60.0 * (at + 1), value / 60.0)

@@ -63,7 +63,7 @@ def part_labelled(folder: Path) -> list[str]:
 
 def part_budget(folder: Path) -> list[str]:
     """The delivered rate of false alerts."""
-    header = ["detector", "set to, a day", "series", "series-days", "false a day", "over the setting"]
+    header = ["detector", "set to, a day", "series", "series-days", "false a day", "over the setting", "with true ones"]
     header += ["series that hold it", "recall", "recall of rises"]
     return [
         "## False alerts: delivered against set",
@@ -72,8 +72,8 @@ def part_budget(folder: Path) -> list[str]:
         f"clients (every {budget.EVERY_CLIENT}rd) nothing is labelled and every alert counts as false. *Hold it*: the",
         f"95 % Poisson interval of the series overlaps the setting within a factor of {budget.FACTOR:g}. Recall is",
         "over all labelled events of the series, NAB's windows among them; *rises* are those with a value",
-        f"{budget.RISE:g} times the median of the {budget.BEFORE} before and more: as live, without forecasts, nothing "
-        "else is looked for.",
+        f"{budget.RISE:g} times the median of the {budget.BEFORE} before and more. *As live*: sudden rises and falls of",
+        f"{budget.RISE:g} times within one rate, without forecasts. *With true ones*: all alerts, those in labels too.",
         "",
         *_table(header, budget.measure(folder)),
     ]
@@ -86,11 +86,13 @@ def part_missed(folder: Path) -> list[str]:
         "## What is missed live",
         "",
         f"As live at {missed.SETTING:g} false alert a day. *Score* is the event's greatest over its threshold of then,",
-        "both in units of what the tails give (0: too little of a rise where it was looked at). *In hindsight*: the",
+        "both in units of what the tails give (0: too little of a change where it was looked at). *In hindsight*: the",
         "constant multiple that finds most events of a series within the setting, on the same scores.",
         "",
         *_table(["labelled events", "number", "of all"], causes),
-        *_table(["series", "first window", "windows", "day", "times the level", "score", "threshold", "why"], rows),
+        *_table(
+            ["series", "first window", "windows", "day", "most over the level", "least", "score", "threshold", "why"], rows
+        ),
     ]
 
 

@@ -86,7 +86,8 @@ class SpikeAlerts:
             ratio=state.ratio,
             probability=None,
             message=f"{self._name}: demand fell{fell}{times}; no forecast had it coming; evidence: {drop.evidence}",
-            worse=state.news and state.falls and not state.began,
+            worse=state.news and not state.began,
+            falls=True,
         )
 
     def _observed(
