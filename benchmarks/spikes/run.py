@@ -72,8 +72,8 @@ def part_budget(folder: Path) -> list[str]:
         f"clients (every {budget.EVERY_CLIENT}rd) nothing is labelled and every alert counts as false. *Hold it*: the",
         f"95 % Poisson interval of the series overlaps the setting within a factor of {budget.FACTOR:g}. Recall is",
         "over all labelled events of the series, NAB's windows among them; *rises* are those with a value",
-        f"{budget.RISE:g} times the median of the {budget.BEFORE} before and more. *As live*: sudden rises and falls of",
-        f"{budget.RISE:g} times within one rate, without forecasts. *With true ones*: all alerts, those in labels too.",
+        f"{budget.RISE:g} times the median of the {budget.BEFORE} before. *As live*: sudden rises and falls by",
+        f"{budget.RISE:g} times in one rate, without forecasts. *With true ones*: all alerts, those in labels too.",
         "",
         *_table(header, budget.measure(folder)),
     ]
@@ -91,7 +91,8 @@ def part_missed(folder: Path) -> list[str]:
         "",
         *_table(["labelled events", "number", "of all"], causes),
         *_table(
-            ["series", "first window", "windows", "day", "most over the level", "least", "score", "threshold", "why"], rows
+            ["series", "first window", "windows", "day", "most over the level", "least", "score", "threshold", "why"],
+            rows,
         ),
     ]
 

@@ -80,7 +80,7 @@ def show(
 @app.command()
 @clean_errors
 def feedback(
-    alert_id: Annotated[str, typer.Argument(help="Of an observed spike or a drop, as `spikes show --output json` has it.")],
+    alert_id: Annotated[str, typer.Argument(help="Of a spike seen or a drop, as `spikes show --output json` has it.")],
     verdict: Annotated[Verdict, typer.Option(help="What the alert was.")],
     config: ConfigOption = None,
     bootstrap: Annotated[str | None, typer.Option(help="Kafka to connect to, host:port.")] = None,

@@ -201,7 +201,16 @@ class PoolAdvisor:
         observed, ahead, drop = self._spikes.step(window, rates, issued, recommendation, replicas, calendar, warm=warm)
         missing = tuple(text for name, text in judged.problems.items() if name in MISSING)
         facts = PoolFacts(
-            window, rates, issued, recommendation, calendar, self._configured is not None, observed, ahead, missing, drop
+            window,
+            rates,
+            issued,
+            recommendation,
+            calendar,
+            self._configured is not None,
+            observed,
+            ahead,
+            missing,
+            drop,
         )
         alerts = rules.step(self.key, self._episodes, facts)
         return PoolOutcome(

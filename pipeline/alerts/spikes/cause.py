@@ -151,7 +151,6 @@ class SpikeWatch:
             return None
         return ObservedSpike(self._signal, active[self._signal], self._cause)
 
-
     def _watch_drop(
         self, window: ClosedWindow, state: SpikeState, profile: _Profile | None, event: CalendarRecord | None
     ) -> None:
@@ -242,7 +241,9 @@ def _drop_evidence(
     told = [] if event is None else [f"near the announced event {event.kind!r} ({event.id})"]
     told += map(str, falls)
     if _refused_more(usual, now):
-        told.append(f"{now.refused_share:.0%} of the requests were refused or failed (before: {usual.refused_share:.0%})")
+        told.append(
+            f"{now.refused_share:.0%} of the requests were refused or failed (before: {usual.refused_share:.0%})"
+        )
     ratio = _ratio(now.requests_per_second, usual.requests_per_second)
     told.append(f"requests x{ratio:.2f} ({usual.requests_per_second:.2f} to {now.requests_per_second:.2f}/s)")
     return "; ".join(told)
