@@ -1,6 +1,6 @@
 """Spikes: labelled series, announced flash crowds, injected spikes and the Numenta benchmark; prints the results page.
 
-    python benchmarks/spikes/run.py FOLDER [--part labelled,budget,missed,worldcup,injected,nab,cost] [--markdown FILE]
+    python benchmarks/spikes/run.py FOLDER [--part labelled,budget,missed,worldcup,injected,drops,nab,cost] [--markdown FILE]
 
 FOLDER holds ``ms_cloud_monitoring``, ``nab``, ``servegen``, ``worldcup98``, ``azure_llm_2024``, ``nasa_http`` and
 ``burstgpt``. Each part prints its section when it is done; what is missing is named.
@@ -132,6 +132,20 @@ def part_injected(folder: Path) -> list[str]:
     ]
 
 
+def part_drops(folder: Path) -> list[str]:
+    """Drops of known time."""
+    header = ["trace", "detector", "recall", *(f"×{factor:g}" for factor in injected.DROPS)]
+    header += ["detect, min (median / p95)", "clear, min", "false/day", "precision"]
+    ramps = " and ".join(map(str, injected.DROP_RAMPS_MINUTES))
+    return [
+        "## Drops injected into real traffic",
+        "",
+        f"As above, with what is left of the demand, and ramps of {ramps} minutes. False are drops that touch none.",
+        "",
+        *_table(header, injected.measure_drops(folder)),
+    ]
+
+
 def part_nab(folder: Path) -> list[str]:
     """The Numenta benchmark."""
     corpus = nab.load(folder / "nab")
@@ -203,6 +217,7 @@ PARTS = {
     "missed": part_missed,
     "worldcup": part_worldcup,
     "injected": part_injected,
+    "drops": part_drops,
     "nab": part_nab,
     "cost": part_cost,
 }
