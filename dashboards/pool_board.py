@@ -174,12 +174,10 @@ def _causes(add: Add) -> None:
     add(row("Spikes, tenants and telemetry"), 24, 1)
     add(
         state_timeline(
-            "Spikes, drops and telemetry gaps",
-            "While a spike is observed or forecast (foreseen, rise: the replicas hold it), while demand has dropped, "
-            "while telemetry is missing.",
+            "Spikes and telemetry gaps",
+            "While a spike is observed or forecast (foreseen, rise: the replicas hold it); while telemetry is missing.",
             [
                 _gauge("tokentide_spike_active", "{{kind}}", "kind"),
-                _gauge("tokentide_alert_active", "drop", "kind", 'kind="demand_drop"'),
                 _gauge("tokentide_telemetry_gap", "telemetry gap"),
             ],
         ),

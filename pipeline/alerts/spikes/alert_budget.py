@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from array import array
-from bisect import bisect_left
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -23,7 +22,7 @@ _STEP = (_MOST_LOG - _LEAST_LOG) / (_LEVELS - 1)
 _LOGS = tuple(_LEAST_LOG + _STEP * level for level in range(_LEVELS))
 #: Tails fitted to few scores understate rare ones and overstate frequent ones: before anything is known the logarithm
 #: is this times that of the chance at which they are right over the one wanted, within bounds.
-_START_SLOPE, _START_CHANCE, _START_LEAST, _START_MOST = 0.25, 4e-3, -0.3, 0.7
+_START_SLOPE, _START_CHANCE, _START_LEAST, _START_MOST = 0.18, 4e-3, -0.3, 0.5
 #: What other series have taught counts as so many alerts at most.
 _PRIOR_COUNT = 3.0
 #: Scores of ordinary alerts over the threshold follow a Pareto law; its power is taken as this until alerts tell ...
@@ -32,12 +31,9 @@ _POWER = 6.0
 _PRIOR_ALERTS, _MEMORY_ALERTS = 5.0, 40.0
 #: An alert tells of that law as at most so many thresholds.
 _MOST_RATIO = 4.0
-#: A score so far above a level that ordinary ones are with this chance is a great one. It counts less: of 131 that were
-#: told on the labelled series of Microsoft and NAB, set to 0.1 a day, 60 touched a label (2026-12-01). The others count
-#: more, so that ordinary ones count 1.
+#: A score so far above a level that ordinary ones are with this chance is no ordinary one; the others count for it.
 _GREAT_CHANCE = 0.2
-_GREAT_COUNT = 0.4
-_COUNT = (1.0 - _GREAT_CHANCE * _GREAT_COUNT) / (1.0 - _GREAT_CHANCE)
+_COUNT = 1.0 / (1.0 - _GREAT_CHANCE)
 #: What an alert counts that was certainly ordinary; on average over ordinary ones it is 1.
 _MOST_COUNT = 2.0
 #: Counts fade in the time in which so many false alerts are wanted.
@@ -63,9 +59,7 @@ def _count_at(told: Told, level: int) -> float:
     """What an alert counts at a level now."""
     if told.marked is not None:
         return told.marked
-    if not told.counted >> level & 1:
-        return 0.0
-    return _GREAT_COUNT if level < told.great else _COUNT
+    return _COUNT if told.counted >> level & 1 else 0.0
 
 
 class AlertBudget:
@@ -83,7 +77,7 @@ class AlertBudget:
     three alerts.
 
     Only false alerts have a budget. A score that ordinary ones exceed with a chance of 0.2 at most, given that they
-    exceed the level, counts 0.4 there, and the others 1.15, so that ordinary ones count 1 on average: by a Pareto
+    exceed the level, counts nothing there, and the others 1.25, so that ordinary ones count 1 on average: by a Pareto
     law of the scores over the threshold fitted to the alerts told (Hill 1975, "A simple general approach to inference
     about the tail of a distribution"). An alert that an operator marked ``false`` counts 2, one marked ``useful`` 0.
 
@@ -171,22 +165,20 @@ class AlertBudget:
         self._windows += 1
         self._weight /= self._fade
         self._expected += self._probability * self._weight
-        counted = levels = greatly = 0
+        counted = levels = 0
         if score > LEAST_THRESHOLD:
             log = math.log(score)
             levels = min(_LEVELS, 1 + int((log - _LEAST_LOG) / _STEP))
-            greatly = self._great_levels(log, levels)
-            counted = self._count(at, log, levels, greatly, _LEVELS if second else 0)
+            counted = self._count(at, log, levels, _LEVELS if second else 0)
         begins = told and not self._in_run
         if begins:
             excess = max(0.0, math.log(score / self.threshold))
-            great = excess > -math.log(_GREAT_CHANCE) * self._logs / self._fitted
-            count = _GREAT_COUNT if great else _COUNT
+            count = 0.0 if excess > -math.log(_GREAT_CHANCE) * self._logs / self._fitted else _COUNT
             self._move(count)
             keep = 1.0 if self._fitted < _MEMORY_ALERTS else 1.0 - 1.0 / _MEMORY_ALERTS
             self._fitted = keep * self._fitted + 1.0
             self._logs = keep * self._logs + min(excess, math.log(_MOST_RATIO))
-            self._told.append(Told(at, self._windows, levels, counted, greatly, count))
+            self._told.append(Told(at, self._windows, levels, counted, count))
         self._in_run = told
         self._shift = max(-_MOST_SHIFT, self._shift - self._fall)
         self._pending += self._probability
@@ -216,13 +208,10 @@ class AlertBudget:
         self._settle()
         return True
 
-    def _great_levels(self, log: float, levels: int) -> int:
-        """Of the levels that a score exceeds the number of those, from the lowest on, over which it is a great one."""
-        return bisect_left(_LOGS, log + math.log(_GREAT_CHANCE) * self._logs / self._fitted, 0, levels)
-
-    def _count(self, at: float, log: float, levels: int, greatly: int, first: int) -> int:
+    def _count(self, at: float, log: float, levels: int, first: int) -> int:
         """Count a score at the levels it exceeds and would be told at; return those that count it, as bits."""
         counted = 0
+        ordinary = log + math.log(_GREAT_CHANCE) * self._logs / self._fitted
         for level in range(levels):
             place = first + level
             if at < self._quiet_until[place] and log <= self._loudest[place] + self._louder:
@@ -234,8 +223,9 @@ class AlertBudget:
             if in_run and self._windows - self._since[level] < self._longest_run:
                 continue
             self._since[level] = self._windows
-            self._counts[level] += (_GREAT_COUNT if level < greatly else _COUNT) * self._weight
-            counted |= 1 << level
+            if _LOGS[level] >= ordinary:
+                self._counts[level] += _COUNT * self._weight
+                counted |= 1 << level
         return counted
 
     def _move(self, count: float) -> None:

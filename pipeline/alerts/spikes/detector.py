@@ -160,9 +160,10 @@ class SpikeDetector:
             self._evidence = Evidence(grain_seconds)
         else:
             self._rest_seconds = max(self._long * grain_seconds, self._rest_seconds)
-        directions = 2 if self.direction is Direction.BOTH else 1
+        # Where falls rest for themselves: else all changes share a rest.
+        self._apart = self.direction is Direction.BOTH and self._evidence is None
+        directions = 2 if self._apart else 1
         self._budget = AlertBudget(probability, self._rest_seconds, _LOUDER, directions)
-        self._any_sign = self._evidence is not None or self.direction is not Direction.BOTH
         self._odd = -math.log(probability)
         self._support = -math.log(min(_MAX_PROBABILITY, _SUPPORT * probability))
         self._tails = tuple(ExtremeTail(probability / math.sqrt(references)) for _ in range(references))
@@ -203,14 +204,14 @@ class SpikeDetector:
             raw > LEAST_THRESHOLD
             and self._is_worth(value, mean if level == 0.0 and self._evidence is None else level, falls=falls)
             and not self._was_foretold(value, foretold, falls=falls)
-            and not self._returns.excuse(end, value, self.min_ratio, falls=falls)
+            and not (self._evidence is None and self._returns.excuse(end, value, self.min_ratio, falls=falls))
         )
         news = worth and score > 1.0 and self._is_news(end, score, falls=falls)
         episode = self._episode
         state = self._advance(end, value, level, news, falls=falls)
         if state.began:
             episode = self._episode
-        self._budget.learn(end, raw if worth else 0.0, told=news, second=falls and self.direction is Direction.BOTH)
+        self._budget.learn(end, raw if worth else 0.0, told=news, second=falls and self._apart)
         self._remember(value)
         reference = level if episode is None else episode.level
         return SpikeState(
@@ -251,7 +252,7 @@ class SpikeDetector:
             if signed is None:
                 continue
             score = min(_MAX_SCORE, self._towards(signed))
-            if self._any_sign or (signed < 0.0) is falls:
+            if not self._apart or (signed < 0.0) is falls:
                 best = max(best, score / tail.threshold)
                 p_value = min(p_value, tail.chance(score))
             tail.learn(score)
@@ -285,11 +286,12 @@ class SpikeDetector:
         """Whether a surprise is worth telling: the last one of its direction is long ago, or this one is greater than
         all since.
         """
-        rested = end >= self._quiet_until[falls]
-        if not rested and score <= _LOUDER * self._loudest[falls]:
+        place = int(falls and self._apart)
+        rested = end >= self._quiet_until[place]
+        if not rested and score <= _LOUDER * self._loudest[place]:
             return False
-        self._loudest[falls] = score
-        self._quiet_until[falls] = end + self._rest_seconds
+        self._loudest[place] = score
+        self._quiet_until[place] = end + self._rest_seconds
         return True
 
     def _was_foretold(self, value: float, foretold: float | None, *, falls: bool) -> bool:
@@ -302,7 +304,7 @@ class SpikeDetector:
 
     def _advance(self, end: float, value: float, level: float, news: bool, *, falls: bool) -> SpikeState:
         episode = self._episode
-        if episode is None or (news and falls is not episode.falls):
+        if episode is None or (news and self._apart and falls is not episode.falls):
             if not news:
                 return SpikeState(end, False)
             self._episode = Episode.begin(end, value, level)

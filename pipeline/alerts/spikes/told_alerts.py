@@ -10,26 +10,25 @@ __all__ = ["Told", "ToldAlerts"]
 
 #: Newest alerts that can be marked.
 _REMEMBERED = 256
-_FIELDS = 7
+_FIELDS = 6
 
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """One alert: the window it came in, how many levels it exceeds, those that counted it (bits, at most 53), over how
-    many levels it is a great one, what it counted at the threshold, and as what it is marked (None: not marked).
+    """One alert: the window it came in, how many levels it exceeds, those that counted it (bits, at most 53), what it
+    counted at the threshold, and as what it is marked (None: not marked).
     """
 
     at: float
     window: int
     levels: int
     counted: int
-    great: int
     count: float
     marked: float | None = None
 
 
 class ToldAlerts:
-    """The newest 256 alerts, oldest first: 56 bytes each, where objects of their own take some 250."""
+    """The newest 256 alerts, oldest first: 48 bytes each, where objects of their own take some 250."""
 
     __slots__ = ("_numbers",)
 
@@ -54,9 +53,8 @@ class ToldAlerts:
     def __getitem__(self, number: int) -> Told:
         """Return alert ``number``, from 0 on."""
         first = _FIELDS * number
-        at, window, levels, counted, great, count, marked = self._numbers[first : first + _FIELDS]
-        mark = None if math.isnan(marked) else marked
-        return Told(at, int(window), int(levels), int(counted), int(great), count, mark)
+        at, window, levels, counted, count, marked = self._numbers[first : first + _FIELDS]
+        return Told(at, int(window), int(levels), int(counted), count, None if math.isnan(marked) else marked)
 
     def __setitem__(self, number: int, told: Told) -> None:
         """Replace alert ``number``."""
@@ -66,4 +64,4 @@ class ToldAlerts:
 
 def _numbers(told: Told) -> tuple[float, ...]:
     marked = math.nan if told.marked is None else told.marked
-    return told.at, told.window, told.levels, told.counted, told.great, told.count, marked
+    return told.at, told.window, told.levels, told.counted, told.count, marked
