@@ -3,8 +3,8 @@
     python benchmarks/spikes/run.py FOLDER [--part PART,...] [--markdown FILE]
 
 Parts: labelled, budget, missed, worldcup, injected, drops, nab, cost. FOLDER holds ``ms_cloud_monitoring``,
-``nab``, ``servegen``, ``worldcup98``, ``azure_llm_2024``, ``nasa_http`` and ``burstgpt``. Each part prints its section when
-it is done; what is missing is named.
+``nab``, ``servegen``, ``worldcup98``, ``azure_llm_2024``, ``nasa_http`` and ``burstgpt``. Each part prints its
+section when it is done; what is missing is named.
 """
 
 from __future__ import annotations
