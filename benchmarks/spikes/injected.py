@@ -58,7 +58,7 @@ def inject(
     combinations = [(f, r) for f in factors for r in ramps]
     random.shuffle(combinations)
     out = values.copy()
-    spikes = []
+    spikes: list[Injected] = []
     start = FIRST_MINUTE
     while True:
         factor, ramp = combinations[len(spikes) % len(combinations)]

@@ -61,8 +61,8 @@ def scores(series: Labelled, setting: float) -> Scores:
         listening.score, listening.falls, threshold = 0.0, False, listening.threshold
         state = detector.observe(at, value)
         rows.append((listening.score, listening.falls, threshold, state.news, state.active))
-    columns = [np.array(column) for column in zip(*rows, strict=True)]
-    return Scores(*columns, float(detector._rest_seconds))
+    score, falls, thresholds, told, stood = (np.array(column) for column in zip(*rows, strict=True))
+    return Scores(score, falls, thresholds, told, stood, float(detector._rest_seconds))
 
 
 def by_constant(series: Labelled, known: Scores, threshold: float) -> Bools:
