@@ -14,7 +14,7 @@ from labelled import Bools, Labelled
 from rivals import Floats
 from scipy.stats import chi2
 
-from pipeline.alerts.spikes.detector import Kind, SpikeDetector
+from pipeline.alerts.spikes.detector import Direction, Kind, SpikeDetector
 
 SETTINGS = (0.1, 0.2, 0.3, 1.0)
 #: Nothing is counted before: the thresholds are learned.
@@ -23,18 +23,20 @@ LEARNED_SECONDS = 2 * 86_400.0
 FACTOR = 1.5
 #: Of the clients of ServeGen every third, in order of name.
 EVERY_CLIENT = 3
-#: A rise, as looked for live: so many times the median of the so many values before.
+#: A rise, as looked for live: so many times the median of the so many values before; a fall: one over it.
 RISE, BEFORE = 1.25, 60
 
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """What one series had from the third day on: runs of alerted windows that touch no label, and days off labels.
+    """What one series had from the third day on: runs of alerted windows that touch no label, all runs, and days off
+    labels.
 
-    ``rises`` are the events with a value that live could be told.
+    ``rises`` are the events with a value that live could be told as a rise.
     """
 
     false: int
+    told: int
     days: float
     found: int
     events: int
@@ -74,28 +76,34 @@ def group_of(series: Labelled) -> str:
     return {"nab": "NAB", "servegen": "ServeGen"}.get(group, "Microsoft")
 
 
+def live_detector(setting: float, grain_seconds: float) -> SpikeDetector:
+    """The detector of requests, as live."""
+    return SpikeDetector(setting, grain_seconds, direction=Direction.BOTH)
+
+
 def live(seconds: Floats, values: Floats, setting: float) -> Bools:
-    """Windows that were told, as live (without forecasts)."""
-    detector = SpikeDetector(setting, max(1.0, float(np.median(np.diff(seconds)))))
+    """Windows that were told, as live (without forecasts): rises and falls within one rate."""
+    detector = live_detector(setting, max(1.0, float(np.median(np.diff(seconds)))))
     told = [detector.observe(at, v).news for at, v in zip(seconds.tolist(), values.tolist(), strict=True)]
     return np.array(told, dtype=np.bool_)
 
 
 def is_rise(series: Labelled, first: int, end: int) -> bool:
     """Whether a value of the event is a rise over the level of then."""
-    return greatest_rise(series, first, end) >= RISE
+    return extremes(series, first, end)[0] >= RISE
 
 
-def greatest_rise(series: Labelled, first: int, end: int) -> float:
-    """The greatest value of the event over the level of then."""
-    greatest = 0.0
+def extremes(series: Labelled, first: int, end: int) -> tuple[float, float]:
+    """The greatest and the least value of the event over the level of then."""
+    greatest, least = 0.0, math.inf
     for at in range(first, end):
         before = series.values[:at]
         before = before[np.isfinite(before) & (before >= 0.0)][-BEFORE:]
         if before.size:
             level, value = float(np.median(before)), float(series.values[at])
-            greatest = max(greatest, value / level if level > 0.0 else math.inf if value >= 0.0 else 0.0)
-    return greatest
+            ratio = value / level if level > 0.0 else math.inf if value >= 0.0 else 0.0
+            greatest, least = max(greatest, ratio), min(least, ratio)
+    return greatest, least
 
 
 def delivered(series: Labelled, alert: Bools) -> Delivered:
@@ -105,13 +113,14 @@ def delivered(series: Labelled, alert: Bools) -> Delivered:
     for first, end in series.events:
         label[first:end] = True
     edges = np.diff(np.concatenate([[0], alert.astype(np.int64), [0]]))
-    runs = zip(np.flatnonzero(edges == 1).tolist(), np.flatnonzero(edges == -1).tolist(), strict=True)
+    runs = list(zip(np.flatnonzero(edges == 1).tolist(), np.flatnonzero(edges == -1).tolist(), strict=True))
     false = sum(bool(counted[a]) and not label[a:b].any() for a, b in runs)
+    told = sum(bool(counted[a]) for a, _ in runs)
     found = [bool(alert[first:end].any()) for first, end in series.events]
     rises = [is_rise(series, first, end) for first, end in series.events]
     found_rises = sum(a and b for a, b in zip(found, rises, strict=True))
     days = float((counted & ~label).sum()) * series.grain_seconds / 86_400.0
-    return Delivered(false, days, sum(found), len(found), found_rises, sum(rises))
+    return Delivered(false, told, days, sum(found), len(found), found_rises, sum(rises))
 
 
 def measure(folder: Path) -> list[list[str]]:
@@ -144,6 +153,7 @@ def _row(name: str, setting: float, group: str, told: list[Delivered]) -> list[s
         f"{days:,.0f}",
         f"{rate:.3f}",
         f"{rate / setting:.2f}",
+        f"{sum(t.told for t in told) / days / setting:.2f}",
         f"{sum(t.holds(setting) for t in told)} of {len(told)}",
         f"{sum(t.found for t in told) / events:.2f} of {events}" if events else "-",
         f"{sum(t.found_rises for t in told) / rises:.2f} of {rises}" if rises else "-",

@@ -10,12 +10,15 @@ import duckdb
 import numpy as np
 from rivals import FIXED_RULES, Floats
 
-from pipeline.alerts.spikes.detector import SpikeDetector
+from pipeline.alerts.spikes.detector import Direction, SpikeDetector
 from pipeline.forecast.series import SeriesForecaster
 from pipeline.forecast.types import Forecast, SeriesKey
 
 FACTORS = (2.0, 3.0, 5.0, 10.0, 50.0)
 RAMPS_MINUTES = (1, 5, 10, 30)
+#: Drops: what is left of the demand; a slow fall is no sudden one.
+DROPS = (0.0, 0.1, 0.2, 0.5)
+DROP_RAMPS_MINUTES = (1, 5)
 HOLD_MINUTES = 20
 #: Nothing is injected before; spikes are this far apart and up to two hours more, so about one a day: where they come
 #: hourly they are that traffic's ordinary course, and the detector is meant to raise its bar.
@@ -47,13 +50,15 @@ def minutes(folder: Path, name: str) -> Floats:
     return np.asarray(whole[: len(whole) // per_minute * per_minute].reshape(-1, per_minute).sum(axis=1))
 
 
-def inject(values: Floats, seed: int) -> tuple[Floats, list[Injected]]:
-    """Multiply spikes in: up over the ramp, hold, down over the ramp; every factor with every ramp in turn."""
+def inject(
+    values: Floats, seed: int, factors: Sequence[float] = FACTORS, ramps: Sequence[int] = RAMPS_MINUTES
+) -> tuple[Floats, list[Injected]]:
+    """Multiply spikes (or drops) in: over the ramp, hold, back over the ramp; every factor with every ramp in turn."""
     random = np.random.default_rng(seed)
-    combinations = [(f, r) for f in FACTORS for r in RAMPS_MINUTES]
+    combinations = [(f, r) for f in factors for r in ramps]
     random.shuffle(combinations)
     out = values.copy()
-    spikes = []
+    spikes: list[Injected] = []
     start = FIRST_MINUTE
     while True:
         factor, ramp = combinations[len(spikes) % len(combinations)]
@@ -67,17 +72,17 @@ def inject(values: Floats, seed: int) -> tuple[Floats, list[Injected]]:
         start += length + APART_MINUTES + int(random.integers(0, 120))
 
 
-def watch(values: Floats, per_day: float, *, forecast: bool) -> tuple[list[int], list[int]]:
-    """Return the minutes at which episodes began and ended, with the product's forecasts or without."""
-    detector = SpikeDetector(per_day, 60.0)
+def watch(values: Floats, per_day: float, *, forecast: bool, falls: bool = False) -> tuple[list[int], list[int]]:
+    """Return the minutes at which rises (or falls) began and ended, with the product's forecasts or without."""
+    detector = SpikeDetector(per_day, 60.0, direction=Direction.BOTH)
     model = SeriesForecaster(SeriesKey("m", "p", "requests_per_second"), (60, 900), 60) if forecast else None
     issued: Sequence[Forecast] = ()
     began, ended = [], []
     for at, value in enumerate(values.tolist()):
         state = detector.observe(60.0 * (at + 1), value / 60.0, issued)
-        if state.began:
+        if state.began and state.falls is falls:
             began.append(at)
-        if state.ended_at is not None:
+        if state.ended_at is not None and state.falls is falls:
             ended.append(at)
         if model is not None:
             issued = model.step(60.0 * (at + 1), value / 60.0)
@@ -152,4 +157,18 @@ def measure(folder: Path) -> list[list[str]]:
                 outcome = outcomes.setdefault(tool, Outcome({factor: [] for factor in FACTORS}, [], []))
                 outcome.add(spikes, began, ended, len(values) / 1440.0)
         table += [outcome.row(name, tool) for tool, outcome in outcomes.items()]
+    return table
+
+
+def measure_drops(folder: Path) -> list[list[str]]:
+    """The same table of drops, without forecasts."""
+    table = []
+    for name, seeds in SEEDS.items():
+        values = minutes(folder, name)
+        outcome = Outcome({factor: [] for factor in DROPS}, [], [])
+        for seed in range(seeds):
+            made, drops = inject(values, seed, DROPS, DROP_RAMPS_MINUTES)
+            began, ended = watch(made, 1.0, forecast=False, falls=True)
+            outcome.add(drops, began, ended, len(values) / 1440.0)
+        table.append(outcome.row(name, "Tokentide, detector alone"))
     return table

@@ -12,8 +12,6 @@ import numpy as np
 from labelled import Bools, Labelled
 from rivals import Floats
 
-from pipeline.alerts.spikes.detector import SpikeDetector
-
 SETTING = 1.0
 #: Multiples of the tails' thresholds that are tried in hindsight.
 TRIED = np.geomspace(0.05, 12.0, 40)
@@ -23,11 +21,13 @@ LOUDER = 1.2
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """Of every window its score (0: it could not be an alert), what it had to exceed, whether it was told, and whether
-    an alert stood; all in units of the tails' threshold. ``rest_seconds``: how long the detector rests.
+    """Of every window its score (0: it could not be an alert), whether that is one of a fall, what it had to exceed,
+    whether it was told, and whether an alert stood; scores are in units of the tails' threshold. ``rest_seconds``: how
+    long the detector rests.
     """
 
     score: Floats
+    falls: Bools
     threshold: Floats
     told: Bools
     stood: Bools
@@ -40,39 +40,40 @@ class _Listening:
     def __init__(self, budget_: Any) -> None:
         self._budget = budget_
         self.score = 0.0
+        self.falls = False
 
     @property
     def threshold(self) -> float:
         return float(self._budget.threshold)
 
-    def learn(self, at: float, score: float, *, told: bool) -> None:
-        self.score = score
-        self._budget.learn(at, score, told=told)
+    def learn(self, at: float, score: float, *, told: bool, second: bool = False) -> None:
+        self.score, self.falls = score, second
+        self._budget.learn(at, score, told=told, second=second)
 
 
 def scores(series: Labelled, setting: float) -> Scores:
     """Run the detector as live, without forecasts."""
-    detector = SpikeDetector(setting, max(1.0, float(np.median(np.diff(series.seconds)))))
+    detector = budget.live_detector(setting, max(1.0, float(np.median(np.diff(series.seconds)))))
     listening: Any = _Listening(detector._budget)
     detector._budget = listening
     rows = []
     for at, value in zip(series.seconds.tolist(), series.values.tolist(), strict=True):
-        listening.score, threshold = 0.0, listening.threshold
+        listening.score, listening.falls, threshold = 0.0, False, listening.threshold
         state = detector.observe(at, value)
-        rows.append((listening.score, threshold, state.news, state.active))
-    score, threshold, told, stood = zip(*rows, strict=True)
-    return Scores(np.array(score), np.array(threshold), np.array(told), np.array(stood), float(detector._rest_seconds))
+        rows.append((listening.score, listening.falls, threshold, state.news, state.active))
+    score, falls, thresholds, told, stood = (np.array(column) for column in zip(*rows, strict=True))
+    return Scores(score, falls, thresholds, told, stood, float(detector._rest_seconds))
 
 
 def by_constant(series: Labelled, known: Scores, threshold: float) -> Bools:
     """The alerts that a constant threshold gives, by the live rule for reporting them."""
     told = np.zeros(len(known.score), dtype=np.bool_)
-    quiet_until, loudest = -math.inf, 0.0
+    quiet_until, loudest = [-math.inf, -math.inf], [0.0, 0.0]
     for at in np.flatnonzero(known.score > threshold).tolist():
-        end, score = float(series.seconds[at]), float(known.score[at])
-        if end >= quiet_until or score > LOUDER * loudest:
+        end, score, falls = float(series.seconds[at]), float(known.score[at]), int(known.falls[at])
+        if end >= quiet_until[falls] or score > LOUDER * loudest[falls]:
             told[at] = True
-            quiet_until, loudest = end + known.rest_seconds, score
+            quiet_until[falls], loudest[falls] = end + known.rest_seconds, score
     return told
 
 
@@ -87,8 +88,9 @@ def best_constant(series: Labelled, known: Scores, setting: float) -> budget.Del
 
 
 def _why(series: Labelled, known: Scores, first: int, end: int) -> str:
-    if budget.greatest_rise(series, first, end) < budget.RISE:
-        return "no rise of 1.25 times"
+    most, least = budget.extremes(series, first, end)
+    if most < budget.RISE and least > 1.0 / budget.RISE:
+        return "neither a rise nor a fall of 1.25 times"
     if known.stood[first]:
         return "told before it, and still standing"
     if series.seconds[first] < series.seconds[0] + budget.LEARNED_SECONDS:
@@ -97,7 +99,7 @@ def _why(series: Labelled, known: Scores, first: int, end: int) -> str:
 
 
 def measure(folder: Path) -> tuple[list[list[str]], list[list[str]]]:
-    """Rows of missed events with a rise, and of causes: how many events, and what hindsight finds."""
+    """Rows of missed events, and of causes: how many events, and what hindsight finds."""
     rows: list[list[str]] = []
     causes: dict[str, int] = {}
     events = found = hindsight = stood = 0
@@ -114,9 +116,7 @@ def measure(folder: Path) -> tuple[list[list[str]], list[list[str]]]:
                 continue
             why = _why(series, known, first, end)
             causes[why] = causes.get(why, 0) + 1
-            rise = budget.greatest_rise(series, first, end)
-            if rise < budget.RISE:
-                continue
+            most, least = budget.extremes(series, first, end)
             at = first + int(np.argmax((known.score / known.threshold)[first:end]))
             rows.append(
                 [
@@ -124,7 +124,8 @@ def measure(folder: Path) -> tuple[list[list[str]], list[list[str]]]:
                     str(first),
                     str(end - first),
                     f"{(series.seconds[first] - series.seconds[0]) / 86_400.0:.1f}",
-                    f"{rise:.2f}" if rise < 1e4 else "from 0",
+                    f"{most:.2f}" if most < 1e4 else "from 0",
+                    f"{least:.2f}" if least < 1e4 else "-",
                     f"{known.score[at]:.2f}",
                     f"{known.threshold[at]:.2f}",
                     why,

@@ -16,7 +16,9 @@ SEVERITIES = {"info": 0, "warning": 1, "critical": 2}
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """What one step sees of one kind of trouble; ``worse``: much worse than what was told, whatever the severity."""
+    """What one step sees of one kind of trouble; ``worse``: much worse than what was told, whatever the severity;
+    ``falls``: the lower ``ratio``, the worse.
+    """
 
     onset_at: float
     severity: str
@@ -24,6 +26,7 @@ class Condition:
     probability: float | None
     message: str
     worse: bool = False
+    falls: bool = False
 
 
 class Episode:
@@ -31,7 +34,7 @@ class Episode:
 
     It begins with the first step that sees the condition and ends after ``calm_steps`` steps without it, so that a
     value wavering around a threshold makes one alert, not many. While it lasts it is told again when it worsens. The
-    alert that ends it carries the greatest ratio of the episode and says when that was.
+    alert that ends it carries the greatest ratio of the episode (of a fall the least) and says when that was.
     """
 
     def __init__(self, key: PoolKey, kind: str, calm_steps: int) -> None:
@@ -41,6 +44,7 @@ class Episode:
         self.current: Alert | None = None
         self._calm = 0
         self._peak: tuple[float, float] | None = None
+        self._falls = False
 
     def step(self, now: float, condition: Condition | None) -> Alert | None:
         """Take what this step sees; return the alert if it began, worsened or ended, else None."""
@@ -49,7 +53,10 @@ class Episode:
         self._calm = 0
         if self.current is None:
             self._peak = None
-        if condition.ratio is not None and (self._peak is None or condition.ratio > self._peak[0]):
+        self._falls = condition.falls
+        if condition.ratio is not None and (
+            self._peak is None or (condition.ratio < self._peak[0] if self._falls else condition.ratio > self._peak[0])
+        ):
             self._peak = (condition.ratio, now)
         if self.current is None:
             self.current = Alert(
@@ -87,8 +94,9 @@ class Episode:
         ended = replace(self.current, ended_at=now)
         if self._peak is not None:
             ratio, at = self._peak
+            farthest = "lowest" if self._falls else "peak"
             clock = datetime.fromtimestamp(at, UTC).strftime("%H:%M")
-            ended = replace(ended, ratio=ratio, message=f"{ended.message}; peak {ratio:.2f} at {clock} UTC; over")
+            ended = replace(ended, ratio=ratio, message=f"{ended.message}; {farthest} {ratio:.2f} at {clock} UTC; over")
         self.current = None
         self._calm = 0
         return ended

@@ -28,10 +28,11 @@ _KIND = "alert_feedback"
 MAX_ALERT_ID = MAX_NAME - len(f"{_KIND}|")
 #: Marks are records of an instant; a record of the calendar must last.
 _LASTS_SECONDS = 1.0
-
+#: Kinds of alerts that can be marked: those that a budget of false alerts stands behind.
+_MARKED = (AlertKind.SPIKE_OBSERVED, AlertKind.DEMAND_DROP)
 
 #: An alert_id that can be marked, as a regular expression of JSON Schema; ``$`` also fits before a last line feed.
-ALERT_ID_PATTERN = rf"^{AlertKind.SPIKE_OBSERVED}\|[\s\S]+\|[^|]+\|[0-9]{{1,12}}$(?!\n)"
+ALERT_ID_PATTERN = rf"^(?:{'|'.join(_MARKED)})\|[\s\S]+\|[^|]+\|[0-9]{{1,12}}$(?!\n)"
 
 
 class NotRaisedYetError(ValueError):
@@ -68,7 +69,7 @@ def feedback_record(alert_id: str, verdict: str, marked_at: float) -> CalendarRe
 
     Raises:
         NotRaisedYetError: the alert is raised after ``marked_at``.
-        ValueError: ``alert_id`` is not that of an observed spike, or ``verdict`` is neither false nor useful.
+        ValueError: ``alert_id`` is not that of an observed spike or a drop, or ``verdict`` is neither false nor useful.
     """
     if verdict not in tuple(Verdict):
         raise ValueError(f"an alert is marked {' or '.join(Verdict)}, not {verdict[:64]!r}")
@@ -103,8 +104,8 @@ def _parts(alert_id: str) -> tuple[str, str, float]:
     kind, _, rest = alert_id.partition("|")
     name, _, raised_at = rest.rpartition("|")
     model, _, pool = name.rpartition("|")
-    if kind != AlertKind.SPIKE_OBSERVED:
-        raise ValueError(f"only alerts of kind {AlertKind.SPIKE_OBSERVED} can be marked, not {alert_id[:64]!r}")
+    if kind not in _MARKED:
+        raise ValueError(f"only alerts of kind {' or '.join(_MARKED)} can be marked, not {alert_id[:64]!r}")
     if not (model and pool and raised_at.isdecimal() and raised_at.isascii() and len(raised_at) <= 12):
         raise ValueError(f"{alert_id[:64]!r} is not the alert_id of an alert")
     return model, pool, float(raised_at)

@@ -34,8 +34,9 @@ class PoolFacts:
 
     ``window`` is the newest closed one (``window.gap``: telemetry is missing), ``rates`` its demand by signal (None:
     unknown), ``forecasts`` those issued with it, ``recommendation`` the advice that follows (None: none), ``calendar``
-    the announced events near it. ``configured``: settings name the pool. ``spike_observed`` and ``spike_forecast`` are
-    what the spike detector found. ``missing`` says in words which events have not come (empty: none known).
+    the announced events near it. ``configured``: settings name the pool. ``spike_observed``, ``spike_forecast`` and
+    ``demand_drop`` are what the spike detector found. ``missing`` says in words which events have not come (empty: none
+    known).
     """
 
     window: ClosedWindow
@@ -47,6 +48,7 @@ class PoolFacts:
     spike_observed: Condition | None = None
     spike_forecast: Condition | None = None
     missing: tuple[str, ...] = ()
+    demand_drop: Condition | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ GROUP = "tokentide.alert_rules"
 
 #: The first places of each group in the rule file and in the index of runbooks; other rules follow by name.
 _FIRST = (
-    *("spike_forecast", "spike_observed"),
+    *("spike_forecast", "spike_observed", "demand_drop"),
     *("capacity_shortfall", "capacity_at_max", "scale_down_opportunity", "slo_infeasible"),
     "forecast_degraded",
     *("recommendation_stale", "telemetry_gap", "no_events", "events_rejected", "events_lost", "pipeline_lagging"),

@@ -1,4 +1,4 @@
-"""The spike conditions of one pool, in words: what is observed, what is ahead. Pure."""
+"""The spike conditions of one pool, in words: what is observed, what is ahead, what has fallen away. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pipeline.alerts.episodes import Condition
 from pipeline.alerts.feedback import Verdict
 from pipeline.alerts.spikes.attribution import UNITS
-from pipeline.alerts.spikes.cause import ObservedSpike, SpikeWatch
+from pipeline.alerts.spikes.cause import ObservedDrop, ObservedSpike, SpikeWatch
 from pipeline.alerts.spikes.early_warning import ForecastWatch, Outlook
 from pipeline.forecast.calendar.effects import CalendarRecord
 from pipeline.forecast.types import Forecast, Signal
@@ -26,7 +26,7 @@ _CRITICAL_LOAD = 1.1
 
 
 class SpikeAlerts:
-    """Both spike conditions of one pool. Pickles, and continues identically afterwards."""
+    """The spike conditions of one pool, and its drops. Pickles, and continues identically afterwards."""
 
     def __init__(self, key: PoolKey, false_alerts_per_day: float, probability: float, grain_seconds: float) -> None:
         self._name = f"{key.model}/{key.pool}"
@@ -52,8 +52,8 @@ class SpikeAlerts:
         calendar: Sequence[CalendarRecord] = (),
         *,
         warm: bool,
-    ) -> tuple[Condition | None, Condition | None]:
-        """Return what is observed and what is ahead after ``window``.
+    ) -> tuple[Condition | None, Condition | None, Condition | None]:
+        """Return what is observed, what is ahead, and the drop in demand after ``window``.
 
         ``issued`` are the forecasts made with this window, ``replicas`` those in place; nothing is foretold before the
         forecasters are ``warm``, in a telemetry gap, or once the spike is there.
@@ -74,7 +74,22 @@ class SpikeAlerts:
         if rate is not None:
             self._ahead.learn(rate)
         self._previous = dict(issued)
-        return observed, ahead
+        drop = self._watch.drop
+        return observed, ahead, None if drop is None else self._dropped(window, drop, rate)
+
+    def _dropped(self, window: ClosedWindow, drop: ObservedDrop, rate: float | None) -> Condition:
+        state = drop.state
+        times = "" if state.ratio is None else f", {state.ratio:.2f} times the recent level"
+        fell = "" if rate is None else f" to {rate:.1f} requests/s"
+        return Condition(
+            onset_at=float(window.start),
+            severity="warning",
+            ratio=state.ratio,
+            probability=None,
+            message=f"{self._name}: demand fell{fell}{times}; no forecast had it coming; evidence: {drop.evidence}",
+            worse=state.news and not state.began,
+            falls=True,
+        )
 
     def _observed(
         self,

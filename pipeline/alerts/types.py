@@ -15,6 +15,7 @@ class AlertKind(StrEnum):
     SPIKE_FORECAST = "spike_forecast"
     SLO_INFEASIBLE = "slo_infeasible"
     TELEMETRY_GAP = "telemetry_gap"
+    DEMAND_DROP = "demand_drop"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +24,8 @@ class Alert:
 
     ``kind`` is the name of the rule that raised it: one of ``AlertKind``, or that of another rule.
     Times are event time in epoch seconds. ``raised_at`` is the end of the window that raised it; ``onset_at`` is when
-    demand rose (observed) or is expected to have risen (forecast). ``ratio`` is demand over the recent level
-    (observed) or over capacity (forecast; over the level of now where no capacity is known). ``probability`` is
+    demand rose or fell (observed) or is expected to have risen (forecast). ``ratio`` is demand over the recent level
+    (observed, drop) or over capacity (forecast; over the level of now where no capacity is known). ``probability`` is
     P(demand > capacity), the greatest from then up to 15 minutes ahead, where it applies. ``severity`` is ``info`` of
     spikes that the replicas in place hold.
     """

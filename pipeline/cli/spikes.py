@@ -42,7 +42,7 @@ __all__ = ["app"]
 app = typer.Typer(no_args_is_help=True, help="Spikes of demand: those of a running instance, or of a file.")
 
 DEFAULT_URL = "http://127.0.0.1:8321"
-_SPIKES = tuple(kind for kind in AlertKind if kind.startswith("spike_"))
+_SPIKES = (AlertKind.SPIKE_OBSERVED, AlertKind.SPIKE_FORECAST, AlertKind.DEMAND_DROP)
 
 
 #: The end of the year 9999: later times are none.
@@ -54,11 +54,11 @@ _LEAST_GRAIN_SECONDS = 1e-3
 @clean_errors
 def show(
     since: Annotated[str, typer.Option(help="How far back to look, such as 6h.")] = "1d",
-    everything: Annotated[bool, typer.Option("--all", help="Every kind of alert, not only spikes.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Every kind of alert, not only spikes and drops.")] = False,
     url: UrlOption = DEFAULT_URL,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Print the spikes of a running instance, newest first. Example: tokentide spikes show --since 6h"""
+    """Print spikes and drops of a running instance, newest first. Example: tokentide spikes show --since 6h"""
     data = _alerts(url, since)
     data["alerts"] = [a for a in data["alerts"] if everything or a.get("kind") in _SPIKES]
     rows = [
@@ -80,7 +80,7 @@ def show(
 @app.command()
 @clean_errors
 def feedback(
-    alert_id: Annotated[str, typer.Argument(help="Of an observed spike, as `spikes show --output json` has it.")],
+    alert_id: Annotated[str, typer.Argument(help="Of a spike seen or a drop, as `spikes show --output json` has it.")],
     verdict: Annotated[Verdict, typer.Option(help="What the alert was.")],
     config: ConfigOption = None,
     bootstrap: Annotated[str | None, typer.Option(help="Kafka to connect to, host:port.")] = None,
@@ -161,8 +161,7 @@ def detect(
     Rows are judged in order of time, each with what came before it only. The file written has the columns series,
     timestamp, score, alert, one row for each row read: a score above 1 is a surprise at the wanted rate of false
     alerts; alert is 1 where one is news. For a while after an alert only a greater surprise is, and what is none has a
-    score of 1 at most. A missing value is a gap and has no score. What runs live: --kind spike --direction up
-    --min-ratio 1.25
+    score of 1 at most. A missing value is a gap and has no score. What runs live: --kind spike --min-ratio 1.25
     """
     if out is not None and out.suffix.lower() not in (".csv", ".parquet"):
         raise InputError(f"{out.name}: --out must end in .csv or .parquet")

@@ -200,10 +200,19 @@ class PoolAdvisor:
         self._advice.step(window, rates, recommendation)
         self._use.step(window, recommendation)
         replicas, warm = window.current_replicas, self._learned >= _WARM_WINDOWS
-        observed, ahead = self._spikes.step(window, rates, issued, recommendation, replicas, calendar, warm=warm)
+        observed, ahead, drop = self._spikes.step(window, rates, issued, recommendation, replicas, calendar, warm=warm)
         missing = tuple(text for name, text in judged.problems.items() if name in MISSING)
         facts = PoolFacts(
-            window, rates, issued, recommendation, calendar, self._configured is not None, observed, ahead, missing
+            window,
+            rates,
+            issued,
+            recommendation,
+            calendar,
+            self._configured is not None,
+            observed,
+            ahead,
+            missing,
+            drop,
         )
         alerts = rules.step(self.key, self._episodes, facts)
         return PoolOutcome(

@@ -85,6 +85,7 @@ class AlertBudget:
         probability: wanted false alerts per window, in (0, 0.5].
         rest_seconds: after an alert there is none for so long ...
         louder: ... unless its score exceeds that of the last one by this factor.
+        directions: 2 where rises and falls share the budget; each has a rest of its own.
     """
 
     __slots__ = (
@@ -114,7 +115,9 @@ class AlertBudget:
         "threshold",
     )
 
-    def __init__(self, probability: float, rest_seconds: float = 0.0, louder: float = math.inf) -> None:
+    def __init__(
+        self, probability: float, rest_seconds: float = 0.0, louder: float = math.inf, directions: int = 1
+    ) -> None:
         self._probability = probability
         self._rest_seconds = rest_seconds
         self._louder = math.log(louder)
@@ -124,8 +127,9 @@ class AlertBudget:
         self._fade = 1.0 - probability / _MEMORY_WANTED
         self._counts = array("d", bytes(8 * _LEVELS))
         self._expected = 0.0
-        self._quiet_until = array("d", [-math.inf]) * _LEVELS
-        self._loudest = array("d", [-math.inf]) * _LEVELS
+        # By direction and level.
+        self._quiet_until = array("d", [-math.inf]) * (directions * _LEVELS)
+        self._loudest = array("d", [-math.inf]) * (directions * _LEVELS)
         self._last = array("q", [-1]) * _LEVELS
         self._since = array("q", [0]) * _LEVELS
         # A run that lasts half of the wanted time between alerts counts again: else one that never ends would be none.
@@ -154,9 +158,9 @@ class AlertBudget:
             setattr(self, name, value)
         self._prior_counts, self._prior_expected = _prior(self._probability)
 
-    def learn(self, at: float, score: float, *, told: bool) -> None:
+    def learn(self, at: float, score: float, *, told: bool, second: bool = False) -> None:
         """Take one judged window that ended at ``at`` with ``score`` (0: it could not be an alert), and whether it is
-        alerted; a run of windows that are is one alert.
+        alerted; a run of windows that are is one alert. ``second``: the score is one of the second direction.
         """
         self._windows += 1
         self._weight /= self._fade
@@ -165,7 +169,7 @@ class AlertBudget:
         if score > LEAST_THRESHOLD:
             log = math.log(score)
             levels = min(_LEVELS, 1 + int((log - _LEAST_LOG) / _STEP))
-            counted = self._count(at, log, levels)
+            counted = self._count(at, log, levels, _LEVELS if second else 0)
         begins = told and not self._in_run
         if begins:
             excess = max(0.0, math.log(score / self.threshold))
@@ -204,15 +208,16 @@ class AlertBudget:
         self._settle()
         return True
 
-    def _count(self, at: float, log: float, levels: int) -> int:
+    def _count(self, at: float, log: float, levels: int, first: int) -> int:
         """Count a score at the levels it exceeds and would be told at; return those that count it, as bits."""
         counted = 0
         ordinary = log + math.log(_GREAT_CHANCE) * self._logs / self._fitted
         for level in range(levels):
-            if at < self._quiet_until[level] and log <= self._loudest[level] + self._louder:
+            place = first + level
+            if at < self._quiet_until[place] and log <= self._loudest[place] + self._louder:
                 continue
-            self._loudest[level] = log
-            self._quiet_until[level] = at + self._rest_seconds
+            self._loudest[place] = log
+            self._quiet_until[place] = at + self._rest_seconds
             in_run = self._last[level] == self._windows - 1
             self._last[level] = self._windows
             if in_run and self._windows - self._since[level] < self._longest_run:

@@ -1,4 +1,4 @@
-"""Which tenant, region or other value of a dimension a rise came from. Pure."""
+"""Which tenant, region or other value of a dimension a rise, or a fall, came from. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pipeline.forecast.rates import counted_seconds
 from pipeline.forecast.types import Signal
 from pipeline.windows.types import REST, Breakdown, ClosedWindow, Part
 
-__all__ = ["UNITS", "PartRise", "UsualParts"]
+__all__ = ["UNITS", "PartChange", "UsualParts"]
 
 #: The signals that are told apart by value, and their units in words.
 UNITS = {
@@ -17,9 +17,9 @@ UNITS = {
     Signal.PREFILL_TOKENS: "uncached input tokens/s",
     Signal.DECODE_TOKENS: "output tokens/s",
 }
-#: A value explains a rise from this share of it on ...
+#: A value explains a rise or a fall from this share of it on ...
 _EXPLAINS = 0.6
-#: ... unless it is nearly all there is: then the rise is simply one of the pool.
+#: ... unless it is nearly all there is: then the change is simply one of the pool.
 _NEARLY_ALL = 0.95
 #: Values that are remembered per dimension, at least those of one window.
 _REMEMBERED = 64
@@ -28,8 +28,8 @@ _Rates = tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class PartRise:
-    """A value that most of a rise came from: its rate before and now in ``unit``, and its share of the rise."""
+class PartChange:
+    """A value that most of a rise or a fall came from: its rate before and now in ``unit``, and its share of it."""
 
     dimension: str
     value: str
@@ -40,10 +40,11 @@ class PartRise:
 
     def __str__(self) -> str:
         """What an operator reads."""
-        digits = 1 if self.now < 1_000.0 else 0
+        digits = 1 if max(self.before, self.now) < 1_000.0 else 0
+        change = "fall" if self.now < self.before else "rise"
         return (
             f"{self.dimension} {self.value}: {self.before:.{digits}f} to {self.now:.{digits}f} {self.unit}, "
-            f"{min(1.0, self.share):.0%} of the rise"
+            f"{min(1.0, self.share):.0%} of the {change}"
         )
 
 
@@ -94,35 +95,36 @@ class UsualParts:
             else:
                 usual.blend(whole, values, self._keep)
 
-    def explain(self, window: ClosedWindow, signal: Signal) -> tuple[PartRise, ...]:
-        """Return, per dimension, the value that the rise of ``signal`` came from, where one stands out.
+    def explain(self, window: ClosedWindow, signal: Signal, *, falls: bool = False) -> tuple[PartChange, ...]:
+        """Return, per dimension, the value that the rise of ``signal`` (or its fall) came from, where one stands out.
 
-        It has 60 % of the rise or more, and at least half of what was left to it beyond its usual share: a tenant with
-        70 % of the demand must have 85 % of the rise.
+        It has 60 % of the change or more, and at least half of what was left to it beyond its usual share: a tenant
+        with 70 % of the demand must have 85 % of the change.
         """
-        found = (self._of(told, window, signal) for told in window.breakdown)
-        return tuple(rise for rise in found if rise is not None)
+        found = (self._of(told, window, signal, falls=falls) for told in window.breakdown)
+        return tuple(change for change in found if change is not None)
 
-    def _of(self, told: Breakdown, window: ClosedWindow, signal: Signal) -> PartRise | None:
+    def _of(self, told: Breakdown, window: ClosedWindow, signal: Signal, *, falls: bool) -> PartChange | None:
         usual = self._usual.get(told.dimension)
         if usual is None:
             return None
-        at, seconds = tuple(UNITS).index(signal), counted_seconds(window)
+        at, seconds, sign = tuple(UNITS).index(signal), counted_seconds(window), -1.0 if falls else 1.0
         whole = usual.whole[at]
-        rise = _whole(window)[at] - whole
-        if rise <= 0.0 or whole <= 0.0:
+        change = sign * (_whole(window)[at] - whole)
+        if change <= 0.0 or whole <= 0.0:
             return None
         rates = {part.value: _rates(part, seconds)[at] for part in told.parts if part.value != REST}
-        grew = {
-            value: rate - usual.values[value][at] if value in usual.values else rate for value, rate in rates.items()
-        }
-        value = max(grew, key=lambda name: (grew[name], name), default=None)
+        before = {value: usual.values[value][at] if value in usual.values else 0.0 for value in rates}
+        if falls:  # what has vanished is in no part
+            before |= {value: known[at] for value, known in usual.values.items()}
+        moved = {value: sign * (rates.get(value, 0.0) - was) for value, was in before.items()}
+        value = max(moved, key=lambda name: (moved[name], name), default=None)
         if value is None:
             return None
-        share, usually = grew[value] / rise, (rates[value] - grew[value]) / whole
+        share, usually = moved[value] / change, before[value] / whole
         if share < max(_EXPLAINS, (1.0 + usually) / 2.0) or usually > _NEARLY_ALL:
             return None
-        return PartRise(told.dimension, value, rates[value] - grew[value], rates[value], UNITS[signal], share)
+        return PartChange(told.dimension, value, before[value], rates.get(value, 0.0), UNITS[signal], share)
 
 
 def _whole(window: ClosedWindow) -> _Rates:

@@ -1,4 +1,4 @@
-"""What kind of spike it is: which measure rose, against what it was before, and the evidence for it. Pure."""
+"""What kind of spike or drop it is: which measure moved, against what it was before, and the evidence for it. Pure."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from pipeline.alerts.feedback import Verdict
-from pipeline.alerts.spikes.attribution import PartRise, UsualParts
-from pipeline.alerts.spikes.detector import SpikeDetector, SpikeState
+from pipeline.alerts.spikes.attribution import PartChange, UsualParts
+from pipeline.alerts.spikes.detector import Direction, SpikeDetector, SpikeState, rest_after_alert
 from pipeline.forecast.calendar.effects import CalendarRecord
 from pipeline.forecast.types import Forecast, Signal
 from pipeline.windows.types import ClosedWindow
 
-__all__ = ["Cause", "CauseKind", "ObservedSpike", "SpikeWatch"]
+__all__ = ["Cause", "CauseKind", "ObservedDrop", "ObservedSpike", "SpikeWatch"]
 
 #: A measure that grew at least this much counts as risen.
 _ROSE = 1.3
@@ -60,6 +60,14 @@ class ObservedSpike:
 
 
 @dataclass(frozen=True, slots=True)
+class ObservedDrop:
+    """A running fall of the request rate, and the evidence for it."""
+
+    state: SpikeState
+    evidence: str
+
+
+@dataclass(frozen=True, slots=True)
 class _Profile:
     """What a window's requests look like."""
 
@@ -78,11 +86,25 @@ class SpikeWatch:
     mean of the windows before the episode: requests or tokens per request, whichever grew more; retries where the
     refused and failed requests grew along; a tenant or a region where the windows are broken down by it and most of the
     rise came from one.
+
+    Of requests falls are watched, too, within the same budget: tokens fall with them.
     """
 
     def __init__(self, false_alerts_per_day: float, grain_seconds: float) -> None:
         share = false_alerts_per_day / len(_WATCHED)
-        self._detectors = {signal: SpikeDetector(share, grain_seconds) for signal in _WATCHED}
+        # The rest is that of the pool: with a share of its alerts each signal would rest as many times as long.
+        rest = rest_after_alert(false_alerts_per_day)
+        self._detectors = {
+            signal: SpikeDetector(
+                share,
+                grain_seconds,
+                direction=Direction.BOTH if signal is Signal.REQUESTS else Direction.UP,
+                rest_seconds=rest,
+            )
+            for signal in _WATCHED
+        }
+        #: The fall of requests that runs after the newest window.
+        self.drop: ObservedDrop | None = None
         self._keep = 0.5 ** (grain_seconds / _HALF_LIFE_SECONDS)
         self._usual: _Profile | None = None
         self._parts = UsualParts(self._keep)
@@ -101,15 +123,19 @@ class SpikeWatch:
         expected: dict[Signal, tuple[Forecast, ...]],
         events: Sequence[CalendarRecord] = (),
     ) -> ObservedSpike | None:
-        """Judge one closed window; ``expected`` are the forecasts issued one step before, by signal."""
+        """Judge one closed window; ``expected`` are the forecasts issued one step before, by signal.
+
+        Returns the rise that runs; ``drop`` has the fall.
+        """
         end = float(window.end)
         states = {}
         for signal, detector in self._detectors.items():
             states[signal] = detector.observe(end, rates[signal], expected.get(signal, ()))
         profile = None if rates[Signal.REQUESTS] is None else _profile(window, rates[Signal.REQUESTS] or 0.0)
-        active = {signal: state for signal, state in states.items() if state.active}
+        self._watch_drop(window, states[Signal.REQUESTS], profile, _acting(events, end))
+        active = {signal: state for signal, state in states.items() if state.active and not state.falls}
         if not active:
-            if profile is not None:
+            if profile is not None and self.drop is None:
                 self._usual = _usual(self._usual, profile, self._keep, empty=not window.requests)
                 self._parts.learn(window)
             self._cause = None
@@ -124,6 +150,18 @@ class SpikeWatch:
         if self._cause is None:
             return None
         return ObservedSpike(self._signal, active[self._signal], self._cause)
+
+    def _watch_drop(
+        self, window: ClosedWindow, state: SpikeState, profile: _Profile | None, event: CalendarRecord | None
+    ) -> None:
+        if not (state.active and state.falls):
+            self.drop = None
+            return
+        evidence = "" if self.drop is None else self.drop.evidence
+        if profile is not None:
+            falls = self._parts.explain(window, Signal.REQUESTS, falls=True)
+            evidence = _drop_evidence(self._usual, profile, event, falls)
+        self.drop = ObservedDrop(state, evidence)
 
 
 def _profile(window: ClosedWindow, rate: float) -> _Profile:
@@ -162,7 +200,7 @@ def _cause(
     now: _Profile,
     signal: Signal,
     event: CalendarRecord | None,
-    rises: Sequence[PartRise],
+    rises: Sequence[PartChange],
 ) -> Cause:
     if usual is None:
         return Cause(_kind_of(signal), "nothing to compare with yet")
@@ -179,8 +217,7 @@ def _cause(
     )
     if event is not None:
         return Cause(CauseKind.CALENDAR_EVENT, f"announced event {event.kind!r} ({event.id}); {evidence}")
-    refused_more = now.refused_share >= max(_RETRY_SHARE, 2.0 * usual.refused_share)
-    if refused_more and grew[CauseKind.REQUESTS] >= _ROSE:
+    if _refused_more(usual, now) and grew[CauseKind.REQUESTS] >= _ROSE:
         return Cause(
             CauseKind.RETRIES,
             f"{now.refused_share:.0%} of the requests were refused or failed (before: {usual.refused_share:.0%}), "
@@ -194,6 +231,26 @@ def _cause(
     tokens = max((CauseKind.INPUT_TOKENS, CauseKind.OUTPUT_TOKENS), key=lambda kind: grew[kind])
     longer = grew[tokens] >= _ROSE and grew[tokens] > grew[CauseKind.REQUESTS]
     return Cause(tokens if longer else CauseKind.REQUESTS, evidence)
+
+
+def _drop_evidence(
+    usual: _Profile | None, now: _Profile, event: CalendarRecord | None, falls: Sequence[PartChange]
+) -> str:
+    if usual is None:
+        return "nothing to compare with yet"
+    told = [] if event is None else [f"near the announced event {event.kind!r} ({event.id})"]
+    told += map(str, falls)
+    if _refused_more(usual, now):
+        told.append(
+            f"{now.refused_share:.0%} of the requests were refused or failed (before: {usual.refused_share:.0%})"
+        )
+    ratio = _ratio(now.requests_per_second, usual.requests_per_second)
+    told.append(f"requests x{ratio:.2f} ({usual.requests_per_second:.2f} to {now.requests_per_second:.2f}/s)")
+    return "; ".join(told)
+
+
+def _refused_more(usual: _Profile, now: _Profile) -> bool:
+    return now.refused_share >= max(_RETRY_SHARE, 2.0 * usual.refused_share)
 
 
 def _kind_of(signal: Signal) -> CauseKind:

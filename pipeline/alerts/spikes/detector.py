@@ -17,9 +17,10 @@ from pipeline.alerts.spikes.evidence import Evidence
 from pipeline.alerts.spikes.extreme_tail import ExtremeTail
 from pipeline.alerts.spikes.foresight import Foresight
 from pipeline.alerts.spikes.references import Scorer
+from pipeline.alerts.spikes.returns import Returns
 from pipeline.forecast.types import LEVELS, Forecast
 
-__all__ = ["Direction", "Kind", "SpikeDetector", "SpikeState", "forecast_breach"]
+__all__ = ["Direction", "Kind", "SpikeDetector", "SpikeState", "forecast_breach", "rest_after_alert"]
 
 _LONG_SECONDS = 3600.0
 _SHORT_SECONDS = 300.0
@@ -33,11 +34,16 @@ _WARM_WINDOWS = 8
 _FORESEEN_SLACK = 1.25
 #: A sudden spike needs evidence that ordinary windows reach at most so many times as often as alerts are wanted.
 _SUPPORT = 50.0
-#: After an alert nothing is news until the long window has passed; after one about a change of any kind for this share
-#: of the wanted time between false alerts ...
+#: After an alert nothing is news for this share of the wanted time between false alerts, after one about a sudden spike
+#: until the long window has passed, too ...
 _REST_SHARE = 0.04
 #: ... unless its score exceeds that of the last alert by this factor.
 _LOUDER = 1.2
+
+
+def rest_after_alert(false_alerts_per_day: float) -> float:
+    """Seconds for which an alert is the last word, at a wanted rate of false alerts."""
+    return _REST_SHARE * 86_400.0 / false_alerts_per_day
 
 
 class Direction(StrEnum):
@@ -63,7 +69,7 @@ class SpikeState(NamedTuple):
     estimated chance of such a score in ordinary traffic. ``ratio`` is the value over ``level``, the median of the
     recent windows (during an episode: of those before its onset). Times are epoch seconds: ``started_at`` is the end of
     the window that raised the running or just ended episode, ``ended_at`` is set in the one step that ends it. ``peak``
-    is the value of the episode that is farthest from ``level``.
+    is the value of the episode that is farthest from ``level``. ``falls``: the running or just ended episode is a fall.
     """
 
     at: float
@@ -77,6 +83,7 @@ class SpikeState(NamedTuple):
     started_at: float | None = None
     ended_at: float | None = None
     peak: float | None = None
+    falls: bool = False
 
 
 class SpikeDetector:
@@ -95,9 +102,13 @@ class SpikeDetector:
     is a surprise by itself, and a reference that calls one needs a chance at most 50 times as great: what has come
     before as often is none.
 
-    After an alert only a surprise with a score 1.2 times as great is news, until the long window has passed, which
-    knows of it then; with ``Kind.ANY`` for 4 % of the wanted time between false alerts. A burst in several pieces takes
-    one alert of the budget, and one that grows is told again.
+    After an alert only a surprise with a score 1.2 times as great is news, for 4 % of the wanted time between false
+    alerts; without ``Kind.ANY`` until the long window has passed, too, which knows of it then. A burst in several
+    pieces takes one alert of the budget, and one that grows is told again.
+
+    Rises and falls share the scales, the tails and the budget, so that their alerts come to the wanted rate together. A
+    sudden one is judged by the scores of its own direction and rests after alerts of its own direction: what collapses
+    after a spike is told. The way back to the level before (``spike_returns``) is no news in either direction.
 
     Two windows: the long one (an hour of values for the level, up to 720 values for the scales) says that it is a
     spike, the short one (5 minutes, 1/12 of the hour) that it still is one. An episode ends when the whole short window
@@ -111,6 +122,8 @@ class SpikeDetector:
         direction: rises, falls, or both.
         season_seconds: length of a season that no forecast knows of; None: none.
         kind: sudden spikes, or changes of any kind; the latter costs about twice the time and 150 KB of state.
+        rest_seconds: after an alert nothing is news for so long; None: ``rest_after_alert(false_alerts_per_day)``. At
+            least the long window where sudden spikes are looked for.
 
     Raises:
         ValueError: an argument is out of range.
@@ -124,6 +137,7 @@ class SpikeDetector:
         direction: Direction = Direction.UP,
         season_seconds: float | None = None,
         kind: Kind = Kind.SPIKE,
+        rest_seconds: float | None = None,
     ) -> None:
         for name, number in (("false_alerts_per_day", false_alerts_per_day), ("grain_seconds", grain_seconds)):
             if not (math.isfinite(number) and number > 0.0):
@@ -140,18 +154,24 @@ class SpikeDetector:
         self._long = max(_WARM_WINDOWS, round(_LONG_SECONDS / grain_seconds))
         self._short = max(1, round(_SHORT_SECONDS / grain_seconds))
         self._evidence: Evidence | None = None
-        self._rest_seconds = self._long * grain_seconds
+        self._rest_seconds = rest_after_alert(false_alerts_per_day) if rest_seconds is None else rest_seconds
         if Kind(kind) is Kind.ANY:
             self._evidence = Evidence(grain_seconds)
-            self._rest_seconds = _REST_SHARE * 86_400.0 / false_alerts_per_day
-        self._budget = AlertBudget(probability, self._rest_seconds, _LOUDER)
+        else:
+            self._rest_seconds = max(self._long * grain_seconds, self._rest_seconds)
+        # Where falls rest for themselves: else all changes share a rest.
+        self._apart = self.direction is Direction.BOTH and self._evidence is None
+        directions = 2 if self._apart else 1
+        self._budget = AlertBudget(probability, self._rest_seconds, _LOUDER, directions)
         self._odd = -math.log(probability)
         self._support = -math.log(min(_MAX_PROBABILITY, _SUPPORT * probability))
         self._tails = tuple(ExtremeTail(probability / math.sqrt(references)) for _ in range(references))
         self._recent = array("d")
         self._episode: Episode | None = None
-        self._quiet_until = -math.inf
-        self._loudest = 0.0
+        # Of rises and of falls.
+        self._quiet_until = [-math.inf, -math.inf]
+        self._loudest = [0.0, 0.0]
+        self._returns = Returns(_RECENT * grain_seconds)
 
     def observe(self, end: float, value: float | None, forecasts: Sequence[Forecast] = ()) -> SpikeState:
         """Judge the window that ended at ``end``.
@@ -166,23 +186,31 @@ class SpikeDetector:
             if self._evidence is not None:
                 self._evidence.miss()
             episode = self._episode
-            return SpikeState(end, episode is not None, started_at=None if episode is None else episode.started_at)
+            if episode is None:
+                return SpikeState(end, False)
+            return SpikeState(end, True, started_at=episode.started_at, falls=episode.falls)
         value = max(-_MOST_VALUE, min(_MOST_VALUE, value))
         if not self._scorer.ready():
             self._scorer.warm_up(value)
             self._remember(value)
             return SpikeState(end, False)
         level = _median(self._recent)
+        falls = bool(value < level)
         one_step = next((f.quantiles for f in forecasts if f.target_at == end), None)
-        raw, p_value = self._judge(end, value, one_step, foretold)
+        raw, p_value, mean = self._judge(end, value, one_step, foretold, falls=falls)
         score = raw / self._budget.threshold
         worth = (
-            raw > LEAST_THRESHOLD and self._is_worth(value, level) and not self._was_foretold(value, level, foretold)
+            raw > LEAST_THRESHOLD
+            and self._is_worth(value, mean if level == 0.0 and self._evidence is None else level, falls=falls)
+            and not self._was_foretold(value, foretold, falls=falls)
+            and not (self._evidence is None and self._returns.excuse(end, value, self.min_ratio, falls=falls))
         )
-        news = worth and score > 1.0 and self._is_news(end, score)
+        news = worth and score > 1.0 and self._is_news(end, score, falls=falls)
         episode = self._episode
-        state = self._advance(end, value, level, news)
-        self._budget.learn(end, raw if worth else 0.0, told=news)
+        state = self._advance(end, value, level, news, falls=falls)
+        if state.began:
+            episode = self._episode
+        self._budget.learn(end, raw if worth else 0.0, told=news, second=falls and self._apart)
         self._remember(value)
         reference = level if episode is None else episode.level
         return SpikeState(
@@ -197,6 +225,7 @@ class SpikeDetector:
             started_at=state.started_at,
             ended_at=state.ended_at,
             peak=state.peak,
+            falls=episode is not None and episode.falls,
         )
 
     def mark(self, raised_at: float, verdict: Verdict) -> bool:
@@ -210,63 +239,77 @@ class SpikeDetector:
         del self._recent[:-_RECENT]
 
     def _judge(
-        self, end: float, value: float, one_step: Sequence[float] | None, foretold: float | None
-    ) -> tuple[float, float]:
-        """Return the greatest score over its threshold and the smallest chance, and learn."""
+        self, end: float, value: float, one_step: Sequence[float] | None, foretold: float | None, *, falls: bool
+    ) -> tuple[float, float, float]:
+        """Return the greatest score over its threshold, the smallest chance and the mean of the long window; learn.
+
+        Where both directions are looked for, a sudden spike is judged by the scores of its own direction.
+        """
         found = self._scorer.score(value, one_step, foretold)
         best, p_value = 0.0, 1.0
         for tail, signed in zip(self._tails, (found.level, found.step, found.shift, found.season), strict=False):
             if signed is None:
                 continue
             score = min(_MAX_SCORE, self._towards(signed))
-            best = max(best, score / tail.threshold)
-            p_value = min(p_value, tail.chance(score))
+            if not self._apart or (signed < 0.0) is falls:
+                best = max(best, score / tail.threshold)
+                p_value = min(p_value, tail.chance(score))
             tail.learn(score)
         if self._evidence is None:
-            return best, p_value
+            return best, p_value, found.mean
         chance = self._evidence.observe(end, value, found.mean, found.spread)
         if chance is None:
-            return best, p_value
+            return best, p_value, found.mean
         rarity = -math.log(chance)
         if rarity < self._support:
             best = min(best, rarity / self._support)
-        return max(best, rarity / self._odd), chance
+        return max(best, rarity / self._odd), chance, found.mean
 
     def _towards(self, signed: float) -> float:
         if self.direction is Direction.BOTH:
             return abs(signed)
         return max(0.0, signed if self.direction is Direction.UP else -signed)
 
-    def _is_worth(self, value: float, level: float) -> bool:
-        """Whether the value is far enough from the level, on the right side."""
-        up = value >= level + (self.min_ratio - 1.0) * abs(level)
-        down = value <= level - (1.0 - 1.0 / self.min_ratio) * abs(level)
-        return (up and self.direction is not Direction.DOWN) or (down and self.direction is not Direction.UP)
+    def _is_worth(self, value: float, level: float, *, falls: bool) -> bool:
+        """Whether the value is far enough from the level, on the right side; a sudden rise of a series that is mostly
+        silent is measured by its mean.
+        """
+        if falls:
+            far = value <= level - (1.0 - 1.0 / self.min_ratio) * abs(level)
+            return far and self.direction is not Direction.UP
+        # In a silent series no change is far enough by its ratio.
+        far = value >= level + (self.min_ratio - 1.0) * abs(level) and (value > level or self.min_ratio == 1.0)
+        return far and self.direction is not Direction.DOWN
 
-    def _is_news(self, end: float, score: float) -> bool:
-        """Whether a surprise is worth telling: the last one is long ago, or this one is greater than all since."""
-        rested = end >= self._quiet_until
-        if not rested and score <= _LOUDER * self._loudest:
+    def _is_news(self, end: float, score: float, *, falls: bool) -> bool:
+        """Whether a surprise is worth telling: the last one of its direction is long ago, or this one is greater than
+        all since.
+        """
+        place = int(falls and self._apart)
+        rested = end >= self._quiet_until[place]
+        if not rested and score <= _LOUDER * self._loudest[place]:
             return False
-        self._loudest = score
-        self._quiet_until = end + self._rest_seconds
+        self._loudest[place] = score
+        self._quiet_until[place] = end + self._rest_seconds
         return True
 
-    def _was_foretold(self, value: float, level: float, foretold: float | None) -> bool:
+    def _was_foretold(self, value: float, foretold: float | None, *, falls: bool) -> bool:
         """Whether the forecast, a while ago, told of a change from the level as far as this one."""
         if foretold is None:
             return False
-        if value >= level:
+        if not falls:
             return value <= foretold * _FORESEEN_SLACK
         return value >= foretold / _FORESEEN_SLACK
 
-    def _advance(self, end: float, value: float, level: float, news: bool) -> SpikeState:
+    def _advance(self, end: float, value: float, level: float, news: bool, *, falls: bool) -> SpikeState:
         episode = self._episode
-        if episode is None:
+        if episode is None or (news and self._apart and falls is not episode.falls):
             if not news:
                 return SpikeState(end, False)
             self._episode = Episode.begin(end, value, level)
+            self._returns.note(end, level, falls=falls)
             return SpikeState(end, True, began=True, started_at=end, peak=value)
+        self._returns.note(end, episode.level, falls=episode.falls)
         active = episode.goes_on(value, self._short, self._long)
         if not active:
             self._episode = None

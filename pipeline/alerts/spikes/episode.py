@@ -22,6 +22,11 @@ class Episode:
     calm: int = 0
     windows: int = 0
 
+    @property
+    def falls(self) -> bool:
+        """Whether it is a fall."""
+        return bool(self.clear_at < self.level)
+
     @classmethod
     def begin(cls, end: float, value: float, level: float) -> Episode:
         """Return the one that begins with ``value`` in the window that ended at ``end``."""

@@ -74,8 +74,8 @@ def test_the_words_say_what_is_ahead_and_whether_the_replicas_hold_it(constraint
     alerts = SpikeAlerts(PoolKey(MODEL, POOL), 1.0, 0.5, 60.0)
     advice = Advice(constraint, {"capacity_requests_per_second_per_replica": each})
     for minute in range(60):
-        assert step(alerts, minute, 20.0, 20.0, advice, 8) == (None, None)
-    _, ahead = step(alerts, 60, 20.0, 40.0, advice, 8)
+        assert step(alerts, minute, 20.0, 20.0, advice, 8) == (None, None, None)
+    _, ahead, _ = step(alerts, 60, 20.0, 40.0, advice, 8)
     assert ahead.severity == severity
     assert chance[0] <= ahead.probability <= chance[1]
     for said in ("40.0 requests/s expected in 5 min", "times the level of now", "8 replicas in place", *words):
@@ -87,7 +87,7 @@ def test_an_observed_spike_says_its_kind_its_load_and_that_it_was_warned_of():
     advice = Advice(Constraint.DECODE_LATENCY, {"capacity_requests_per_second_per_replica": 4.0}, desired=9)
     for minute in range(100):
         step(alerts, minute, 20.0, 20.0, advice, 8)
-    seen, _ = step(alerts, 100, 60.0, 20.0, advice, 8)
+    seen, _, _ = step(alerts, 100, 60.0, 20.0, advice, 8)
     assert seen.severity == "critical"
     since = datetime.fromtimestamp(START + 100 * 60, UTC).strftime(", since %H:%M UTC (cause: requests)")
     words = ("no forecast showed it", since, "requests x2.99", "% of that")
@@ -115,9 +115,9 @@ def test_a_spike_that_was_warned_of_is_news_only_where_the_replicas_did_not_foll
     alerts = SpikeAlerts(PoolKey(MODEL, POOL), 1.0, 0.5, 60.0)
     for minute in range(100):
         step(alerts, minute, 20.0, 20.0, advice, replicas)
-    _, ahead = step(alerts, 100, 20.0, 36.0, advice, replicas, (event,))
+    _, ahead, _ = step(alerts, 100, 20.0, 36.0, advice, replicas, (event,))
     assert ahead is not None
-    seen, _ = step(alerts, 101, 60.0, 20.0, advice, replicas, (event,))
+    seen, _, _ = step(alerts, 101, 60.0, 20.0, advice, replicas, (event,))
     assert seen.severity == severity
     assert "warned of 1 min before" in seen.message
     assert "(cause: calendar event)" in seen.message
@@ -130,7 +130,7 @@ def test_tokens_that_come_out_of_nothing_are_told_with_their_rate():
         made = dataclasses.replace(window(minute, 20.0), output_tokens=0)
         alerts.step(made, signal_rates(made), dict.fromkeys(Signal, ()), None, None, warm=True)
     made = dataclasses.replace(window(100, 20.0), output_tokens=60 * 5_000)
-    seen, _ = alerts.step(made, signal_rates(made), dict.fromkeys(Signal, ()), None, None, warm=True)
+    seen, _, _ = alerts.step(made, signal_rates(made), dict.fromkeys(Signal, ()), None, None, warm=True)
     assert "demand rose to 5000 output tokens/s" in seen.message
 
 
@@ -139,8 +139,30 @@ def test_a_warning_that_has_stood_for_an_hour_still_had_the_spike_coming():
     for minute in range(60):
         step(alerts, minute, 20.0, 20.0)
     for minute in range(60, 120):
-        _, ahead = step(alerts, minute, 20.0, 40.0)
+        _, ahead, _ = step(alerts, minute, 20.0, 40.0)
         assert ahead is not None
     observed = next(filter(None, (step(alerts, minute, 60.0, 40.0)[0] for minute in range(120, 125))))
     assert "warned of" in observed.message
     assert observed.severity == "info"
+
+
+def test_a_drop_says_how_far_demand_fell_and_is_no_spike():
+    alerts = SpikeAlerts(PoolKey(MODEL, POOL), 1.0, 0.5, 60.0)
+    for minute in range(100):
+        assert step(alerts, minute, 20.0, 20.0)[2] is None
+    seen, _, drop = step(alerts, 100, 4.0, 20.0)
+    assert seen is None
+    assert drop.severity == "warning"
+    assert drop.ratio == pytest.approx(0.2, abs=0.05)
+    assert drop.falls
+    for words in ("demand fell to", "times the recent level", "no forecast had it coming", "requests x0.2"):
+        assert words in drop.message
+    minute = next(minute for minute in range(101, 120) if step(alerts, minute, 20.0, 20.0)[2] is None)
+    assert minute == 105  # five windows near the level
+
+
+def test_a_drop_that_was_foretold_is_none():
+    alerts = SpikeAlerts(PoolKey(MODEL, POOL), 1.0, 0.5, 60.0)
+    for minute in range(100):
+        step(alerts, minute, 20.0, 20.0 if minute < 80 else 4.0)
+    assert all(step(alerts, minute, 4.0, 4.0)[2] is None for minute in range(100, 110))

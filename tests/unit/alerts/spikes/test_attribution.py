@@ -81,6 +81,16 @@ def test_one_that_was_never_seen_came_from_nothing():
     assert str(rise) == "tenant new: 0.0 to 50.0 requests/s, 100% of the rise"
 
 
+def test_who_has_gone_or_fallen_away_is_named_though_no_window_names_it():
+    gone = {name: load for name, load in QUIET.items() if name != "acme"}
+    for now, words in ((gone, "12.0 to 0.0"), (QUIET | {"acme": (60, 800)}, "12.0 to 1.0")):
+        (fall,) = usual().explain(broken(30, now), Signal.REQUESTS, falls=True)
+        assert str(fall) == f"tenant acme: {words} requests/s, 100% of the fall"
+    halves = {name: (n // 2, tokens) for name, (n, tokens) in QUIET.items()}
+    assert usual().explain(broken(30, halves), Signal.REQUESTS, falls=True) == ()
+    assert usual().explain(broken(30, QUIET | {"acme": (5_760, 800)}), Signal.REQUESTS, falls=True) == ()
+
+
 def test_what_was_never_broken_down_is_unknown_and_not_nothing():
     parts = UsualParts(KEEP)
     for minute in range(30):

@@ -121,3 +121,53 @@ def test_requests_that_come_back_after_hours_of_idleness_are_told_as_requests():
     assert found
     assert {cause.kind for cause in found} == {CauseKind.REQUESTS}
     assert all("input tokens per request x1.01" in cause.evidence for cause in found)
+
+
+def drop_of(change, events=()):
+    watcher = SpikeWatch(1.0, 60.0)
+    for minute in range(200):
+        quiet = window(minute)
+        watcher.observe(quiet, signal_rates(quiet), {}, events)
+        assert watcher.drop is None
+    made = window(200, **change)
+    assert watcher.observe(made, signal_rates(made), {}, events) is None
+    return watcher
+
+
+def test_a_drop_of_requests_says_what_is_left_and_what_is_refused():
+    drop = drop_of({"rate": 5.0, "refused": 0.4}).drop
+    assert drop.state.falls
+    assert drop.state.ratio == pytest.approx(0.25, abs=0.05)
+    assert "40% of the requests were refused or failed (before: 0%)" in drop.evidence
+    assert "requests x0.2" in drop.evidence
+
+
+def test_a_drop_near_an_announced_event_names_it():
+    event = CalendarRecord("e7", "launch", START + 6_000.0, START + 12_000.0)
+    assert drop_of({"rate": 5.0}, (event,)).drop.evidence.startswith("near the announced event 'launch' (e7)")
+
+
+def test_fewer_tokens_alone_are_no_drop():
+    assert drop_of({"tokens_in": 200, "tokens_out": 50}).drop is None
+
+
+def test_a_drop_goes_on_over_a_gap_and_what_was_usual_is_not_forgotten():
+    watcher = drop_of({"rate": 5.0})
+    gap = window(201, rate=0.0, gap=True)
+    watcher.observe(gap, dict.fromkeys(signal_rates(gap)), {})
+    assert "requests x0.2" in watcher.drop.evidence
+    for minute in range(202, 230):
+        made = window(minute, rate=5.0)
+        watcher.observe(made, signal_rates(made), {})
+        assert "(20.0" in watcher.drop.evidence
+
+
+def test_a_copy_goes_on_alike_in_a_drop():
+    watcher = drop_of({"rate": 5.0})
+    copy = pickle.loads(pickle.dumps(watcher))
+    for minute in range(201, 240):
+        made = window(minute, rate=5.0 if minute < 220 else 20.0)
+        for one in (watcher, copy):
+            assert one.observe(made, signal_rates(made), {}) is None
+        assert copy.drop == watcher.drop
+    assert watcher.drop is None

@@ -155,6 +155,69 @@ def test_a_drop_is_no_spike():
     assert not any(state.active for state in watch([*[10.0, 10.2, 9.8] * 50, *[0.0] * 50]))
 
 
+def both():
+    return SpikeDetector(1.0, 60, direction=Direction.BOTH)
+
+
+ORDINARY = [10.0, 10.2, 9.8] * 50
+
+
+def test_a_drop_is_a_fall_where_both_directions_are_looked_for():
+    states = watch([*ORDINARY, *[1.0] * 10, *[10.0, 10.2, 9.8] * 10], both())
+    assert [at for at, state in enumerate(states) if state.began] == [150]
+    assert states[150].falls
+    assert states[150].ratio == pytest.approx(0.1)
+    ended = [at for at, state in enumerate(states) if state.ended_at is not None]
+    assert ended == [150 + 10 + 4]
+    assert states[ended[0]].falls
+    assert states[ended[0]].peak == 1.0
+
+
+@pytest.mark.parametrize(("far", "last"), [(40.0, 10.0), (1.0, 10.0)])
+def test_the_way_back_after_a_long_episode_is_no_news(far, last):
+    # Half an hour and more: the median of the recent windows is the new level.
+    states = watch([*ORDINARY, *[far, 1.01 * far, 0.99 * far] * 15, *[last, 1.02 * last, 0.98 * last] * 20], both())
+    assert [at for at, state in enumerate(states) if state.news] == [150]
+
+
+def test_what_goes_beyond_the_level_before_is_news_at_once_in_the_rest_of_the_other_direction():
+    states = watch([*ORDINARY, *[40.0] * 10, *[0.0] * 10], both())
+    began = [(at, state.falls) for at, state in enumerate(states) if state.began]
+    assert began == [(150, False), (160, True)]
+
+
+def test_nothing_is_no_rise_over_nothing():
+    # Once 500 has come, the mean of the newest 12 stays high: zeros must not be told for it.
+    states = watch([*[0.0] * 300, 500.0, *[0.0] * 30])
+    assert [at for at, state in enumerate(states) if state.news] == [300]
+
+
+def test_a_rise_out_of_silence_must_exceed_the_mean_of_what_has_come():
+    random = np.random.default_rng(8)
+    bursts = np.where(random.random(600) < 0.1, 100.0, 0.0)
+    states = watch([*bursts.tolist(), *[0.0] * 60, 8.0])
+    assert not states[-1].news
+
+
+def test_rises_and_falls_share_the_rate():
+    random = np.random.default_rng(11)
+    values = 100.0 * np.exp(0.3 * random.standard_t(4, 20 * DAY))
+    detectors = {direction: SpikeDetector(2.0, 60, direction=direction) for direction in (Direction.UP, Direction.BOTH)}
+    told = {
+        direction: sum(state.news for state in watch(values, detector)[2 * DAY :])
+        for direction, detector in detectors.items()
+    }
+    for count in told.values():
+        assert count < 1.5 * 2.0 * 18
+
+
+def test_the_rest_can_be_longer_and_is_never_shorter_than_the_long_window():
+    values = [*ORDINARY, *[40.0] * 3, *[10.0, 10.2, 9.8] * 25, 200.0]
+    for seconds, news in ((1.0, [150, 228]), (7_200.0, [150])):
+        states = watch(values, SpikeDetector(1.0, 60, rest_seconds=seconds))
+        assert [at for at, state in enumerate(states) if state.news] == news
+
+
 def test_zeros_and_first_demand():
     states = watch([*[0.0] * 100, 5.0, 0.0])
     assert states[100].began
