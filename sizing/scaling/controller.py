@@ -18,7 +18,7 @@ from sizing.planning.demand_needs import Need, demand_quantile, replicas_text, w
 from sizing.planning.plan import Plan, Planner, check_policy, observed_only
 from sizing.replica.step_time import StepCoefficients
 from sizing.scaling.counterfactuals import Counterfactuals
-from sizing.scaling.live_queue import LiveQueue
+from sizing.scaling.live_queue import ClearingCost, LiveQueue
 from sizing.scaling.load_learner import LoadLearner
 from sizing.scaling.manual_change import ManualChange
 from sizing.scaling.recommendation import Advice, RecommendationBuilder, explain, moved, observed_need, widened
@@ -104,7 +104,8 @@ class ReplicaController:
         self._needs: deque[tuple[float, int, int]] = deque()
         self._lower_since: float | None = None
         self._manual = ManualChange(policy.scale_down_stabilisation_seconds)
-        self._queue = LiveQueue(self._planner, slo.ttft_seconds)
+        cost = ClearingCost(policy.under_to_over_cost, policy.scale_down_stabilisation_seconds)
+        self._queue = LiveQueue(self._planner, slo.ttft_seconds, cost)
 
     @property
     def planner(self) -> Planner | None:
