@@ -300,7 +300,7 @@ class PoolAdvisor:
         if rate is None:
             return None
         since = live.counted.after_per_second
-        now = rate if since is None else max(rate, since)
+        now = live.counted.risen_per_second(rate if since is None else max(rate, since))
         if live.growth_per_second <= 0.0:
             return now
         served = rate

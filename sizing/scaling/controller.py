@@ -103,6 +103,7 @@ class ReplicaController:
         # in it, nor at all while the largest one with the margin is not lower than what there is.
         self._needs: deque[tuple[float, int, int]] = deque()
         self._lower_since: float | None = None
+        self._busy = 0.0  # replicas that work off a queue, by the newest reports
         self._manual = ManualChange(policy.scale_down_stabilisation_seconds)
         cost = ClearingCost(policy.under_to_over_cost, policy.scale_down_stabilisation_seconds)
         self._queue = LiveQueue(self._planner, slo.ttft_seconds, cost)
@@ -142,6 +143,8 @@ class ReplicaController:
         Never raises for odd demand: it holds, and says why.
         """
         current = None if current is None else max(int(current), 0)
+        fleet = situation.fleet(current, self.policy.lead_time_seconds)
+        self._busy = self._queue.busy_with(now, situation.queued_requests, fleet)
         sound = warm and demand is not None and situation.whole and not (gap or situation.problems)
         if self._manual.learn(now, current, believed=sound):
             self._desired, self._lower_since = current, None
@@ -369,7 +372,7 @@ class ReplicaController:
 
     def _remember(self, now: float, wanted: int, down_need: float) -> None:
         """Keep the needs of the stabilisation period."""
-        plain, guarded = (self._limit(max(wanted, whole(down_need * by)))[0] for by in (1.0, _DOWN_MARGIN))
+        plain, guarded = (self._limit(max(wanted, whole(down_need * by + self._busy)))[0] for by in (1.0, _DOWN_MARGIN))
         self._needs.append((now, plain, guarded))
         while self._needs[0][0] < now - self.policy.scale_down_stabilisation_seconds:
             self._needs.popleft()

@@ -151,7 +151,23 @@ class LiveQueue:
         self._planner = planner
         self._ttft_seconds = ttft_seconds
         self._cost = cost
+        self._before: tuple[float, int] | None = None  # when (epoch seconds), and how many waited
         self._point: OperatingPoint | None = None
+
+    def busy_with(self, now: float, queued_requests: int | None, fleet: ServingFleet | None) -> float:
+        """Return the replicas that are busy working off a queue that is too long, by how it has shrunk; 0: none.
+
+        A replica that serves its own queue takes nothing of what comes now, so that they are needed beside those that
+        carry the arrivals; and of a queue that all share, they are what works it off.
+        """
+        before, self._before = self._before, None if queued_requests is None else (now, queued_requests)
+        if before is None or not queued_requests or fleet is None or self._point is None or now <= before[0]:
+            return 0.0
+        each = self._point.saturation_requests_per_second
+        objective = CLEAR_SECONDS if self._ttft_seconds is None else self._ttft_seconds
+        if not each > 0 or queued_requests <= fleet.ready * each * objective:
+            return 0.0
+        return min(max(before[1] - queued_requests, 0) / (now - before[0]) / each, float(fleet.ready))
 
     def need(
         self,
