@@ -23,20 +23,12 @@ _CHANCE, _SHARE = 3.0, 0.1
 class CountedDemand(NamedTuple):
     """``in_window`` requests came in the window, by the part of it that was seen; None: not known, as below.
 
-    ``after_per_second`` came since its end, ``newest_per_second`` in the ``newest_seconds`` before the newest report.
+    ``after_per_second`` came since its end, ``newest_per_second`` in the seconds before the newest report.
     """
 
     in_window: float | None = None
     after_per_second: float | None = None
     newest_per_second: float | None = None
-    newest_seconds: float = 0.0
-
-    def risen_per_second(self, rate: float) -> float:
-        """Return what comes by the newest count where that is more than ``rate``, but for chance; else ``rate``."""
-        newest = self.newest_per_second
-        if newest is None or (newest - rate) * self.newest_seconds <= _CHANCE * math.sqrt(newest * self.newest_seconds):
-            return rate
-        return newest
 
 
 _UNKNOWN = CountedDemand()
@@ -70,8 +62,7 @@ class FleetCount:
         if not self.agrees:
             return _UNKNOWN
         after = _counted_in(counted.after, counted.after_seconds, 1.0, _LEAST_SEEN_SHARE * grain)
-        newest = _counted_in(counted.newest, counted.newest_seconds, 1.0, 0.0)
-        return CountedDemand(in_window, after, newest, 0.0 if newest is None else counted.newest_seconds)
+        return CountedDemand(in_window, after, _counted_in(counted.newest, counted.newest_seconds, 1.0, 0.0))
 
 
 def _in_flight(window: ClosedWindow) -> int:

@@ -24,7 +24,7 @@ def live_rate(rate: float | None, live: LiveDemand, window: ClosedWindow, satura
     if rate is None:
         return None
     since = live.counted.after_per_second
-    now = live.counted.risen_per_second(rate if since is None else max(rate, since))
+    now = rate if since is None else max(rate, since)
     if live.growth_per_second <= 0.0:
         return now
     served = rate
@@ -47,7 +47,7 @@ def counted_demand(
     """
     if counted.in_window is None or workload is None:
         return None
-    rate = counted.risen_per_second(max(counted.in_window / window.grain_seconds, counted.after_per_second or 0.0))
+    rate = max(counted.in_window / window.grain_seconds, counted.after_per_second or 0.0)
     return Demand(
         levels=(0.5,),
         requests_per_second=(rate,),

@@ -23,13 +23,12 @@ def test_the_rate_now_is_never_below_that_of_the_window() -> None:
     assert live_rate(4.0, live(), WINDOW, 3.0) == 4.0
     assert live_rate(4.0, live(5.0), WINDOW, 0.0) == 9.0
     assert live_rate(4.0, live(5.0), WINDOW, 1.5) == 8.0, "two replicas serve no more than three of the four"
-    assert live_rate(4.0, live(0.0, CountedDemand(240.0, 2.0, 1.0, 15.0)), WINDOW, 3.0) == 4.0
-    assert live_rate(4.0, live(0.0, CountedDemand(240.0, 6.0, 7.0, 15.0)), WINDOW, 3.0) == 6.0, "7/s may be chance"
-    assert live_rate(4.0, live(0.0, CountedDemand(240.0, 6.0, 14.0, 15.0)), WINDOW, 3.0) == 14.0
+    assert live_rate(4.0, live(0.0, CountedDemand(240.0, 2.0, 1.0)), WINDOW, 3.0) == 4.0
+    assert live_rate(4.0, live(0.0, CountedDemand(240.0, 6.0, 14.0)), WINDOW, 3.0) == 6.0, "14/s size a queue alone"
 
 
 def test_a_gap_has_the_demand_that_the_fleet_counts() -> None:
-    counted = CountedDemand(600.0, 8.0, 2.0, 15.0)
+    counted = CountedDemand(600.0, 8.0, 2.0)
     assert counted_demand(WINDOW, CountedDemand(), CHAT, 1.0, 120.0) is None
     assert counted_demand(WINDOW, counted, None, 1.0, 120.0) is None, "what requests are like is not known"
     found = counted_demand(WINDOW, counted, CHAT, 1.5, 120.0)
