@@ -48,9 +48,6 @@ __all__ = ["PoolAdvisor", "PoolOutcome"]
 
 #: Windows learned before the forecasters' bands mean anything.
 _WARM_WINDOWS = 30
-#: Windows learned before advice goes down where rules say what to provision for: the checks of the inputs know by then
-#: what is usual (``pipeline.engine.input_health``), and no rule trusts those bands.
-_CHECKED_WINDOWS = 15
 _SIGNALS = tuple(Signal)
 _REQUESTS = _SIGNALS.index(Signal.REQUESTS)
 #: The evidence that holds what a replica serves at most.
@@ -283,7 +280,7 @@ class PoolAdvisor:
             demand,
             current,
             gap=gap,
-            warm=self._learned >= (_WARM_WINDOWS if self._decisions is None else _CHECKED_WINDOWS),
+            warm=self._learned >= _WARM_WINDOWS,
             situation=Situation(
                 problems=tuple(problems.values()),
                 whole=judged.whole,

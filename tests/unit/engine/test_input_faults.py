@@ -220,15 +220,6 @@ def test_no_fault_takes_replicas_away(name: str) -> None:
             assert told == list(run(seed, fault, restarts=True, **sources))
 
 
-def test_advice_may_be_followed_down_from_the_fifteenth_window_on() -> None:
-    """By then the checks of the inputs know what is usual; forecasts alone need twice as many."""
-    for rules, first in ((POOL.decision_rules, 15), ([], 30)):
-        subject, serving = PoolAdvisor(KEY, POOL.model_copy(update={"decision_rules": rules}), load(), "hash"), Fleet()
-        told = [subject.step(serving.window(index, REQUESTS), RULES).recommendation for index in range(first + 2)]
-        states = [said is not None and said.state is RecommendationState.FRESH for said in told]
-        assert states == [False] * (first - 1) + [True] * 3
-
-
 @pytest.mark.parametrize("names_servers", [True, False])
 def test_a_gap_is_raised_by_what_the_fleet_counts(names_servers: bool) -> None:
     """Collectors lose every event while demand doubles."""
