@@ -39,7 +39,9 @@ class FleetCount:
     """Believes the count of one pool's fleet while it agrees with events. Pickles, and continues identically.
 
     ``agrees``: in the newest window that was complete by its latencies, both told of as many requests, but for chance
-    and a tenth. A router may count other requests than those that events tell of.
+    and a tenth. A router may count other requests than those that events tell of. Once it has agreed, it may count as
+    many more as are in flight: under overload latencies of the hour before take a window for complete most of whose
+    requests still wait.
     """
 
     agrees: bool = False
@@ -55,11 +57,18 @@ class FleetCount:
         complete = _COMPLETE <= window.completeness <= 1.0
         if in_window is not None and complete and not window.gap and window.requests >= _LEAST_REQUESTS:
             told = window.requests / window.completeness
-            self.agrees = abs(in_window - told) <= _CHANCE * math.sqrt(told + in_window) + _SHARE * told
+            by, more = _CHANCE * math.sqrt(told + in_window) + _SHARE * told, in_window - told
+            self.agrees = abs(more) <= by or (self.agrees and by < more <= by + _in_flight(window))
         if not self.agrees:
             return _UNKNOWN
         after = _counted_in(counted.after, counted.after_seconds, 1.0, _LEAST_SEEN_SHARE * grain)
         return CountedDemand(in_window, after, _counted_in(counted.newest, counted.newest_seconds, 1.0, 0.0))
+
+
+def _in_flight(window: ClosedWindow) -> int:
+    """The requests that run and wait by the newest report, 0 where it does not tell them."""
+    fleet = window.fleet
+    return 0 if fleet is None else (fleet.running_requests or 0) + (fleet.queued_requests or 0)
 
 
 def _counted_in(requests: int | None, seen_seconds: float, seconds: float, least_seconds: float) -> float | None:

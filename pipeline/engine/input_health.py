@@ -74,12 +74,15 @@ class InputHealth:
         in_flight_before: int | None = None,
         *,
         silent: bool = False,
+        counted: float | None = None,
     ) -> Judgement:
         """Judge one window and learn from it.
 
         ``desired`` are the replicas that were advised last: a fleet that has been told to shrink names fewer servers.
         ``in_flight_before`` are the requests in flight by the report of the step before; None: not known.
         ``silent``: it is known that no request came, so that no server has anything to tell.
+        ``counted`` requests came by the fleet's own count, where that is believed: what is in flight beside those that
+        events tell of waits since before the window. None: not known.
         Gaps are told elsewhere; here they have no problems, and teach nothing.
         """
         whole = self.end == window.start and not self.gap
@@ -87,7 +90,9 @@ class InputHealth:
         if window.gap:
             return Judgement(whole, {}, learnable=False)
         usual = sorted(self.rates)[len(self.rates) // 2] if self.rates else None
-        checks = (_incomplete(window), _impossible(window), _fleet(window), _in_flight(window, in_flight_before, usual))
+        told_of_all = counted is not None and 0 < _LEAST_RATE_SHARE * counted <= window.requests
+        in_flight = None if told_of_all else _in_flight(window, in_flight_before, usual)
+        checks = (_incomplete(window), _impossible(window), _fleet(window), in_flight)
         problems = dict(told for told in checks if told is not None)
         missing_servers = None if silent else self._silence(window, desired)
         if window.ok >= _LEAST_EXPECTED and (

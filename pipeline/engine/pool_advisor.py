@@ -21,6 +21,7 @@ from pipeline.engine.demand_ahead import Ahead, demand_ahead
 from pipeline.engine.in_flight import InFlight, LiveDemand
 from pipeline.engine.input_health import MISSING, InputHealth, Judgement
 from pipeline.engine.lead_time import LeadTime, lead_time
+from pipeline.engine.live_demand import counted_demand, live_rate
 from pipeline.engine.load_samples import LoadObserver
 from pipeline.engine.replica_use import ReplicaUseRecord
 from pipeline.engine.slo_record import SloRecord
@@ -177,7 +178,9 @@ class PoolAdvisor:
             window = replace(window, gap=gap)
         told, live = window, self._in_flight.learn(window)
         window = live.window
-        judged = self._health.judge(window, self._desired, live.before, silent=self._gaps.silent)
+        judged = self._health.judge(
+            window, self._desired, live.before, silent=self._gaps.silent, counted=live.counted.in_window
+        )
         counted: dict[str, float | None] = signal_rates(window)
         rates = counted if judged.learnable else dict.fromkeys(counted)
         issued = self._issue(window, rates, calendar, known)
@@ -192,7 +195,7 @@ class PoolAdvisor:
             self._controller.observe(load)
         self._dispersion.learn(float(window.requests) if judged.learnable else None)
         live_rates, rate = counted, counted[Signal.REQUESTS]
-        now = self._live_rate(rate, live, window)
+        now = live_rate(rate, live, window, self._saturation)
         if rate and now is not None and judged.learnable:
             live_rates = {signal: None if value is None else value * now / rate for signal, value in live_rates.items()}
         observed_rates = live_rates if judged.learnable else {}
@@ -278,8 +281,10 @@ class PoolAdvisor:
         )
         fleet = window.fleet if window.current_replicas is not None else None
         start_up = pool.lead_time_seconds if lead.start_up_seconds is None else lead.start_up_seconds
-        demand = None
-        if not gap:
+        if gap:
+            workload, dispersion = self._lengths.workload(), self._dispersion.index()
+            demand = counted_demand(window, live.counted, workload, dispersion, lead.seconds)
+        else:
             demand = yield from self._demand(issued, rate, lead, window, observed, calendar)
         said = self._controller.decide(
             float(window.end),
@@ -304,22 +309,6 @@ class PoolAdvisor:
         self._desired = said.desired
         self._saturation = said.evidence.get(_SATURATION, self._saturation)
         return said
-
-    def _live_rate(self, rate: float | None, live: LiveDemand, window: ClosedWindow) -> float | None:
-        """The rate of the newest window, or what came since then by the fleet's own count or by the growth in flight.
-
-        What ends meanwhile is what came, but no more than replicas that are saturated serve.
-        """
-        if rate is None:
-            return None
-        since = live.counted.after_per_second
-        now = rate if since is None else max(rate, since)
-        if live.growth_per_second <= 0.0:
-            return now
-        served = rate
-        if self._saturation and window.ready_replicas:
-            served = min(rate, self._saturation * window.ready_replicas)
-        return max(now, served + live.growth_per_second)
 
     def _evidence(self, lead: LeadTime, window: ClosedWindow, problems: Collection[str]) -> dict[str, float]:
         attained = self._served.attainment(window.end)

@@ -16,7 +16,7 @@ from sizing.planning.demand_needs import Need, demand_quantile, replicas_text, w
 from sizing.planning.plan import Plan, Planner, check_policy, observed_only
 from sizing.replica.step_time import StepCoefficients
 from sizing.scaling.counterfactuals import Counterfactuals
-from sizing.scaling.live_queue import LiveQueue
+from sizing.scaling.live_queue import ClearingCost, LiveQueue
 from sizing.scaling.load_learner import LoadLearner
 from sizing.scaling.manual_change import ManualChange
 from sizing.scaling.recommendation import Advice, RecommendationBuilder, explain, moved, observed_need, widened
@@ -44,6 +44,8 @@ _DOWN_LEVEL = 0.9
 #: What remains must carry this much more before anything is taken away, so that a need near a whole number of replicas
 #: does not swing (the Kubernetes HPA's default tolerance is 10 %, too). It decides whether to go down, not how far.
 _DOWN_MARGIN = 1.1
+#: The share of the stabilisation period from a step down that was cut to the next: two windows of five, by default.
+_NEXT_STEP_SHARE = 0.3
 #: Operating points that are kept: workloads drift slowly over the grid, and every pool keeps its own.
 _REMEMBERED_POINTS = 8
 #: Before forecasts can be trusted, and where no rule says what to provision for, demand is taken to grow so much.
@@ -100,8 +102,10 @@ class ReplicaController:
         self._desired = initial_replicas
         # Advice never falls below the largest need of the period, nor at all while that with the margin is not lower.
         self._stable = Stabilisation(policy.scale_down_stabilisation_seconds)
+        self._busy = 0.0  # replicas that work off a queue
         self._manual = ManualChange(policy.scale_down_stabilisation_seconds)
-        self._queue = LiveQueue(self._planner, slo.ttft_seconds)
+        cost = ClearingCost(policy.under_to_over_cost, policy.scale_down_stabilisation_seconds)
+        self._queue = LiveQueue(self._planner, slo.ttft_seconds, cost)
 
     @property
     def planner(self) -> Planner | None:
@@ -131,13 +135,15 @@ class ReplicaController:
             now: end of the newest window.
             demand: what the forecast says at the lead time; None when there is no forecast.
             current: replicas as the fleet reports them; None when unknown.
-            gap: telemetry is missing; nothing is learned and nothing goes down.
+            gap: telemetry is missing; nothing goes down, ``demand`` is what the fleet itself counts and may only raise.
             warm: the forecaster has seen enough to be trusted; before that only observed demand raises the advice.
             situation: how far the inputs can be believed, and what is live in the fleet.
 
         Never raises for odd demand: it holds, and says why.
         """
         current = None if current is None else max(int(current), 0)
+        serving = situation.fleet(current, self.policy.lead_time_seconds)
+        self._busy = self._queue.busy_with(now, situation.queued_requests, serving)
         sound = warm and demand is not None and situation.whole and not (gap or situation.problems)
         if self._manual.learn(now, current, believed=sound):
             self._desired = current
@@ -195,9 +201,9 @@ class ReplicaController:
             text = f"cannot size {self.model}: {self._no_profile}"
             return self._hold(current, Reason.NO_PROFILE, RecommendationState.HOLD, text, refused=True)
         if gap:
-            return self._hold(
-                current, Reason.TELEMETRY_GAP, RecommendationState.DEGRADED, "telemetry is missing: not scaling down"
-            )
+            text = "telemetry is missing: not scaling down"
+            held = self._hold(current, Reason.TELEMETRY_GAP, RecommendationState.DEGRADED, text)
+            return self._at_least(held, None if demand is None else observed_only(demand), Reason.OBSERVED_UP)
         if situation.problems:
             text = f"the inputs cannot be believed ({'; '.join(situation.problems)})"
             held = self._hold(current, Reason.INPUT_UNHEALTHY, RecommendationState.DEGRADED, text)
@@ -282,7 +288,7 @@ class ReplicaController:
         target, clamped = self._limit(wanted)
         reference = self._reference(current)
         up_reason = Reason.OBSERVED_UP if by_observed else Reason.FORECAST_UP
-        plain, guarded = (self._limit(max(wanted, whole(down_need * by)))[0] for by in (1.0, _DOWN_MARGIN))
+        plain, guarded = (self._limit(max(wanted, whole(down_need * by + self._busy)))[0] for by in (1.0, _DOWN_MARGIN))
         self._stable.remember(span, plain, guarded)
 
         if reference is None:
@@ -368,7 +374,7 @@ class ReplicaController:
         floor = math.ceil(reference * self.policy.max_step_down_ratio) if reference > 1 else 0
         desired = max(lowest, min(floor, reference - 1))
         if desired > lowest:
-            self._stable.stepped(span)
+            self._stable.stepped(span, _NEXT_STEP_SHARE)
             clamped = (*clamped, "max_step_down_ratio")
         return desired, Reason.FORECAST_DOWN, clamped
 

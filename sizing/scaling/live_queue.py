@@ -17,10 +17,21 @@ from sizing.planning.operating_point import OperatingPoint
 from sizing.planning.plan import Plan, Planner
 from sizing.types import Demand
 
-__all__ = ["CLEAR_SECONDS", "LiveQueue", "ServingFleet", "backlog", "queue_need"]
+__all__ = ["CLEAR_SECONDS", "ClearingCost", "LiveQueue", "ServingFleet", "backlog", "clearing_replicas", "queue_need"]
 
-#: A queue that is too long is to be gone so many seconds after the replicas serve.
+#: A queue that is too long is to be gone so many seconds after the replicas serve, unless that costs too much.
 CLEAR_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class ClearingCost:
+    """What replicas that work off a queue cost: one is kept for ``kept_seconds`` once it serves.
+
+    ``under_to_over`` is the cost of a replica-hour too few over that of one too many.
+    """
+
+    under_to_over: float
+    kept_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +77,29 @@ def backlog(queued_requests: float, per_second: float, each_per_second: float, f
     return left
 
 
+def clearing_replicas(backlog_seconds: float, carried: float, paid_seconds: float, under_to_over: float) -> float:
+    """Return the replicas beside those that carry the arrivals, with which working off a backlog costs least.
+
+    m of them need b / m seconds for a backlog of b replica-seconds and are paid for p seconds besides: m · p + b too
+    many. Meanwhile the demand of λ replicas is late: λ · b / m too few. r · λ · b / m + m · p is least where
+    m = √(r · λ · b / p), as in the economic order quantity (Harris 1913).
+
+    Args:
+        backlog_seconds: b, how long one replica would work it off.
+        carried: λ, the replicas that the arrivals keep busy; at least one replica's worth of requests waits.
+        paid_seconds: p, how long a replica is paid for before and after it works the backlog off.
+        under_to_over: r, the cost of a replica-hour too few over that of one too many.
+    """
+    return math.sqrt(under_to_over * max(carried, 1.0) * max(backlog_seconds, 0.0) / max(paid_seconds, CLEAR_SECONDS))
+
+
 def queue_need(
     queued_requests: int | None,
     fleet: ServingFleet | None,
     requests_per_second: float | None,
     point: OperatingPoint | None,
     ttft_seconds: float | None,
+    cost: ClearingCost | None = None,
 ) -> int | None:
     """Return the replicas that a live queue needs; None: it needs no more than serve and start.
 
@@ -80,7 +108,8 @@ def queue_need(
     first token: backlog / (replicas by then × saturation rate), by Little's law (Little 1961). What is needed then is
     what carries the arrivals, and while the backlog lasts serves them beside working it off in ``CLEAR_SECONDS`` (the
     backlog per instance that an acceptable latency allows, as in "Scaling based on Amazon SQS", Amazon EC2 Auto
-    Scaling user guide).
+    Scaling user guide), or more slowly where that costs less (``clearing_replicas``): a backlog that is as long as
+    a long start-up would need many replicas for a minute, which are paid for all of the start-up.
 
     A longer queue and more arrivals never need fewer replicas; one more that serves or starts never needs more.
 
@@ -90,6 +119,7 @@ def queue_need(
         requests_per_second: arrivals; None: not known, taken to be what the replicas that serve work off.
         point: what one replica carries; None: not known.
         ttft_seconds: objective for the time to first token; None: ``CLEAR_SECONDS`` stand for it.
+        cost: what working it off costs; None: that does not count.
     """
     if not queued_requests or queued_requests < 0 or fleet is None:
         return None
@@ -104,7 +134,11 @@ def queue_need(
     if known and left <= known * each * objective:
         return None
     carried = 0.0 if rate is None else arrivals / point.requests_per_second
-    return max(1, whole(max(carried, (arrivals + left / CLEAR_SECONDS) / each)))
+    busy, clearing = arrivals / each, left / CLEAR_SECONDS / each
+    if cost is not None:
+        paid = max(fleet.start_up_seconds, 0.0) + cost.kept_seconds
+        clearing = min(clearing, clearing_replicas(left / each, busy, paid, cost.under_to_over))
+    return max(1, whole(max(carried, busy + clearing)))
 
 
 class LiveQueue:
@@ -113,10 +147,27 @@ class LiveQueue:
     That is what the newest plan says; before the first one, what ``planner`` says of the requests seen so far.
     """
 
-    def __init__(self, planner: Planner | None, ttft_seconds: float | None) -> None:
+    def __init__(self, planner: Planner | None, ttft_seconds: float | None, cost: ClearingCost | None = None) -> None:
         self._planner = planner
         self._ttft_seconds = ttft_seconds
+        self._cost = cost
+        self._before: tuple[float, int] | None = None  # when (epoch seconds), and how many waited
         self._point: OperatingPoint | None = None
+
+    def busy_with(self, now: float, queued_requests: int | None, fleet: ServingFleet | None) -> float:
+        """Return the replicas that are busy working off a queue that is too long, by how it has shrunk; 0: none.
+
+        A replica that serves its own queue takes nothing of what comes now, so that they are needed beside those that
+        carry the arrivals; and of a queue that all share, they are what works it off.
+        """
+        before, self._before = self._before, None if queued_requests is None else (now, queued_requests)
+        if before is None or not queued_requests or fleet is None or self._point is None or now <= before[0]:
+            return 0.0
+        each = self._point.saturation_requests_per_second
+        objective = CLEAR_SECONDS if self._ttft_seconds is None else self._ttft_seconds
+        if not each > 0 or queued_requests <= fleet.ready * each * objective:
+            return 0.0
+        return min(max(before[1] - queued_requests, 0) / (now - before[0]) / each, float(fleet.ready))
 
     def need(
         self,
@@ -132,4 +183,4 @@ class LiveQueue:
         elif self._point is None and self._planner is not None and demand is not None:
             with suppress(SizingError):
                 self._point = self._planner.operating_point(demand.workload, demand.dispersion)
-        return queue_need(queued_requests, fleet, requests_per_second, self._point, self._ttft_seconds)
+        return queue_need(queued_requests, fleet, requests_per_second, self._point, self._ttft_seconds, self._cost)

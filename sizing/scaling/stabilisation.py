@@ -64,9 +64,9 @@ class Stabilisation:
             self._since = max(span.start, self._raised_at)
         return span.until - self._since >= self._seconds
 
-    def stepped(self, span: Span) -> None:
-        """Note a step down that a limit has cut: the next one must prove itself again."""
-        self._since = span.until
+    def stepped(self, span: Span, share: float) -> None:
+        """Note a step down that a limit has cut: the next one must prove itself for this share of the period again."""
+        self._since = span.until - (1.0 - share) * self._seconds
 
     def lower_for(self, span: Span) -> float:
         """Return for how many seconds the need has been lower."""

@@ -34,6 +34,24 @@ def test_a_count_that_agrees_tells_of_the_window_and_of_what_came_since() -> Non
     assert again.learn(window(30, 480, 600, completeness=0.4)) == (480.0, 10.0, 2.0), "most are still to be told"
 
 
+def test_a_count_that_has_agreed_may_be_ahead_by_what_is_in_flight() -> None:
+    """Latencies of the hour before take a window for complete of which most still waits."""
+
+    def counted(requests: int) -> FleetReport:
+        at = START + 120.0
+        told = CountedRequests(requests, requests, 60.0, False, 30, 15.0, 0, 60.0)
+        return FleetReport(at, 1_500, 200, (ReplicaCount(at, 4, 4),), told)
+
+    overload = counted(1_800)
+    count = FleetCount()
+    assert count.learn(window(240, 1_800, fleet=overload)) == UNKNOWN, "it has not agreed yet"
+    count.learn(window(240, 240))
+    assert count.learn(window(240, 1_800, fleet=overload)).in_window == 1_800.0
+    assert count.learn(window(0, 1_800, fleet=overload, gap=True)).in_window == 1_800.0, "no request has ended at all"
+    assert count.learn(window(240, 240)).in_window == 240.0
+    assert count.learn(window(240, 2_600, fleet=counted(2_600))) == UNKNOWN, "more than run and wait are missing"
+
+
 @pytest.mark.parametrize(
     ("one", "why"),
     [

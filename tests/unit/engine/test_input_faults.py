@@ -18,7 +18,7 @@ from pipeline.forecast.types import LEVELS, Forecast, SeriesKey, Signal
 from pipeline.testing import closed_window
 from pipeline.windows.fleet import CountedRequests, FleetReport, ReplicaCount
 from pipeline.windows.types import ClosedWindow, PoolKey
-from sizing.types import RecommendationState
+from sizing.types import Reason, RecommendationState
 
 KEY = PoolKey("m", "p")
 RULES = RuleSet(())
@@ -218,6 +218,20 @@ def test_no_fault_takes_replicas_away(name: str) -> None:
         assert all(after >= before for (before, _), (after, fresh) in pairwise(told) if not fresh), (name, seed, told)
         if seed % 16 == 0:
             assert told == list(run(seed, fault, restarts=True, **sources))
+
+
+@pytest.mark.parametrize("names_servers", [True, False])
+def test_a_gap_is_raised_by_what_the_fleet_counts(names_servers: bool) -> None:
+    """Collectors lose every event while demand doubles."""
+    subject, serving = pickle.loads(fresh()), Fleet(counts=True, names_servers=names_servers, reports_late=True)
+    before = [subject.step(serving.window(index, REQUESTS), RULES).recommendation for index in range(WARM)]
+    assert before[-1] is not None
+    crowd = serving.window(WARM, 2 * REQUESTS)
+    said = subject.step(replace(part_of(crowd, 0.0), servers=None), RULES).recommendation
+    assert said is not None
+    assert (said.state, said.reason) == (RecommendationState.DEGRADED, Reason.OBSERVED_UP)
+    assert said.desired >= 1.5 * before[-1].desired
+    assert said.evidence["observed_requests_per_second"] == pytest.approx(2 * REQUESTS / GRAIN, rel=0.01)
 
 
 @pytest.mark.parametrize("names_servers", [True, False])

@@ -89,6 +89,17 @@ def test_overload_is_not_taken_for_missing_events() -> None:
     assert problems(300, with_running(1, 300, 1_400)) == {"in_flight"}
 
 
+def test_what_waits_since_before_is_not_missing_where_the_fleet_counts_what_came() -> None:
+    """A queue of a crowd that has gone, in a window of which the router counted as many as events tell of."""
+    subject = InputHealth(accept_seconds=600.0)
+    subject.judge(window(0), 19)
+    report = FleetReport(START + 119.0, 5_000, 20, (ReplicaCount(START + 119.0, 19, 19),))
+    after = window(1, 190, ok=190, servers=None, fleet=report)
+    for counted, found in ((None, True), (1_900.0, True), (200.0, False), (0.0, True)):
+        told = replace(subject).judge(after, 19, 5_000, counted=counted)
+        assert ("in_flight" in told.problems) is found, counted
+
+
 def test_reports_have_an_age() -> None:
     old = FleetReport(START - 900.0, None, None, (ReplicaCount(START - 900.0, 19, 19),))
     unknown = window(0, fleet=old, current_replicas=None, ready_replicas=None)

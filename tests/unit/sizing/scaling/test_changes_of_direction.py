@@ -103,7 +103,7 @@ def test_up_for_a_queue_starts_the_wait_anew() -> None:
     low = demand(2.0 * capacity, 2.0 * capacity)
     for step in range(6):
         assert who.decide(WINDOW * step, low, 8, gap=False, warm=True).desired == 8
-    waiting = Situation(queued_requests=100_000)
+    waiting = Situation(queued_requests=100_000_000)
     raised = who.decide(6 * WINDOW - 1.0, low, 8, gap=False, warm=True, situation=waiting)
     assert (raised.desired, raised.reason) == (POLICY.max_replicas, Reason.QUEUE_UP)
     for step in range(6, 12):

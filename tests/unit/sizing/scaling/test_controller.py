@@ -120,6 +120,20 @@ def test_steps_are_limited_both_ways() -> None:
     steady(who, 40.0, 40)
     down = steady(who, 3.5, 40, start=600.0, steps=6)
     assert (down.desired, down.clamped_by) == (20, ("max_step_down_ratio",))
+    # The next step needs a part of the period: what remains has to be seen to carry the demand.
+    after = [who.decide(960.0 + 60.0 * step, demand(3.5), 20, gap=False, warm=True).desired for step in range(3)]
+    assert after[0] == 20
+    assert after[-1] == 10
+
+
+def test_what_the_fleet_counts_raises_advice_in_a_gap_and_never_lowers_it() -> None:
+    who = controller()
+    steady(who, 4.5, 5)
+    more, fewer = (demand(need, observed=need) for need in (9.5, 1.5))
+    told = [who.decide(6_000.0 + 60.0 * step, fewer, 5, gap=True, warm=True) for step in range(12)]
+    assert {said.desired for said in told} == {5}
+    raised = who.decide(7_000.0, more, 5, gap=True, warm=True)
+    assert (raised.desired, raised.reason, raised.state) == (10, Reason.OBSERVED_UP, RecommendationState.DEGRADED)
 
 
 def test_what_is_surely_needed_takes_one_step_even_from_nothing() -> None:

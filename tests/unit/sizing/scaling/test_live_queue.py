@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sizing.planning.plan import Planner
-from sizing.scaling.live_queue import LiveQueue, ServingFleet, backlog, queue_need
+from sizing.scaling.live_queue import ClearingCost, LiveQueue, ServingFleet, backlog, clearing_replicas, queue_need
 from sizing.scaling.situation import Situation
 from sizing.types import Demand, Deployment, Slo, Workload
 
@@ -53,6 +53,40 @@ def test_what_serves_and_starts_is_not_ordered_again() -> None:
     assert need(1_000, ServingFleet(2, (), 180.0), 60.0) == 20
     assert need(1_000, ServingFleet(7, (), 180.0), 60.0) == 0, "they work it off before others could"
     assert need(100, ServingFleet(5, (), 180.0), 60.0) == 10, "by then 1,900 wait"
+
+
+def test_a_backlog_of_a_long_start_up_is_worked_off_as_cheaply_as_possible() -> None:
+    """30/s come, one replica serves: 12,001 wait after 600 s. A minute would need 20 replicas beside three, and one."""
+    cost = ClearingCost(under_to_over=9.0, kept_seconds=300.0)
+    fleet = ServingFleet(1, (), 600.0)
+    assert queue_need(1, fleet, 30.0, POINT, 1.0) == 24
+    assert queue_need(1, fleet, 30.0, POINT, 1.0, cost) == 10, "3 + sqrt(9 * 3 * 1,200.1 / 900)"
+    assert queue_need(1, ServingFleet(2, (), 60.0), 30.0, POINT, 1.0, cost) == 5, "601 in a minute"
+    assert queue_need(1, fleet, 30.0, POINT, 1.0, ClearingCost(1e9, 300.0)) == 24, "never faster than in a minute"
+
+
+@given(st.floats(1.0, 1e4), st.floats(1.0, 50.0), st.floats(60.0, 3_000.0), st.floats(0.1, 99.0))
+def test_no_other_number_of_replicas_clears_more_cheaply(
+    backlog_seconds: float, carried: float, paid_seconds: float, ratio: float
+) -> None:
+    def cost(replicas: float) -> float:
+        return replicas * paid_seconds + ratio * carried * backlog_seconds / replicas
+
+    best = clearing_replicas(backlog_seconds, carried, paid_seconds, ratio)
+    assert cost(best) <= min(cost(0.9 * best), cost(1.1 * best))
+
+
+def test_replicas_that_work_off_a_queue_are_busy_by_how_it_shrinks() -> None:
+    queue = LiveQueue(PLANNER, 1.0)
+    queue._point = POINT
+    fleet = ServingFleet(4)
+    assert queue.busy_with(0.0, 3_000, fleet) == 0.0, "nothing is known yet"
+    assert queue.busy_with(60.0, 1_800, fleet) == 2.0, "20/s by replicas of 10/s"
+    assert queue.busy_with(120.0, 1_900, fleet) == 0.0, "it has not shrunk"
+    assert queue.busy_with(180.0, 30, fleet) == 0.0, "shorter than the objective allows"
+    assert queue.busy_with(240.0, None, fleet) == 0.0
+    assert queue.busy_with(300.0, 9_000, fleet) == 0.0, "before was not known"
+    assert queue.busy_with(360.0, 3_000, fleet) == 4.0, "no more than serve"
 
 
 def test_without_what_is_known_nothing_is_asked_for() -> None:

@@ -91,13 +91,14 @@ def test_the_highest_need_of_the_period_bounds_a_step() -> None:
     assert stable.most(3) == (3, 3)
 
 
-def test_a_step_that_was_cut_begins_the_period_anew() -> None:
-    stable = Stabilisation(120.0)
+@pytest.mark.parametrize(("share", "windows"), [(1.0, 5), (0.3, 2)])
+def test_a_step_that_was_cut_begins_a_share_of_the_period_anew(share: float, windows: int) -> None:
+    stable = Stabilisation(300.0)
     assert not stable.lower(span(60.0))
-    assert stable.lower(span(120.0))
-    stable.stepped(span(120.0))
-    assert not stable.lower(span(180.0))
-    assert stable.lower(span(240.0))
+    assert stable.lower(span(300.0))
+    stable.stepped(span(300.0), share)
+    proved = [stable.lower(span(300.0 + 60.0 * step)) for step in range(1, windows + 1)]
+    assert proved == [False] * (windows - 1) + [True]
 
 
 def test_a_fleet_that_counts_comes_down_as_soon_as_the_period_is_over() -> None:
