@@ -41,7 +41,7 @@ def recent_samples(
     """
     if measure not in _VALUES and measure != _REPLICAS:
         return None
-    holds = min(LOOKBACK_SECONDS, grain_seconds)
+    holds = LOOKBACK_SECONDS if grid.start == grid.end else min(LOOKBACK_SECONDS, grain_seconds)
     first = math.floor((grid.start - holds) / grain_seconds) * grain_seconds - grain_seconds
     last = math.floor(grid.end / grain_seconds) * grain_seconds  # later windows end after the grid
     found: dict[tuple[str, str, int], Samples] = {}
@@ -49,10 +49,15 @@ def recent_samples(
         known = recent.find(model, pool, first, last)
         if known.until < min(last, closed) or known.until == first or not all(known.single):
             return None
-        told = [(float(row["end"]), value) for row in known.rows if (value := _value(row, measure)) is not None]
+        ends = [float(row["end"]) for row in known.rows if row["end"] <= grid.end]
+        untils = [min(end + holds, following) for end, following in zip(ends, [*ends, math.inf][1:], strict=True)]
+        told = [
+            (end, until, value)
+            for row, end, until in zip(known.rows, ends, untils, strict=False)
+            if (value := _value(row, measure)) is not None
+        ]
         if told:
-            at, values = (np.array(column, np.float64) for column in zip(*told, strict=True))
-            found[model, pool, 0] = Samples(at, at + holds, values)
+            found[model, pool, 0] = Samples(*(np.array(column, np.float64) for column in zip(*told, strict=True)))
     return found
 
 

@@ -104,7 +104,7 @@ def test_what_to_do_is_said_where_it_is_known_what_runs(replicas, desired, says)
     advice = Advice(Constraint.DECODE_LATENCY, {"capacity_requests_per_second_per_replica": 4.0}, desired)
     for minute in range(100):
         step(alerts, minute, 20.0, 20.0, advice, replicas)
-    seen, _ = step(alerts, 100, 60.0, 20.0, advice, replicas)
+    seen, _, _ = step(alerts, 100, 60.0, 20.0, advice, replicas)
     assert ("to do" not in seen.message) if says is None else (says in seen.message)
 
 

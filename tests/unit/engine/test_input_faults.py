@@ -64,8 +64,8 @@ class NoOutlooks:
 
 
 class NoSpikes:
-    def step(self, *_: object, **__: object) -> tuple[None, None]:
-        return None, None
+    def step(self, *_: object, **__: object) -> tuple[None, None, None]:
+        return None, None, None
 
 
 def advisor() -> PoolAdvisor:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pickle
 
+import pytest
+
 from sizing.scaling.controller import ReplicaController
 from sizing.scaling.situation import Situation
 from sizing.scaling.stabilisation import Span, Stabilisation
