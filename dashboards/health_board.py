@@ -143,7 +143,7 @@ def _events(add: Add) -> None:
     add(
         series(
             "Other inputs",
-            "Rows of external forecasts and signals by outcome, and requests that bridges told of.",
+            "Rows of external forecasts and signals by outcome, and requests that bridges reported.",
             [
                 query(_rate("tokentide_exogenous_rows_total", "outcome"), "external: {{outcome}}"),
                 query("sum by (result) (deriv(tokentide_bridge_requests[$__rate_interval]))", "bridge: {{result}}"),

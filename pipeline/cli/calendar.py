@@ -15,7 +15,7 @@ import typer
 
 from pipeline.alerts.feedback import is_feedback
 from pipeline.calendar_import.times import iso, parse_moment, zone
-from pipeline.cli.common import ConfigOption, Output, OutputOption, clean_errors, emit, notice, settings_from
+from pipeline.cli.common import ConfigOption, Output, OutputOption, clean_errors, counted, emit, notice, settings_from
 from pipeline.cli.durations import parse_duration
 from pipeline.config.settings import Settings
 from pipeline.errors import InputError
@@ -195,10 +195,12 @@ def import_events(
     else:
         now = datetime.now(UTC).year
         found = public_holidays(holidays or "", subdivision, _years(years) or (now, now + 1), defaults)
+    if not found.records and found.skipped:
+        raise InputError(f"none of {counted(len(found.skipped), 'record')} can be imported, such as {found.skipped[0]}")
+    if not found.records:
+        raise InputError(f"{file or holidays}: there is no record to import")
     for reason in found.skipped:
         notice(f"skipped: {reason}")
-    if not found.records:
-        raise InputError("there is no record to import")
     if not dry_run:
         _send(settings, [CalendarChange(record) for record in found.records])
     _print(output, found.records)

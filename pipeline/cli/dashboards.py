@@ -23,10 +23,13 @@ _FINDINGS = 3
 @clean_errors
 def build(folder: FolderArgument) -> None:
     """Write the dashboards into a folder. Example: tokentide dashboards build /var/lib/grafana/dashboards"""
-    folder.mkdir(parents=True, exist_ok=True)
     files = _packaged()
-    for path in files:
-        (folder / path.name).write_text(path.read_text(encoding="utf-8"), encoding="utf-8")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in files:
+            (folder / path.name).write_text(path.read_text(encoding="utf-8"), encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"cannot write the dashboards to {folder}: {error.strerror or error}") from error
     notice(f"{len(files)} dashboards written to {folder}")
 
 
@@ -37,6 +40,8 @@ def check(folder: FolderArgument) -> None:
 
     Example: tokentide dashboards check /var/lib/grafana/dashboards
     """
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder; expected one with dashboards as JSON files")
     findings = [found for path in _packaged() if (found := _difference(path, folder / path.name))]
     for finding in findings:
         print(finding)
@@ -75,6 +80,8 @@ def _difference(packaged: Path, found: Path) -> str:
         given = json.loads(found.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return f"{found} is missing"
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot read {found}: {error}") from error
+    except OSError as error:
+        raise InputError(f"cannot read {found}: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{found}: expected a dashboard as JSON: {error}") from error
     return "" if given == json.loads(packaged.read_text(encoding="utf-8")) else f"{found} differs from this version"

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline.cli.common import EXIT_FAILED, Output, OutputOption, clean_errors, counted, emit, fail, notice, say
+from pipeline.cli.common import Output, OutputOption, clean_errors, counted, emit, notice, say
 from pipeline.cli.durations import parse_duration
 from pipeline.cli.files import write_text
 from pipeline.cli.sizing_options import (
@@ -246,8 +246,6 @@ def _answer_table(points: Path, out: Path, learned: Calibrations, catalog_file: 
     from sizing.calibration.table import OUTPUT_COLUMNS, predict_point
 
     rows, unused = read_questions(points)
-    if unused:
-        notice(f"{points.name}: no use is made of the columns {', '.join(unused)}")
     shared = catalog_from((), catalog_file)
     answers = []
     for row in rows:
@@ -261,7 +259,12 @@ def _answer_table(points: Path, out: Path, learned: Calibrations, catalog_file: 
         pd.DataFrame(answers, columns=list(OUTPUT_COLUMNS)).to_csv(out, index=False)
     except OSError as error:
         raise InputError(f"cannot write {out}: {error.strerror or error}") from error
-    failed = sum(answer["error"] is not None for answer in answers)
-    notice(f"{counted(len(answers), 'point')}, {failed} without an answer, written to {out}")
-    if failed == len(answers):
-        fail("no point could be answered; the error column says why", EXIT_FAILED)
+    failed = [number for number, answer in enumerate(answers, start=1) if answer["error"] is not None]
+    if len(failed) == len(answers):
+        raise InputError(
+            f"{points}: none of {counted(len(answers), 'point')} can be answered; {out} has the reason for each, such "
+            f"as point 1: {answers[0]['error']}"
+        )
+    notice(f"{counted(len(answers), 'point')}, {len(failed)} without an answer, written to {out}")
+    if unused:
+        notice(f"{points.name}: the columns {', '.join(unused)} are not used")

@@ -17,6 +17,8 @@ __all__ = ["read_json", "read_mapping", "read_text"]
 
 #: Larger files are refused: a GuideLLM report with every request of a long sweep has some 100 MB.
 MAX_BYTES = 512 * 2**20
+#: PyYAML needs seconds of CPU for this much (0.2 million characters of small mappings took 1.4 s on 2026-12-01).
+_MAX_YAML_CHARACTERS = 1_000_000
 
 
 def read_text(path: Path) -> str:
@@ -63,7 +65,12 @@ def read_json(path: Path) -> Any:
     except RecursionError as error:
         raise InputError(f"{path} is nested too deeply") from error
     except ValueError as error:
-        raise InputError(f"{path} is not JSON: {error}") from error
+        raise InputError(f"{path} is not JSON: {_reason(error)}") from error
+
+
+def _reason(error: ValueError) -> str:
+    """What is wrong with a file; Python's own advice on long integers is of no use to its author."""
+    return "an integer has more than 4,300 digits" if "integer string conversion" in str(error) else str(error)
 
 
 def read_mapping(path: Path) -> Mapping[str, Any]:
@@ -76,9 +83,16 @@ def read_mapping(path: Path) -> Mapping[str, Any]:
         content = read_json(path)
     else:
         try:
-            content = yaml.safe_load(read_text(path))
+            text = read_text(path)
+            if len(text) > _MAX_YAML_CHARACTERS:
+                raise InputError(
+                    f"{path} has {len(text):,} characters, more than the {_MAX_YAML_CHARACTERS:,} that are read of YAML"
+                )
+            content = yaml.safe_load(text)
         except RecursionError as error:
             raise InputError(f"{path} is nested too deeply") from error
+        except ValueError as error:  # of the constructors of numbers and dates
+            raise InputError(f"{path} is not YAML: {_reason(error)}") from error
         except yaml.YAMLError as error:
             raise InputError(f"{path} is not YAML: {' '.join(str(error).split())[:200]}") from error
     if not isinstance(content, Mapping):

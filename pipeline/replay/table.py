@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import InputError
 from pipeline.replay.formats import ENCODINGS, CsvFormat, DateOrder, Decimal, Rows
-from pipeline.replay.head import is_utf16, separator_line
+from pipeline.replay.head import LINE_BYTES, endless_line, is_utf16, separator_line
 from pipeline.replay.text_faults import format_hint, other_content, uneven_line
 
 __all__ = ["Table", "quoted"]
@@ -98,6 +98,8 @@ class Table:
             raise InputError(
                 f"{path.name}: expected a .parquet, .csv, .csv.gz or .tsv file, or a Prometheus answer as .json"
             )
+        if endless_line(path):
+            raise InputError(f"{path.name}, line 1: more than {LINE_BYTES:,} bytes; expected a table with a row a line")
         # Without it, a file that holds nothing but its header reads as one row of data.
         # Types are told from all rows: the first fraction may come after thousands of whole numbers.
         options = ", header = true, sample_size = -1"
@@ -155,6 +157,9 @@ class Table:
                 hint = f"; did you mean {near!r}?" if near else ""
                 raise InputError(f"{self.name} has no column {column!r}; {self.shown_columns()}{hint}")
         if empty:
+            uneven = uneven_line(self._source) if isinstance(self._source, Path) else None
+            if uneven:
+                raise InputError(f"{self.name}: {uneven}")
             raise InputError(f"{self.name} is empty: it has no row below its header")
 
     def shown_columns(self) -> str:
