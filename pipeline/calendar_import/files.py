@@ -88,12 +88,12 @@ def read_records(path: Path, defaults: Defaults, until: float) -> Found:
     """
     try:
         if path.stat().st_size > MAX_BYTES:
-            raise InputError(f"{path.name} has more than {MAX_BYTES} bytes")
+            raise InputError(f"{path.name} has more than {MAX_BYTES:,} bytes")
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
-        raise InputError(f"{path.name} is not UTF-8 text") from error
+        raise InputError(f"{path.name} is not UTF-8 text: {error.reason} at byte {error.start}") from error
     suffix = path.suffix.lower()
     if suffix == ".ics":
         from pipeline.calendar_import.ics import read_ics

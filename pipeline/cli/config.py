@@ -154,6 +154,8 @@ def migrate(
         after, changed = migrate_toml(before)
     except OSError as error:
         raise InputError(f"cannot read {file}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{file} is not UTF-8 text: {error.reason} at byte {error.start}") from error
     except ValueError as error:
         raise InputError(f"{file} is not valid TOML: {error}") from error
     for text in changed:

@@ -85,3 +85,9 @@ def test_a_row_longer_than_the_header_is_named(tmp_path: Path) -> None:
     file = tmp_path / "t.csv"
     file.write_text("timestamp,input_tokens,output_tokens\n2024-05-12T00:00:00Z,100,50,5,5,5\n")
     assert "line 2 has more or fewer fields than the header: 6, not 3" in refused("demand", "shape", file)
+
+
+def test_settings_to_migrate_in_another_encoding(tmp_path: Path) -> None:
+    file = tmp_path / "t.toml"
+    file.write_bytes("[kafka]\n".encode("utf-16"))
+    assert "is not UTF-8 text" in refused("config", "migrate", file)

@@ -53,7 +53,11 @@ def observed(tmp_path):
     files = []
     for number, (rate, tpot) in enumerate([(2.0, 8.0), (8.0, 14.0), (20.0, 22.0)]):
         path = tmp_path / f"run{number}.json"
-        path.write_text(json.dumps(RUN | {"request_rate": rate, "request_throughput": rate, "mean_tpot_ms": tpot}))
+        # As many requests as the rate brings in the duration, each as long as those of RUN.
+        ratio = rate / RUN["request_throughput"]
+        totals = {name: round(RUN[name] * ratio) for name in ("completed", "total_input_tokens", "total_output_tokens")}
+        rates = {"request_rate": rate, "request_throughput": rate}
+        path.write_text(json.dumps(RUN | totals | rates | {"mean_tpot_ms": tpot}))
         files.append(path)
     out = tmp_path / "observed.csv"
     ran("calibrate", "import-loadtest", *files, "--tool", "vllm", *LLAMA, "--out", out)
