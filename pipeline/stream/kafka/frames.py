@@ -1,8 +1,9 @@
 """Answers of a broker, received straight into the bytes that aiokafka parses.
 
-aiokafka reads through ``asyncio.StreamReader``: what ``recv`` returns is appended to one buffer and the answer is copied
-out of it when it is whole. An answer begins with its length (https://kafka.apache.org/40/documentation.html#protocol_common,
-2026-12-01), so its bytes can be made beforehand and the socket, or the TLS layer, asked to write into them.
+aiokafka reads through ``asyncio.StreamReader``: what ``recv`` returns is appended to one buffer and the answer is
+copied out of it when it is whole. An answer begins with its length
+(https://kafka.apache.org/40/documentation.html#protocol_common, 2026-12-01), so its bytes can be made beforehand and
+the socket, or the TLS layer, asked to write into them.
 ``receive_in_place`` puts a connection and a protocol that do so in the place of aiokafka's; all else stays aiokafka's:
 requests, SASL, time limits, idle connections, and what an answer means.
 """

@@ -28,8 +28,8 @@ _TOO_MANY = np.uint64(128)
 
 #: A step beyond any buffer.
 _BEYOND = 1 << 62
-#: What a length of two bytes adds to the position of a record: its own bytes and the length, by the first byte and by the
-#: second. The lowest bit says that a length is below zero.
+#: What a length of two bytes adds to the position of a record: its own bytes and the length, by the first byte and by
+#: the second. The lowest bit says that a length is below zero.
 _FIRST = tuple(2 + (byte >> 1 & 0x3F) if byte >= 0x80 and not byte & 1 else _BEYOND for byte in range(256))
 _SECOND = tuple(byte << 6 if byte < 0x80 else _BEYOND for byte in range(256))
 

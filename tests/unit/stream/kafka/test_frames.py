@@ -8,7 +8,7 @@ import shutil
 import ssl
 import struct
 import weakref
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from functools import wraps
 from pathlib import Path
@@ -38,11 +38,10 @@ def in_a_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., N
 
 
 @pytest.fixture
-def in_place(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def in_place(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("AIOKafkaConnection", "AIOKafkaProtocol"):
         monkeypatch.setattr(aiokafka_conn, name, getattr(aiokafka_conn, name))  # put back afterwards
     receive_in_place()
-    yield
 
 
 def framed(*answers: bytes) -> bytes:
@@ -210,9 +209,11 @@ async def test_a_connection_that_nobody_holds_goes_away() -> None:
     async with broker([]) as port:
         conn = await aiokafka_conn.create_conn("127.0.0.1", port)
         seen = weakref.ref(conn)
+        held = [conn]
+        del conn
         with pytest.warns(ResourceWarning):
-            del conn
-            gc.collect()
+            held.clear()
+        gc.collect()
         assert seen() is None
 
 
