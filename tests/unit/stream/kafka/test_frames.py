@@ -128,7 +128,8 @@ async def test_a_length_below_zero_is_an_error() -> None:
 
 def fetched(correlation_id: int, records: bytes) -> bytes:
     response = FetchResponse_v4(0, [("t", [(0, 0, 7, 7, [], records)])])
-    return struct.pack(">i", correlation_id) + response.encode()
+    encoded: bytes = response.encode()
+    return struct.pack(">i", correlation_id) + encoded
 
 
 @asynccontextmanager
