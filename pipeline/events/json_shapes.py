@@ -20,7 +20,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.events.byte_columns import PAD, Buffer, Text, Words, head_mask, index_in, odd_bytes
+from pipeline.events.byte_columns import PAD, Buffer, Text, head_mask, odd_bytes
+from pipeline.events.json_numbers import Numbers, read_numbers
 from pipeline.events.json_runs import read_run, runs_of
 from pipeline.events.request_event import MAX_LATENCY_SECONDS, MAX_TEXT_LENGTH, RequestEvent
 
@@ -28,14 +29,11 @@ __all__ = ["Found", "Shape", "is_plain", "learn", "narrow", "read"]
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
-Numbers = NDArray[np.int64] | NDArray[np.float64]
 Kind = Literal["name", "text", "any text", "count", "seconds", "time", "any number"]
 
 _TOKEN = re.compile(rb'"[^"\\]*"|-?[0-9][-+.0-9Ee]*|true|false|null|[][{}:,]| +')
-_DECIMAL = re.compile(rb"(?:0|[1-9][0-9]*)(?:\.[0-9]+)?")
 _MOST_SCALARS = 64
 _TEXT_WORDS = MAX_TEXT_LENGTH // 8 + 1
-_NUMBER_WORDS = 3
 #: A longer record is not worth a shape.
 _MOST_BYTES = 65_536
 #: Bytes of one piece: what is read behind it, before it is compared, must lie within the spare bytes of a buffer.
@@ -53,11 +51,6 @@ _LOOKED_AT = 64
 _SHORT_PIECE = 64
 _FILLING = np.uint64(0x6161616161616161)
 _PLAIN = re.compile(rb"[\x20-\x5b\x5d-\x7e]+")
-
-_ZEROS = np.uint64(0x3030303030303030)
-_TOO_HIGH = np.uint64(0x7676767676767676)  # added to a digit it stays below 0x80; to anything above 9 it does not
-_HIGH = np.uint64(0x8080808080808080)
-_POWERS = 10 ** np.arange(10, dtype=np.int64)
 
 
 class Shape(NamedTuple):
@@ -243,7 +236,7 @@ def _value(buffer: Buffer, at: Ints, shape: Shape, i: int, asked: Collection[int
     name, kind = shape.scalars[i]
     after = shape.pieces[i + 1][0]
     if kind not in _TEXTS:
-        value, length = _number(buffer, at, after, whole=kind == "count", bad=bad)
+        value, length = read_numbers(buffer, at, after, whole=kind == "count", bad=bad)
         if kind == "seconds":
             bad |= value > MAX_LATENCY_SECONDS
         if i in asked and name is not None:
@@ -261,57 +254,3 @@ def _value(buffer: Buffer, at: Ints, shape: Shape, i: int, asked: Collection[int
         found.texts[name] = Text(length, [word & mask for word, mask in zip(words, masks, strict=True)])
         found.positions[name] = at
     return length
-
-
-def _number(buffer: Buffer, at: Ints, after: int, *, whole: bool, bad: Bools) -> tuple[Numbers, Ints]:
-    """Read the numbers at ``at`` that end before the byte ``after``; marks in ``bad`` what is not read.
-
-    Values are those that a correctly rounding decoder gives: up to 15 digits are an exact integer divided by an exact
-    power of ten, which IEEE division rounds once. More digits are read one by one.
-    """
-    # Whole numbers have up to 7 digits here, and are so never above MAX_TOKENS.
-    length, words = buffer.until(at, after, 1 if whole else _NUMBER_WORDS)
-    bad |= (length == 0) | (length >= 8 * len(words))
-    first = words[0] & np.uint64(0xFF)
-    if whole:
-        bad |= (first == ord("0")) & (length > 1)
-        return _digits(words[0], length, bad), length
-    point = np.minimum(_first(words, ord(".")), length)
-    decimals = np.maximum(length - point - 1, 0)
-    broken = (point == 0) | (length - point == 1) | ((first == ord("0")) & (point > 1))
-    hard = (point + decimals > 15) | (decimals > 8)
-    wrong = np.zeros(len(at), np.bool_)
-    value = _digits(words[0], np.minimum(point, 8), wrong)
-    if (point > 8).any():
-        more = np.minimum(np.maximum(point - 8, 0), 8)
-        value = value * _POWERS[more] + _digits(words[1], more, wrong)
-    decimals = np.minimum(decimals, 8)
-    scale = _POWERS[decimals]
-    value = value * scale + _digits(buffer.at(at + point + 1)[0], decimals, wrong)
-    found = value / scale
-    bad |= broken | (wrong & ~hard)
-    for i in np.flatnonzero(hard & ~bad).tolist():
-        text = buffer.data[at[i] : at[i] + length[i]]
-        if _DECIMAL.fullmatch(text):
-            found[i] = float(text)
-        else:
-            bad[i] = True
-    return found, length
-
-
-def _first(words: Sequence[Words], byte: int) -> Ints:
-    """How far the first ``byte`` lies in consecutive words; all their bytes where there is none."""
-    found = index_in(words[0], byte).astype(np.int64)
-    for i, word in enumerate(words[1:], 1):
-        found += np.where(found == 8 * i, index_in(word, byte), 0)
-    return found
-
-
-def _digits(word: Words, count: Ints, bad: Bools) -> Ints:
-    """The whole numbers that the first ``count`` (0 to 8) bytes of each word write; others are marked in ``bad``."""
-    x = (word ^ _ZEROS) << (64 - (count << 3)).view(np.uint64)  # the last digit in the highest byte, zeros below
-    bad |= (((x + _TOO_HIGH) | x) & _HIGH) != 0
-    x = (x * np.uint64(10) + (x >> np.uint64(8))) & np.uint64(0x00FF00FF00FF00FF)
-    x = (x * np.uint64(100) + (x >> np.uint64(16))) & np.uint64(0x0000FFFF0000FFFF)
-    x = (x * np.uint64(10_000) + (x >> np.uint64(32))) & np.uint64(0xFFFFFFFF)
-    return x.view(np.int64)

@@ -24,6 +24,7 @@ from faust.transport.drivers import aiokafka as _driver
 from faust.types import TP
 
 from pipeline.stream.kafka.batch import RecordBatch
+from pipeline.stream.kafka.frames import receive_in_place
 from pipeline.stream.kafka.laid_wires import LaidWires
 from pipeline.stream.kafka.wire_bytes import KeptRecords, keep_wire_bytes, wire_is_intact
 from pipeline.stream.unreadable import add_unreadable
@@ -209,7 +210,9 @@ class BatchConsumerThread(_driver.AIOKafkaConsumerThread):  # type: ignore[misc]
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
         keep_wire_bytes()
-        # An answer comes in hundreds of pieces; with aiokafka's 64 KiB reading is paused and resumed at nearly each.
+        receive_in_place()
+        # Where answers are not received in place: an answer comes in hundreds of pieces; with aiokafka's 64 KiB reading
+        # is paused and resumed at nearly each.
         _conn.READER_LIMIT = FETCH_MAX_BYTES
         # The broker collects for a moment: answered at once, twelve partitions of a quiet topic would make hundreds of
         # batches of a few records each second, and each costs its delta and a share of a transaction.

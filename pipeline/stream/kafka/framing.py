@@ -26,12 +26,19 @@ _MOST_VARINT_BYTES = 4
 #: A shift by so many bits is no shift of a word: it marks a number of more than four bytes.
 _TOO_MANY = np.uint64(128)
 
+#: A step beyond any buffer.
+_BEYOND = 1 << 62
+#: What a length of two bytes adds to the position of a record: its own bytes and the length, by the first byte and by
+#: the second. The lowest bit says that a length is below zero.
+_FIRST = tuple(2 + (byte >> 1 & 0x3F) if byte >= 0x80 and not byte & 1 else _BEYOND for byte in range(256))
+_SECOND = tuple(byte << 6 if byte < 0x80 else _BEYOND for byte in range(256))
+
 
 class Bounds(NamedTuple):
     """Positions of records in the buffer: from behind their own length to their end."""
 
-    begins: list[int]
-    ends: list[int]
+    begins: Ints
+    ends: Ints
 
 
 class Frames(NamedTuple):
@@ -47,9 +54,30 @@ class Frames(NamedTuple):
 
 def bounds_of(data: bytes, start: int, end: int, count: int) -> Bounds | None:
     """Return where the ``count`` records in ``data[start:end]`` lie; None: they do not fill it."""
+    ends: list[int] = []
+    finish = ends.append
+    first, second = _FIRST, _SECOND
+    at = start
+    try:
+        for _ in range(count):
+            at += first[data[at]] + second[data[at + 1]]
+            finish(at)
+    except IndexError:
+        at = _BEYOND
+    if at != end or not ends:  # a length of one byte or three, or something that is wrong
+        return _bounds_of_any(data, start, end, count)
+    after = np.array(ends, np.int64)
+    begins = np.empty_like(after)
+    begins[0] = start
+    begins[1:] = after[:-1]
+    begins += 2
+    return Bounds(begins, after)
+
+
+def _bounds_of_any(data: bytes, start: int, end: int, count: int) -> Bounds | None:
+    """The same where lengths take up to three bytes."""
     begins: list[int] = []
     ends: list[int] = []
-    begin, finish = begins.append, ends.append
     at = start
     try:
         for _ in range(count):
@@ -65,14 +93,14 @@ def bounds_of(data: bytes, start: int, end: int, count: int) -> Bounds | None:
                     length += (third - 1) << 14
                     if third >= 0x80:
                         return None
-            begin(at)
+            begins.append(at)
             at += length >> 1
-            finish(at)
+            ends.append(at)
             if length & 1:  # below zero
                 return None
     except IndexError:
         return None
-    return Bounds(begins, ends) if at == end and begins else None
+    return Bounds(np.array(begins, np.int64), np.array(ends, np.int64)) if at == end and begins else None
 
 
 def frames_of(data: bytes, bounds: Bounds, offset_deltas: Ints) -> Frames | None:
@@ -80,7 +108,7 @@ def frames_of(data: bytes, bounds: Bounds, offset_deltas: Ints) -> Frames | None
 
     ``offset_deltas`` are the differences of offsets that they must have.
     """
-    begins, ends = np.array(bounds.begins, np.int64), np.array(bounds.ends, np.int64)
+    begins, ends = bounds
     last = len(data) - 8
     at = begins + 1  # behind the attributes, which have no meaning yet
     if last < 0 or at.max() > last:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -59,8 +58,8 @@ class LaidWires:
         counts = np.array([len(bounds.begins) for bounds in self._bounds])
         deltas = np.concatenate([np.arange(count) for count in counts])
         whole = Bounds(
-            list(chain.from_iterable(bounds.begins for bounds in self._bounds)),
-            list(chain.from_iterable(bounds.ends for bounds in self._bounds)),
+            np.concatenate([bounds.begins for bounds in self._bounds]),
+            np.concatenate([bounds.ends for bounds in self._bounds]),
         )
         frames = frames_of(self._records.data, whole, deltas)
         if frames is None:

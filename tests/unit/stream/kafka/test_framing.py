@@ -21,7 +21,7 @@ from pipeline.events.sliced_values import SlicedValues
 from pipeline.stream.kafka import wire_bytes
 from pipeline.stream.kafka.batch import RecordBatch
 from pipeline.stream.kafka.fetch import read_columns
-from pipeline.stream.kafka.framing import bounds_of, frames_of
+from pipeline.stream.kafka.framing import _bounds_of_any, bounds_of, frames_of
 from pipeline.stream.kafka.wire_bytes import KeptRecords
 
 Record = tuple[int, bytes | None, bytes | None]
@@ -120,6 +120,30 @@ def test_broken_records_under_a_right_crc_are_read_as_aiokafka_reads_them(at: in
     data[min(at, len(data) - 1)] = byte
     raw = bytes(resealed(data) + wire(20, [(1, b"k", b"the next one")]))
     assert told(read(raw)) == told(read(raw, kept=False))
+
+
+@pytest.mark.parametrize("sizes", [(5, 500), (500, 5, 500), (500, 9_000), (9_000, 500, 5, 500)])
+def test_lengths_of_one_to_three_bytes_are_usual(sizes: tuple[int, ...]) -> None:
+    batch = read(bytes(wire(0, [(1, b"k", b"v" * size) for size in sizes])))
+    assert batch is not None
+    assert isinstance(batch.values, SlicedValues)
+    assert [len(value) for value in batch.values] == list(sizes)
+
+
+@given(
+    st.lists(st.integers(50, 300), min_size=1, max_size=8),
+    st.integers(0, 2_000),
+    st.integers(0, 255),
+    st.integers(0, 9),
+)
+def test_two_bytes_of_length_are_followed_as_any_others(sizes: list[int], at: int, byte: int, count: int) -> None:
+    data = bytearray(b"".join(bytes((0x80 | 2 * size & 0x7F, size >> 6)) + b"\x81" * size for size in sizes))
+    data[at % len(data)] = byte
+    found = bounds_of(bytes(data), 0, len(data), count)
+    expected = _bounds_of_any(bytes(data), 0, len(data), count)
+    assert (found is None) == (expected is None)
+    if found is not None and expected is not None:
+        assert [column.tolist() for column in found] == [column.tolist() for column in expected]
 
 
 @given(st.binary(max_size=200), st.integers(0, 12))
