@@ -9,12 +9,13 @@ from typing import Any
 import msgspec
 
 from pipeline.store import rollups, series
+from pipeline.store.open_windows import OpenWindows
 from pipeline.store.recent_samples import recent_samples
 from pipeline.store.recent_windows import Found, RecentWindows
 from pipeline.store.sql import dict_rows
 from pipeline.store.steps import QUANTILE_COLUMNS
-from pipeline.store.window_history import history, open_rows
-from pipeline.store.window_latencies import PERCENTILES, window_latencies
+from pipeline.store.window_history import history, open_rows, summed_rows
+from pipeline.store.window_latencies import PERCENTILES, counted_latencies, window_latencies
 from pipeline.windows import histogram
 from pipeline.windows.rollup import CLOSED_MEASURES
 from pipeline.windows.servers import SERVERS
@@ -73,6 +74,7 @@ class StoreReaders:
         self._last_closed: int | None = None  # set by the writer once the step is committed
         self._key_ids = key_ids  # of a pool
         self._recent = RecentWindows(closed_grain_seconds)
+        self._opened = OpenWindows()
 
     def cursor(self) -> Any:
         """Return this thread's cursor."""
@@ -101,7 +103,9 @@ class StoreReaders:
             return known.rows
         where["start"] = known.until
         if where["start"] >= closed > 0:
-            return known.rows + open_rows(self.cursor(), where, self._key_ids(model, pool))
+            key_ids = self._key_ids(model, pool)
+            sums = self._opened.sums(key_ids, where["start"], where["end"], where["grain"])
+            return known.rows + (open_rows(self.cursor(), where, key_ids) if sums is None else summed_rows(sums, where))
         return known.rows + history(self.cursor(), where, self._closed_grain, closed)
 
     def _known(self, where: dict[str, Any]) -> Found:
@@ -123,7 +127,11 @@ class StoreReaders:
         if known.until == where["end"]:
             return known.latencies
         where["start"] = known.until
-        return known.latencies | window_latencies(self.cursor(), where, self._key_ids(model, pool))
+        key_ids = self._key_ids(model, pool)
+        counts = self._opened.counts(key_ids, where["start"], where["end"], where["grain"])
+        if counts is not None:
+            return known.latencies | counted_latencies(counts)
+        return known.latencies | window_latencies(self.cursor(), where, key_ids)
 
     def forecasts(self, model: str, pool: str, signal: str, issued_at: float | None = None) -> list[dict[str, Any]]:
         """Return the forecasts of one series issued at ``issued_at`` (None: the newest), by horizon.

@@ -13,7 +13,7 @@ from pipeline.store import rollups
 from pipeline.store.sql import is_key_of, parsed
 from pipeline.windows.rollup import CLOSED_MEASURES
 
-__all__ = ["TOLD", "closed_rows", "history", "open_rows"]
+__all__ = ["TOLD", "closed_rows", "history", "open_rows", "summed_rows"]
 
 _NAMES = ", ".join(CLOSED_MEASURES)
 _SUMS = ", ".join(f"sum({name})" for name in CLOSED_MEASURES)
@@ -61,7 +61,12 @@ def open_rows(cursor: Any, where: dict[str, Any], key_ids: Collection[int]) -> l
         named = {name: where[name] for name in ("start", "end")}
         query = f"SELECT window_start, {_NAMES} {within}"
     rows = cursor.execute(parsed(cursor, query), named | keys).fetchall()
-    return _together([(*row, 0, None, None, None, None) for row in rows], where["grain"])
+    return summed_rows(rows, where)
+
+
+def summed_rows(sums: Collection[tuple[int, ...]], where: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return what ``open_rows`` does of rows of (a start in the window, sums of ``CLOSED_MEASURES``)."""
+    return _together([(*row, 0, None, None, None, None) for row in sums], where["grain"])
 
 
 def closed_rows(
