@@ -1,14 +1,14 @@
 """What the newest base windows hold, in memory: the end of nearly every read of history is windows that are open.
 
-The writer hands over what it has stored once it is committed, which is to keep two arrays. Readers sort and add up what
-has come since the last read. After a start, or where there was too much, it is read from the store once.
+The writer hands over what it has stored once it is committed, which is to keep some arrays. Readers sort and add up
+what has come since the last read. After a start, or where nobody has read for long, it is read from the store once.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Collection, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import duckdb
 import numpy as np
@@ -24,6 +24,7 @@ __all__ = ["OpenWindows"]
 
 Ints = NDArray[np.int64]
 
+_IS_LATENCY = np.array([name in LATENCIES for name in HISTOGRAMS])
 _METRICS = tuple(HISTOGRAMS.index(name) for name in LATENCIES)
 _COLUMNS = [MEASURES.index(name) for name in CLOSED_MEASURES]
 
@@ -35,17 +36,27 @@ _WINDOW_BITS = (_MOST_WINDOWS - 1) << _WINDOW_BIT
 
 #: Counts of latencies that are kept, 16 bytes each; beyond them the store is asked until the next step.
 MOST_CELLS = 2_000_000
-#: Counts that wait to be sorted where nobody reads.
+#: Counts of all histograms that wait to be sorted, 40 bytes each: where nobody reads for so long, nothing is kept.
 _MOST_WAITING = 500_000
+#: Counts that are read from the store at once, between two transactions.
+_MOST_LOADED = 600_000
 
 _ROWS = (
     f"SELECT window_start, key_id, {', '.join(f'{name}::BIGINT AS {name}' for name in CLOSED_MEASURES)} "
     "FROM windows WHERE window_start >= ?"
 )
-_CELLS = (
-    "SELECT window_start, key_id, metric, bucket, n FROM histograms "
-    f"WHERE window_start >= ? AND metric IN ({', '.join(map(str, _METRICS))})"
-)
+_WITHIN = f"FROM histograms WHERE window_start >= ? AND metric IN ({', '.join(map(str, _METRICS))})"
+_CELLS = f"SELECT window_start, key_id, metric, bucket, n {_WITHIN}"
+_MANY = f"SELECT count(*) {_WITHIN}"
+
+
+class _Stored(NamedTuple):
+    """What one transaction adds; see ``OpenWindows.hold``."""
+
+    window: Ints
+    key_id: Ints
+    measures: Ints
+    cells: Ints
 
 
 class OpenWindows:
@@ -61,49 +72,53 @@ class OpenWindows:
         self._first = 0  # the base window of which codes count
         self._loaded_at: int | None = None
         self._rows, self._cells = SortedSums(), SortedSums()
-        self._held: list[tuple[Batch, Batch]] = []
-        self._waiting: list[tuple[Batch, Batch]] = []
+        self._wanted = True
+        self._held: list[_Stored] = []
+        self._waiting: list[_Stored] = []
         self._number_waiting = 0
         self._all_before = 0
 
     def hold(self, window: Ints, key_id: Ints, measures: Ints, cells: Ints) -> None:
         """Take what is being stored: rows of base windows, columns of ``MEASURES``; and counts of histograms.
 
-        ``cells`` has a row each for window, key, metric, bucket and count. It counts once ``keep`` is called.
+        ``cells`` has a row each for window, key, metric, bucket and count. It counts once ``keep`` is called. Arrays
+        are kept as they are, and must not change.
         """
-        if self._since is None:
-            return
-        of_latency = np.isin(cells[2], _METRICS)
-        self._take(window, key_id, measures[_COLUMNS], cells[:, of_latency])
+        if self._since is not None:
+            self._held.append(_Stored(window, key_id, measures, cells))
 
     def keep(self, all_before: int = 0) -> None:
         """Show what was held: it is committed. For ``all_before`` see ``note_statuses``."""
         with self._lock:
             self._all_before = max(self._all_before, all_before)
             self._waiting += self._held
-            self._number_waiting += sum(cells[0].size for _, cells in self._held)
+            self._number_waiting += sum(stored.cells.shape[1] for stored in self._held)
             self._held = []
-        if self._number_waiting > _MOST_WAITING:
-            self._settled()
+        if self._number_waiting > _MOST_WAITING:  # nobody reads
+            self._wanted = False
+            self.forget()
 
     def undo(self) -> None:
         """Forget what was held: it is not committed."""
         self._held = []
 
     def forget(self) -> None:
-        """Keep nothing until the next step."""
+        """Keep nothing, until a step has been recorded and ``load`` is called."""
         with self._lock:
             self._since = None
             self._rows, self._cells = SortedSums(), SortedSums()
             self._held, self._waiting, self._number_waiting = [], [], 0
 
     def load(self, connection: Any, closed: int | None) -> None:
-        """Begin with what is stored of windows from ``closed`` on, the end of a step: tried once for each step."""
-        if self._since is not None or closed is None or closed == self._loaded_at:
+        """Begin with what is stored of windows from ``closed`` on, the end of a step: tried once for each step.
+
+        Nothing is kept where nobody has read since there was too much that waited.
+        """
+        if self._since is not None or not self._wanted or closed is None or closed == self._loaded_at:
             return
         self._loaded_at = closed
-        (many,) = connection.execute("SELECT count(*) FROM histograms WHERE window_start >= ?", [closed]).fetchone()
-        if many > MOST_CELLS:
+        (many,) = connection.execute(_MANY, [closed]).fetchone()
+        if many > _MOST_LOADED:
             return
         try:
             rows = connection.execute(_ROWS, [closed]).fetchnumpy()
@@ -114,7 +129,9 @@ class OpenWindows:
         self.forget()  # also what a reader forgot while it was being stored
         self._since, self._first = closed, closed // BASE_SECONDS
         window, key_id, *measures = _columns(rows)
-        self._take(window, key_id, np.stack(measures), np.stack(_columns(cells)))
+        of_all = np.zeros((len(MEASURES), window.size), np.int64)
+        of_all[_COLUMNS] = measures
+        self.hold(window, key_id, of_all, np.stack(_columns(cells)))
         self.keep(int(before))
 
     def drop(self, before: int) -> None:
@@ -171,26 +188,6 @@ class OpenWindows:
             "all_before": np.full(codes.size, kept[4]),
         }
 
-    def _take(self, window: Ints, key_id: Ints, measures: Ints, cells: Ints) -> None:
-        """Hold rows and counts, those of windows that are kept."""
-        if not window.size:
-            return
-        number, of_cell = window // BASE_SECONDS - self._first, cells[0] // BASE_SECONDS - self._first
-        if number.max() >= _MOST_WINDOWS or key_id.max() >= _MOST_KEYS:
-            self.forget()
-            return
-        rows = (key_id << _KEY_BIT | number << _WINDOW_BIT, measures)
-        counts = (
-            cells[1] << _KEY_BIT
-            | of_cell << _WINDOW_BIT
-            | cells[2] << _METRIC_BIT
-            | (cells[3] - histogram.ZERO_BUCKET),
-            cells[4:],
-        )
-        if number.min() < 0:  # late ones
-            rows, counts = _from(rows, number >= 0), _from(counts, of_cell >= 0)
-        self._held.append((rows, counts))
-
     def _settled(self) -> tuple[int, int, SortedSums, SortedSums, int] | None:
         """Sort what waits. Returns since when windows are kept, the first of codes, rows, counts, ``all_before``."""
         with self._merging:
@@ -198,12 +195,14 @@ class OpenWindows:
                 waiting, self._waiting, self._number_waiting = self._waiting, [], 0
                 since, first, rows, cells = self._since, self._first, self._rows, self._cells
                 all_before = self._all_before
+            self._wanted = True
             if since is None:
                 return None
             if waiting:
                 try:
-                    new_rows = rows.plus([of_rows for of_rows, _ in waiting])
-                    new_cells = cells.plus([of_cells for _, of_cells in waiting])
+                    coded = [_coded(stored, first) for stored in waiting]
+                    new_rows = rows.plus([of_rows for of_rows, _ in coded])
+                    new_cells = cells.plus([of_cells for _, of_cells in coded])
                 except OverflowError:
                     self.forget()
                     return None
@@ -226,6 +225,24 @@ class OpenWindows:
     @staticmethod
     def _starts(codes: Ints, first: int) -> Ints:
         return np.asarray(((codes & _WINDOW_BITS) >> _WINDOW_BIT) + first) * BASE_SECONDS
+
+
+def _coded(stored: _Stored, first: int) -> tuple[Batch, Batch]:
+    """Rows and counts of windows that are kept, with their codes.
+
+    Raises:
+        OverflowError: a window is too late, or a key too large, for a code.
+    """
+    cells = stored.cells[:, _IS_LATENCY[stored.cells[2]]]
+    number, of_cell = stored.window // BASE_SECONDS - first, cells[0] // BASE_SECONDS - first
+    if number.max(initial=0) >= _MOST_WINDOWS or stored.key_id.max(initial=0) >= _MOST_KEYS:
+        raise OverflowError("no code")
+    rows = (stored.key_id << _KEY_BIT | number << _WINDOW_BIT, stored.measures[_COLUMNS])
+    code = cells[1] << _KEY_BIT | of_cell << _WINDOW_BIT | cells[2] << _METRIC_BIT
+    counts = (code | (cells[3] - histogram.ZERO_BUCKET), cells[4:])
+    if number.min(initial=0) < 0:  # late ones
+        return _from(rows, number >= 0), _from(counts, of_cell >= 0)
+    return rows, counts
 
 
 def _from(batch: Batch, which: NDArray[np.bool_]) -> Batch:

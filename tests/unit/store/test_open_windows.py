@@ -113,7 +113,7 @@ def test_open_windows_are_not_asked_of_the_store(fed):
     for table in ("windows", "histograms"):
         fed.store.cursor().execute(f"DELETE FROM {table} WHERE window_start >= {NOW + 60}")
     ask = fed.store.history, fed.store.latencies
-    assert [repr(read("model", "a", NOW + 60, NOW + 360, 60)) for read in ask][0] in wanted[0]
+    assert next(repr(read("model", "a", NOW + 60, NOW + 360, 60)) for read in ask) in wanted[0]
     assert fed.store.latencies("model", "a", NOW + 60, NOW + 360, 60)
 
 
@@ -168,12 +168,20 @@ def test_too_many_counts_are_asked_of_the_store_until_the_next_step(fed, monkeyp
 
 
 @pytest.mark.slow
-def test_what_waits_is_sorted_without_readers_too(fed, monkeypatch):
-    monkeypatch.setattr(open_windows, "_MOST_WAITING", 10)
+def test_where_nobody_reads_nothing_is_kept_until_somebody_does(fed, monkeypatch):
     fed.add(20, 60, 120)
+    assert is_kept(fed.store)
+    monkeypatch.setattr(open_windows, "_MOST_WAITING", 10)
     fed.add(60, 60, 120)
+    fed.step(NOW + 120)
+    fed.add(1, 120, 180)
     assert not fed.store._opened._waiting
+    monkeypatch.undo()
     same_as_without(fed.store)
+    fed.add(20, 120, 180)
+    assert fed.store._opened._waiting
+    same_as_without(fed.store)
+    assert is_kept(fed.store)
 
 
 @pytest.mark.slow
