@@ -14,7 +14,7 @@ from pipeline.store.recent_samples import recent_samples
 from pipeline.store.recent_windows import Found, RecentWindows
 from pipeline.store.sql import dict_rows
 from pipeline.store.steps import QUANTILE_COLUMNS
-from pipeline.store.window_history import history, open_rows, summed_rows
+from pipeline.store.window_history import closed_of_pool, history, open_rows, summed_rows
 from pipeline.store.window_latencies import PERCENTILES, counted_latencies, window_latencies
 from pipeline.windows import histogram
 from pipeline.windows.rollup import CLOSED_MEASURES
@@ -102,11 +102,24 @@ class StoreReaders:
         if known.until == where["end"]:
             return known.rows
         where["start"] = known.until
+        return known.rows + self._unknown(where, closed)
+
+    def _unknown(self, where: dict[str, Any], closed: int) -> list[dict[str, Any]]:
+        """What ``history`` says of windows of which memory has not said it: a late one, and what comes after it."""
+        key_ids = self._key_ids(where["model"], where["pool"])
+        opens = max(where["start"], closed)
+        # Closed windows that are younger than what memory has are in one table, whatever has been rolled up.
+        oldest = self._recent.oldest() if where["grain"] == self._closed_grain else closed
+        recent = where["start"] >= min(closed, oldest)
+        sums = self._opened.sums(key_ids, opens, where["end"], where["grain"]) if recent and closed > 0 else None
+        if sums is not None:
+            rows = summed_rows(sums, where)
+            if where["start"] < closed:
+                rows = closed_of_pool(self.cursor(), where | {"end": min(closed, where["end"])}, key_ids) + rows
+            return rows
         if where["start"] >= closed > 0:
-            key_ids = self._key_ids(model, pool)
-            sums = self._opened.sums(key_ids, where["start"], where["end"], where["grain"])
-            return known.rows + (open_rows(self.cursor(), where, key_ids) if sums is None else summed_rows(sums, where))
-        return known.rows + history(self.cursor(), where, self._closed_grain, closed)
+            return open_rows(self.cursor(), where, key_ids)
+        return history(self.cursor(), where, self._closed_grain, closed)
 
     def _known(self, where: dict[str, Any]) -> Found:
         """What is kept in memory of the windows of ``_whole_windows``."""

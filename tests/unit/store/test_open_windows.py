@@ -12,8 +12,9 @@ from pipeline.config.settings import WindowSettings
 from pipeline.engine.types import StepOutput
 from pipeline.errors import StoreError
 from pipeline.store import apply as applying
-from pipeline.store import open_windows
+from pipeline.store import open_windows, readers
 from pipeline.store.open_windows import OpenWindows
+from pipeline.store.recent_windows import RecentWindows
 from pipeline.store.store import Store
 from pipeline.testing import request_event
 from tests.unit.store.test_rollups import NOW, POOLS, delta
@@ -206,3 +207,21 @@ def test_expired_base_windows_are_not_kept(fed):
     fed.add(20, 60, 120)
     fed.store.retain(NOW + 90 + fed.store._settings.retention_base_seconds)
     same_as_without(fed.store)
+
+
+@pytest.mark.slow
+def test_closed_windows_that_memory_lacks_are_read_without_a_join(fed, monkeypatch):
+    fed.add(30, 60, 130)
+    fed.store.keep_recent()
+    assert is_kept(fed.store)
+    fed.add(12, 0, 60)  # late
+    same_as_without(fed.store)
+    fed.step(NOW + 120)
+    fed.add(12, 60, 190)
+    same_as_without(fed.store)
+    known, fed.store._recent = fed.store._recent, RecentWindows(60)
+    alone = said(fed.store)  # by the query of all tables
+    fed.store._recent = known
+    assert said(fed.store) == alone
+    monkeypatch.setattr(readers, "history", None)
+    assert fed.store.history("model", "a", NOW + 60, NOW + 240, 60)
