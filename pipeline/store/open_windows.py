@@ -6,6 +6,7 @@ what has come since the last read. After a start, or where nobody has read for l
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Collection, Iterable
 from typing import Any, NamedTuple
@@ -148,6 +149,17 @@ class OpenWindows:
             with self._lock:
                 if rows is self._rows and cells is self._cells:  # not forgotten meanwhile
                     self._rows, self._cells = less
+
+    def since(self, grain: int) -> float:
+        """Return the start of the first window of ``grain`` seconds that is kept; infinite: nothing is.
+
+        Another thread may drop it before its counts are asked for.
+        """
+        since = self._since
+        if since is None:
+            self._wanted = True
+            return math.inf
+        return -(-since // grain) * grain
 
     def sums(self, key_ids: Collection[int], start: int, end: int, grain: int) -> list[tuple[int, ...]] | None:
         """Return (start, sums of ``CLOSED_MEASURES``) of windows of ``grain`` seconds in [start, end), ascending.

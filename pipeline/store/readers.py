@@ -141,10 +141,14 @@ class StoreReaders:
             return known.latencies
         where["start"] = known.until
         key_ids = self._key_ids(model, pool)
-        counts = self._opened.counts(key_ids, where["start"], where["end"], where["grain"])
-        if counts is not None:
-            return known.latencies | counted_latencies(counts)
-        return known.latencies | window_latencies(self.cursor(), where, key_ids)
+        since = max(where["start"], self._opened.since(where["grain"]))
+        counts = self._opened.counts(key_ids, since, where["end"], where["grain"]) if since < where["end"] else None
+        if counts is None:
+            return known.latencies | window_latencies(self.cursor(), where, key_ids)
+        found = known.latencies | counted_latencies(counts)
+        if where["start"] < since:
+            found |= window_latencies(self.cursor(), where | {"end": since}, key_ids)
+        return found
 
     def forecasts(self, model: str, pool: str, signal: str, issued_at: float | None = None) -> list[dict[str, Any]]:
         """Return the forecasts of one series issued at ``issued_at`` (None: the newest), by horizon.
