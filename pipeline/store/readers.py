@@ -145,10 +145,10 @@ class StoreReaders:
         counts = self._opened.counts(key_ids, since, where["end"], where["grain"]) if since < where["end"] else None
         if counts is None:
             return known.latencies | window_latencies(self.cursor(), where, key_ids)
-        found = known.latencies | counted_latencies(counts)
+        found = known.latencies
         if where["start"] < since:
-            found |= window_latencies(self.cursor(), where | {"end": since}, key_ids)
-        return found
+            found = found | window_latencies(self.cursor(), where | {"end": since}, key_ids)
+        return found | counted_latencies(counts)
 
     def forecasts(self, model: str, pool: str, signal: str, issued_at: float | None = None) -> list[dict[str, Any]]:
         """Return the forecasts of one series issued at ``issued_at`` (None: the newest), by horizon.

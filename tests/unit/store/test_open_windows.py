@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -61,7 +62,7 @@ def said(store):
         for start, end in ((closed, closed + 300), (closed - 120, closed + 60), (closed + 60, closed + 120)):
             for grain in (60, 120):
                 rows = store.history("model", pool, start, end, grain)
-                found.append(repr((rows, sorted(store.latencies("model", pool, start, end, grain).items()))))
+                found.append(repr((rows, store.latencies("model", pool, start, end, grain))))
     return found
 
 
@@ -225,3 +226,27 @@ def test_closed_windows_that_memory_lacks_are_read_without_a_join(fed, monkeypat
     assert said(fed.store) == alone
     monkeypatch.setattr(readers, "history", None)
     assert fed.store.history("model", "a", NOW + 60, NOW + 240, 60)
+
+
+@pytest.mark.slow
+def test_readers_beside_the_writer_see_what_is_committed_and_all_of_it(fed):
+    over, seen = threading.Event(), {number: [0] for number in range(3)}
+
+    def read(number):
+        while not over.is_set():
+            rows = fed.store.history("model", "a", NOW + 60, NOW + 300, 60)
+            seen[number].append(sum(row["requests"] for row in rows))
+
+    readers_of_it = [threading.Thread(target=read, args=(number,)) for number in seen]
+    for thread in readers_of_it:
+        thread.start()
+    for turn in range(20):
+        fed.add(10, 60, 130 + turn)
+        if turn == 10:
+            fed.step(NOW + 120)
+            fed.store.keep_recent()
+    over.set()
+    for thread in readers_of_it:
+        thread.join()
+    assert all(told == sorted(told) for told in seen.values())
+    same_as_without(fed.store)
