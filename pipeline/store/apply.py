@@ -20,6 +20,7 @@ from pipeline.store.base_writes import merge_rows
 from pipeline.store.bridged import BridgedRows
 from pipeline.store.frontier import Frontier, Touched
 from pipeline.store.key_table import KeyTable
+from pipeline.store.open_windows import OpenWindows
 from pipeline.store.sql import parsed, run, texts, transaction
 from pipeline.store.window_latencies import note_statuses
 from pipeline.windows.delta import applies
@@ -68,11 +69,12 @@ class ApplyResult:
 class DeltaApplier:
     """Applies delta records; owns the in-memory copy of the positions. One per file, used by one thread at a time."""
 
-    def __init__(self, connection: Any, keys: KeyTable, touched: Touched) -> None:
+    def __init__(self, connection: Any, keys: KeyTable, touched: Touched, opened: OpenWindows) -> None:
         self._connection = connection
         self._keys = keys
         self._touched = touched
-        self._bridged = BridgedRows(connection)
+        self._opened = opened
+        self._bridged = BridgedRows(connection, opened)
         self.all_before = 0  # see ``note_statuses``
         self.reload()
 
@@ -96,17 +98,19 @@ class DeltaApplier:
             with transaction(self._connection):
                 self._write(plan, closed)
         except BaseException:
+            self._opened.undo()
             self._keys.reload()
             self._bridged.reload()
             raise
         self._keys.stored()
+        self._opened.keep(self.all_before)
         self.delta_positions.update(plan.result.delta_positions)
         self.source_positions.update(plan.result.positions)
         return plan.result
 
     def _write(self, plan: _Plan, closed: Frontier) -> None:
         parts, bridge_notes = self._bridged.stored(plan.deltas, closed, self._touched)
-        lates = merge_rows(self._connection, self._keys, parts, closed, self._touched)
+        lates = merge_rows(self._connection, self._keys, parts, closed, self._touched, self._opened)
         for delta, late in zip(plan.deltas, lates, strict=True):
             plan.ledger[delta.topic, delta.partition][_LATE] += late
             plan.result.late_events += late

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from pipeline.store.frontier import Frontier, Touched
 from pipeline.store.key_table import KeyTable
+from pipeline.store.open_windows import OpenWindows
 from pipeline.store.rollups import LATE_INSERT
 from pipeline.store.sql import parsed, run
 from pipeline.windows.types import BASE_SECONDS, MEASURES, DeltaRows, Histograms, WindowKey
@@ -23,11 +24,12 @@ def merge_rows(
     parts: Sequence[tuple[Sequence[WindowKey], DeltaRows, Histograms]],
     closed: Frontier,
     touched: Touched,
+    opened: OpenWindows,
 ) -> list[int]:
     """Add window rows and histogram counts to the file; call inside a transaction.
 
     Rows of windows that have ``closed`` are noted as late, too; returns how many requests those of each part hold.
-    ``touched`` is told of all rows.
+    ``touched`` is told of all rows, and ``opened`` holds them.
     """
     windows, key_ids, measures, completed, lates = [], [], [], [], []
     cells: list[NDArray[np.int64]] = []
@@ -58,10 +60,11 @@ def merge_rows(
     if not windows:
         return late_requests
     keys.write()
+    sums = np.concatenate(measures, axis=1)
     batch = {
         "window_start": np.concatenate(windows),
         "key_id": np.concatenate(key_ids),
-        **dict(zip(MEASURES, np.concatenate(measures, axis=1), strict=True)),
+        **dict(zip(MEASURES, sums, strict=True)),
         "max_completed_ms": np.concatenate(completed),
     }
     _add_windows(connection, batch)
@@ -70,7 +73,9 @@ def merge_rows(
         run(connection, LATE_INSERT, {name: column[is_late] for name, column in batch.items()})
     names = ("window_start", "key_id", "metric", "bucket", "n")
     insert = _INSERT_HISTOGRAMS if len(cells) == 1 else _ADD_HISTOGRAMS  # one part holds every cell once
-    run(connection, insert, dict(zip(names, np.concatenate(cells, axis=1), strict=True)))
+    counts = np.concatenate(cells, axis=1)
+    run(connection, insert, dict(zip(names, counts, strict=True)))
+    opened.hold(batch["window_start"], batch["key_id"], sums, counts)
     return late_requests
 
 

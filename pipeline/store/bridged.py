@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.store.frontier import Frontier, Touched
+from pipeline.store.open_windows import OpenWindows
 from pipeline.windows.bridged import BRIDGE_DIMS, is_bridged
 from pipeline.windows.fold import take_rows
 from pipeline.windows.types import Delta, DeltaRows, Histograms, PoolKey, WindowKey
@@ -32,8 +33,9 @@ Parts = list[tuple[Sequence[WindowKey], DeltaRows, Histograms]]
 class BridgedRows:
     """Decides which rows of bridges are stored; costs nothing where no bridge has ever written."""
 
-    def __init__(self, connection: Any) -> None:
+    def __init__(self, connection: Any, opened: OpenWindows) -> None:
         self._connection = connection
+        self._opened = opened
         self.reload()
 
     def reload(self) -> None:
@@ -126,6 +128,7 @@ class BridgedRows:
         if not still_open.size:
             return
         touched.note(still_open, [pool], index[~late], late[~late])
+        self._opened.forget()
         for table in ("windows", "histograms"):
             self._connection.execute(
                 f"DELETE FROM {table} WHERE key_id = ? AND window_start >= ?", [rows[0][1], int(still_open.min())]

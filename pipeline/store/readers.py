@@ -9,12 +9,13 @@ from typing import Any
 import msgspec
 
 from pipeline.store import rollups, series
+from pipeline.store.open_windows import OpenWindows
 from pipeline.store.recent_samples import recent_samples
 from pipeline.store.recent_windows import Found, RecentWindows
 from pipeline.store.sql import dict_rows
 from pipeline.store.steps import QUANTILE_COLUMNS
-from pipeline.store.window_history import history, open_rows
-from pipeline.store.window_latencies import PERCENTILES, window_latencies
+from pipeline.store.window_history import closed_of_pool, history, open_rows, summed_rows
+from pipeline.store.window_latencies import PERCENTILES, counted_latencies, window_latencies
 from pipeline.windows import histogram
 from pipeline.windows.rollup import CLOSED_MEASURES
 from pipeline.windows.servers import SERVERS
@@ -73,6 +74,7 @@ class StoreReaders:
         self._last_closed: int | None = None  # set by the writer once the step is committed
         self._key_ids = key_ids  # of a pool
         self._recent = RecentWindows(closed_grain_seconds)
+        self._opened = OpenWindows()
 
     def cursor(self) -> Any:
         """Return this thread's cursor."""
@@ -100,9 +102,24 @@ class StoreReaders:
         if known.until == where["end"]:
             return known.rows
         where["start"] = known.until
+        return known.rows + self._unknown(where, closed)
+
+    def _unknown(self, where: dict[str, Any], closed: int) -> list[dict[str, Any]]:
+        """What ``history`` says of windows of which memory has not said it: a late one, and what comes after it."""
+        key_ids = self._key_ids(where["model"], where["pool"])
+        opens = max(where["start"], closed)
+        # Closed windows that are younger than what memory has are in one table, whatever has been rolled up.
+        oldest = self._recent.oldest() if where["grain"] == self._closed_grain else closed
+        recent = where["start"] >= min(closed, oldest)
+        sums = self._opened.sums(key_ids, opens, where["end"], where["grain"]) if recent and closed > 0 else None
+        if sums is not None:
+            rows = summed_rows(sums, where)
+            if where["start"] < closed:
+                rows = closed_of_pool(self.cursor(), where | {"end": min(closed, where["end"])}, key_ids) + rows
+            return rows
         if where["start"] >= closed > 0:
-            return known.rows + open_rows(self.cursor(), where, self._key_ids(model, pool))
-        return known.rows + history(self.cursor(), where, self._closed_grain, closed)
+            return open_rows(self.cursor(), where, key_ids)
+        return history(self.cursor(), where, self._closed_grain, closed)
 
     def _known(self, where: dict[str, Any]) -> Found:
         """What is kept in memory of the windows of ``_whole_windows``."""
@@ -123,7 +140,15 @@ class StoreReaders:
         if known.until == where["end"]:
             return known.latencies
         where["start"] = known.until
-        return known.latencies | window_latencies(self.cursor(), where, self._key_ids(model, pool))
+        key_ids = self._key_ids(model, pool)
+        since = max(where["start"], self._opened.since(where["grain"]))
+        counts = self._opened.counts(key_ids, since, where["end"], where["grain"]) if since < where["end"] else None
+        if counts is None:
+            return known.latencies | window_latencies(self.cursor(), where, key_ids)
+        found = known.latencies
+        if where["start"] < since:
+            found = found | window_latencies(self.cursor(), where | {"end": since}, key_ids)
+        return found | counted_latencies(counts)
 
     def forecasts(self, model: str, pool: str, signal: str, issued_at: float | None = None) -> list[dict[str, Any]]:
         """Return the forecasts of one series issued at ``issued_at`` (None: the newest), by horizon.

@@ -7,6 +7,7 @@ usually in one writer thread. Everything else may be called from any thread at a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
@@ -54,7 +55,7 @@ class Store(StoreReaders):
         self._keys = keys
         #: Which pools got rows of the windows that are being closed; see ``Touched``.
         self.touched = Touched()
-        self._applier = DeltaApplier(connection, self._keys, self.touched)
+        self._applier = DeltaApplier(connection, self._keys, self.touched, self._opened)
         self._frontier = Frontier()
         self._read_frontier()
 
@@ -91,6 +92,7 @@ class Store(StoreReaders):
         """
         result = self._applier.apply(records, self._frontier)
         self._late_rows_came()
+        self._load_open()
         return result
 
     def delta_positions(self) -> dict[int, int]:
@@ -266,9 +268,11 @@ class Store(StoreReaders):
             with transaction(self._connection):
                 added = self._insert_missing(keys, rows, histograms)
             self._keys.stored()
+            self._opened.keep()
             self._late_rows_came()
             return added
         except BaseException:
+            self._opened.undo()
             self._keys.reload()
             raise
 
@@ -285,6 +289,7 @@ class Store(StoreReaders):
         kept = min(self._settings.retention_base_seconds, self._settings.retention_closed_seconds)
         if self._last_closed is not None and self._recent.oldest() < now - kept:
             self._recent.clear()
+        self._opened.drop(math.ceil(now - self._settings.retention_base_seconds))
         self._keys.reload()  # those of expired values and forgotten pools are gone
         with suppress(duckdb.Error):  # a reader is busy; DuckDB checkpoints by itself later
             self._connection.execute("CHECKPOINT")
@@ -307,13 +312,21 @@ class Store(StoreReaders):
         """
         try:
             with closing(self._connection.cursor()) as cursor:
-                self._recent.fill(cursor, self._last_closed or 0)
+                closed = self._last_closed or 0
+                self._recent.fill(cursor, closed)
+                self._opened.drop(closed)
         except duckdb.Error as error:
             raise StoreError(f"the store could not read: {str(error).splitlines()[0]}") from error
 
     def _late_rows_came(self) -> None:
         """Let readers know, once they are committed, of rows of windows that have closed."""
         self._recent.note(self.touched.take_late(), self._applier.all_before)
+
+    def _load_open(self) -> None:
+        try:
+            self._opened.load(self._connection, self._last_closed)
+        except duckdb.Error as error:
+            raise StoreError(f"the store could not read: {str(error).splitlines()[0]}") from error
 
     def _insert_missing(self, keys: Sequence[WindowKey], rows: DeltaRows, histograms: Histograms) -> int:
         key_ids = self._keys.ids(keys)[np.array(rows.key, np.int64)]
@@ -325,7 +338,7 @@ class Store(StoreReaders):
         )
         missing = [i for i, cell in enumerate(zip(rows.window, key_ids.tolist(), strict=True)) if cell not in stored]
         part = take_rows(rows, histograms, missing)
-        merge_rows(self._connection, self._keys, [(keys, *part)], self._frontier, self.touched)
+        merge_rows(self._connection, self._keys, [(keys, *part)], self._frontier, self.touched, self._opened)
         added = sum(part[0].measures[0])
         self._connection.execute(
             "INSERT INTO ledger SELECT $topic, 0, 0, 0, 0, 0, 0, 0, 0, 0 "

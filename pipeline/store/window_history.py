@@ -13,7 +13,7 @@ from pipeline.store import rollups
 from pipeline.store.sql import is_key_of, parsed
 from pipeline.windows.rollup import CLOSED_MEASURES
 
-__all__ = ["TOLD", "closed_rows", "history", "open_rows"]
+__all__ = ["TOLD", "closed_of_pool", "closed_rows", "history", "open_rows", "summed_rows"]
 
 _NAMES = ", ".join(CLOSED_MEASURES)
 _SUMS = ", ".join(f"sum({name})" for name in CLOSED_MEASURES)
@@ -61,7 +61,31 @@ def open_rows(cursor: Any, where: dict[str, Any], key_ids: Collection[int]) -> l
         named = {name: where[name] for name in ("start", "end")}
         query = f"SELECT window_start, {_NAMES} {within}"
     rows = cursor.execute(parsed(cursor, query), named | keys).fetchall()
-    return _together([(*row, 0, None, None, None, None) for row in rows], where["grain"])
+    return summed_rows(rows, where)
+
+
+def summed_rows(sums: Collection[tuple[int, ...]], where: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return what ``open_rows`` does of rows of (a start in the window, sums of ``CLOSED_MEASURES``)."""
+    return _together([(*row, 0, None, None, None, None) for row in sums], where["grain"])
+
+
+def closed_of_pool(cursor: Any, where: dict[str, Any], key_ids: Collection[int]) -> list[dict[str, Any]]:
+    """Return what ``history`` does of windows that have all closed, where ``grain`` is that of closed windows.
+
+    Two tables, one after the other and without a join: a third of the planning. ``key_ids`` are those of the pool.
+    """
+    named = {name: where[name] for name in ("model", "pool", "start", "end")}
+    within = "window_start >= $start AND window_start < $end"
+    query = f"SELECT window_start, {_NAMES}, 1, {', '.join(TOLD)} FROM closed_windows "
+    query += f"WHERE model = $model AND pool = $pool AND {within}"
+    rows = cursor.execute(parsed(cursor, query), named).fetchall()
+    if key_ids:
+        told, keys = is_key_of(key_ids)
+        named = {name: where[name] for name in ("start", "end")}
+        query = f"SELECT window_start, {_NAMES} FROM late_windows WHERE {told} AND {within}"
+        late = cursor.execute(parsed(cursor, query), named | keys).fetchall()
+        rows += [(*row, 0, None, None, None, None) for row in late]
+    return _together(rows, where["grain"])
 
 
 def closed_rows(

@@ -13,7 +13,7 @@ from pipeline.windows import histogram
 from pipeline.windows.latencies import LATENCIES
 from pipeline.windows.types import BASE_SECONDS, HISTOGRAMS, Delta
 
-__all__ = ["PERCENTILES", "note_statuses", "pools_latencies", "window_latencies"]
+__all__ = ["PERCENTILES", "counted_latencies", "note_statuses", "pools_latencies", "window_latencies"]
 
 #: Percentiles of a window's latencies, by name.
 PERCENTILES = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99}
@@ -62,10 +62,20 @@ def window_latencies(cursor: Any, where: dict[str, Any], key_ids: Collection[int
     named = {name: where[name] for name in ("start", "end", "grain")}
     few = (where["end"] - where["start"]) // BASE_SECONDS * len(key_ids) <= _FEW_WINDOWS
     columns = _columns(cursor, (_FEW_ROWS if few else _COUNTS).format(key=told), named | keys)
+    return counted_latencies(columns) if few else _latencies(columns)
+
+
+def counted_latencies(columns: dict[str, NDArray[Any]]) -> dict[int, dict[str, Any]]:
+    """Return what ``window_latencies`` does of columns ``start``, ``metric``, ``bucket``, ``n`` and ``all_before``.
+
+    One count may be in several rows; see ``note_statuses`` for ``all_before``, which is the same in all of them.
+    """
+    return _latencies(_summed(columns) if columns["n"].size else columns)
+
+
+def _latencies(columns: dict[str, NDArray[Any]]) -> dict[int, dict[str, Any]]:
     if not columns["n"].size:
         return {}
-    if few:
-        columns = _summed(columns)
     since = int(columns["all_before"][0])
     found: dict[int, dict[str, Any]] = {}
     for at, name, cell in _cells(columns["start"], columns):
