@@ -7,15 +7,13 @@ on 2026-12-01 on one of 2 busy cores; cramjam 2.14.0).
 
 from __future__ import annotations
 
-import io
 import pickle
 import zlib
 from typing import Any
 
 import cramjam
-import numpy as np
 
-__all__ = ["pack", "pack_single", "unpack"]
+__all__ = ["pack", "unpack"]
 
 #: Arrays of protocol 5 are restored as views of buffers of their own, whose objects take as much memory as small arrays
 #: themselves.
@@ -26,18 +24,8 @@ _CHECK_BYTES = 4
 
 def pack(state: Any) -> bytes:
     """Return the state as bytes; ``unpack`` restores it."""
-    return _compressed(pickle.dumps(state, protocol=_PROTOCOL))
-
-
-def pack_single(state: Any) -> bytes:
-    """As ``pack``, with the numbers of arrays in double precision rounded to single; they are restored as double.
-
-    For state that is kept packed always, whoever runs it: what is live, restarted or replayed is then rounded at the
-    same times. An array whose numbers leave the range of single precision stays as it is.
-    """
-    written = io.BytesIO()
-    _Single(written, protocol=_PROTOCOL).dump(state)
-    return _compressed(written.getvalue())
+    body = bytes(cramjam.zstd.compress(pickle.dumps(state, protocol=_PROTOCOL), level=_LEVEL))
+    return zlib.crc32(body).to_bytes(_CHECK_BYTES, "big") + body
 
 
 def unpack(packed: bytes) -> Any:
@@ -51,29 +39,3 @@ def unpack(packed: bytes) -> Any:
     if zlib.crc32(body).to_bytes(_CHECK_BYTES, "big") != check:
         raise ValueError("the checksum of packed state is wrong")
     return pickle.loads(bytes(cramjam.zstd.decompress(body)))
-
-
-#: Where single precision has all of its digits.
-_LEAST_SINGLE, _MOST_SINGLE = 1.2e-38, 3.4e38
-
-
-class _Single(pickle.Pickler):
-    """Writes arrays of double precision in single precision."""
-
-    def reducer_override(self, item: Any) -> Any:
-        """See ``pickle.Pickler``."""
-        if type(item) is not np.ndarray or item.dtype != np.float64 or not item.size:
-            return NotImplemented
-        sizes = np.abs(item[np.isfinite(item) & (item != 0.0)])
-        if sizes.size and (sizes.min() < _LEAST_SINGLE or sizes.max() > _MOST_SINGLE):
-            return NotImplemented
-        return _double, (item.astype(np.float32),)
-
-
-def _double(numbers: np.ndarray[Any, np.dtype[np.float32]]) -> np.ndarray[Any, np.dtype[np.float64]]:
-    return numbers.astype(np.float64)
-
-
-def _compressed(pickled: bytes) -> bytes:
-    body = bytes(cramjam.zstd.compress(pickled, level=_LEVEL))
-    return zlib.crc32(body).to_bytes(_CHECK_BYTES, "big") + body

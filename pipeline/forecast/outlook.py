@@ -8,7 +8,7 @@ from pipeline.forecast.hour_model import HOUR, HOUR_HORIZONS, HourModel, PeriodM
 from pipeline.forecast.outlook_record import Grain, Outlook
 from pipeline.forecast.series_group import MAX_VALUE
 from pipeline.forecast.types import SeriesKey
-from pipeline.packing import pack_single, unpack
+from pipeline.packing import pack, unpack
 
 __all__ = ["HOUR_HORIZONS", "Grain", "Outlook", "OutlookForecaster"]
 
@@ -16,8 +16,7 @@ __all__ = ["HOUR_HORIZONS", "Grain", "Outlook", "OutlookForecaster"]
 class OutlookForecaster:
     """Hourly and daily outlooks of series whose windows close together. Deterministic, pure, picklable, bounded.
 
-    What learns the hours does so once an hour; between, it is kept as its compressed pickle, a fraction of its size,
-    whose arrays are in single precision.
+    What learns the hours does so once an hour; between, it is kept as its compressed pickle, a fraction of its size.
 
     Args:
         series: what is forecast, at least one.
@@ -29,7 +28,7 @@ class OutlookForecaster:
         self._hours = tuple(PeriodMean() for _ in series)
         self._hour_of: int | None = None
         self._waiting: list[tuple[int, tuple[float | None, ...]]] = []
-        self._model = pack_single(HourModel(series))
+        self._model = pack(HourModel(series))
         #: The newest outlooks of every series; ``()`` before the first.
         self.outlooks: tuple[tuple[Outlook, ...], ...] = ((),) * len(series)
 
@@ -57,7 +56,7 @@ class OutlookForecaster:
         while self._waiting and end >= self._due(self._waiting[0][0]):
             self.outlooks = model.learn(*self._waiting.pop(0))
             fresh = fresh or any(self.outlooks)
-        self._model = pack_single(model)
+        self._model = pack(model)
         return fresh
 
     def _due(self, hour: int) -> float:
