@@ -63,7 +63,7 @@ class AdviceScores:
         # Advice scored, too low, too high, with an interval, within it, replica-hours under and over, unserved,
         # and advice to go up: how often the fleet reported when its time came, how often all advised replicas ran then,
         # for how many of these it is known how many served, and how often all did.
-        self._sums = SpanSums(12, _GRAINS)
+        self._sums = SpanSums(12, _GRAINS, packed=True)
         self._told: tuple[Scorecard, ...] = ()
         self._told_at: int | None = None
 

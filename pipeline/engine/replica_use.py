@@ -31,7 +31,7 @@ class ReplicaUseRecord:
         self._key = key
         self._capacity = 0.0  # requests/s that one replica carries; 0: not known yet
         # As advised; as it ran, while that was reported; and the replica-hours advised meanwhile.
-        self._sums = SpanSums(2 * _WIDTH + 1, _GRAINS)
+        self._sums = SpanSums(2 * _WIDTH + 1, _GRAINS, packed=True)
         self._peaks: list[tuple[int, int]] = []  # day, and the most replicas advised on it
         self._told: tuple[ReplicaUse, ...] = ()
         self._told_at: int | None = None

@@ -9,19 +9,19 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.forecast.context import TINY, Floats
-from pipeline.forecast.day_model import DAY_HORIZONS, DayModel, Growth
+from pipeline.forecast.day_model import DAY_HORIZONS, DayModel
 from pipeline.forecast.delay import DelayRing
+from pipeline.forecast.outlook_record import Grain, Outlook
 from pipeline.forecast.series_group import MAX_VALUE, SeriesGroup
 from pipeline.forecast.types import LEVELS, Forecast, SeriesKey
 
-__all__ = ["DAY", "HOUR", "HOUR_HORIZONS", "Grain", "HourModel", "Outlook", "PeriodMean"]
+__all__ = ["DAY", "HOUR", "HOUR_HORIZONS", "HourModel", "PeriodMean"]
 
 #: Seconds.
 HOUR, DAY = 3600, 86_400
@@ -39,31 +39,6 @@ _SPREAD_RATE = 0.01
 _LIMIT = 2.0
 _TRUST = 24.0
 _NORMAL = np.array([NormalDist().inv_cdf(level) for level in LEVELS])
-
-
-class Grain(StrEnum):
-    """What one forecast value is the mean of."""
-
-    MINUTE = "minute"
-    HOUR = "hour"
-    DAY = "day"
-
-
-@dataclass(frozen=True, slots=True)
-class Outlook:
-    """The newest forecasts of one series at one grain.
-
-    ``forecasts`` are of the mean rate over the hour (or the UTC day) that ends at ``target_at``. ``growth`` holds
-    scenarios of the day grain. ``peak_ratio`` is the busiest hour of the week over the mean of its day; None until a
-    week has been seen.
-    """
-
-    series: SeriesKey
-    grain: Grain
-    issued_at: float
-    forecasts: tuple[Forecast, ...]
-    growth: tuple[Growth, ...] = ()
-    peak_ratio: float | None = None
 
 
 @dataclass(slots=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pipeline.forecast.hour_model import HOUR, HOUR_HORIZONS, Grain, HourModel, Outlook, PeriodMean
+from pipeline.forecast.hour_model import HOUR, HOUR_HORIZONS, HourModel, PeriodMean
+from pipeline.forecast.outlook_record import Grain, Outlook
 from pipeline.forecast.series_group import MAX_VALUE
 from pipeline.forecast.types import SeriesKey
 from pipeline.packing import pack, unpack

@@ -11,9 +11,9 @@ GRAINS = ((60, 600), (3_600, 7_200))
 ADDED = st.lists(st.tuples(st.integers(0, 900), st.integers(0, 5), st.integers(0, 5)), max_size=40)
 
 
-@given(ADDED)
-def test_spans_hold_the_periods_that_begin_within_them(added: list[tuple[int, int, int]]) -> None:
-    sums, now, all_of_it = SpanSums(2, GRAINS), 1_700_000_000, []
+@given(ADDED, st.booleans())
+def test_spans_hold_the_periods_that_begin_within_them(added: list[tuple[int, int, int]], packed: bool) -> None:
+    sums, now, all_of_it = SpanSums(2, GRAINS, packed=packed), 1_700_000_000, []
     for passed, one, other in added:
         now += passed
         sums.add(now, (one, other))
