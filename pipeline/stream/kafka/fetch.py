@@ -138,7 +138,7 @@ def read_columns(
                 next_offset = _end_of(wire, max(next_offset, wire.base_offset))
                 continue
         # Format 2 keeps the last offset of a batch whose last records were compacted away.
-        next_offset = wire.next_offset
+        next_offset = max(next_offset, wire.next_offset)
     if laid is not None:
         _settle(laid, batch)
     part.next_fetch_offset = batch.next_offset = next_offset
