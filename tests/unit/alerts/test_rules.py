@@ -93,7 +93,7 @@ def test_rules_of_the_engine_keep_their_promises() -> None:
 
 
 def test_missing_telemetry_is_told_as_such_and_not_as_a_drop() -> None:
-    drop = alert_rules()["demand_drop"].engine
+    drop = next(rule.engine for rule in alert_rules() if rule.name == "demand_drop")
     assert drop is not None
     assert drop.condition(replace(facts(), demand_drop=condition()), {}) == condition()
     assert drop.condition(replace(facts(gap=True), demand_drop=condition()), {}) is None
