@@ -32,10 +32,12 @@ def made(requests: list[list[tuple[int, str, str]]], great: list[int]) -> list[D
     first, found = 0, []
     for number, (rows, more) in enumerate(zip(requests, great, strict=True)):
         values = [
-            value(f"{number}-{i}", at=NOW + 60 * minute + i, model=model, pool=pool, input_tokens=7 + i)
+            value(  # type: ignore[no-untyped-call]
+                f"{number}-{i}", at=NOW + 60 * minute + i, model=model, pool=pool, input_tokens=7 + i
+            )
             for i, (minute, model, pool) in enumerate(rows)
         ]
-        part = delta(values, first=first)
+        part: Delta = delta(values, first=first)  # type: ignore[no-untyped-call]
         at = MEASURES.index("input_tokens_squared")
         measures = [[n + more * (k == at) for n in column] for k, column in enumerate(part.rows.measures)]
         found.append(structs.replace(part, rows=structs.replace(part.rows, measures=measures)))
