@@ -16,7 +16,9 @@ MOST_ANSWERS = 2_000
 
 
 class KeptAnswers(Generic[T]):
-    """Answers by what was asked, ``most_bytes`` and ``MOST_ANSWERS`` of them at most: the oldest go first. For one thread.
+    """Answers by what was asked, ``most_bytes`` and ``MOST_ANSWERS`` of them at most: the oldest go first.
+
+    For one thread.
 
     What an answer was made of is not held by it: it may go, and so may the answer.
     """

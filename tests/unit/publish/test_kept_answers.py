@@ -137,16 +137,14 @@ def test_forms_of_an_answer_agree(feed):
         for path in PATHS[:-1]:
             plain = told(server, path, "identity")
             assert told(server, path, "gzip")[1][0] == plain[1][0]
+            if plain[0] != 200:
+                continue
             for accepted in ("gzip;q=0", "br", "GZIP;q=0.5, br", "*", "deflate, gzip;q=1.0"):
                 for method in ("GET", "HEAD"):
                     headers = {"Accept-Encoding": accepted}
                     request = urllib.request.Request(server.url + path, headers=headers, method=method)
-                    try:
-                        with urllib.request.urlopen(request, timeout=scaled(20)) as response:
-                            found, body, tag = response.headers, response.read(), response.headers["ETag"]
-                    except urllib.error.HTTPError as error:
-                        assert error.code == plain[0]
-                        continue
+                    with urllib.request.urlopen(request, timeout=scaled(20)) as response:
+                        found, body, tag = response.headers, response.read(), response.headers["ETag"]
                     packed = found["Content-Encoding"] == "gzip"
                     assert not (packed and accepted in ("gzip;q=0", "br"))
                     assert tag == plain[1][0]
