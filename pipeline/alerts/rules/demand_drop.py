@@ -9,7 +9,7 @@ from pipeline.alerts.rule import AlertRule, EngineRule, PoolFacts, RuleCase
 
 
 def _condition(facts: PoolFacts, thresholds: Mapping[str, float]) -> Condition | None:  # noqa: ARG001
-    return facts.demand_drop
+    return None if facts.window.gap else facts.demand_drop  # missing telemetry is told as such
 
 
 RULE = AlertRule(

@@ -11,9 +11,14 @@ __all__ = ["KeptAnswers"]
 
 T = TypeVar("T")
 
+#: Whoever asks for ever other small things, at length, would else have what was asked kept without a bound.
+MOST_ANSWERS = 2_000
+
 
 class KeptAnswers(Generic[T]):
-    """Answers by what was asked, ``most_bytes`` of them at most: the oldest go first. For one thread.
+    """Answers by what was asked, ``most_bytes`` and ``MOST_ANSWERS`` of them at most: the oldest go first.
+
+    For one thread.
 
     What an answer was made of is not held by it: it may go, and so may the answer.
     """
@@ -37,6 +42,6 @@ class KeptAnswers(Generic[T]):
         before = self._kept.pop(asked, None)
         self._bytes += size - (0 if before is None else before[2])
         self._kept[asked] = weakref.ref(made_of), answer, size
-        while self._bytes > self._most_bytes:
+        while self._bytes > self._most_bytes or len(self._kept) > MOST_ANSWERS:
             _, (_, _, dropped) = self._kept.popitem(last=False)
             self._bytes -= dropped

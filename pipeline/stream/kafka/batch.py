@@ -169,7 +169,7 @@ class RecordBatch:
             rows = laid + rows
         values: list[bytes | None] = [row.value for row in rows]
         sizes = _sizes(values)
-        timestamps = array("q", map(_TIMESTAMP, rows))
+        timestamps = _timestamps(rows)
         self.value_bytes += sum(sizes)
         if self._rows:
             self.values = [*self.values, *values]
@@ -255,6 +255,13 @@ class _RowHeaders(Mapping[int, Headers]):
 
     def __len__(self) -> int:
         return len(self._rows)
+
+
+def _timestamps(rows: Sequence[Any]) -> array[int]:
+    try:
+        return array("q", map(_TIMESTAMP, rows))
+    except TypeError:  # records of format 0 have none, for which later formats write -1
+        return array("q", [-1 if row.timestamp is None else row.timestamp for row in rows])
 
 
 def _sizes(values: Sequence[bytes | None]) -> array[int]:

@@ -126,7 +126,7 @@ def read_columns(
             continue
         if read_committed and wire.producer_id is not None:
             part._consume_aborted_up_to(wire.base_offset)
-            if wire.is_control_batch and part._contains_abort_marker(wire):
+            if wire.is_control_batch and _aborts(part, wire):
                 part._aborted_producers.discard(wire.producer_id)
             if wire.is_transactional and wire.producer_id in part._aborted_producers:
                 next_offset = wire.next_offset
@@ -136,10 +136,10 @@ def read_columns(
                 _settle(laid, batch)
                 laid = None
             if not _add_rows(batch, wire, next_offset):
-                next_offset = _end_of(wire, next_offset)
+                next_offset = _end_of(wire, max(next_offset, wire.base_offset))
                 continue
         # Format 2 keeps the last offset of a batch whose last records were compacted away.
-        next_offset = wire.next_offset
+        next_offset = max(next_offset, wire.next_offset)
     if laid is not None:
         _settle(laid, batch)
     part.next_fetch_offset = batch.next_offset = next_offset
@@ -149,12 +149,23 @@ def read_columns(
     return batch if next_offset > batch.first_offset else None
 
 
+def _aborts(part: Any, wire: Any) -> bool:
+    """Whether a control batch ends an aborted transaction; one that compaction has emptied, or that cannot be read,
+    ends none (aiokafka raises an error that would stop the partition for good)."""
+    try:
+        return bool(part._contains_abort_marker(wire))
+    except Exception as error:
+        _log.warning("control batch at offset %d: %r", wire.base_offset, error)
+        return False
+
+
 def _add_rows(batch: RecordBatch, wire: Any, position: int) -> bool:
     """Append the records of a wire batch from an offset on, as aiokafka parses them; False: they cannot be read."""
     try:
         rows = list(wire)
     except Exception as error:  # a codec that is missing or fails, or what only looks like records
-        add_unreadable(batch, max(position, wire.base_offset), _end_of(wire, position), error)
+        start = max(position, wire.base_offset)  # there may be a hole before it
+        add_unreadable(batch, start, _end_of(wire, start), error)
         return False
     if rows and rows[0].offset < position:  # a position inside a wire batch
         rows = [row for row in rows if row.offset >= position]

@@ -134,7 +134,7 @@ def frames_of(data: bytes, bounds: Bounds, offset_deltas: Ints) -> Frames | None
     starts = at + (bits >> _THREE).view(np.int64)
     value_ends = starts + value_length
     # One byte is left, which says that there are no headers.
-    fit = value_length.min() >= 0 and np.array_equal(value_ends + 1, ends)
+    fit = bits.max() <= 64 and value_length.min() >= 0 and np.array_equal(value_ends + 1, ends)
     if not fit or codes[value_ends].any():
         return None
     return Frames(key_starts, key_ends, starts, value_ends, deltas)

@@ -43,6 +43,8 @@ class LaidWires:
         start, end, count = where
         if wire.next_offset != wire.base_offset + count or position >= wire.next_offset:
             return False
+        if self.wires and position > wire.base_offset:  # offsets that have been already
+            return False
         bounds = bounds_of(self._records.data, start, end, count)
         if bounds is None:
             return False
@@ -66,10 +68,10 @@ class LaidWires:
             return False
         offsets = deltas + np.repeat([wire.base_offset for wire, _ in self.wires], counts)
         stamps = frames.timestamp_deltas + np.repeat([wire.first_timestamp for wire, _ in self.wires], counts)
-        appended = [wire.max_timestamp if wire.timestamp_type == _LOG_APPEND_TIME else -1 for wire, _ in self.wires]
-        if max(appended) >= 0:
-            at = np.repeat(appended, counts)
-            stamps = np.where(at >= 0, at, stamps)
+        appended = [wire.timestamp_type == _LOG_APPEND_TIME for wire, _ in self.wires]
+        if any(appended):
+            at = np.repeat([wire.max_timestamp for wire, _ in self.wires], counts)
+            stamps = np.where(np.repeat(appended, counts), at, stamps)
         keys = frames.key_starts, frames.key_ends
         starts, ends = frames.starts, frames.ends
         position = self.wires[0][1]

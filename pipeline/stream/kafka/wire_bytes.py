@@ -20,6 +20,9 @@ __all__ = ["KeptRecords", "keep_wire_bytes", "wire_is_intact"]
 _CRC_COVERS_FROM = 21
 _RECORDS_FROM = 61
 _LOG_OVERHEAD = 12
+#: Where all formats say which they are; aiokafka's batches of formats 0 and 1 do not.
+_FORMAT_AT = 16
+_FORMAT = 2
 _CODEC_BITS = 0x07
 
 
@@ -63,10 +66,14 @@ class KeptRecords:
             self.end = start + _LOG_OVERHEAD + int.from_bytes(self.data[start + 8 : start + _LOG_OVERHEAD], "big")
         return batch
 
+    def is_format_2(self) -> bool:
+        """Whether the newest batch is of format 2, the one that this module knows."""
+        return self.data[self.start + _FORMAT_AT] == _FORMAT
+
     def plain_records(self, batch: Any) -> tuple[int, int, int] | None:
         """Where the records of the newest batch begin and end, and how many there are; None: not as they were written,
         but of an older format or compressed."""
-        if batch.magic != 2 or batch.attributes & _CODEC_BITS:
+        if not self.is_format_2() or batch.attributes & _CODEC_BITS:
             return None
         at = self.start + _RECORDS_FROM
         return at, self.end, int.from_bytes(self.data[at - 4 : at], "big")
@@ -74,7 +81,7 @@ class KeptRecords:
 
 def wire_is_intact(records: Any, batch: Any) -> bool:
     """Whether the CRC of the newest batch of ``records`` fits its bytes."""
-    if _crc32c is None or type(records) is not KeptRecords or batch.magic != 2:
+    if _crc32c is None or type(records) is not KeptRecords or not records.is_format_2():
         return bool(batch.validate_crc())
     covered = np.frombuffer(records.data, np.uint8)[records.start + _CRC_COVERS_FROM : records.end]
     return bool(_crc32c(covered) == batch.crc)  # it takes no memoryview

@@ -92,6 +92,13 @@ def test_rules_of_the_engine_keep_their_promises() -> None:
         check_alert_rule(rule, [facts(-1), raising[rule.name], *(facts(n) for n in range(1, 4))], ROOT)
 
 
+def test_missing_telemetry_is_told_as_such_and_not_as_a_drop() -> None:
+    drop = next(rule.engine for rule in alert_rules() if rule.name == "demand_drop")
+    assert drop is not None
+    assert drop.condition(replace(facts(), demand_drop=condition()), {}) == condition()
+    assert drop.condition(replace(facts(gap=True), demand_drop=condition()), {}) is None
+
+
 def test_settings_switch_rules_off_and_change_their_numbers(tmp_path: Path) -> None:
     file = tmp_path / "tokentide.toml"
     file.write_text(

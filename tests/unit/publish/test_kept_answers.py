@@ -14,7 +14,7 @@ import pytest
 
 from pipeline.alerts.types import Alert, AlertKind
 from pipeline.engine.types import StepOutput
-from pipeline.publish.http.kept_answers import KeptAnswers
+from pipeline.publish.http.kept_answers import MOST_ANSWERS, KeptAnswers
 from tests.publish_feed import POOLS, Feed
 from tests.publish_server import Server
 from tests.waiting import scaled
@@ -119,3 +119,42 @@ def test_answers_are_bounded_by_their_bytes():
     assert [number for number in range(50) if answers.get(number, thing) is not None] == [47, 48, 49]
     answers.keep("too long", thing, 1, 101)
     assert len(answers) == 0
+
+
+def test_small_answers_are_bounded_by_their_number():
+    answers: KeptAnswers[int] = KeptAnswers(1_000_000)
+    thing = Thing()
+    for number in range(MOST_ANSWERS + 5):
+        answers.keep(f"cursor {number}", thing, number, 1)
+    assert len(answers) == MOST_ANSWERS
+    assert answers.get("cursor 4", thing) is None
+    assert answers.get("cursor 5", thing) == 5
+
+
+@pytest.mark.slow
+def test_forms_of_an_answer_agree(feed):
+    with Server(feed) as server:
+        for path in PATHS[:-1]:
+            plain = told(server, path, "identity")
+            assert told(server, path, "gzip")[1][0] == plain[1][0]
+            if plain[0] != 200:
+                continue
+            for accepted in ("gzip;q=0", "br", "GZIP;q=0.5, br", "*", "deflate, gzip;q=1.0"):
+                for method in ("GET", "HEAD"):
+                    headers = {"Accept-Encoding": accepted}
+                    request = urllib.request.Request(server.url + path, headers=headers, method=method)
+                    with urllib.request.urlopen(request, timeout=scaled(20)) as response:
+                        found, body, tag = response.headers, response.read(), response.headers["ETag"]
+                    packed = found["Content-Encoding"] == "gzip"
+                    assert not (packed and accepted in ("gzip;q=0", "br"))
+                    assert tag == plain[1][0]
+                    if method == "GET":
+                        assert (gzip.decompress(body) if packed else body) == plain[2]
+                    else:
+                        assert body == b""
+                    again = urllib.request.Request(
+                        server.url + path, headers=headers | {"If-None-Match": f'"x", {tag}'}, method=method
+                    )
+                    with pytest.raises(urllib.error.HTTPError) as same:
+                        urllib.request.urlopen(again, timeout=scaled(20))
+                    assert (same.value.code, same.value.headers["ETag"]) == (304, tag)

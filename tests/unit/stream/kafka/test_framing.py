@@ -12,6 +12,7 @@ from aiokafka import conn as aiokafka_conn
 from aiokafka.consumer import fetcher
 from aiokafka.errors import CorruptRecordException
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
+from aiokafka.record.legacy_records import LegacyRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.record.util import calc_crc32c
 from hypothesis import example, given
@@ -208,3 +209,67 @@ def test_records_laid_out_can_be_followed_by_others() -> None:
     assert batch.value_bytes == 23
     batch.release()
     assert (len(batch), batch.keys, list(batch.sizes)) == (0, [], [])
+
+
+@pytest.mark.parametrize("magic", [0, 1])
+@pytest.mark.parametrize("codec", [0, 1])
+def test_older_formats_are_read_as_aiokafka_reads_them(magic: int, codec: int) -> None:
+    builder = LegacyRecordBatchBuilder(magic, codec, 10_000)
+    for offset in range(3):
+        builder.append(offset, 7 + offset, b"k", b"an old value %d" % offset)
+    old, new = bytes(builder.build()), bytes(wire(3, [(1, b"k", b"a new value")] * 3))
+    for raw in (old, old + new):
+        assert told(read(raw)) == told(read(raw, kept=False))
+        assert list(read(raw).offsets)[:3] == [0, 1, 2]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("newest", [-1, -5, 1_790_000_000_000])
+def test_the_time_of_the_log_is_taken_whatever_it_is(newest: int) -> None:
+    data = wire(0, [(5, b"k", b"value one"), (6, b"k", b"value two")])
+    data[22] |= 8
+    data[35:43] = newest.to_bytes(8, "big", signed=True)
+    raw = bytes(resealed(data) + wire(2, [(9, b"k", b"value three")]))
+    assert list(read(raw).timestamps) == [newest, newest, 9]  # type: ignore[union-attr]
+
+
+def test_offsets_that_were_there_already_are_left_out() -> None:
+    usual: list[Record] = [(i, b"k", b"a usual value %d" % i) for i in range(5)]
+    raw = bytes(wire(0, usual) + wire(3, usual) + wire(0, usual))
+    assert told(read(raw)) == told(read(raw, kept=False))
+    assert list(read(raw).offsets) == list(range(8))  # type: ignore[union-attr]
+
+
+def test_a_length_of_more_than_four_bytes_is_left_to_aiokafka() -> None:
+    # A number of five bytes; the record is as long as if it had sixteen.
+    value = bytes([0xA8, 0x80, 0x80, 0x80, 0x00]) + b"v" * 20 + b"\0" * 12
+    body = bytes([0, 0, 0, 1]) + value
+    data = wire(0, [(0, b"k", b"v" * 20)])
+    raw = bytearray(data[:61] + bytes([2 * len(body)]) + body)
+    raw[8:12] = (len(raw) - 12).to_bytes(4, "big")
+    raw = resealed(raw) + wire(1, [(1, b"k", b"the next one")])
+    assert told(read(bytes(raw))) == told(read(bytes(raw), kept=False))
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_an_unreadable_batch_behind_a_great_hole_has_its_dead_letters(kept: bool) -> None:
+    data = wire(30_000_000, [(1, b"k", b"value %d" % i) for i in range(3)])
+    data[65] = 0x7F  # the length of the first record's key does not fit
+    batch = read(bytes(resealed(data)), kept=kept)
+    assert batch is not None
+    assert (list(batch.unreadable), batch.next_offset) == ([30_000_000, 30_000_001, 30_000_002], 30_000_003)
+
+
+def test_a_control_batch_that_compaction_has_emptied_ends_no_transaction() -> None:
+    data = wire(0, [(1, b"k", b"v")])[:61]
+    data[8:12] = (len(data) - 12).to_bytes(4, "big")
+    data[22] |= 0x30
+    data[43:51] = (7).to_bytes(8, "big")
+    data[57:61] = bytes(4)
+    raw = bytes(resealed(data) + wire(1, [(1, b"k", b"the next one")]))
+    records = KeptRecords(raw)
+    part = fetcher.PartitionRecords(OWN, records, [], 0, None, None, True, fetcher.READ_COMMITTED)
+    state = SimpleNamespace(position=0, paused=False, consumed_to=lambda _: None)
+    assignment = SimpleNamespace(active=True, state_value=lambda _: state)
+    batch = read_columns(fetcher.FetchResult(OWN, assignment=assignment, partition_records=part, backoff=0), 10)
+    assert batch is not None
+    assert list(batch.offsets) == [1]
