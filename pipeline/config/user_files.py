@@ -22,20 +22,20 @@ _MAX_YAML_CHARACTERS = 1_000_000
 
 
 def read_text(path: Path) -> str:
-    """Return the content of a UTF-8 text file, decompressed where its name ends in ``.gz``.
+    """Return the content of a UTF-8 text file or pipe, decompressed where its name ends in ``.gz``.
 
     Raises:
         InputError: it cannot be read, is too large (decompressed, too) or is in another encoding.
     """
     try:
         size = path.stat().st_size
-        if not path.is_file():
+        if not (path.is_file() or path.is_fifo()):
             raise InputError(f"{path} is not a file")
         if size > MAX_BYTES:
             raise InputError(
                 f"{path} has {size / 2**20:,.0f} MiB, more than the {MAX_BYTES / 2**20:,.0f} that are read"
             )
-        content = _decompressed(path) if path.suffix.lower() == ".gz" else path.read_bytes()
+        content = _decompressed(path) if path.suffix.lower() == ".gz" else _bounded(path)
         if content.startswith((b"\xff\xfe", b"\xfe\xff")):
             raise InputError(f"{path} is UTF-16 text; convert it: iconv -f UTF-16 -t UTF-8")
         return content.decode("utf-8-sig")
@@ -43,6 +43,14 @@ def read_text(path: Path) -> str:
         raise InputError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8 text: {error.reason} at byte {error.start}") from error
+
+
+def _bounded(path: Path) -> bytes:
+    with path.open("rb") as file:
+        content = file.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:  # a pipe, which does not say so beforehand
+        raise InputError(f"{path} has more than the {MAX_BYTES / 2**20:,.0f} MiB that are read")
+    return content
 
 
 def _decompressed(path: Path) -> bytes:

@@ -133,7 +133,7 @@ class OpenWindows:
         of_all = np.zeros((len(MEASURES), window.size), np.int64)
         of_all[_COLUMNS] = measures
         self.hold(window, key_id, of_all, np.stack(_columns(cells)))
-        self.keep(int(before))
+        self.keep(int(before or 0))  # None: no delta has been stored yet
 
     def drop(self, before: int) -> None:
         """Keep nothing any more of windows that begin before a time (epoch seconds)."""

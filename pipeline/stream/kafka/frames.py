@@ -211,6 +211,8 @@ def missing_names(module: Any = _conn) -> list[str]:
 
 def receive_in_place() -> None:
     """Let aiokafka's connections of this process, from the next one on, receive answers in place."""
+    if _conn.AIOKafkaConnection is FrameConnection:
+        return
     missing = missing_names()
     if missing:
         _log.warning("answers are read through aiokafka's own connections, which lack: %s", ", ".join(missing))

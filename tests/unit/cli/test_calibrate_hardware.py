@@ -41,16 +41,16 @@ def config(tmp_path: Path) -> Path:
 
 
 def run(path: Path, concurrency: int, tpot: float, ttft: float) -> Path:
-    decoded = 39 * tpot / 1e3
+    each = 39 * tpot / 1e3 + ttft / 1e3
     content = {
         "backend": "openai",
         "request_rate": "inf",
         "max_concurrency": concurrency,
-        "duration": 100.0,
+        "duration": 100 * each / concurrency,
         "completed": 100,
         "total_input_tokens": 30_000,
         "total_output_tokens": 4_000,
-        "request_throughput": concurrency / (decoded + ttft / 1e3),
+        "request_throughput": concurrency / each,
         "mean_ttft_ms": ttft,
         "mean_tpot_ms": tpot,
     }

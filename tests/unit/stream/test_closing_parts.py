@@ -85,10 +85,10 @@ def test_a_spike_of_one_tenant_is_told_as_one(settings: Settings, store: Store) 
     assert len(outputs) == MINUTES
     observed = [alert for o in outputs for alert in o.alerts if alert.kind is AlertKind.SPIKE_OBSERVED]
     assert observed[0].raised_at == NOW + 60 * (QUIET_MINUTES + 1)
-    assert "(tenant)" in observed[0].message
+    assert "(cause: tenant)" in observed[0].message
     assert "tenant acme: 0.5 to 4.0 requests/s, " in observed[0].message
     assert "region eu: " in observed[0].message
-    assert any("(tenant)" in alert["message"] for alert in store.alerts(0.0))
+    assert any("(cause: tenant)" in alert["message"] for alert in store.alerts(0.0))
     (window,) = outputs[-1].windows
     tenants, regions = window.breakdown
     assert [part.value for part in tenants.parts[:3]] == ["acme", "bolt", "coil"]

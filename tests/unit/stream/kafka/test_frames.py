@@ -218,8 +218,21 @@ async def test_a_connection_that_nobody_holds_goes_away() -> None:
         assert seen() is None
 
 
-def test_this_aiokafka_is_known() -> None:
+def test_this_aiokafka_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    for ours in (frames.FrameConnection, frames.FrameProtocol):  # another test may have put ours in their place
+        monkeypatch.setattr(frames._conn, ours.__mro__[1].__name__, ours.__mro__[1])
     assert missing_names() == []
+    receive_in_place()
+    assert frames._conn.AIOKafkaConnection is frames.FrameConnection
+
+
+def test_what_is_in_place_is_not_looked_at_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(frames._conn, "AIOKafkaConnection", frames.FrameConnection)
+    monkeypatch.setattr(frames._conn, "AIOKafkaProtocol", frames.FrameProtocol)
+    receive_in_place()
+    assert not caplog.text
 
 
 def test_another_aiokafka_is_left_alone(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
