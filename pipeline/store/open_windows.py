@@ -113,27 +113,35 @@ class OpenWindows:
     def load(self, connection: Any, closed: int | None) -> None:
         """Begin with what is stored of windows from ``closed`` on, the end of a step: tried once for each step.
 
-        Nothing is kept where nobody has read since there was too much that waited.
+        Where that is too much to read at once, what is kept begins with the first window that has no rows yet. Nothing
+        is kept where nobody has read since there was too much that waited.
         """
         if self._since is not None or not self._wanted or closed is None or closed == self._loaded_at:
             return
         self._loaded_at = closed
+        (before,) = connection.execute("SELECT max(all_before) FROM latency_statuses").fetchone()
+        all_before = int(before or 0)  # None: no delta has been stored yet
         (many,) = connection.execute(_MANY, [closed]).fetchone()
         if many > _MOST_LOADED:
+            (newest,) = connection.execute("SELECT max(window_start) FROM windows").fetchone()
+            self._begin(int(newest) + BASE_SECONDS, all_before)
             return
         try:
             rows = connection.execute(_ROWS, [closed]).fetchnumpy()
         except duckdb.ConversionException:  # a sum beyond 64 bits
             return
         cells = connection.execute(_CELLS, [closed]).fetchnumpy()
-        (before,) = connection.execute("SELECT max(all_before) FROM latency_statuses").fetchone()
-        self.forget()  # also what a reader forgot while it was being stored
-        self._since, self._first = closed, closed // BASE_SECONDS
+        self._begin(closed, all_before)
         window, key_id, *measures = _columns(rows)
         of_all = np.zeros((len(MEASURES), window.size), np.int64)
         of_all[_COLUMNS] = measures
         self.hold(window, key_id, of_all, np.stack(_columns(cells)))
-        self.keep(int(before or 0))  # None: no delta has been stored yet
+        self.keep()
+
+    def _begin(self, since: int, all_before: int) -> None:
+        self.forget()  # also what a reader forgot while it was being stored
+        self._since, self._first = since, since // BASE_SECONDS
+        self.keep(all_before)
 
     def drop(self, before: int) -> None:
         """Keep nothing any more of windows that begin before a time (epoch seconds)."""

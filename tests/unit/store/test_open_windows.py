@@ -170,6 +170,23 @@ def test_too_many_counts_are_asked_of_the_store_until_the_next_step(fed, monkeyp
 
 
 @pytest.mark.slow
+def test_where_too_much_is_open_what_comes_after_it_is_kept(fed, monkeypatch):
+    monkeypatch.setattr(open_windows, "_MOST_LOADED", 10)
+    fed.add(60, 60, 130)  # begins after this
+    fed.add(30, 100, 240)
+    assert not is_kept(fed.store)
+    same_as_without(fed.store)
+    fed.step(NOW + 120)
+    fed.add(30, 100, 240)
+    assert not is_kept(fed.store)
+    same_as_without(fed.store)
+    fed.step(NOW + 180)
+    fed.add(30, 150, 250)
+    assert is_kept(fed.store)
+    same_as_without(fed.store)
+
+
+@pytest.mark.slow
 def test_where_nobody_reads_nothing_is_kept_until_somebody_does(fed, monkeypatch):
     fed.add(20, 60, 120)
     assert is_kept(fed.store)
