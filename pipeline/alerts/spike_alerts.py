@@ -86,7 +86,7 @@ class SpikeAlerts:
             severity="warning",
             ratio=state.ratio,
             probability=None,
-            message=f"{self._name}: demand fell{fell}{times}; no forecast had it coming; evidence: {drop.evidence}",
+            message=f"{self._name}: demand fell{fell}{times}; no forecast showed it; evidence: {drop.evidence}",
             worse=state.news and not state.began,
             falls=True,
         )

@@ -70,7 +70,10 @@ def counted_latencies(columns: dict[str, NDArray[Any]]) -> dict[int, dict[str, A
 
     One count may be in several rows; see ``note_statuses`` for ``all_before``, which is the same in all of them.
     """
-    return _latencies(_summed(columns) if columns["n"].size else columns)
+    if not columns["n"].size:
+        return {}
+    start, counts = _summed(columns["start"], columns)
+    return _latencies({"start": start, **counts, "all_before": columns["all_before"][:1]})
 
 
 def _latencies(columns: dict[str, NDArray[Any]]) -> dict[int, dict[str, Any]]:
@@ -111,7 +114,7 @@ def pools_latencies(
             return {}
     group_of = number * known.size + place
     if len(keys) > len(names):
-        group_of, columns = _of_several_keys(group_of, columns)
+        group_of, columns = _summed(group_of, columns)
     for group, name, cell in _cells(group_of, columns):
         which_pool, which = divmod(group, known.size)
         at = int(known[which])
@@ -119,7 +122,7 @@ def pools_latencies(
     return found
 
 
-def _of_several_keys(
+def _summed(
     group: NDArray[np.int64], columns: dict[str, NDArray[Any]]
 ) -> tuple[NDArray[np.int64], dict[str, NDArray[Any]]]:
     """One row for each (group, metric, bucket), with the sum of its counts."""
@@ -133,16 +136,6 @@ def _of_several_keys(
 def _columns(cursor: Any, query: str, where: dict[str, Any]) -> dict[str, NDArray[Any]]:
     told = cursor.execute(parsed(cursor, query), where).fetchnumpy()
     return {name: np.ma.getdata(column) for name, column in told.items()}
-
-
-def _summed(columns: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """One row for each (start, metric, bucket), with the sum of its counts."""
-    order = np.lexsort((columns["bucket"], columns["metric"], columns["start"]))
-    start, metric, bucket, n = (columns[name][order] for name in ("start", "metric", "bucket", "n"))
-    same = (start[1:] == start[:-1]) & (metric[1:] == metric[:-1]) & (bucket[1:] == bucket[:-1])
-    first = np.flatnonzero(np.r_[True, ~same])
-    found = {"start": start[first], "metric": metric[first], "bucket": bucket[first], "n": np.add.reduceat(n, first)}
-    return found | {"all_before": columns["all_before"][: first.size]}
 
 
 def _statuses(start: int, all_before: int) -> dict[str, Any]:

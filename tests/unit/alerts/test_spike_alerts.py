@@ -155,7 +155,7 @@ def test_a_drop_says_how_far_demand_fell_and_is_no_spike():
     assert drop.severity == "warning"
     assert drop.ratio == pytest.approx(0.2, abs=0.05)
     assert drop.falls
-    for words in ("demand fell to", "times the recent level", "no forecast had it coming", "requests x0.2"):
+    for words in ("demand fell to", "times the recent level", "no forecast showed it", "requests x0.2"):
         assert words in drop.message
     minute = next(minute for minute in range(101, 120) if step(alerts, minute, 20.0, 20.0)[2] is None)
     assert minute == 105  # five windows near the level
