@@ -1,7 +1,7 @@
 // One alert: what, where and when at a glance; the whole text on demand.
 
 import { el } from "./dom.js";
-import { clockNear, known, percent, rate, span, words } from "./format.js";
+import { clockNear, clockSpan, known, probability, rate, span, words } from "./format.js";
 import { poolHref } from "./router.js";
 
 const SHORT = 110; // characters that are read at a glance
@@ -11,11 +11,11 @@ export function alertItem(alert, kinds, now, { withPool = true } = {}) {
   const named = `${alert.model}/${alert.pool}: `; // the line above says it already
   const message = alert.message.startsWith(named) ? alert.message.slice(named.length) : alert.message;
   const times = alert.active ? `since ${clockNear(alert.raised_at, now)}`
-    : `${clockNear(alert.raised_at, now)}–${clockNear(alert.ended_at, now)}`;
+    : clockSpan(alert.raised_at, alert.ended_at, now);
   const facts = [
     kind?.spike === "forecast" && alert.active ? onset(alert.onset_at, now) : null,
     known(alert.ratio) ? `${rate(alert.ratio)} times the ${kind?.spike === "forecast" ? "capacity" : "recent level"}` : null,
-    known(alert.probability) ? `probability ${percent(alert.probability)}` : null,
+    known(alert.probability) ? `probability ${probability(alert.probability)}` : null,
   ].filter(Boolean);
   return el("li", {
     class: `alert ${alert.active ? alert.severity : "ended"}`, "data-testid": "alert", "data-id": alert.alert_id,

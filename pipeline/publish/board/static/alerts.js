@@ -12,11 +12,13 @@ const SHOWN = { active: "active", all: "last 24 h" };
 
 export function alertsPage() {
   const heading = el("h1", { text: "Alerts" });
+  const notice = el("p", { class: "notice", role: "status", "data-testid": "notice", hidden: true });
   const told = el("p", { class: "quiet", "aria-live": "polite", "data-testid": "alerts-told" });
   const search = el("input", { type: "search", "data-testid": "filter", placeholder: "search pool, kind or text",
     "aria-label": "search pool, kind or text", autocomplete: "off" });
   const buttons = Object.entries(SHOWN).map(([name, text]) => el("button", { type: "button", "data-show": name, text }));
   const list = el("ol", { class: "alerts", "data-testid": "alerts" });
+  const none = el("p", { class: "none", hidden: true, text: "None to show." });
   let alerts = null, step;
 
   search.addEventListener("input", () => {
@@ -41,10 +43,12 @@ export function alertsPage() {
     step = live.status.as_of;
     try {
       alerts = await alertsSince(live.status.now);
+      notice.hidden = true;
       draw();
     } catch (error) {
       step = undefined;
-      setText(told, `The alerts could not be read: what is shown may be old. (${error.message})`);
+      notice.hidden = false;
+      setText(notice, `The alerts could not be read: ${alerts ? "what is shown may be old" : "whether there are any is not known here"}. (${error.message})`);
     }
   }
 
@@ -61,11 +65,12 @@ export function alertsPage() {
     const hidden = found.length - MOST;
     setText(told, `${plural(active.length, "active alert")}, ${matching.length - active.length} ended in the last 24 hours${
       hidden > 0 ? `; ${hidden} more: search to see them` : ""}.`);
+    none.hidden = found.length > 0;
     window.tokentide.drawn = { alerts: found };
   }
 
-  const element = el("div", { class: "page" }, heading, told,
-    el("div", { class: "tools" }, search, el("div", { class: "segments", role: "group", "aria-label": "which alerts" }, ...buttons)), list);
+  const element = el("div", { class: "page" }, heading, notice, told,
+    el("div", { class: "tools" }, search, el("div", { class: "segments", role: "group", "aria-label": "which alerts" }, ...buttons)), list, none);
   return { element, title: "Alerts", route, show };
 }
 

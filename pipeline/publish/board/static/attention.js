@@ -3,16 +3,23 @@
 import { SIGNALS, known, plural, span, words } from "./format.js";
 
 const HOUR = 3600;
+const within = (at, now) => known(at) && at - now <= HOUR;
 
 export const missing = (row) => (known(row.desired) && known(row.current) ? row.desired - row.current : 0);
 
 export const worstAlert = (row) =>
   ["critical", "warning", "info"].find((level) => row.alerts.some((alert) => alert.severity === level)) || "";
 
+// What the alert of a pool is called that matters most, and how many more there are; null: there is none.
+export function alertTitle(row, kinds) {
+  const worst = row.alerts.find((alert) => alert.severity === worstAlert(row));
+  if (!worst) return null;
+  return (kinds.get(worst.kind)?.title || words(worst.kind)) + (row.alerts.length > 1 ? ` +${row.alerts.length - 1}` : "");
+}
+
 // critical: act now. warning: look. move: advice differs from what runs, or may soon. quiet: nothing to do.
 export function level(row, now) {
-  const within = (at) => known(at) && at - now <= HOUR;
-  const expected = within(row.run_out?.expected_at), possible = within(row.run_out?.possible_at);
+  const expected = within(row.run_out?.expected_at, now), possible = within(row.run_out?.possible_at, now);
   const alert = worstAlert(row), more = missing(row) > 0;
   if (alert === "critical" || (expected && more)) return "critical";
   if (row.state === "expired" || (row.configured && row.state === "none")) return "warning";
@@ -48,14 +55,18 @@ export function sorted(rows, by, now) {
   return [...rows].sort((a, b) => order(a, b) || compare(named(a), named(b)));
 }
 
-// "in 25 min" of when the running replicas run out, and whether that is expected or only possible.
+export const runsOutSoon = (row, now) => within(row.run_out?.expected_at, now);
+
+// "in 25 min" of when the running replicas run out, whether that is expected or only possible, and how much it matters:
+// bad: expected within the hour; warn: expected later, or possible within the hour.
 export function runOut(row, now) {
   const found = row.run_out;
   if (!found) return null;
   const expected = known(found.expected_at);
   const at = expected ? found.expected_at : found.possible_at;
   const text = at - now < 60 ? "now" : `in ${span(at - now)}`;
-  return { at, expected, text, signal: SIGNALS[found.signal]?.name || words(found.signal) };
+  const tone = expected ? (within(at, now) ? "bad" : "warn") : within(at, now) ? "warn" : "";
+  return { at, expected, text, tone, signal: SIGNALS[found.signal]?.name || words(found.signal) };
 }
 
 export const replicas = (n) => plural(n, "replica");
@@ -64,7 +75,7 @@ export function action(row) {
   const change = missing(row);
   if (!row.configured) return "no settings: not sized";
   if (row.state === "expired") return "hold: the advice has expired";
-  if (row.state === "none") return "no advice yet";
+  if (row.state === "none") return "hold: no advice yet";
   if (row.constraint === "slo_infeasible") return "no number of replicas holds the latency objective";
   if (!known(row.current)) return `run ${replicas(row.desired)}`;
   if (change > 0) return `add ${replicas(change)}`;
@@ -73,12 +84,12 @@ export function action(row) {
   return row.run_out ? "nothing to do yet" : "nothing to do";
 }
 
-// Which pool, when, why, and what to do.
-export function sentence(row, now) {
-  const out = runOut(row, now);
-  if (!out) return `${capital(action(row))}.`;
-  const verb = out.expected ? "runs out" : "may run out";
-  return `${capital(verb)} ${out.text} (${out.signal}): ${action(row)}.`;
+// When it runs out, why, what to do, and which alert says so.
+export function sentence(row, now, kinds) {
+  const out = runOut(row, now), alert = alertTitle(row, kinds);
+  const verb = out?.expected ? "runs out" : "may run out";
+  const said = out ? `${capital(verb)} ${out.text} (${out.signal}): ${action(row)}.` : `${capital(action(row))}.`;
+  return alert ? `${said} Alert: ${alert}.` : said;
 }
 
 const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);

@@ -21,6 +21,13 @@ export const CAPACITY = {
 export const demandPoints = (windows, signal, from) =>
   windows.filter((w) => w.end >= from).map((w) => [w.end, w.rates ? w.rates[signal] : null]);
 
+// Where windows could not be read: the means of a few minutes that the overview has, of requests only.
+export function recentPoints(recent, signal, from, now) {
+  if (!recent || signal !== "requests_per_second") return [];
+  return recent.requests_per_second.map((value, i) => [Math.min(now, recent.start + (i + 1) * recent.step_seconds), value])
+    .filter(([at]) => at >= from);
+}
+
 // Minutes first; the means of hours where minutes end. Beyond a day hours alone.
 export function forecastsFor(detail, signal, span) {
   const minutes = detail.forecasts.filter((f) => f.signal === signal);
@@ -49,6 +56,7 @@ export function capacityPoints({ windows, advised, advice }, signal, from, until
   const each = per(sized.at(-1));
   const current = windows.filter((w) => w.end >= from && known(w.current_replicas))
     .map((w) => [w.end, w.current_replicas * each]);
+  if (!current.length && known(advice?.current)) current.push([advice.issued_at, advice.current * each]);
   const recommended = sized.filter((one) => one.issued_at >= from).map((one) => [one.issued_at, one.desired * per(one)]);
   if (current.length) current.push([until, current.at(-1)[1]]);
   if (recommended.length && advice) recommended.push([until, recommended.at(-1)[1]]);
@@ -62,10 +70,10 @@ export function spikeMarkers(alerts, kinds, from, until) {
 }
 
 // Everything that the main chart draws.
-export function chartData({ detail, windows, advised, alerts, kinds }, signal, span, now) {
+export function chartData({ detail, windows, advised, alerts, kinds, recent }, signal, span, now) {
   const { before, after } = SPANS[span];
   const from = now - before, until = now + after;
-  const actual = demandPoints(windows, signal, from);
+  const actual = windows.length ? demandPoints(windows, signal, from) : recentPoints(recent, signal, from, now);
   const anchor = [...actual].reverse().find((point) => known(point[1]));
   const fan = fanPoints(forecastsFor(detail, signal, span), anchor);
   const capacity = capacityPoints({ windows, advised, advice: detail.recommendation }, signal, from, until);

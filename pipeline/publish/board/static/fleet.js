@@ -73,6 +73,7 @@ export function fleetPage() {
   } };
 }
 
+const whole = (text) => el("span", { class: "nowrap", text });
 const or = (value, format) => (known(value) ? format(value) : "unknown");
 const of = (some, all) => (some < all ? `${some} of ${plural(all, "pool")}` : plural(all, "pool"));
 
@@ -148,7 +149,7 @@ function pricesPanel(pools) {
       dollars(price.dollars_per_million_output_tokens)} out per 1M`);
   return el("section", { class: "panel" }, el("h2", { text: "Prices" }),
     table("prices", ["of", "source", "as of", "price", "age", "pools"], found.slice(0, MOST).map((one) => [
-      one.kind === "gpu" ? one.name : `API ${one.name}`, one.price.source, one.price.as_of || "not dated", per(one),
+      one.kind === "gpu" ? one.name : `API ${one.name}`, one.price.source, whole(one.price.as_of || "not dated"), whole(per(one)),
       age(one.price), count(one.pools),
     ]), { right: 3, testid: "prices", cards: true }),
     found.some(({ price }) => price.stale)
@@ -156,6 +157,6 @@ function pricesPanel(pools) {
 }
 
 function age({ age_days: days, stale }) {
-  const text = known(days) ? (days < 0 ? "dated ahead" : `${days} d`) : "unknown";
+  const text = known(days) ? (days < 0 ? "dated ahead" : `${days}\u00a0d`) : "unknown";
   return stale ? chip(`${text}, stale`, "warn") : text;
 }

@@ -16,6 +16,8 @@ export function splitPanels({ split, shared }, matches, most) {
   return split ? [splitPanel(split, matches, most), stockPanel(split)] : [];
 }
 
+// The catalogue's own names are in small letters, those of the settings in capitals: one look for both.
+const gpuName = (id) => id.toUpperCase();
 const link = (pool) => el("a", { href: poolHref(pool) }, el("b", { text: pool.pool }),
   el("span", { class: "quiet", text: pool.model }));
 
@@ -75,7 +77,7 @@ function facts(split) {
 const cost = (pool) => pool.split.reduce((sum, part) => sum + part.dollars_per_hour, 0);
 
 const places = (pool) => (pool.split.length ? pool.split.map((part) =>
-  `${plural(part.replicas, "replica")} of ${part.gpus_per_replica} × ${part.gpu} (${part.stock})`).join(", ") : "nothing");
+  `${plural(part.replicas, "replica")} of ${part.gpus_per_replica} × ${gpuName(part.gpu)} (${part.stock})`).join(", ") : "nothing");
 
 const advised = (pool) => (pool.advice_expired
   ? el("span", {}, `${count(pool.advised_replicas)} `, chip("expired: hold", "warn")) : count(pool.advised_replicas));
@@ -88,8 +90,8 @@ function stockPanel(split) {
     table("stock", ["line", "price from", "GPUs used", "$ per GPU-hour", "price as of"],
       split.stock.slice(0, MOST).map((line) => [
         el("span", {}, el("b", { text: line.stock }), el("span", { class: "quiet",
-          text: ` ${line.gpu}, ${line.capacity_type.replaceAll("_", " ")}${line.region ? `, ${line.region}` : ""}` })),
+          text: ` ${gpuName(line.gpu)}, ${line.capacity_type.replaceAll("_", " ")}${line.region ? `, ${line.region}` : ""}` })),
         line.price_source, `${count(line.used)} of ${count(line.count)}`, dollars(line.dollars_per_gpu_hour),
-        el("span", {}, `${line.price_as_of || "not dated"} `, stale.has(line.stock) ? chip("stale", "warn") : null),
+        el("span", { class: "nowrap" }, `${line.price_as_of || "not dated"} `, stale.has(line.stock) ? chip("stale", "warn") : null),
       ]), { right: 2, testid: "stock", cards: true }));
 }

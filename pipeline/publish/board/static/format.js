@@ -25,6 +25,15 @@ export function rate(value) {
 
 export const percent = (ratio, digits = 0) => (known(ratio) ? `${(100 * ratio).toFixed(digits)} %` : "–");
 
+// Of a probability: what is not certain is not shown as 0 or 100 %.
+export function probability(p) {
+  if (!known(p)) return "–";
+  return p > 0.99 && p < 1 ? "above 99 %" : p > 0 && p < 0.01 ? "below 1 %" : percent(p);
+}
+
+// An interval of whole numbers.
+export const interval = (lower, upper) => (known(lower) && known(upper) ? `${count(lower)}–${count(upper)}` : "");
+
 // Attainment is told to a tenth below 99.95 %, so that 99.9 is not shown as 100.
 export const attainment = (ratio) => (known(ratio) ? `${(Math.floor(1000 * ratio + 1e-9) / 10).toFixed(1)} %` : "–");
 
@@ -59,6 +68,15 @@ export function clockNear(at, now) {
   if (!sane(at)) return "–";
   return Math.abs(at - now) < 43_200 ? clock(at) : `${iso(at).slice(5, 10)} ${clock(at)}`;
 }
+
+// From one time until another, the day told once where it is the same.
+export function clockSpan(from, until, now) {
+  const sameDay = sane(from) && sane(until) && iso(from).slice(0, 10) === iso(until).slice(0, 10);
+  return `${clockNear(from, now)}–${sameDay ? clock(until) : clockNear(until, now)}`;
+}
+
+// "1 d" of the name of a span, "1d".
+export const spanName = (name) => String(name).replace(/^(\d+)([a-z]+)$/, "$1 $2");
 
 export const words = (name) => String(name).replaceAll("_", " ");
 

@@ -28,6 +28,21 @@ export function showHeader() {
   byId("alert-count").hidden = !status.active_alerts;
   setText(byId("alert-count"), String(status.active_alerts));
   showProgress(progress);
+  showTrouble(progress ? "" : trouble(status, stale), status.starting ? "busy" : stale ? "warn" : "bad");
+}
+
+// Why the pipeline is not ready, or how old the newest minute is, on every page: nobody should have to point for it.
+function trouble(status, stale) {
+  if (stale) return `The newest complete minute ended ${span(status.watermark_lag_seconds)} ago: what is shown is as old.`;
+  if (status.ready || !status.detail) return "";
+  return `${status.starting ? "Starting" : "Not ready"}: ${status.detail}`;
+}
+
+function showTrouble(text, tone) {
+  const line = byId("trouble");
+  line.hidden = !text;
+  setText(line, text);
+  set(line, "class", tone);
 }
 
 function showProgress(progress) {

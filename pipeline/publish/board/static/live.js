@@ -9,14 +9,20 @@ export const live = {
   status: null, overview: null, rows: new Map(), span: "3h", kinds: new Map(), connected: false, failures: 0, polls: 0,
   lastGood: null, error: null, money: new Map(),
 };
-const MONEY_MS = 30_000;
+const MONEY_MS = 30_000, NO_PRICE_MS = 300_000;
 const listeners = new Set();
-let heardAt = 0, loadedAt = 0, loadedStep = null, loading = false, again = false, moneyAt = 0;
+let heardAt = 0, loadedAt = 0, loadedStep = null, loading = false, again = false, moneyDue = 0;
 
 export async function get(path) {
   const response = await fetch(path, { signal: AbortSignal.timeout(TIMEOUT_MS), cache: "no-store" });
-  if (!response.ok) throw Object.assign(new Error(`${path}: HTTP ${response.status}`), { status: response.status });
+  if (!response.ok) throw Object.assign(new Error(await refusal(path, response)), { status: response.status });
   return response.json();
+}
+
+// What was asked, without its details, and why it was refused where the server says so.
+async function refusal(path, response) {
+  const { detail, title } = await response.json().catch(() => ({}));
+  return `${path.split("?")[0]}: ${detail || title || `HTTP ${response.status}`}`;
 }
 
 export function onChange(listener) {
@@ -50,6 +56,7 @@ async function watch() {
 }
 
 async function take(status) {
+  if (live.status?.progress && !status.progress) moneyDue = 0; // prices are known once the past is learned
   live.status = status;
   live.polls += 1;
   for (const row of live.rows.values()) expire(row, status.now);
@@ -78,7 +85,7 @@ async function load() {
     const overview = await get(`/board/overview?span=${live.span}`);
     live.overview = overview;
     live.rows = new Map(overview.pools.map((row) => [`${row.model}|${row.pool}`, row]));
-    if (Date.now() - moneyAt > MONEY_MS) await loadMoney();
+    if (Date.now() >= moneyDue) await loadMoney();
     loadedStep = overview.as_of;
     loadedAt = Date.now();
     tell();
@@ -93,13 +100,13 @@ async function load() {
   }
 }
 
-// What pools cost; a server that knows no prices is not asked again.
+// What pools cost; a server that knows no prices is asked again now and then.
 async function loadMoney() {
   try {
     const { pools } = await get("/v1/money");
     const priced = pools.filter((pool) => pool.price);
     live.money = new Map(priced.map((pool) => [`${pool.model}|${pool.pool}`, pool]));
-    moneyAt = priced.length ? Date.now() : Infinity;
+    moneyDue = Date.now() + (priced.length ? MONEY_MS : NO_PRICE_MS);
   } catch {
     // The overview is shown without prices; they are asked for again with the next one.
   }

@@ -2,7 +2,7 @@
 
 import { SORT_NAMES, level, missing, sorted } from "./attention.js";
 import { el, set, setChildren, setText } from "./dom.js";
-import { attainment, count, keyOf, plural } from "./format.js";
+import { attainment, count, keyOf, known, plural } from "./format.js";
 import { live, setSpan } from "./live.js";
 import { COLUMNS, poolRow } from "./pool_row.js";
 import { param, setParams } from "./router.js";
@@ -76,8 +76,10 @@ export function overviewPage() {
       tableElement.classList.toggle(`without-${name}`, !all.some(COLUMNS.find((c) => c.name === name).optional));
     }
     place(body, rows, kept, now, watcher);
-    setText(parts.none, all.length ? "No pool matches." : "No pool yet: none is configured and no event has named one.");
+    setText(parts.none, all.length ? "No pool matches." : "No pool yet: none is configured and no event has named one. "
+      + "Name pools in the settings, or send an event for each finished request.");
     parts.none.hidden = kept.length > 0;
+    for (const part of parts.ofPools) part.hidden = !all.length; // there is nothing to search, sort or explain
     window.tokentide.drawn = { pools: kept.map(keyOf) };
   }
 
@@ -119,7 +121,7 @@ function move(event, body) {
 }
 
 function showFigures(parts, all, status) {
-  const { text, level: bad } = summary(all, live.kinds, Boolean(status.progress));
+  const { text, level: bad } = summary(all, live.kinds, status.now, Boolean(status.progress));
   setText(parts.summary, text);
   set(parts.summary, "class", bad || null);
   const said = totals(all);
@@ -133,6 +135,7 @@ function showFigures(parts, all, status) {
     slo: attainment(said.lowestAttainment),
   };
   for (const [name, value] of Object.entries(figures)) setText(parts.figures[name], value);
+  set(parts.figures.slo.parentElement, "class", known(said.lowestAttainment) && said.lowestAttainment < 0.95 ? "warn" : null);
   set(parts.figures.valid.parentElement, "class", said.valid < said.configured && !status.progress ? "warn" : null);
 }
 
@@ -167,18 +170,22 @@ function build() {
   const tableElement = el("div", { role: "table", class: "pools", "aria-label": "pools" },
     el("div", { role: "rowgroup", class: "heads" }, el("div", { role: "row", class: "row head" }, ...heads)), body);
   const none = el("p", { class: "none", hidden: true });
+  const tools = el("div", { class: "tools" },
+    search,
+    el("div", { class: "filters", role: "group", "aria-label": "which pools" }, ...filters.values()),
+    el("div", { class: "segments", role: "group", "aria-label": "span of the demand" }, ...spans),
+    el("label", { class: "sort" }, "sort ", sort));
+  const legend = el("ul", { class: "legend", "aria-label": "lines of the charts" },
+    ...LINES.map(([name, text]) => el("li", { class: `key ${name}`, text })));
+  const figureList = el("dl", { class: "figures" }, ...Object.values(made).map(([outer]) => outer));
   const element = el("div", { class: "overview" },
     el("h1", { class: "visually-hidden", text: "Overview of all pools" }),
     summaryLine,
-    el("dl", { class: "figures" }, ...Object.values(made).map(([outer]) => outer)),
-    el("div", { class: "tools" },
-      search,
-      el("div", { class: "filters", role: "group", "aria-label": "which pools" }, ...filters.values()),
-      el("div", { class: "segments", role: "group", "aria-label": "span of the demand" }, ...spans),
-      el("label", { class: "sort" }, "sort ", sort)),
-    el("ul", { class: "legend", "aria-label": "lines of the charts" },
-      ...LINES.map(([name, text]) => el("li", { class: `key ${name}`, text }))),
+    figureList,
+    tools,
+    legend,
     tableElement, none);
   const figures = Object.fromEntries(Object.entries(made).map(([name, [, value]]) => [name, value]));
-  return { element, summary: summaryLine, figures, search, sort, spans, filters, body, tableElement, none };
+  return { element, summary: summaryLine, figures, search, sort, spans, filters, body, tableElement, none,
+    ofPools: [figureList, tools, legend, tableElement] };
 }

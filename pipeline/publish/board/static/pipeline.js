@@ -30,7 +30,7 @@ function figures(status) {
   const behind = status.lag_records.reduce((sum, p) => sum + p.records, 0);
   const lostRecords = deltas.gaps + ledger.lost;
   const found = [
-    ["ready", "state", status.ready ? "ready" : status.detail || "not ready", status.ready || status.starting || status.progress ? "" : "bad"],
+    ["ready", "state", status.progress ? "learning" : status.starting ? "starting" : status.ready ? "ready" : "not ready", status.ready || status.starting || status.progress ? "" : "bad"],
     ["watermark-lag", "watermark lag", span(lag), lag === null ? "" : lag > 600 ? "bad" : lag > 240 ? "warn" : ""],
     ["events", "events counted", count(ledger.events), ""],
     ["duplicates", "duplicates", count(ledger.duplicates), ""],

@@ -28,11 +28,12 @@ export function colours() {
 }
 
 const date = (seconds) => new Date(seconds * 1000);
+const HOVER = "%{y}"; // until the size of what is drawn is known
 
 export function line(name, points, style) {
   return {
     name, type: "scatter", mode: "lines", x: points.map((p) => date(p[0])), y: points.map((p) => p[1]),
-    hovertemplate: "%{y:.4~g}", connectgaps: false, ...style,
+    hovertemplate: HOVER, connectgaps: false, ...style,
   };
 }
 
@@ -62,6 +63,16 @@ export function spikeTrace(spikes, top, c) {
   };
 }
 
+// How numbers of this size are written on an axis: 0.02, 15, 20K; seconds with a prefix: 40 ms. ("~s" writes 0.02 as 20m.)
+const format = (highest, unit) => (unit === "s" || highest >= 10_000 ? "~s" : "~g");
+const hovered = (highest, unit) => (unit === "s" || highest >= 10_000 ? `%{y:.3s}${unit}` : "%{y:.4~g}");
+
+function highest(traces) {
+  let most = 0;
+  for (const { y } of traces) for (const value of y) if (value > most) most = value;
+  return most;
+}
+
 // `top`: of the value axis; `now`: where the future begins (null: it is not drawn).
 export async function plot(element, traces, { from, until, top = null, now = null, shapes = [], unit = "" }) {
   const Plotly = await plotly();
@@ -69,15 +80,17 @@ export async function plot(element, traces, { from, until, top = null, now = nul
   const c = colours();
   const days = until - from > 2 * 86_400;
   const narrow = element.clientWidth < 520;
+  const size = highest(traces);
+  for (const trace of traces) if (trace.hovertemplate === HOVER) trace.hovertemplate = hovered(size, unit);
   const layout = {
     autosize: true, showlegend: false, hovermode: "x unified", dragmode: false, uirevision: "fixed",
-    margin: { l: 48, r: 12, t: 14, b: 26 }, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
+    margin: { l: 48, r: 12, t: 14, b: 30 }, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
     font: { color: c.muted, size: 12 },
     hoverlabel: { bgcolor: c.raised, bordercolor: c.line, font: { color: c.text, size: 12 } },
     xaxis: { type: "date", range: [date(from), date(until)], gridcolor: c.grid, zeroline: false, fixedrange: true,
-      tickformat: days ? "%m-%d" : "%H:%M", nticks: narrow ? 5 : 10, hoverformat: days ? "%m-%d %H:%M UTC" : "%H:%M UTC" },
+      ticks: "outside", ticklen: 5, tickcolor: "rgba(0,0,0,0)", tickformat: days ? "%m-%d" : "%H:%M", nticks: narrow ? 5 : 10, hoverformat: days ? "%m-%d %H:%M UTC" : "%H:%M UTC" },
     yaxis: { range: top === null ? undefined : [0, top], rangemode: "tozero", gridcolor: c.grid, zeroline: false, nticks: 5,
-      fixedrange: true, tickformat: unit === "s" ? "~g" : "~s", ticksuffix: unit ? ` ${unit}` : "" },
+      fixedrange: true, tickformat: format(size, unit), ticksuffix: unit },
     shapes: now === null ? shapes : [
       { type: "rect", xref: "x", yref: "paper", x0: date(now), x1: date(until), y0: 0, y1: 1, layer: "below",
         fillcolor: c.outer, opacity: 0.35, line: { width: 0 } },

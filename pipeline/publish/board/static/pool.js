@@ -5,7 +5,7 @@ import { action, level, missing, runOut, sentence } from "./attention.js";
 import { drawDemand, drawLatency, drawPast } from "./charts.js";
 import { el, set, setText } from "./dom.js";
 import { SPANS } from "./fan.js";
-import { SIGNALS, attainment, known, percent, rate, seconds, span, words } from "./format.js";
+import { SIGNALS, attainment, clockNear, count, known, percent, rate, seconds, span, words } from "./format.js";
 import { live, lost } from "./live.js";
 import { dispose } from "./plot.js";
 import { buildPool } from "./pool_layout.js";
@@ -38,7 +38,7 @@ export function poolPage([model = "", pool = ""]) {
     const { signal, span: reach } = chosen();
     for (const button of parts.signals) set(button, "aria-pressed", String(button.dataset.signal === signal));
     for (const button of parts.spans) set(button, "aria-pressed", String(button.dataset.span === reach));
-    setText(parts.unit, SIGNALS[signal].unit);
+    for (const unit of parts.units) setText(unit, `, ${SIGNALS[signal].unit}`);
   }
 
   function show() {
@@ -54,16 +54,16 @@ export function poolPage([model = "", pool = ""]) {
     set(parts.element, "data-level", urgency);
     set(parts.element, "data-state", row.state);
     set(parts.element, "data-desired", row.desired ?? "");
-    setText(parts.sentence, sentence(row, now));
+    setText(parts.sentence, sentence(row, now, live.kinds));
     parts.bridged.hidden = !row.bridged;
-    set(parts.sentence, "class", { critical: "bad", warning: "warn" }[urgency] ?? null);
+    set(parts.sentence, "class", `sentence ${{ critical: "bad", warning: "warn" }[urgency] ?? ""}`.trim());
     setText(parts.state, row.state === "none" ? "no advice" : words(row.state));
     set(parts.state, "class", `chip ${row.state === "fresh" ? "good" : "warn"}`);
     const out = runOut(row, now), change = missing(row);
     const figures = {
-      advised: known(row.desired) ? [String(row.desired), `${row.lower}–${row.upper}`] : ["–", row.state === "expired" ? "expired: hold" : ""],
-      running: [known(row.current) ? String(row.current) : "not reported", change ? action(row) : ""],
-      "runs-out": out ? [out.text, `${out.signal}${out.expected ? "" : ", possible"}`] : ["not expected", ""],
+      advised: known(row.desired) ? [count(row.desired), `between ${count(row.lower)} and ${count(row.upper)}`] : ["–", row.state === "expired" ? "expired: hold" : ""],
+      running: [known(row.current) ? count(row.current) : known(row.desired) ? "not reported" : "–", change ? action(row) : ""],
+      "runs-out": out ? [out.text, `${out.signal}${out.expected ? "" : ", possible"}`] : [known(row.desired) && known(row.current) ? "not expected" : "–", ""],
       headroom: [percent(row.headroom?.ratio).replace("-", "−"), row.headroom ? `${rate(row.headroom.needed)} needed` : ""],
       demand: [rate(row.requests_per_second), "requests/s"],
       slo: [attainment(row.slo_attainment_ratio["1h"]), known(row.slo_attainment_ratio["1d"]) ? `1 d: ${attainment(row.slo_attainment_ratio["1d"])}` : ""],
@@ -84,7 +84,7 @@ export function poolPage([model = "", pool = ""]) {
     parts.content.hidden = data.gone || !data.detail;
     if (!data.detail || !live.status || !parts.element.isConnected) return;
     showHead();
-    const { signal, span: reach, horizon } = chosen(), { now } = live.status, { detail } = data;
+    const { signal, span: reach, horizon } = chosen(), { detail } = data, { now } = detail; // as old as what is drawn
     const pending = [];
     const chart = ({ drawn, done }) => {
       pending.push(done);
@@ -94,8 +94,9 @@ export function poolPage([model = "", pool = ""]) {
     const near = data.charted("1h");
     const past = data.past.asked.startsWith(signal) ? data.past.forecasts : [];
     const drawn = { ...demand, key, advice: detail.recommendation, alerts: data.alerts };
-    set(parts.chart, "aria-label", described(demand, signal, now));
-    setText(parts.described, described(demand, signal, now));
+    const inWords = described(demand, signal, now, Boolean(detail.recommendation));
+    set(parts.chart, "aria-label", inWords);
+    setText(parts.described, inWords);
     drawn.past = chart(drawPast(parts.pastChart, past, near, signal, now));
     showHorizons(detail, signal, horizon);
     for (const name of ["ttft", "tpot"]) {
@@ -130,9 +131,9 @@ export function poolPage([model = "", pool = ""]) {
     put("calendar", calendar(detail.calendar, now));
     put("tenants", tenants(detail.tenants));
     put("cost", cost(live.money.get(key)));
-    const alerts = data.alerts.slice(0, 12).map((a) => alertItem(a, live.kinds, now, { withPool: false }));
+    const alerts = (data.alerts ?? []).slice(0, 12).map((a) => alertItem(a, live.kinds, now, { withPool: false }));
     put("alerts", alerts.length ? el("ol", { class: "alerts" }, ...alerts)
-      : el("p", { class: "quiet", text: "No alert in the last 24 hours." }));
+      : el("p", { class: "quiet", text: data.alerts ? "No alert in the last 24 hours." : "Past alerts could not be read." }));
   }
 
   return {
@@ -141,19 +142,21 @@ export function poolPage([model = "", pool = ""]) {
   };
 }
 
-// The chart in words, for those who do not see it.
+const OLD_SECONDS = 240; // of the newest demand, after which it is told of as past
 const soon = (left) => (left < 60 ? "within a minute" : `in ${span(left)}`);
 
-function described(drawn, signal, now) {
+// The chart in words, for those who do not see it.
+function described(drawn, signal, now, valid) {
   const seen = [...drawn.actual].reverse().find((point) => known(point[1]));
   const last = drawn.fan.at(-1);
   const unit = SIGNALS[signal].unit;
   const peak = drawn.fan.reduce((best, f) => (best && best.q50 >= f.q50 ? best : f), null);
   return [
-    seen ? `Demand is ${rate(seen[1])} ${unit}` : "Demand is not known",
+    !seen ? "Demand is not known" : now - seen[0] > OLD_SECONDS ? `Demand was ${rate(seen[1])} ${unit} at ${clockNear(seen[0], now)} UTC`
+      : `Demand is ${rate(seen[1])} ${unit}`,
     last ? `; the median forecast reaches ${rate(peak.q50)} ${soon(peak.at - now)}, and ${rate(last.q05)} to ${rate(last.q95)} are likely ${soon(last.at - now)}` : "; there is no forecast",
     drawn.capacity.length ? `. What runs carries ${rate(drawn.capacity.at(-1)[1])}` : "",
-    drawn.recommended.length ? `, what is advised ${rate(drawn.recommended.at(-1)[1])}.` : ".",
+    valid && drawn.recommended.length ? `, what is advised ${rate(drawn.recommended.at(-1)[1])}.` : ".",
   ].join("");
 }
 
@@ -162,5 +165,5 @@ function latencyText(drawn) {
   const parts = [newest ? `observed ${drawn.percentile} ${seconds(newest[1])}` : "not reported"];
   if (drawn.predicted.length) parts.push(`predicted at the planned load ${seconds(drawn.predicted.at(-1)[1])}`);
   if (known(drawn.objective)) parts.push(`objective ${seconds(drawn.objective)}`);
-  return parts.join(" · ");
+  return parts.map((text) => text.replace(/ (m?s)$/, "\u00a0$1")).join(" · ");
 }

@@ -10,7 +10,7 @@ const PAST_MS = 15_000;
 
 export class PoolData {
   constructor(model, pool, changed) {
-    Object.assign(this, { model, pool, changed, detail: null, gone: false, error: null, advised: null, alerts: [] });
+    Object.assign(this, { model, pool, changed, detail: null, gone: false, error: null, advised: null, alerts: null });
     this.windows = new Map(); // by span
     this.past = { asked: "", at: 0, forecasts: [] };
     this.step = undefined;
@@ -89,6 +89,8 @@ export class PoolData {
   // What the charts draw, with the windows of a span.
   charted(span) {
     const { detail, alerts } = this;
-    return { detail, alerts, kinds: live.kinds, advised: this.advised ?? [], windows: this.windows.get(span) ?? [] };
+    const newest = detail.recommendation ? [detail.recommendation] : [];
+    return { detail, alerts: alerts ?? [], kinds: live.kinds, advised: this.advised ?? newest, windows: this.windows.get(span) ?? [],
+      recent: live.rows.get(`${this.model}|${this.pool}`)?.demand ?? null };
   }
 }

@@ -38,7 +38,7 @@ export function buildPool(model, pool) {
   const spans = Object.entries(SPANS).map(([name, { title }]) => el("button", {
     type: "button", "data-span": name, "data-testid": `span-${name}`, "aria-pressed": "false", text: title,
   }));
-  const unit = el("b", { class: "unit" });
+  const units = [0, 1].map(() => el("span", { class: "unit" }));
   const chart = el("div", { class: "chart large", "data-testid": "chart", role: "img", "aria-label": "demand and forecast" });
   const described = el("p", { class: "quiet", "data-testid": "described" });
   const horizon = el("select", { "data-testid": "horizon" });
@@ -58,7 +58,7 @@ export function buildPool(model, pool) {
     panels[name] = { panel, body };
   }
   const pastSection = el("section", { class: "panel" },
-    el("div", { class: "panel-head" }, el("h2", { text: "What was forecast, and what came" }),
+    el("div", { class: "panel-head" }, el("h2", {}, "What was forecast, and what came", units[1]),
       el("label", {}, el("span", { class: "visually-hidden", text: "forecast how far ahead" }), horizon)),
     legend([["actual", "what came"], ["median", "median, as forecast then"], ["inner", "5–95 %, as forecast then"]]), pastChart);
   const latencySection = el("section", { class: "panel" }, el("h2", { text: "Latency" }),
@@ -66,7 +66,7 @@ export function buildPool(model, pool) {
     el("div", { class: "pair" }, ...latencyPanels));
   const content = el("div", { class: "panels", hidden: true },
     el("section", { class: "panel full" },
-      el("div", { class: "panel-head" }, el("h2", { text: "Demand and forecast" }), unit,
+      el("div", { class: "panel-head" }, el("h2", {}, "Demand and forecast", units[0]),
         el("div", { class: "segments", role: "group", "aria-label": "signal" }, ...signals),
         el("div", { class: "segments", role: "group", "aria-label": "how far ahead" }, ...spans)),
       legend(KEYS), chart, described),
@@ -78,5 +78,5 @@ export function buildPool(model, pool) {
     el("p", {}, el("a", { href: href("overview"), text: "← all pools" })),
     el("h1", {}, `${pool} `, el("span", { class: "of", text: model }), " ", state),
     sentence, bridged, figureList, notice, gone, content);
-  return { element, sentence, bridged, state, figures, signals, spans, unit, chart, described, horizon, pastChart, latency, panels, content, gone, notice };
+  return { element, sentence, bridged, state, figures, signals, spans, units, chart, described, horizon, pastChart, latency, panels, content, gone, notice };
 }

@@ -1,8 +1,8 @@
 // One pool's row of the overview.
 
-import { action, level, missing, runOut } from "./attention.js";
+import { action, alertTitle, level, missing, runOut, worstAlert } from "./attention.js";
 import { el, set, setText } from "./dom.js";
-import { BRIDGED, attainment, dollars, known, keyOf, percent, rate, span, words } from "./format.js";
+import { BRIDGED, attainment, count, dollars, exact, interval, known, keyOf, percent, rate, span, words } from "./format.js";
 import { live } from "./live.js";
 import { poolHref } from "./router.js";
 import { sparkline } from "./sparkline.js";
@@ -16,7 +16,7 @@ export const COLUMNS = [
   { name: "demand", title: "requests/s" },
   { name: "runs-out", title: "runs out", hint: "when the forecast median (expected) or 0.9 quantile (possible) exceeds what runs" },
   { name: "headroom", title: "headroom", hint: "running replicas beyond those that the planned-for demand needs" },
-  { name: "replicas", title: "running → advised", hint: "with the interval of the advice" },
+  { name: "replicas", title: "running → advised", short: "replicas", hint: "with the interval of the advice" },
   { name: "slo", title: "SLO, 1 h", hint: "requests within the objective, newest hour",
     optional: (row) => known(row.slo_attainment_ratio["1h"]) },
   { name: "cost", title: "$ an hour", hint: "what runs now, at the prices of the settings", optional: (row) => known(costOf(row)) },
@@ -40,7 +40,10 @@ export function poolRow(row) {
     el("span", { class: "title" }, el("b", { text: row.pool }), metrics),
     el("span", { class: "model", text: row.model, title: row.model }));
   const line = sparkline();
-  const label = (column) => COLUMNS.find(({ name }) => name === column).title;
+  const label = (column) => {
+    const { short, title } = COLUMNS.find(({ name }) => name === column);
+    return short ?? title;
+  };
   const cell = (column, ...children) => el("div", { role: "cell", class: `cell ${column}` },
     column === "name" || column === "trend" ? null : el("span", { class: "label", "aria-hidden": "true", text: label(column) }),
     ...children);
@@ -51,7 +54,7 @@ export function poolRow(row) {
     headroom: text("headroom", "b"), bar: el("i", { class: "bar", "aria-hidden": "true" }),
     current: text("current"), arrow: el("span", { class: "arrow", text: "→", "aria-label": "to" }),
     desired: text("desired", "b"), interval: text("interval"), slo: text("slo", "b"), cost: text("cost", "b"),
-    state: text("state"), todo: text("action"),
+    state: text("state"), alert: text("alert-title"), todo: text("action"),
   };
   const element = el("div", {
     role: "row", class: "row", "data-testid": "pool-row", "data-key": key, "data-model": row.model, "data-pool": row.pool,
@@ -64,7 +67,7 @@ export function poolRow(row) {
   cell("replicas", el("span", { class: "move" }, parts.current, parts.arrow, parts.desired), parts.interval),
   cell("slo", parts.slo),
   cell("cost", parts.cost),
-  cell("state", parts.state, parts.todo));
+  cell("state", el("div", { class: "chips" }, parts.state, parts.alert), parts.todo));
   element.addEventListener("click", (event) => {
     if (!event.target.closest("a") && !String(getSelection())) location.hash = poolHref(row);
   });
@@ -104,15 +107,16 @@ function update(parts, row, now) {
   setText(parts.demand, rate(row.requests_per_second));
   const out = runOut(row, now);
   setText(parts.runsOut, out ? (out.expected ? out.text : `maybe ${out.text}`) : row.desired === null ? "–" : row.current === null ? "–" : "not expected");
-  set(parts.runsOut, "class", out ? (out.expected ? "bad" : "warn") : "calm");
+  set(parts.runsOut, "class", out ? out.tone || null : "calm");
   setText(parts.why, out ? `limit: ${out.signal}` : "");
   showHeadroom(parts, row.headroom?.ratio);
-  setText(parts.current, known(row.current) ? String(row.current) : "?");
-  set(parts.current, "title", known(row.current) ? null : "the fleet does not report what runs");
-  setText(parts.desired, known(row.desired) ? String(row.desired) : "–");
+  setText(parts.current, known(row.current) ? count(row.current) : "?");
+  set(parts.current, "title", known(row.current) ? exact(row.current) : "the fleet does not report what runs");
+  setText(parts.desired, count(row.desired));
+  set(parts.desired, "title", exact(row.desired));
   const change = missing(row);
   set(parts.desired, "class", change > 0 ? "up" : change < 0 ? "down" : null);
-  setText(parts.interval, known(row.lower) ? `${row.lower}–${row.upper}` : "");
+  setText(parts.interval, interval(row.lower, row.upper));
   const attained = row.slo_attainment_ratio["1h"];
   setText(parts.slo, attainment(attained));
   set(parts.slo, "class", known(attained) && attained < 0.95 ? "warn" : null);
@@ -122,6 +126,10 @@ function update(parts, row, now) {
   setText(parts.state, state + expired);
   set(parts.state, "title", STATES[row.state] ?? null);
   set(parts.state, "class", `chip ${row.state === "fresh" ? "good" : row.configured ? "warn" : ""}`);
+  const alert = alertTitle(row, live.kinds);
+  parts.alert.hidden = !alert;
+  setText(parts.alert, alert ?? "");
+  set(parts.alert, "class", `chip ${{ critical: "bad", warning: "warn" }[worstAlert(row)] ?? ""}`);
   setText(parts.todo, action(row));
   set(parts.todo, "class", `todo ${level(row, now)}`);
 }
@@ -129,6 +137,7 @@ function update(parts, row, now) {
 function showHeadroom(parts, ratio) {
   setText(parts.headroom, percent(ratio).replace("-", "−"));
   set(parts.headroom, "class", known(ratio) && ratio < 0 ? "bad" : null);
+  parts.bar.hidden = !known(ratio);
   const share = known(ratio) ? Math.min(1, Math.abs(ratio)) : 0;
   parts.bar.style.setProperty("--share", share.toFixed(2));
   set(parts.bar, "data-sign", known(ratio) ? (ratio < 0 ? "negative" : "positive") : null);

@@ -1,7 +1,7 @@
 // How good past advice on a pool was, what changed it, who sends the demand, what it costs.
 
 import { el, table } from "./dom.js";
-import { clockNear, count, dollars, known, percent, rate, span, words } from "./format.js";
+import { clockNear, count, dollars, interval, known, percent, rate, span, spanName, words } from "./format.js";
 
 export function scorecard(cards) {
   const found = cards.filter((card) => card.scored > 0);
@@ -17,7 +17,7 @@ export function scorecard(cards) {
     ["advice to add replicas that was followed", (card) => percent(card.followed_ratio, 1)],
     ["… and served in time", (card) => percent(card.lead_time_met_ratio, 1)],
   ];
-  return table("scorecard of past advice", ["over the last", ...found.map((card) => card.span)],
+  return table("scorecard of past advice", ["over the last", ...found.map((card) => spanName(card.span))],
     rows.map(([title, value]) => [title, ...found.map(value)]), { testid: "scorecard" });
 }
 
@@ -29,18 +29,20 @@ export function forecastScores(scores, signal) {
     { testid: "scores" });
 }
 
+const STEADY = new Set(["within_band", "stabilising"]); // reasons to keep a number: one or the other is no change
+const reasonOf = ({ reason }) => (STEADY.has(reason) ? "steady" : reason);
+
 // One row for every time the number or its reason changed, newest first.
 export function changes(advised, now) {
   const found = [];
   for (const one of advised) {
     const before = found.at(-1);
-    if (!before || before.desired !== one.desired || before.reason !== one.reason) found.push(one);
+    if (!before || before.desired !== one.desired || reasonOf(before) !== reasonOf(one)) found.push(one);
   }
   if (!found.length) return null;
   return table("changes of the advice", ["at", "why", "ran", "advised", "interval"],
     found.reverse().slice(0, 12).map((one) => [
-      clockNear(one.issued_at, now), words(one.reason), known(one.current) ? String(one.current) : "–",
-      String(one.desired), `${one.lower}–${one.upper}`,
+      clockNear(one.issued_at, now), words(one.reason), count(one.current), count(one.desired), interval(one.lower, one.upper),
     ]), { right: 2, testid: "changes" });
 }
 
@@ -61,6 +63,8 @@ export function calendar(found, now) {
   ]), { testid: "calendar" });
 }
 
+const SAVED = { against_static_peak: "against a fixed peak", against_ran: "against what ran" };
+
 // `money`: what /v1/money says of the pool (undefined: nothing).
 export function cost(money) {
   if (!money?.price) return null;
@@ -70,12 +74,13 @@ export function cost(money) {
   const found = [
     ["now", known(money.dollars_per_hour_now) ? `${dollars(money.dollars_per_hour_now)} an hour` : null],
     ["as advised", known(money.dollars_per_hour_advised) ? `${dollars(money.dollars_per_hour_advised)} an hour` : null],
-    [`per million tokens, ${newest?.span}`, known(used?.dollars_per_million_tokens) ? dollars(used.dollars_per_million_tokens) : null],
+    [`per million tokens, ${spanName(newest?.span)}`, known(used?.dollars_per_million_tokens) ? dollars(used.dollars_per_million_tokens) : null],
     ["price of a GPU", `${dollars(price.dollars_per_gpu_hour)} an hour (${[price.source, price.as_of].filter(Boolean).join(", ")})${
       price.stale ? ": more than 90 days old" : ""}`],
     ...Object.entries(month?.savings_dollars ?? {}).filter(([, value]) => known(value))
-      .map(([name, value]) => [`saved in 30 days, ${words(name)}`, dollars(value)]),
+      .map(([name, value]) => [`saved in 30 days, ${SAVED[name] ?? words(name)}`, dollars(value)]),
   ].filter(([, text]) => text);
   return el("dl", { class: "facts", "data-testid": "cost" },
-    ...found.map(([title, text]) => el("div", {}, el("dt", { text: title }), el("dd", { text }))));
+    ...found.map(([title, text]) => el("div", { class: text.length > 30 ? "wide" : null },
+      el("dt", { text: title }), el("dd", { text }))));
 }

@@ -1,9 +1,9 @@
 // One line over all pools: what goes on and what to do.
 
-import { missing } from "./attention.js";
+import { level, missing, runsOutSoon } from "./attention.js";
 import { plural } from "./format.js";
 
-export function summary(rows, kinds, learning) {
+export function summary(rows, kinds, now, learning) {
   const active = rows.flatMap((row) => row.alerts);
   const said = [];
   for (const [name, { one, many }] of kinds) {
@@ -12,6 +12,8 @@ export function summary(rows, kinds, learning) {
   }
   const others = active.filter((alert) => !kinds.has(alert.kind)).length;
   if (others) said.push(plural(others, "other alert"));
+  const soon = rows.filter((row) => runsOutSoon(row, now)).length;
+  if (soon) said.push(`${plural(soon, "pool runs", "pools run")} out within the hour`);
   const raised = rows.filter((row) => missing(row) > 0);
   if (raised.length) {
     const more = raised.reduce((sum, row) => sum + missing(row), 0);
@@ -27,8 +29,10 @@ export function summary(rows, kinds, learning) {
   if (without && !learning) said.push(`${plural(without, "pool")} without valid advice: hold`);
   const text = said.length ? said.join("  ·  ") : learning && without ? "learning: no advice yet"
     : rows.length ? "nothing to do: every pool runs what it is advised" : "no pool yet";
-  const bad = active.some((alert) => alert.severity === "critical");
-  return { text, level: bad ? "bad" : active.length || (without && !learning) ? "warn" : "" };
+  const levels = new Set(rows.map((row) => level(row, now)));
+  const warned = active.length || (learning ? rows.some((row) => row.desired !== null && level(row, now) === "warning")
+    : levels.has("warning"));
+  return { text, level: levels.has("critical") ? "bad" : warned ? "warn" : "" };
 }
 
 // Figures over all pools.

@@ -1,7 +1,7 @@
 // Why a pool is advised this number: what each currency needs, what binds, which rules changed it, what would change it.
 
 import { chip, el, table } from "./dom.js";
-import { known, percent, plural, rate, seconds, span, words } from "./format.js";
+import { count, interval, known, percent, plural, rate, seconds, span, words } from "./format.js";
 
 // What is planned for, and what one replica carries, by the currency of a need.
 const CURRENCIES = {
@@ -18,7 +18,7 @@ export function needs(evidence) {
   const found = Object.entries(evidence).filter(([name]) => name.startsWith(NEED))
     .map(([name, need]) => ({ currency: name.slice(NEED.length), need }));
   const most = Math.max(...found.map(({ need }) => need));
-  return found.map((one) => ({ ...one, binds: one.need === most })).sort((a, b) => b.need - a.need);
+  return found.map((one) => ({ ...one, binds: most > 0 && one.need === most })).sort((a, b) => b.need - a.need);
 }
 
 export function why(advice) {
@@ -28,7 +28,7 @@ export function why(advice) {
     const [title, demand, capacity] = CURRENCIES[currency] || [words(currency)];
     const name = el("span", { text: title });
     if (binds) name.append(" ", chip("binds", "warn"));
-    return [name, rate(evidence[demand]), rate(evidence[capacity]), need.toFixed(2)];
+    return [name, rate(evidence[demand]), rate(evidence[capacity]), need < 1000 ? need.toFixed(2) : count(need)];
   });
   return [
     el("p", { text: advice.message, "data-testid": "message" }),
@@ -48,9 +48,9 @@ function facts(advice) {
     ["limited by", advice.clamped_by.length ? advice.clamped_by.map(words).join(", ") : null],
     ["rules that carried it", ruleOf(advice)],
     ["planned for", known(evidence.demand_quantile)
-      ? `the ${rate(100 * evidence.demand_quantile)}th percentile of demand, ${span(advice.horizon_seconds)} ahead` : null],
+      ? `p${rate(100 * evidence.demand_quantile)} of demand, ${span(advice.horizon_seconds)} ahead` : null],
     ["lead time", known(evidence.lead_time_seconds) ? span(evidence.lead_time_seconds) : null],
-    ["bounds", `${advice.min_replicas}–${advice.max_replicas} replicas`],
+    ["bounds", `${interval(advice.min_replicas, advice.max_replicas)} replicas`],
     ["a replica", `${plural(advice.accelerators_per_replica, "GPU")}, ${advice.accelerator}`],
     ["confidence", `${percent(advice.confidence_ratio)}; what a replica carries is ${words(advice.confidence)}`],
     ["predicted at that load", known(evidence.predicted_ttft_seconds)
