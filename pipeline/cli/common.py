@@ -20,9 +20,8 @@ from typing import Annotated, Any, NoReturn, ParamSpec, TypeVar
 
 import typer
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
+from pipeline.cli.tables import laid_out
 from pipeline.cli.visible import visible
 from pipeline.config.settings import Settings, load
 from pipeline.errors import ConfigError, InputError, ServerUnavailable, TokentideError
@@ -127,14 +126,10 @@ def emit(output: Output, data: Any, columns: Sequence[str] = (), rows: Iterable[
     if output is Output.JSON:
         print(json.dumps(data, indent=2, allow_nan=False, default=str))
         return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(Text(column), overflow="fold")
-    for row in rows:
-        # As Text: Rich reads a string as markup, and names come from anywhere.
-        table.add_row(*(Text("" if cell is None else visible(str(cell))) for cell in row))
-    # Rich takes a pipe for a terminal of 80 columns, and breaks headings to pieces.
-    Console(width=None if sys.stdout.isatty() else _PIPE_COLUMNS).print(table)
+    # Rich takes a pipe for a terminal of 80 columns; what reads it wants a row a line.
+    terminal = sys.stdout.isatty()
+    console = Console(width=None if terminal else _PIPE_COLUMNS)
+    console.print(laid_out(columns, rows, console.width, blocks=terminal))
 
 
 def call(url: str, path: str, **query: str | float | None) -> Any:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pipeline.cli.common import Output, OutputOption, UrlOption, call, clean_errors, emit, notice
+from pipeline.cli.tables import short_number
 from pipeline.errors import InputError
 from sizing.price_age import age_words
 
@@ -67,7 +68,7 @@ def _rows(pool: dict[str, Any]) -> Iterator[tuple[Any, ...]]:
 
 
 def _number(value: float | None) -> str | None:
-    return None if value is None else f"{value:,.4g}"
+    return None if value is None else short_number(value)
 
 
 def _percent(value: float | None) -> str | None:

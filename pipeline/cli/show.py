@@ -23,6 +23,7 @@ from pipeline.cli.common import (
     settings_from,
 )
 from pipeline.cli.durations import parse_duration
+from pipeline.cli.tables import short_number
 from pipeline.errors import InputError
 from pipeline.forecast.outlook import Grain
 from sizing.planning.demand_needs import OBSERVED_REQUESTS, whole
@@ -50,7 +51,7 @@ def _percent(value: float | None) -> str:
 
 
 def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.4g}"
+    return "" if value is None else short_number(value)
 
 
 @forecast.command("show")
