@@ -110,14 +110,18 @@ def _percent(estimate: dict[str, float | None] | Estimate | None) -> str:
     return f"{text} ({100 * found['lower']:.1f}–{100 * found['upper']:.1f})"
 
 
+def _share_words(estimate: dict[str, float | None] | None) -> str:
+    return "an unknown share" if estimate is None else _percent(estimate)
+
+
 def _summary(data: dict[str, Any]) -> str:
     hours = data["shape"]
     parts = [
         f"{data['requests']:,} requests over {data['seconds'] / 3600:,.1f} hours: "
         f"{data['mean_input_tokens']['value']:,.0f} input and {data['mean_output_tokens']['value']:,.0f} output tokens "
         "on average.",
-        f"Cached: {_percent(data['cached_share'])} of input tokens; reasoning: {_percent(data['reasoning_share'])} of "
-        "output tokens.",
+        f"Of the input tokens {_share_words(data['cached_share'])} came from a cache, of the output tokens "
+        f"{_share_words(data['reasoning_share'])} were reasoning.",
         f"The busiest hour has {hours['peak_to_mean']:.2f} times the mean demand, the 95 % hour "
         f"{hours['p95_to_mean']:.2f}; {hours['below_half_of_p95_share']:.0%} of hours have less than half of that.",
     ]
@@ -234,7 +238,8 @@ def shape_html(data: dict[str, Any]) -> str:
         steps.append(
             Step(3, "What could serve them", "Who asks, and what would routing save?", (), (), CAVEATS[0], rest)
         )
-    return render_html(Explanation(f"The requests of {data['trace']}", " ".join(data["caveats"]), tuple(steps)))
+    answer = " ".join([_summary(data).splitlines()[0], *data["caveats"]])
+    return render_html(Explanation(f"The requests of {data['trace']}", answer, tuple(steps)))
 
 
 def _bars(title: str, values: dict[str, float | None]) -> Chart:

@@ -229,8 +229,10 @@ def quarter_html(data: dict[str, Any]) -> str:
     """Return the plan of ``quarter_json`` as a page of its own."""
     steps = [_gpu_step(number, gpu, data["weeks"]) for number, gpu in enumerate(data["gpus"], 1)]
     steps += [_pool_step(number, pool) for number, pool in enumerate(data["pools"], len(steps) + 1)]
+    committed = [f"{gpu['committed_gpus']:,} {gpu['gpu']}" for gpu in data["gpus"] if gpu["committed_gpus"]]
     answer = (
-        f"{data['weeks']} weeks cost {data['expected_dollars']:,.0f} $ in expectation; on demand alone "
+        f"Commit to {', '.join(committed) or 'nothing'}: {data['weeks']} weeks cost "
+        f"{data['expected_dollars']:,.0f} $ in expectation; on demand alone "
         f"{data['expected_dollars_on_demand_only']:,.0f} $."
     )
     return render_html(Explanation(f"GPUs for {data['weeks']} weeks", answer, tuple(steps)))

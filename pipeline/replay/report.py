@@ -56,21 +56,23 @@ h1{font-size:1.5rem;margin:0 0 .2rem}h2{font-size:1.1rem;margin:2rem 0 .5rem}p{m
 table{border-collapse:collapse;font-variant-numeric:tabular-nums;margin:.5rem 0}
 th,td{padding:.25rem .7rem;text-align:right;white-space:nowrap;border-bottom:1px solid #e3e8ee}
 th{color:#4a5665;font-weight:600}
-th:first-child,td:first-child{text-align:left}.good{color:#0a7d38}.bad{color:#b3261e}.wide{overflow-x:auto}
+th{white-space:normal;vertical-align:bottom}th:first-child,td:first-child,.text{text-align:left!important}.good{color:#0a7d38}.bad{color:#b3261e}.wide{overflow-x:auto}
 """
 
 
 def render_report(result: BacktestResult, policies: Sequence[PolicyOutcome] = (), title: str = "Backtest") -> str:
     """Return the page as text; everything it needs is inside."""
     parts = [
-        "<!doctype html><html lang='en'><head><meta charset='utf-8'>",
+        "<!doctype html><html lang='en'><head><meta charset='utf-8'>"
+        "<meta name='viewport' content='width=device-width, initial-scale=1'>",
         f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head><body><h1>{html.escape(title)}</h1>",
         f"<p>{len(result.series)} series in windows of {_span(result.step_seconds)}; each forecast was issued from "
         "windows that had ended, and is scored once, after the warm-up.</p>",
         "<h2>Scores</h2>",
         _table(SCORE_COLUMNS, score_rows(result.scores), _marks(result.scores)),
         "<p>WAPE and bias are of the median; a gain over the last value is proven where its interval (95 %, whole days "
-        "resampled) excludes 0. Coverage of q95: how often demand stayed at or below it.</p>",
+        "resampled) excludes 0. Coverage of q95: how often demand stayed at or below it. WAPE is green where it is no "
+        "worse than that of the last value and of the seasonal naive forecast, else red.</p>",
     ]
     if policies:
         parts += [
@@ -131,10 +133,14 @@ def _chart(item: SeriesBacktest, horizon: int, script: bool | str) -> str | None
     figure.update_layout(
         title={"text": f"{_span(seconds)} ahead", "font": {"size": 14}},
         height=320,
-        margin={"l": 60, "r": 20, "t": 60, "b": 40},
+        margin={"l": 60, "r": 20, "t": 60, "b": 50},
         template="plotly_white",
         legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 1, "xanchor": "right"},
-        xaxis={"title": "hours since the trace began"} if relative else {"title": "UTC"},
+        xaxis={
+            "title": "hours since the trace began" if relative else "UTC",
+            "ticks": "outside",  # so that the first time does not stand on the lowest value
+            "tickcolor": "rgba(0,0,0,0)",
+        },
         yaxis={"title": f"per {_span(item.series.step_seconds)}", "rangemode": "tozero"},
     )
     name = f"chart-{abs(int(np.int64(item.series.start)))}-{item.series.rows}-{seconds}"
@@ -209,11 +215,14 @@ def _marks(scores: Sequence[HorizonScore]) -> list[str]:
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], marks: Sequence[str] = ()) -> str:
     """An HTML table; ``marks`` holds the class of each row's WAPE."""
     marked = columns.index("WAPE") if marks else -1
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in columns)
+    text = [" class='text'" if name == "rule" else "" for name in columns]
+    head = "".join(f"<th{kind}>{html.escape(name)}</th>" for name, kind in zip(columns, text, strict=True))
     body = []
     for number, row in enumerate(rows):
         cells = (
-            f"<td class='{marks[number]}'>{html.escape(cell)}</td>" if i == marked else f"<td>{html.escape(cell)}</td>"
+            f"<td class='{marks[number]}'>{html.escape(cell)}</td>"
+            if i == marked
+            else f"<td{text[i]}>{html.escape(cell)}</td>"
             for i, cell in enumerate(row)
         )
         body.append(f"<tr>{''.join(cells)}</tr>")

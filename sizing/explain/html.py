@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
+import re
 from html import escape
 
-from sizing.explain.model import Explanation, Fact, Step, Table, number
+from sizing.explain.model import Explanation, Fact, Step, Table, Value, number
 from sizing.explain.svg import render_svg
 
 __all__ = ["render_html"]
 
 _STYLE = """
-:root { --ink: #1b2733; --soft: #5b6b7a; --line: #d9e0e6; --back: #f6f8fa; --mark: #fff6d6; --blue: #1f6feb }
+:root { --ink: #1b2733; --soft: #5b6b7a; --line: #d9e0e6; --back: #f6f8fa; --mark: #fff6d6; --blue: #1f6feb;
+  --page: #fff; color-scheme: light dark }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #dbe3ec; --soft: #9aa8b7; --line: #2a3744; --back: #18212b; --mark: #3a2f12; --blue: #62a8ff;
+    --page: #10161d } }
 * { box-sizing: border-box }
-body { margin: 0 auto; max-width: 68rem; padding: 1.5rem; color: var(--ink); background: #fff;
-  font: 15px/1.5 system-ui, sans-serif }
+body { margin: 0 auto; max-width: 82rem; padding: 1.5rem; color: var(--ink); background: var(--page);
+  font: 15px/1.5 system-ui, sans-serif; overflow-wrap: break-word }
+p { max-width: 64rem }
 h1 { font-size: 1.5rem; margin: 0 0 .5rem } h2 { font-size: 1.15rem; margin: 0 }
 h3 { font-size: .95rem; margin: 1rem 0 .3rem }
 .answer { background: var(--back); border-left: 4px solid var(--blue); padding: .7rem 1rem; margin: 0 0 1rem }
 nav { font-size: .85rem; margin-bottom: 1rem } nav a { color: var(--blue); margin-right: .8rem; white-space: nowrap }
 section { border-top: 1px solid var(--line); padding: 1.2rem 0 }
 .question { color: var(--soft); margin: 0 0 .6rem }
-.columns { display: grid; grid-template-columns: repeat(auto-fit, minmax(20rem, 1fr)); gap: 0 2rem }
+.columns { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(27rem, 100%), 1fr)); gap: 0 2rem }
 table { border-collapse: collapse; width: 100%; font-size: .88rem }
 .scroll { overflow-x: auto }
-td, th { text-align: left; padding: .18rem .6rem .18rem 0; border-bottom: 1px solid var(--line); vertical-align: top }
-th { font-weight: 600 } .number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }
+td, th { text-align: left; padding: .18rem 1rem .18rem 0; border-bottom: 1px solid var(--line); vertical-align: top }
+th { font-weight: 600; vertical-align: bottom }
+.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }
+th.number { white-space: normal }
 tr.chosen { background: var(--mark) }
 sup a { color: var(--soft); text-decoration: none } .conclusion { font-weight: 600; margin: .8rem 0 0 }
 figure { margin: .8rem 0 } svg { max-width: 100%; height: auto } ol { color: var(--soft); font-size: .85rem }
@@ -73,10 +81,23 @@ def _facts(title: str, facts: tuple[Fact, ...], sources: dict[str, int]) -> str:
     return f"<div><h3>{title}</h3><table>{rows}</table></div>"
 
 
+#: A number as a text, also a percentage or one with an interval.
+_NUMBER = re.compile(r"[-−+~]?[\d,.]+( ?%)?( \([\d,.–-]+\))?")
+#: What stands in a column of numbers where there is none.
+_NO_NUMBER = ("any", "unknown", "none", "–", "")
+
+
+def _is_number(value: Value) -> bool:
+    return not isinstance(value, str) or value in _NO_NUMBER or _NUMBER.fullmatch(value) is not None
+
+
+def _right(column: list[Value]) -> bool:
+    """Whether a column holds numbers, which are compared digit below digit."""
+    return all(map(_is_number, column)) and any(value not in _NO_NUMBER for value in column if value is not None)
+
+
 def _table(table: Table, sources: dict[str, int]) -> str:
-    numeric = [
-        all(isinstance(row[i], int | float) or row[i] is None for row in table.rows) for i in range(len(table.columns))
-    ]
+    numeric = [_right([row[i] for row in table.rows]) for i in range(len(table.columns))]
 
     def cell(tag: str, text: str, right: bool) -> str:
         return f"<{tag}{' class=number' if right else ''}>{escape(text)}</{tag}>"

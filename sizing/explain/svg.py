@@ -10,8 +10,14 @@ from sizing.explain.model import Chart, number
 __all__ = ["render_svg"]
 
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#999999")
-_WIDTH, _HEIGHT = 460.0, 280.0
-_LEFT, _RIGHT, _TOP, _BOTTOM = 56.0, 16.0, 34.0, 76.0
+_WIDTH, _HEIGHT = 460.0, 290.0
+_LEFT, _RIGHT, _TOP, _BOTTOM = 66.0, 16.0, 38.0, 82.0
+_LEGEND_HEIGHT = 38.0
+#: Sizes of letters, and how wide one of the small ones is at most on average.
+_FONT, _LETTER = 12.5, 7.0
+#: Text beside what matters, and lines behind it, as much fainter as reads well on light and on dark pages.
+_SOFT = 'fill-opacity="0.75"'
+_FAINT = 'stroke="currentColor" stroke-opacity="0.16"'
 _PLOT_WIDTH, _PLOT_HEIGHT = _WIDTH - _LEFT - _RIGHT, _HEIGHT - _TOP - _BOTTOM
 
 
@@ -21,11 +27,11 @@ def render_svg(chart: Chart) -> str:
         empty = f"{escape(chart.title)}: no values"
         return f'<svg viewBox="0 0 {_WIDTH:g} 40" role="img"><text x="8" y="24">{empty}</text></svg>'
     body = _lines(chart) if chart.kind == "line" else _bars(chart)
-    legend = _legend(chart) if len(chart.series) > 1 else ""
+    legend, height = (_legend(chart), _HEIGHT) if len(chart.series) > 1 else ("", _HEIGHT - _LEGEND_HEIGHT)
     return (
-        f'<svg viewBox="0 0 {_WIDTH:g} {_HEIGHT:g}" width="{_WIDTH:g}" role="img" aria-label="{escape(chart.title)}" '
-        f'font-family="system-ui, sans-serif" font-size="11" fill="#1b2733">'
-        f'<text x="{_LEFT:g}" y="16" font-size="13" font-weight="600">{escape(chart.title)}</text>{body}{legend}</svg>'
+        f'<svg viewBox="0 0 {_WIDTH:g} {height:g}" width="{_WIDTH:g}" role="img" aria-label="{escape(chart.title)}" '
+        f'font-family="system-ui, sans-serif" font-size="{_FONT:g}" fill="currentColor">'
+        f'<text x="{_LEFT:g}" y="16" font-size="14" font-weight="600">{escape(chart.title)}</text>{body}{legend}</svg>'
     )
 
 
@@ -51,13 +57,11 @@ def _y(value: float, top: float) -> float:
 def _grid(ticks: list[float], label: str) -> str:
     top = ticks[-1]
     parts = [
-        f'<line x1="{_LEFT:g}" x2="{_WIDTH - _RIGHT:g}" y1="{_y(t, top):.1f}" y2="{_y(t, top):.1f}" stroke="#d9e0e6"/>'
+        f'<line x1="{_LEFT:g}" x2="{_WIDTH - _RIGHT:g}" y1="{_y(t, top):.1f}" y2="{_y(t, top):.1f}" {_FAINT}/>'
         f'<text x="{_LEFT - 6:g}" y="{_y(t, top) + 4:.1f}" text-anchor="end">{number(float(t))}</text>'
         for t in ticks
     ]
-    return (
-        "".join(parts) + f'<text x="{_WIDTH - _RIGHT:g}" y="28" text-anchor="end" fill="#5b6b7a">{escape(label)}</text>'
-    )
+    return "".join(parts) + f'<text x="{_WIDTH - _RIGHT:g}" y="30" text-anchor="end" {_SOFT}>{escape(label)}</text>'
 
 
 def _lines(chart: Chart) -> str:
@@ -76,7 +80,7 @@ def _lines(chart: Chart) -> str:
         for t in right
     ]
     parts.append(
-        f'<text x="{_LEFT + _PLOT_WIDTH / 2:g}" y="{_TOP + _PLOT_HEIGHT + 32:g}" text-anchor="middle" fill="#5b6b7a">'
+        f'<text x="{_LEFT + _PLOT_WIDTH / 2:g}" y="{_TOP + _PLOT_HEIGHT + 33:g}" text-anchor="middle" {_SOFT}>'
         f"{escape(chart.x_label)}</text>"
     )
     for name, value in chart.limits:
@@ -84,10 +88,8 @@ def _lines(chart: Chart) -> str:
             parts.append(_rule(_LEFT, _WIDTH - _RIGHT, _y(value, top), _y(value, top), "#D55E00"))
             parts.append(f'<text x="{_LEFT + 4:g}" y="{_y(value, top) - 4:.1f}" fill="#D55E00">{escape(name)}</text>')
     for name, value in chart.marks:
-        parts.append(_rule(x(value), x(value), _TOP, _TOP + _PLOT_HEIGHT, "#5b6b7a"))
-        parts.append(
-            f'<text x="{x(value) - 4:.1f}" y="{_TOP + 24:g}" text-anchor="end" fill="#5b6b7a">{escape(name)}</text>'
-        )
+        parts.append(_rule(x(value), x(value), _TOP, _TOP + _PLOT_HEIGHT, "currentColor"))
+        parts.append(f'<text x="{x(value) - 4:.1f}" y="{_TOP + 24:g}" text-anchor="end" {_SOFT}>{escape(name)}</text>')
     for index, line in enumerate(chart.series):
         at = " ".join(f"{x(float(a)):.1f},{_y(b, top):.1f}" for a, b in zip(line.x, line.y, strict=True))
         parts.append(f'<polyline points="{at}" fill="none" stroke="{_colour(index)}" stroke-width="2"/>')
@@ -105,6 +107,10 @@ def _bars(chart: Chart) -> str:
     top, slot = ticks[-1], _PLOT_WIDTH / len(names)
     width = min(slot * 0.6, 90.0)
     parts = [_grid(ticks, chart.y_label)]
+    written = [number(float(total)) for total in totals]
+    told = max(map(len, written)) * _LETTER <= slot
+    longest = max(map(len, names))
+    every = math.ceil((longest + 1) * _LETTER / slot) if longest <= _SHORT_NAME else 1
     for i, name in enumerate(names):
         left, base = _LEFT + slot * i + (slot - width) / 2, 0.0
         for index, line in enumerate(chart.series):
@@ -116,22 +122,40 @@ def _bars(chart: Chart) -> str:
             )
             base += line.y[i]
         centre = left + width / 2
-        parts.append(
-            f'<text x="{centre:.1f}" y="{_y(base, top) - 4:.1f}" text-anchor="middle">{number(float(base))}</text>'
-        )
-        parts.append(
-            f'<text x="{centre:.1f}" y="{_TOP + _PLOT_HEIGHT + 16:g}" text-anchor="middle">{escape(name)}</text>'
-        )
+        if told:
+            parts.append(f'<text x="{centre:.1f}" y="{_y(base, top) - 4:.1f}" text-anchor="middle">{written[i]}</text>')
+        for place, part in enumerate(_broken(name, slot) if i % every == 0 else ()):
+            y = _TOP + _PLOT_HEIGHT + 16 + 13 * place
+            parts.append(f'<text x="{centre:.1f}" y="{y:g}" text-anchor="middle">{escape(part)}</text>')
     return "".join(parts)
+
+
+#: Names of so few letters, such as hours, are left out where they do not fit; longer ones are broken into lines.
+_SHORT_NAME = 3
+
+
+def _broken(name: str, width: float) -> list[str]:
+    """The name in up to two lines where one is too long for ``width``.
+
+    >>> _broken("hpa-concurrency", 60.0), _broken("static-peak", 90.0)
+    (['hpa-', 'concurrency'], ['static-peak'])
+    """
+    if len(name) * _LETTER <= width:
+        return [name]
+    places = [i + 1 for i, letter in enumerate(name) if letter in "-_ /"]
+    if not places:
+        return [name]
+    at = min(places, key=lambda place: max(place, len(name) - place))
+    return [name[:at].rstrip(), name[at:]]
 
 
 def _legend(chart: Chart) -> str:
     parts = []
     column = _PLOT_WIDTH / 3
     for index, line in enumerate(chart.series):
-        x, y = _LEFT + column * (index % 3), _TOP + _PLOT_HEIGHT + 46 + 14 * (index // 3)
+        x, y = _LEFT + column * (index % 3), _TOP + _PLOT_HEIGHT + 50 + 16 * (index // 3)
         parts.append(f'<rect x="{x:.1f}" y="{y - 8:g}" width="9" height="9" fill="{_colour(index)}"/>')
-        parts.append(f'<text x="{x + 13:.1f}" y="{y:g}" font-size="10">{escape(line.name)}</text>')
+        parts.append(f'<text x="{x + 13:.1f}" y="{y:g}" font-size="12">{escape(line.name)}</text>')
     return "".join(parts)
 
 

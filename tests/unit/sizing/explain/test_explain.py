@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from dataclasses import replace
@@ -12,7 +13,7 @@ from sizing.catalog import Catalog
 from sizing.catalog.user import catalog_from_mapping
 from sizing.economics import ApiPrice
 from sizing.errors import DoesNotFit, InvalidInput
-from sizing.explain import Chart, Question, Series, explain, render_html, render_text
+from sizing.explain import Chart, Explanation, Question, Series, Step, Table, explain, render_html, render_text
 from sizing.explain.svg import render_svg
 from sizing.report import size_report
 from sizing.types import Demand, Deployment, PolicyConfig, Slo, Workload
@@ -183,3 +184,61 @@ def test_charts_without_values_and_of_no_kind() -> None:
     ElementTree.fromstring(flat)
     with pytest.raises(InvalidInput):
         Chart("pie", "", "", "", ())
+
+
+class Texts(HTMLParser):
+    """The texts of a chart or page with their attributes."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None], str]] = []
+        self._open: tuple[str, dict[str, str | None]] | None = None
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs) -> None:
+        self._open = (tag, dict(attrs)) if tag in ("text", "td", "th") else None
+
+    def handle_data(self, data) -> None:
+        if self._open is not None:
+            self.found.append((*self._open, data))
+            self._open = None
+
+
+def labels(chart: Chart, beyond: float) -> list[tuple[float, str]]:
+    """Texts centred below the height ``beyond``, with their places."""
+    texts = Texts(render_svg(chart)).found
+    return [
+        (float(a["x"]), text) for _, a, text in texts if a.get("text-anchor") == "middle" and float(a["y"]) > beyond
+    ]
+
+
+def test_the_names_and_totals_of_many_bars_do_not_overlap() -> None:
+    hours = Series("demand", tuple(str(hour) for hour in range(24)), tuple(0.4 + 0.0512 * h for h in range(24)))
+    chart = Chart("stacked", "Demand by hour", "", "over the mean", (hours,))
+    named = labels(chart, 200.0)
+    assert named[0][1] == "0"
+    for (x, text), (after, following) in itertools.pairwise(named):
+        assert after - x >= 7.0 * (len(text) + len(following)) / 2, f"{text} and {following}"
+    totals = [text for _, text in labels(chart, 0.0) if text not in {name for _, name in named}]
+    assert totals == [], "totals are written for all bars or for none"
+
+
+def test_long_names_of_bars_are_broken_into_lines() -> None:
+    names = ("tokentide", "hpa-concurrency", "static-peak", "keda-queue", "oracle")
+    chart = Chart("stacked", "Replica-hours", "", "h", (Series("h", names, (1.0, 2.0, 3.0, 4.0, 5.0)),))
+    assert {"hpa-", "concurrency"} <= {text for _, text in labels(chart, 200.0)}
+
+
+def test_charts_and_pages_can_be_read_in_the_dark(whole) -> None:
+    page = render_html(whole)
+    assert "prefers-color-scheme: dark" in page
+    assert "#1b2733" not in page.split("</style>")[1], "texts of charts take the colour of the page"
+
+
+def test_columns_of_percentages_stand_below_each_other() -> None:
+    rows = ((128, "any", "2.8%", "extrapolated", "4 replicas"), (None, "512", "13.4% (12.1–14.0)", "–", "none"))
+    table = Table("t", ("tokens", "at most", "share", "known", "what"), rows, "given")
+    step = Step(1, "s", "?", (), (), "", (table,))
+    page = render_html(Explanation("t", "", (step,)))
+    right = [text for tag, attributes, text in Texts(page).found if tag == "th" and attributes.get("class") == "number"]
+    assert right == ["tokens", "at most", "share"]
