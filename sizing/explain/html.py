@@ -88,6 +88,8 @@ _NO_NUMBER = ("any", "unknown", "none", "–", "")
 
 
 def _is_number(value: Value) -> bool:
+    if isinstance(value, bool):
+        return False
     return not isinstance(value, str) or value in _NO_NUMBER or _NUMBER.fullmatch(value) is not None
 
 

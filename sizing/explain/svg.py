@@ -61,7 +61,7 @@ def _grid(ticks: list[float], label: str) -> str:
         f'<text x="{_LEFT - 6:g}" y="{_y(t, top) + 4:.1f}" text-anchor="end">{number(float(t))}</text>'
         for t in ticks
     ]
-    return "".join(parts) + f'<text x="{_WIDTH - _RIGHT:g}" y="30" text-anchor="end" {_SOFT}>{escape(label)}</text>'
+    return "".join(parts) + f'<text x="{_WIDTH - _RIGHT:g}" y="16" text-anchor="end" {_SOFT}>{escape(label)}</text>'
 
 
 def _lines(chart: Chart) -> str:
