@@ -104,6 +104,7 @@ def test_a_lost_connection_is_told_and_healed(tabs: Callable[..., Tab], feed: Fe
         tab.until(banner.is_visible)
         assert "Connection lost" in banner.inner_text()
         assert "do not act" in banner.inner_text()
+        assert tab.text("ready") == "no connection", "what was ready then may not be now"
         feed.step()
         server.start_again()
         tab.until(banner.is_hidden)
@@ -185,6 +186,7 @@ def test_before_the_first_window_the_board_says_so(tabs: Callable[..., Tab]) -> 
         assert tab.text("ready") == "not ready"
         tab.go("/pool/nobody/knows")
         tab.until(lambda: "no such pool" in tab.page.locator("main").inner_text())
+        assert not tab.get("figure-advised").is_visible()
 
 
 def test_learning_speed_and_validity_are_shown(board: tuple[Tab, Server], feed: Feed) -> None:

@@ -1,8 +1,12 @@
 // The charts of a pool's page.
 
 import { chartData, latencyData, pastData } from "./fan.js";
-import { known } from "./format.js";
-import { band, colours, line, plot, span, spikeTrace, vertical } from "./plot.js";
+import { known, rate } from "./format.js";
+import { HOVER, band, colours, line, plot, span, spikeTrace, vertical } from "./plot.js";
+
+// How sure the median is, for whoever points at it.
+const sure = (fan) => ({ customdata: fan.map((f) => [rate(f.q05), rate(f.q95)]),
+  hovertemplate: `${HOVER} (5–95 %: %{customdata[0]} to %{customdata[1]})` });
 
 export function drawDemand(element, pool, signal, reach, now) {
   const drawn = chartData(pool, signal, reach, now);
@@ -12,7 +16,7 @@ export function drawDemand(element, pool, signal, reach, now) {
     ...band("25–75 %", drawn.fan, "q25", "q75", c.inner),
     line("capacity now", drawn.capacity, { line: { color: c.capacity, width: 1.5, shape: "hv" } }),
     line("recommended capacity", drawn.recommended, { line: { color: c.recommended, width: 1.75, shape: "hv" } }),
-    line("forecast median", drawn.fan.map((f) => [f.at, f.q50]), { line: { color: c.forecast, width: 2, dash: "dash" } }),
+    line("forecast median", drawn.fan.map((f) => [f.at, f.q50]), { line: { color: c.forecast, width: 2, dash: "dash" }, ...sure(drawn.fan) }),
     line("demand", drawn.actual, { line: { color: c.demand, width: 1.75 } }),
     spikeTrace(drawn.spikes, drawn.top, c),
   ];
@@ -28,7 +32,7 @@ export function drawPast(element, past, pool, signal, now) {
   const c = colours();
   const traces = [
     ...band("5–95 %, as forecast then", drawn.fan, "q05", "q95", c.inner),
-    line("median, as forecast then", drawn.fan.map((f) => [f.at, f.q50]), { line: { color: c.forecast, width: 2, dash: "dash" } }),
+    line("median, as forecast then", drawn.fan.map((f) => [f.at, f.q50]), { line: { color: c.forecast, width: 2, dash: "dash" }, ...sure(drawn.fan) }),
     line("what came", drawn.actual, { line: { color: c.demand, width: 1.75 } }),
   ];
   return { drawn, done: plot(element, traces, { from: drawn.from, until: drawn.until }) };

@@ -8,14 +8,14 @@ import { live } from "./live.js";
 const STALE_LAG_SECONDS = 240;
 
 export function showHeader() {
-  showConnection();
+  const down = showConnection();
   const { status } = live;
   if (!status) return;
   const { progress, speed } = status;
   setText(byId("event-time"), stamp(status.now));
   const stale = !progress && status.ready && status.watermark_lag_seconds > STALE_LAG_SECONDS;
   const ready = byId("ready");
-  const [text, tone] = progress ? ["learning", "busy"] : status.starting ? ["starting", "busy"]
+  const [text, tone] = down ? ["no connection", "bad"] : progress ? ["learning", "busy"] : status.starting ? ["starting", "busy"]
     : stale ? [`${span(status.watermark_lag_seconds)} behind`, "warn"] : status.ready ? ["ready", "good"] : ["not ready", "bad"];
   setText(ready, text);
   set(ready, "class", `pill ${tone}`);
@@ -61,7 +61,8 @@ function showConnection() {
   const down = !live.connected && live.failures > 0;
   document.body.classList.toggle("lost", down);
   banner.hidden = !down;
-  if (!down) return;
+  if (!down) return false;
   const since = live.lastGood === null ? "no data yet" : `last data ${span((Date.now() - live.lastGood) / 1000)} ago`;
   setText(banner, `Connection lost: ${since}. Hold; do not act on what is shown.`);
+  return true;
 }

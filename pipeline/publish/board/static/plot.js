@@ -28,7 +28,7 @@ export function colours() {
 }
 
 const date = (seconds) => new Date(seconds * 1000);
-const HOVER = "%{y}"; // until the size of what is drawn is known
+export const HOVER = "%{y}"; // until the size of what is drawn is known
 
 export function line(name, points, style) {
   return {
@@ -81,13 +81,14 @@ export async function plot(element, traces, { from, until, top = null, now = nul
   const days = until - from > 2 * 86_400;
   const narrow = element.clientWidth < 520;
   const size = highest(traces);
-  for (const trace of traces) if (trace.hovertemplate === HOVER) trace.hovertemplate = hovered(size, unit);
+  for (const trace of traces) trace.hovertemplate = trace.hovertemplate?.replace(HOVER, hovered(size, unit));
   const layout = {
     autosize: true, showlegend: false, hovermode: "x unified", dragmode: false, uirevision: "fixed",
     margin: { l: 48, r: 12, t: 14, b: 30 }, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
     font: { color: c.muted, size: 12 },
     hoverlabel: { bgcolor: c.raised, bordercolor: c.line, font: { color: c.text, size: 12 } },
     xaxis: { type: "date", range: [date(from), date(until)], gridcolor: c.grid, zeroline: false, fixedrange: true,
+      showspikes: true, spikemode: "across", spikesnap: "cursor", spikethickness: -1, spikedash: "solid", spikecolor: c.muted,
       ticks: "outside", ticklen: 5, tickcolor: "rgba(0,0,0,0)", tickformat: days ? "%m-%d" : "%H:%M", nticks: narrow ? 5 : 10, hoverformat: days ? "%m-%d %H:%M UTC" : "%H:%M UTC" },
     yaxis: { range: top === null ? undefined : [0, top], rangemode: "tozero", gridcolor: c.grid, zeroline: false, nticks: 5,
       fixedrange: true, tickformat: format(size, unit), ticksuffix: unit },

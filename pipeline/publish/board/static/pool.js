@@ -81,6 +81,7 @@ export function poolPage([model = "", pool = ""]) {
     parts.gone.hidden = !data.gone;
     parts.notice.hidden = !data.error;
     setText(parts.notice, data.error ? `Not all of this page could be read: what is shown may be old. (${data.error})` : "");
+    for (const part of [parts.figureList, parts.state, parts.sentence]) part.hidden = data.gone;
     parts.content.hidden = data.gone || !data.detail;
     if (!data.detail || !live.status || !parts.element.isConnected) return;
     showHead();

@@ -78,5 +78,5 @@ export function buildPool(model, pool) {
     el("p", {}, el("a", { href: href("overview"), text: "← all pools" })),
     el("h1", {}, `${pool} `, el("span", { class: "of", text: model }), " ", state),
     sentence, bridged, figureList, notice, gone, content);
-  return { element, sentence, bridged, state, figures, signals, spans, units, chart, described, horizon, pastChart, latency, panels, content, gone, notice };
+  return { element, figureList, sentence, bridged, state, figures, signals, spans, units, chart, described, horizon, pastChart, latency, panels, content, gone, notice };
 }
