@@ -115,7 +115,7 @@ const COLUMNS = [
   { title: "utilisation trap", has: ({ cost }) => known(cost?.utilisation_trap_ratio),
     cell: ({ cost }) => or(cost?.utilisation_trap_ratio, times) },
   { title: "break-even against API", has: (row) => known(row.breakEven), cell: breakEven },
-  { title: "saved against static peak, 30 d", has: (row) => known(row.saved), cell: (row) => or(row.saved, dollars) },
+  { title: "saved against static peak, 30\u00a0d", has: (row) => known(row.saved), cell: (row) => or(row.saved, dollars) },
 ];
 
 function breakEven({ breakEven: at, ownToApi, pool }) {

@@ -29,15 +29,14 @@ export function forecastScores(scores, signal) {
     { testid: "scores" });
 }
 
-const STEADY = new Set(["within_band", "stabilising"]); // reasons to keep a number: one or the other is no change
-const reasonOf = ({ reason }) => (STEADY.has(reason) ? "steady" : reason);
+const STEADY = new Set(["within_band", "stabilising"]); // reasons to keep a number: no news
 
-// One row for every time the number or its reason changed, newest first.
+// One row for every time the number changed, or there was another reason than that it may stay; newest first.
 export function changes(advised, now) {
   const found = [];
   for (const one of advised) {
     const before = found.at(-1);
-    if (!before || before.desired !== one.desired || reasonOf(before) !== reasonOf(one)) found.push(one);
+    if (!before || before.desired !== one.desired || (before.reason !== one.reason && !STEADY.has(one.reason))) found.push(one);
   }
   if (!found.length) return null;
   return table("changes of the advice", ["at", "why", "ran", "advised", "interval"],
