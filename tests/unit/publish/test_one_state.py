@@ -65,7 +65,7 @@ class Told:
         def publish(output: StepOutput) -> None:
             self.steps[output.as_of] = len(self.steps) + 1
             for window in output.windows:
-                rates = self.rates.setdefault(tuple(window.key), {})
+                rates = self.rates.setdefault((window.model, window.pool), {})
                 rates[output.as_of] = float(signal_rates(window)["requests_per_second"] or 0.0)
             self.begun = output.as_of
             update(output)
@@ -238,7 +238,7 @@ def test_a_window_that_closed_after_the_request_came_is_finished(feed: Feed) -> 
         feed.step()
         return history(*args)
 
-    feed.history = later  # type: ignore[method-assign]
+    feed.history = later  # type: ignore[method-assign, assignment]
     with Server(feed) as server:
         windows = get(server, f"/v1/windows/{CHAT}?end={feed.as_of + 60}")["windows"]
     assert [window["finished"] for window in windows if window["closed"]] == [True] * 4
