@@ -37,7 +37,9 @@ class BridgeTarget(BaseModel):
         except ValueError:
             fine = False
         if not fine:
-            raise ValueError(f"url {self.url[:256]!r} is no address of metrics; http://vllm-0:8000/metrics would do")
+            raise ValueError(
+                f"url {self.url[:256]!r} is not an address of metrics; http://vllm-0:8000/metrics would do"
+            )
         if address.username is not None or address.password is not None:
             raise ValueError("url must not hold credentials; set bearer_token_file")
         return self
