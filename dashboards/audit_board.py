@@ -24,7 +24,7 @@ def _why(add: Add) -> None:
     add(
         table(
             "Newest advice",
-            "What is advised, in which state, for which reason, and what binds.",
+            "The recommendation, its state, its reason, and the resource that limits capacity.",
             [
                 ("advised", query(newest), "none"),
                 (
@@ -63,7 +63,7 @@ def _why(add: Add) -> None:
     for title, description, metric, label in (
         (
             "State of the advice",
-            "Anything but fresh must never be used to scale down.",
+            "Never scale down on a state other than fresh.",
             "tokentide_advice_state",
             "state",
         ),
@@ -72,7 +72,7 @@ def _why(add: Add) -> None:
         ("Limits", "Which limit changed the advice.", "tokentide_recommendation_clamped", "by"),
         (
             "Input problems",
-            "Checks of the inputs that hold the advice; advice never falls while one does.",
+            "Checks of the inputs that hold the recommendation. While one fails, the recommendation is not lowered.",
             "tokentide_recommendation_input_problem",
             "check",
         ),
@@ -85,7 +85,7 @@ def _why(add: Add) -> None:
     add(
         series(
             "Changes of the advice",
-            "By direction and reason, per minute.",
+            "Changes of the recommendation per minute, by direction and reason.",
             [
                 query(
                     "60 * sum by (direction, reason) (rate(tokentide_recommendation_changes_total"
@@ -101,7 +101,7 @@ def _why(add: Add) -> None:
     add(
         series(
             "Generation",
-            "Grows whenever the advice changes; consumers act on a new generation once.",
+            "Number that grows whenever the recommendation changes. Act once on each new number.",
             [gauge("tokentide_recommendation_generation")],
             stepped=True,
         ),
@@ -111,7 +111,7 @@ def _why(add: Add) -> None:
     add(
         series(
             "Lead time",
-            "What is planned with, and the 0.9 quantile of the start-ups that were observed.",
+            "The lead time used for planning, and the 90 % quantile of the observed start-up times.",
             [
                 gauge("tokentide_lead_time_seconds", f"lead time {LEGEND}"),
                 gauge("tokentide_start_up_p90_seconds", f"start-up {LEGEND}"),
@@ -129,7 +129,7 @@ def _past(add: Add) -> None:
     for title, description, targets, unit in (
         (
             "Too low, too high",
-            "Share of the advice of the last day that was fewer or more replicas than the demand that came needed.",
+            "Share of the recommendations of the last day with fewer or with more replicas than the demand needed.",
             [
                 gauge("tokentide_advice_too_low_ratio", f"too low {LEGEND}", matchers='span="1d"'),
                 gauge("tokentide_advice_too_high_ratio", f"too high {LEGEND}", matchers='span="1d"'),
@@ -138,13 +138,14 @@ def _past(add: Add) -> None:
         ),
         (
             "Interval coverage",
-            "Share of the advice whose interval held what the demand that came needed; nominally 90 %.",
+            "Share of the recommendations whose interval contained the replicas that the demand needed; the aim is 90 "
+            "%.",
             [gauge("tokentide_advice_interval_coverage_ratio", f"{{{{span}}}} {LEGEND}", by="span")],
             "percentunit",
         ),
         (
             "Regret",
-            "Replica-seconds of the last day that were advised below and above what the demand that came needed.",
+            "Replica-seconds of the last day that were recommended below and above what the demand needed.",
             [
                 gauge(
                     "tokentide_advice_regret_replica_seconds",
@@ -157,14 +158,14 @@ def _past(add: Add) -> None:
         ),
         (
             "Unserved requests",
-            "Requests beyond what the advised replicas carry.",
+            "Requests beyond the capacity of the recommended replicas.",
             [gauge("tokentide_advice_unserved_requests", f"{{{{span}}}} {LEGEND}", by="span")],
             "short",
         ),
         (
             "Advice followed, and in time",
-            "Share of advice to go up whose replicas ran or started when its time came, and of that the share whose "
-            "replicas all served by then.",
+            "Share of recommendations to scale up whose replicas ran, or were starting, when their time came; and "
+            "of these the share whose replicas all served requests by then.",
             [
                 gauge("tokentide_advice_followed_ratio", f"followed, {{{{span}}}} {LEGEND}", by="span"),
                 gauge("tokentide_advice_lead_time_met_ratio", f"in time, {{{{span}}}} {LEGEND}", by="span"),
@@ -173,7 +174,7 @@ def _past(add: Add) -> None:
         ),
         (
             "Advice scored",
-            "Pieces of advice whose time has come in the span.",
+            "Number of recommendations whose time came within the span, so that they were scored.",
             [gauge("tokentide_advice_scored", f"{{{{span}}}} {LEGEND}", by="span")],
             "short",
         ),
@@ -193,7 +194,8 @@ def audit_board() -> dict[str, Any]:
     return dashboard(
         "tokentide-audit",
         "Tokentide: recommendation audit",
-        "Why replicas are advised, and whether past advice was right. Generated by dashboards/generate.py.",
+        "Why replicas are recommended, and whether past recommendations were right. Generated by "
+        "dashboards/generate.py.",
         layout,
         [spikes(POOL)],
     )

@@ -23,28 +23,30 @@ def _quality(add: Add) -> None:
     for title, description, expression, legend, unit in (
         (
             "Forecast error",
-            "Weighted absolute percentage error of the matured medians of the request rate, mean over pools.",
+            "Weighted absolute percentage error of the median forecasts whose time has passed (request rate, mean over "
+            "pools).",
             f"avg by (horizon_seconds) (tokentide_forecast_error_ratio{{{POOL},{requests}}})",
             "{{horizon_seconds}} s ahead",
             "percentunit",
         ),
         (
             "Forecast coverage",
-            "Share of matured actuals inside the 5–95 % band (aim: 0.9) and at most p95 (aim: 0.95), 15 min ahead.",
+            "Share of measured values between p05 and p95 (aim: 0.9) and at most p95 (aim: 0.95), forecast 15 min "
+            "ahead.",
             f'avg by (interval) (tokentide_forecast_coverage_ratio{{{POOL},{requests},horizon_seconds="900"}})',
             "{{interval}}",
             "percentunit",
         ),
         (
             "Regret of the expert pool",
-            "Loss of the pool of experts over that of its best expert, less one.",
+            "Loss of the combined forecast divided by that of its best expert, minus 1.",
             f"avg by (horizon_seconds) (tokentide_forecast_regret_ratio{{{POOL},{requests}}})",
             "{{horizon_seconds}} s ahead",
             "percentunit",
         ),
         (
             "Age of forecasts",
-            "Clock minus the time at which the newest forecast of a pool was issued; the ten oldest.",
+            "Age of the newest forecast of each pool; the ten oldest.",
             "topk(10, tokentide_clock_timestamp_seconds - on (instance) group_right () "
             f"tokentide_forecast_issued_timestamp_seconds{{{POOL}}})",
             LEGEND,
@@ -76,7 +78,8 @@ def _events(add: Add) -> None:
     add(
         series(
             "Records",
-            "Consumed = with events + rejected + ignored; duplicates are counted once, late events not in windows.",
+            "Consumed = with events + rejected + ignored. Duplicates count once; late events are not part of a "
+            "closed window.",
             [
                 query(_rate(f"tokentide_events_{name}_total"), name.replace("_", " "))
                 for name in ("consumed", "accepted", "duplicate", "late", "ignored", "unknown_model")
@@ -90,7 +93,7 @@ def _events(add: Add) -> None:
     add(
         series(
             "Refused",
-            "Records that became dead letters, and refused parts of others, by reason.",
+            "Records that became dead letters, and rejected parts of other records, by reason.",
             [
                 query(_rate("tokentide_events_rejected_total", "reason"), "{{reason}}"),
                 query(_rate("tokentide_event_parts_rejected_total", "reason"), "part: {{reason}}"),
@@ -103,8 +106,8 @@ def _events(add: Add) -> None:
     add(
         series(
             "Lost",
-            "Offsets that the broker no longer had, missing ranges of deltas, results that sinks gave up, reports of "
-            "replicas that were refused, failures of alert rules: all must stay 0.",
+            "Offsets that the broker had deleted, missing ranges of deltas, results that sinks could not deliver, "
+            "rejected reports of replicas, failures of alert rules. All must stay 0.",
             [
                 query(_rate("tokentide_events_lost_total"), "offsets lost"),
                 query(_rate("tokentide_delta_gaps_total"), "delta gaps"),
@@ -120,7 +123,7 @@ def _events(add: Add) -> None:
     add(
         series(
             "Unknown fields",
-            "Values of event fields that were unusable, and token counts that are unknown.",
+            "Unusable values in fields of events, and token counts that are unknown.",
             [query(_rate("tokentide_unknown_fields_total", "field"), "{{field}}")],
             "cps",
         ),
@@ -130,7 +133,7 @@ def _events(add: Add) -> None:
     add(
         series(
             "Codecs",
-            "Records by the codec that read them, where that was not the native one, and parts that are no requests.",
+            "Records read by a codec other than the native one, by codec, and parts that are not requests.",
             [
                 query(_rate("tokentide_records_by_codec_total", "codec"), "{{codec}}"),
                 query(_rate("tokentide_event_parts_ignored_total"), "parts ignored"),
@@ -156,7 +159,8 @@ def _events(add: Add) -> None:
     add(
         series(
             "Models without settings",
-            "Share of recent requests of models and pools that no pool is configured for; by the pool they look like.",
+            "Share of recent requests with a model and pool that have no settings, by the configured pool that they "
+            "look like.",
             [
                 query("max(tokentide_unknown_model_requests_ratio)", "all"),
                 query(
@@ -177,7 +181,7 @@ def _process(add: Add) -> None:
     add(
         state_timeline(
             "Ready",
-            "Partitions assigned, state restored, store writable.",
+            "1 when partitions are assigned, the state is restored and the store is writable.",
             [query("max by (instance) (tokentide_ready)", "{{instance}}")],
         ),
         8,
@@ -186,7 +190,7 @@ def _process(add: Add) -> None:
     add(
         series(
             "Watermark lag",
-            "Clock minus the event time up to which windows are closed.",
+            "The pipeline's clock minus the event time up to which windows are closed.",
             [
                 query("max by (instance) (tokentide_watermark_lag_seconds)", "{{instance}}"),
                 query(
@@ -212,7 +216,7 @@ def _process(add: Add) -> None:
     add(
         series(
             "Since the last success of a stage",
-            "Grows while a stage fails.",
+            "Time since the last success of each stage. It grows while a stage fails.",
             [
                 query(
                     "tokentide_clock_timestamp_seconds - on (instance) group_right () "
@@ -228,7 +232,7 @@ def _process(add: Add) -> None:
     add(
         series(
             "Store transaction",
-            "Duration of the newest one.",
+            "Duration of the newest transaction of the store.",
             [query("tokentide_store_write_duration_seconds", "{{instance}}")],
             "s",
         ),
@@ -251,7 +255,7 @@ def _process(add: Add) -> None:
     add(
         table(
             "Versions",
-            "Version, hash of the settings that shape advice, and known pools of every process.",
+            "Version, hash of the settings that affect recommendations, and number of known pools, of each process.",
             [
                 ("pools", query("max by (instance) (tokentide_pools)"), "none"),
                 ("", query("max by (instance, version) (tokentide_build_info)"), "none"),

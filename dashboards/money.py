@@ -13,7 +13,7 @@ def money(add: Add) -> None:
     add(
         series(
             "Cost per hour",
-            "US dollars per hour of the replicas that run now, and of those that are advised.",
+            "US dollars per hour of the replicas that run now, and of those that are recommended.",
             [gauge("tokentide_cost_dollars_per_hour", f"{{{{replicas}}}} {LEGEND}", by="replicas")],
             "currencyUSD",
         ),
@@ -23,7 +23,8 @@ def money(add: Add) -> None:
     add(
         series(
             "Cost per million tokens",
-            "The whole cost of the last hour over its input, output or all tokens; they do not add up.",
+            "The cost of the last hour divided by its input, its output or all its tokens. The three must not be "
+            "added.",
             [
                 gauge(
                     "tokentide_cost_dollars_per_million_tokens",
@@ -59,7 +60,8 @@ def money(add: Add) -> None:
     add(
         series(
             "Savings of 30 days",
-            "What the advice cost less than its peak held all the time, and than the replicas that ran.",
+            "How much less the recommendations cost than keeping their peak all the time, and than the replicas that "
+            "ran.",
             [gauge("tokentide_savings_dollars", f"{{{{against}}}} {LEGEND}", by="against")],
             "currencyUSD",
         ),
@@ -69,7 +71,7 @@ def money(add: Add) -> None:
     add(
         series(
             "Cost per request",
-            "The cost of the last hour over its requests that were not rejected.",
+            "The cost of the last hour divided by the number of its requests that were not rejected.",
             [gauge("tokentide_cost_dollars_per_request", f"{{{{replicas}}}} {LEGEND}", by="replicas")],
             "currencyUSD",
         ),
@@ -79,7 +81,7 @@ def money(add: Add) -> None:
     add(
         series(
             "Age of prices",
-            "How long ago the price of the GPU, and of the API, was read; beyond 90 days all of this misleads.",
+            "Age of the prices of the GPU and of the API. If they are older than 90 days, this whole row misleads.",
             [gauge("tokentide_price_age_seconds", f"{{{{price}}}} {LEGEND}", by="price")],
             "s",
         ),

@@ -39,8 +39,8 @@ def _now(add: Add) -> None:
     add(
         stat(
             "Pools short of replicas",
-            "Pools whose advised replicas exceed the current ones by more than the 10 % that the HPA tolerates, or "
-            "whose interval lies above them.",
+            "Pools with more than 10 % (the tolerance of the HPA) fewer replicas than recommended, or with fewer than "
+            "the lower end of the recommendation.",
             f"count({_newest('tokentide_recommended_replicas')} > 1.1 * {_newest('tokentide_current_replicas')} or "
             f"{_newest('tokentide_recommended_replicas_lower')} > {_newest('tokentide_current_replicas')}) or {_ZERO}",
             warn=1,
@@ -51,7 +51,8 @@ def _now(add: Add) -> None:
     add(
         stat(
             "Pools without valid advice",
-            "Configured pools whose advice has expired or was never given: consumers hold.",
+            "Configured pools whose recommendation has expired or was never made: autoscalers keep the replicas that "
+            "run.",
             f"count(max by (model, pool) (tokentide_pool_info{{{POOL}}}) unless on (model, pool) "
             f"tokentide_recommended_replicas) or {_ZERO}",
             bad=1,
@@ -62,7 +63,7 @@ def _now(add: Add) -> None:
     add(
         stat(
             "Pools below their objective",
-            "Pools of whose requests of the last hour fewer than the objective's share met the latency objective.",
+            "Pools in which too few requests of the last hour met the latency objective.",
             f"count({attainment} < {_newest('tokentide_slo_objective_ratio')}) or {_ZERO}",
             warn=1,
         ),
@@ -72,7 +73,7 @@ def _now(add: Add) -> None:
     add(
         stat(
             "Spikes",
-            "Spikes observed or forecast right now, but for those that the replicas hold.",
+            "Spikes that are observed or forecast now, without those for which the replicas are enough.",
             f'sum(max by (model, pool, kind) (tokentide_spike_active{{{POOL},kind!~"foreseen|rise"}})) or {_ZERO}',
             warn=1,
         ),
@@ -82,7 +83,7 @@ def _now(add: Add) -> None:
     add(
         stat(
             "Watermark lag",
-            "Clock minus the event time up to which windows are closed.",
+            "The pipeline's clock minus the event time up to which windows are closed.",
             "max(tokentide_watermark_lag_seconds)",
             "s",
             240,
@@ -135,7 +136,7 @@ def _pools(add: Add) -> None:
     add(
         table(
             "Pools",
-            "Demand, forecast, advice and its state, of every pool. A click on a pool opens its board.",
+            "Demand, forecast, recommendation and its state, of every pool. Click on a pool to open its board.",
             [*found, ("", states, "none")],
             [],
             {"pool": ("Open the board of the pool", _POOL_BOARD)},
@@ -166,7 +167,7 @@ def _pools(add: Add) -> None:
     add(
         state_timeline(
             "Alerts of the engine",
-            "While an alert that the controller itself raises is active.",
+            "Times at which an alert that the controller itself raises was active.",
             [gauge("tokentide_alert_active", "{{kind}} {{model}} / {{pool}}", by="kind")],
         ),
         12,
@@ -181,7 +182,7 @@ def _capacity(add: Add) -> None:
     add(
         series(
             "Demand over capacity, the ten highest",
-            "Demand of the newest window over what the current replicas can serve within the SLO.",
+            "Demand of the newest window divided by the rate that the current replicas can serve within the SLO.",
             [
                 query(
                     f"topk(10, {_newest('tokentide_demand_requests_per_second')} / ({capacity}))",
@@ -197,7 +198,7 @@ def _capacity(add: Add) -> None:
     add(
         series(
             "Forecast in 15 minutes over capacity, the ten highest",
-            "The 90 % quantile of demand 15 minutes ahead over what the current replicas can serve.",
+            "The 90 % quantile of demand 15 minutes ahead divided by the rate that the current replicas can serve.",
             [query(f"topk(10, {forecast} / ({capacity}))", "{{model}} / {{pool}}")],
             "percentunit",
         ),
@@ -207,7 +208,7 @@ def _capacity(add: Add) -> None:
     add(
         series(
             "Replicas of all pools",
-            "Current and advised replicas, added up.",
+            "Current and recommended replicas, summed over all pools.",
             [
                 query(f"sum({_newest('tokentide_current_replicas')})", "current"),
                 query(f"sum({_newest('tokentide_recommended_replicas')})", "advised"),
@@ -222,7 +223,7 @@ def _capacity(add: Add) -> None:
     add(
         series(
             "Accelerators advised",
-            "Accelerators of the advised replicas, by type.",
+            "Accelerators of the recommended replicas, by type.",
             [
                 query(
                     "sum by (accelerator) (max by (model, pool, accelerator) "
@@ -250,7 +251,7 @@ def overview() -> dict[str, Any]:
     return dashboard(
         "tokentide-overview",
         "Tokentide: capacity overview",
-        "Which pools of LLM inference need a look, and what all of them need. Generated by dashboards/generate.py.",
+        "Which pools need attention, and what all of them need together. Generated by dashboards/generate.py.",
         layout,
         [spikes(POOL)],
     )

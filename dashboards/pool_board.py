@@ -71,10 +71,10 @@ def _demand(add: Add) -> None:
     add(
         _fan(
             "Requests",
-            "Demand, its forecast up to an hour ahead, and what the replicas can serve. Left of now the forecast is "
-            "what was said five minutes before. Demand and forecast lie at the time of publishing: both are the "
-            "watermark lag to the right of event time. At a replay's or the demo's speed other than 1 the forecast is "
-            "drawn too far ahead, since offsets are wall time.",
+            "Demand, its forecast up to an hour ahead, and the capacity of the replicas. Left of now, the forecast is "
+            "the one made five minutes before. Demand and forecast are drawn at the time of publishing, later than "
+            "event time by the watermark lag. In a replay or demo at another speed than 1, the forecast is drawn too "
+            "far ahead, because offsets are in wall time.",
             "tokentide_forecast_requests_per_second",
             _gauge("tokentide_demand_requests_per_second", "demand"),
             "reqps",
@@ -103,7 +103,7 @@ def _demand(add: Add) -> None:
     add(
         _fan(
             "KV cache",
-            "Mean tokens resident in the KV caches and their forecast up to an hour ahead.",
+            "Mean number of tokens held in the KV caches, and its forecast up to an hour ahead.",
             "tokentide_forecast_kv_tokens",
             _gauge("tokentide_demand_kv_tokens", "demand"),
             "count:tok",
@@ -121,8 +121,8 @@ def _replicas(add: Add) -> None:
     add(
         series(
             "Replicas",
-            "Advised replicas with their interval and the configured limits against what runs. The series for "
-            "autoscalers never falls below what runs unless the advice is fresh.",
+            "Recommended replicas with their interval and the configured limits, and the replicas that run. The "
+            "series for autoscalers is never below the replicas that run, unless the recommendation is fresh.",
             [
                 _gauge("tokentide_current_replicas", "current"),
                 _gauge("tokentide_recommended_replicas", "advised"),
@@ -141,7 +141,8 @@ def _replicas(add: Add) -> None:
     add(
         series(
             "Requests in flight",
-            "Mean requests in flight of the newest window, and what the fleet reported as running and queued.",
+            "Mean number of requests in flight in the newest window, and the running and queued requests that the "
+            "fleet reported.",
             [
                 _gauge("tokentide_demand_concurrency", "in flight"),
                 _gauge("tokentide_running_requests", "running"),
@@ -175,7 +176,7 @@ def _causes(add: Add) -> None:
     add(
         state_timeline(
             "Spikes and telemetry gaps",
-            "While a spike is observed or forecast (foreseen, rise: the replicas hold it); while telemetry is missing.",
+            "Times of observed or forecast spikes (foreseen, rise: the replicas are enough) and of missing telemetry.",
             [
                 _gauge("tokentide_spike_active", "{{kind}}", "kind"),
                 _gauge("tokentide_telemetry_gap", "telemetry gap"),
@@ -187,7 +188,7 @@ def _causes(add: Add) -> None:
     add(
         series(
             "Size of spikes",
-            "Demand over its recent level (observed, foreseen) or over capacity (forecast, rise).",
+            "Demand divided by its recent level (observed, foreseen) or by capacity (forecast, rise).",
             [_gauge("tokentide_spike_ratio", "{{kind}}", "kind")],
         ),
         6,
@@ -196,7 +197,7 @@ def _causes(add: Add) -> None:
     add(
         series(
             "Tenants",
-            "Share of the requests by tenant; * is all others. Empty unless forecast.tenant_series is set.",
+            "Share of the requests by tenant; * means all others. Empty unless forecast.tenant_series is set.",
             [_gauge("tokentide_tenant_demand_ratio", "{{tenant}}", "tenant")],
             "percentunit",
             stacked=True,
@@ -234,7 +235,7 @@ def _causes(add: Add) -> None:
     add(
         series(
             "Completeness",
-            "Estimated share of the newest window's requests that had been reported when it closed.",
+            "Estimated share of the newest window's requests whose events had arrived when it closed.",
             [_gauge("tokentide_demand_completeness_ratio", "completeness")],
             "percentunit",
         ),
@@ -244,7 +245,7 @@ def _causes(add: Add) -> None:
     add(
         series(
             "Servers and dimensions",
-            "Servers that the requests of the window name, and distinct values of configured dimensions.",
+            "Number of servers named by the requests of the window, and of distinct values of configured dimensions.",
             [
                 _gauge("tokentide_reporting_servers", "servers"),
                 _gauge("tokentide_dimension_values", "{{dimension}}", "dimension"),

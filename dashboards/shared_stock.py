@@ -22,7 +22,7 @@ def shared_stock(add: Add) -> None:
     add(
         series(
             "Stock in use",
-            "GPUs of each line of the stock that the split uses, over those that there are.",
+            "GPUs of each line of the stock that the split uses, divided by the GPUs in that line.",
             [query(f"{used} / ({there} > 0)", _LINE)],
             "percentunit",
             stepped=True,
@@ -33,7 +33,7 @@ def shared_stock(add: Add) -> None:
     add(
         series(
             "Replicas by pool and stock",
-            "Replicas that each pool gets from each line of the stock, with the GPUs of each (tensor parallelism).",
+            "Replicas that each pool gets from each line of the stock, with the GPUs per replica (tensor parallelism).",
             [
                 gauge(
                     "tokentide_fleet_split_replicas",
@@ -49,7 +49,7 @@ def shared_stock(add: Add) -> None:
     add(
         series(
             "Short of stock or budget, the ten shortest",
-            "Share of what a pool's advised replicas carry that stock and budget leave uncarried.",
+            "Share of the capacity of a pool's recommended replicas that stock and budget do not cover.",
             [gauge("tokentide_fleet_split_short_ratio", most="topk 10")],
             "percentunit",
             stepped=True,
@@ -60,7 +60,7 @@ def shared_stock(add: Add) -> None:
     add(
         series(
             "Cost of the split and its budget",
-            "US dollars per hour: of the split, of the smallest budget that leaves no pool short, and the budget.",
+            "US dollars per hour: the split, the smallest budget at which no pool is short, and the budget.",
             [
                 query(_newest("tokentide_fleet_split_dollars_per_hour"), "split"),
                 query(_newest("tokentide_fleet_split_smallest_budget_dollars_per_hour"), "smallest sufficient budget"),
@@ -75,7 +75,7 @@ def shared_stock(add: Add) -> None:
     add(
         series(
             "Replicas changed by the newest split",
-            "Started or stopped against the split before, and how long ago the stock was split.",
+            "Replicas that the newest split starts or stops, and the age of that split.",
             [
                 query(_newest("tokentide_fleet_split_changed_replicas"), "replicas"),
                 query(
@@ -98,7 +98,7 @@ def shared_stock(add: Add) -> None:
     add(
         series(
             "Age of the stock's prices",
-            "How long ago each price was read; beyond 90 days the split may not be the cheapest.",
+            "Age of each price. If it is older than 90 days, the split may not be the cheapest.",
             [query(_newest("tokentide_fleet_stock_price_age_seconds", "stock"), "{{stock}}")],
             "s",
         ),
@@ -108,7 +108,7 @@ def shared_stock(add: Add) -> None:
     add(
         state_timeline(
             "No split was found",
-            "The search ended without an answer for the newest advice; /v1/fleet says why.",
+            "1 when the search found no split for the newest recommendations; /v1/fleet says why.",
             [query(f"1 - {_newest('tokentide_fleet_split_found')}", "no split")],
         ),
         24,

@@ -67,10 +67,12 @@ def load_state(path: Path, source: str) -> BridgeState:
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is no state of a bridge ({str(error)[:100]}); delete it to begin anew") from error
+        raise InputError(
+            f"{path} is not the state of a bridge ({str(error)[:100]}); delete it to start again"
+        ) from error
     sound = all(len(t.series) == len(t.values) <= MAX_SERIES for t in found.targets.values())
     if found.version != _VERSION or found.source != source or not sound:
-        raise InputError(f"{path} is not the state of {source!r} as this version writes it; delete it to begin anew")
+        raise InputError(f"{path} is not the state of {source!r} as this version writes it; delete it to start again")
     targets = {
         key: TargetState(t.at, t.started, dict(zip(t.series, t.values, strict=True)))
         for key, t in found.targets.items()

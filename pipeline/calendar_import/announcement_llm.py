@@ -215,7 +215,7 @@ def _content(answer: bytes) -> tuple[str, int | None]:
         choice = decoded["choices"][0]
         content = choice["message"]["content"]
     except (ValueError, KeyError, IndexError, TypeError, RecursionError) as error:
-        raise CodecError(f"the reply is no chat completion: {str(error)[:200]}") from error
+        raise CodecError(f"the reply is not a chat completion: {str(error)[:200]}") from error
     if not isinstance(content, str):
         raise CodecError(f"the reply has no text but {type(content).__name__}; was it refused?")
     if choice.get("finish_reason") == "length":

@@ -135,7 +135,7 @@ def _read_csv(text: str, name: str, defaults: Defaults) -> Found:
                 continue
             _add_row(found, {key: cell for key, cell in row.items() if cell}, where, defaults)
     except csv.Error as error:
-        raise InputError(f"{name} is no CSV: {error}") from error
+        raise InputError(f"{name} is not CSV: {error}") from error
     return found
 
 
@@ -156,7 +156,7 @@ def _read_json(text: str, name: str, defaults: Defaults) -> Found:
     try:
         items = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{name} is no JSON: {str(error)[:200]}") from error
+        raise InputError(f"{name} is not JSON: {str(error)[:200]}") from error
     for number, item in enumerate(items if isinstance(items, list) else [items], 1):
         _add_object(found, item, f"{name} record {number}", defaults)
     return found

@@ -39,9 +39,9 @@ def read_ics(text: str, name: str, defaults: Defaults, until: float) -> Found:
         calendars = Calendar.from_ical(text, multiple=True)
         events = [event for calendar in calendars for event in calendar.walk("VEVENT")]
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
-        raise InputError(f"{name} is no iCalendar file: {str(error)[:200]}") from error
+        raise InputError(f"{name} is not an iCalendar file: {str(error)[:200]}") from error
     if not calendars:
-        raise InputError(f"{name} is no iCalendar file: it is empty")
+        raise InputError(f"{name} is not an iCalendar file: it is empty")
     moved = {(str(e.get("UID", "")), _moment(e, "RECURRENCE-ID", defaults)) for e in events if "RECURRENCE-ID" in e}
     found = Found()
     for number, event in enumerate(events, 1):

@@ -52,9 +52,9 @@ def parse_moment(text: str, local: ZoneInfo) -> float:
         try:
             return epoch(datetime.fromisoformat(text.strip()), local)
         except ValueError as error:
-            raise InputError(f"{text[:64]!r} is no ISO 8601 time and no number of epoch seconds") from error
+            raise InputError(f"{text[:64]!r} is neither an ISO 8601 time nor a number of epoch seconds") from error
     if not math.isfinite(number):
-        raise InputError(f"{text[:64]!r} is no time")
+        raise InputError(f"{text[:64]!r} is not a time")
     return number
 
 

@@ -233,7 +233,7 @@ def _series(
         table.refuse_finer_times(time_column)
         table.refuse_bad(time_column, f"{at} IS NULL OR NOT abs({at}) <= {_LATEST_SECONDS}", "no time")
         table.refuse_bad(
-            value_column, f"{value} IS NULL AND {quoted(value_column)} IS NOT NULL", "something that is no number"
+            value_column, f"{value} IS NULL AND {quoted(value_column)} IS NOT NULL", "something that is not a number"
         )
         for text in odd_rows(table, time_column, at, name, adds_up=False):
             notice(f"{table.name}: {text}")

@@ -190,7 +190,7 @@ def whatif(
         say("\n".join(columns_text(COLUMNS, [plan.row() for plan in plans] + [api_cells(row) for row in told])))
         say(notes_text(plans))
     if all(o.replicas is None for o in outcomes):
-        fail("none of the plans can be had; the notes say why", EXIT_FAILED)
+        fail("none of the plans is possible; the notes say why", EXIT_FAILED)
 
 
 def _slo(base: Option, **change: float) -> Option:

@@ -17,14 +17,21 @@ class AlertRuleSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    enabled: bool = Field(default=True, description="false: the rule is neither checked nor in the rule file")
+    enabled: bool = Field(
+        default=True, description="false: the rule is not evaluated, and is left out of the rule file"
+    )
     for_seconds: float | None = Field(
-        default=None, ge=0, le=30 * 86_400, description="how long the expression must hold; unset: as the rule has it"
+        default=None,
+        ge=0,
+        le=30 * 86_400,
+        description="how long the expression must hold; unset: the rule's own duration",
     )
     severity: Literal["info", "warning", "critical"] | None = Field(
-        default=None, description="label in Prometheus; unset: as the rule has it"
+        default=None, description="label in Prometheus; unset: the rule's own severity"
     )
-    thresholds: dict[str, _Threshold] = Field(default={}, description="by name, in place of the rule's own")
+    thresholds: dict[str, _Threshold] = Field(
+        default={}, description="thresholds by name; they replace those of the rule"
+    )
 
 
 class AlertsSettings(BaseModel):

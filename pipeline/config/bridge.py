@@ -21,13 +21,15 @@ class BridgeTarget(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    url: str = Field(max_length=2_048, description="of the metrics, such as http://vllm-0:8000/metrics")
+    url: str = Field(max_length=2_048, description="address of the metrics, such as http://vllm-0:8000/metrics")
     model: _Name = Field(description="the pool's model, or an alias of it")
     pool: _Name = DEFAULT_POOL
     model_name: str | None = Field(
-        default=None, description="count only series with this label model_name; unset: all that the server has"
+        default=None, description="count only series with this label model_name; unset: all series of the server"
     )
-    bearer_token_file: Path | None = Field(default=None, description="holds a token that the server asks for")
+    bearer_token_file: Path | None = Field(
+        default=None, description="file with the bearer token that the server requires"
+    )
 
     @model_validator(mode="after")
     def _reachable(self) -> BridgeTarget:
@@ -37,7 +39,9 @@ class BridgeTarget(BaseModel):
         except ValueError:
             fine = False
         if not fine:
-            raise ValueError(f"url {self.url[:256]!r} is no address of metrics; http://vllm-0:8000/metrics would do")
+            raise ValueError(
+                f"url {self.url[:256]!r} is not an address of metrics; http://vllm-0:8000/metrics would do"
+            )
         if address.username is not None or address.password is not None:
             raise ValueError("url must not hold credentials; set bearer_token_file")
         return self
@@ -54,13 +58,17 @@ class BridgeSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     name: str = Field(
-        default="prometheus", pattern=r"^[a-z0-9][a-z0-9-]{0,63}$", description="one for every bridge that runs"
+        default="prometheus",
+        pattern=r"^[a-z0-9][a-z0-9-]{0,63}$",
+        description="unique name; each running bridge needs its own",
     )
     scrape_seconds: float = Field(
         default=15.0, ge=1.0, le=300.0, description="at most half of windows.allowed_lateness_seconds"
     )
-    timeout_seconds: float = Field(default=5.0, gt=0.0, le=60.0, description="for the answer of one server")
-    state_path: Path = Field(default=Path("tokentide-bridge.json"), description="keep it over restarts")
+    timeout_seconds: float = Field(default=5.0, gt=0.0, le=60.0, description="time limit for the answer of one server")
+    state_path: Path = Field(
+        default=Path("tokentide-bridge.json"), description="file with the bridge's state; it must survive restarts"
+    )
     targets: tuple[BridgeTarget, ...] = Field(default=(), max_length=_MOST_TARGETS)
 
     @model_validator(mode="after")

@@ -87,8 +87,8 @@ def check_topics(topics: Mapping[str, str]) -> None:
     for setting, name in topics.items():
         if not _TOPIC.fullmatch(name) or name in (".", ".."):
             raise ValueError(
-                f"{setting} {name!r} is no name for a topic; 1 to 249 letters (a to z), digits, '.', '_' or '-' would "
-                "do, but not '.' or '..'"
+                f"{setting} {name!r} is not a name for a topic; 1 to 249 letters (a to z), digits, '.', '_' or '-' "
+                "would do, but not '.' or '..'"
             )
         owner = owners.setdefault(name, setting)
         if owner != setting:
@@ -109,7 +109,9 @@ def check_memory_limit(limit: str) -> None:
     if unit == "%" and 0 < number <= 100:
         return
     if unit not in _UNITS or not _LEAST_MEMORY_BYTES <= number * _UNITS[unit] <= _MOST_MEMORY_BYTES:
-        raise ValueError(f"memory_limit {limit!r} is no amount of memory of at least 4MB; 2GB, 512MiB or 50% would do")
+        raise ValueError(
+            f"memory_limit {limit!r} is not an amount of memory of at least 4MB; 2GB, 512MiB or 50% would do"
+        )
 
 
 def check_horizons(horizons_seconds: Sequence[int], season_seconds: int) -> None:

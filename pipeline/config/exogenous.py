@@ -36,13 +36,15 @@ class ExternalSettings(_Source):
 class SignalSettings(_Source):
     """A named numeric series that the regression and tree experts may use."""
 
-    name: str = Field(min_length=1, max_length=64, description="as the rows name it")
+    name: str = Field(min_length=1, max_length=64, description="name of the signal in the rows")
 
 
 class ExogenousSettings(BaseModel):
     """The part of ``[forecast]`` that says what comes from outside."""
 
-    external: ExternalSettings | None = Field(default=None, description="where the expert external gets forecasts")
+    external: ExternalSettings | None = Field(
+        default=None, description="source of the forecasts of the expert external"
+    )
     signals: tuple[SignalSettings, ...] = Field(
         default=(), max_length=8, description="series that the regression and tree experts may use"
     )

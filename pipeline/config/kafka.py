@@ -29,7 +29,7 @@ class KafkaSecuritySettings(BaseModel):
     username: str | None = None
     password: SecretStr | None = None
     password_file: Path | None = None
-    token_file: Path | None = Field(default=None, description="holds the OAuth token; read for each connection")
+    token_file: Path | None = Field(default=None, description="file with the OAuth token; read for each connection")
     token_url: str | None = Field(default=None, description="OAuth 2.0 token endpoint, for client credentials")
     token_client_id: str | None = None
     token_client_secret: SecretStr | None = None

@@ -49,7 +49,7 @@ class PublishSettings(BaseModel):
     def _origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
         for origin in origins:
             if origin != "*" and not re.fullmatch(r"https?://[^/\s?#@]+", origin):
-                raise ValueError(f"{origin!r} is no origin; https://ops.example.com would do, without a path")
+                raise ValueError(f"{origin!r} is not an origin; https://ops.example.com would do, without a path")
         return origins
 
     @model_validator(mode="after")

@@ -81,7 +81,7 @@ class KafkaSettings(_Section):
     group_prefix: str = "tokentide"
     session_timeout_seconds: _WaitSeconds = 15.0
     publish_results: bool = True
-    shards: int = Field(default=1, gt=0, le=_MOST_SHARDS, description="controllers that the pools are split over")
+    shards: int = Field(default=1, gt=0, le=_MOST_SHARDS, description="controllers that share the pools")
     security: KafkaSecuritySettings = KafkaSecuritySettings()
 
     @field_validator("replication_factor")
@@ -116,11 +116,11 @@ class StreamSettings(_Section):
     """The aggregator: how records are read, checked and folded."""
 
     max_batch_records: _Count = 20_000
-    max_batch_bytes: _Int32 = Field(default=8 * 1024 * 1024, description="of values in one batch, or one record")
+    max_batch_bytes: _Int32 = Field(default=8 * 1024 * 1024, description="limit for a batch's values, and for a record")
     queued_batches: _Count = 8
     max_event_bytes: _Count = 1_048_576
     dead_letter_bytes: int = Field(
-        default=65_536, ge=0, le=2**31 - 1, description="of a refused record's value that are kept; 0: nothing of it"
+        default=65_536, ge=0, le=2**31 - 1, description="how much of a rejected record's value is kept; 0: nothing"
     )
     codec: str = Field(default="auto", description="format of the records of kafka.requests_topic")
     mapping: dict[str, Any] = Field(default={}, description="for codec mapping: event field to path, unit, constant")
@@ -128,10 +128,12 @@ class StreamSettings(_Section):
         default=(), description="topics of events with their formats, in place of kafka.requests_topic"
     )
     dedupe_horizon_records: int = Field(
-        default=100_000, ge=0, le=MAX_HORIZON_RECORDS, description="per partition; 0 turns it off"
+        default=100_000, ge=0, le=MAX_HORIZON_RECORDS, description="records within which duplicates are found; 0: off"
     )
-    max_age_seconds: _Seconds = Field(default=7 * 86_400.0, description="older than the record's timestamp")
-    max_ahead_seconds: _Seconds = Field(default=60.0, description="newer than the record's timestamp")
+    max_age_seconds: _Seconds = Field(
+        default=7 * 86_400.0, description="how much older than its record an event may be"
+    )
+    max_ahead_seconds: _Seconds = Field(default=60.0, description="how much newer than its record an event may be")
     heartbeat_seconds: _WaitSeconds = 2.0
     shutdown_seconds: _WaitSeconds = 20.0
     instance_id: str | None = Field(default=None, description="static group membership; unset: none")
@@ -158,10 +160,10 @@ class StreamSettings(_Section):
 class WindowSettings(_Section):
     """Event-time windows."""
 
-    grain_seconds: _WholeSeconds = Field(default=60, description="what forecasts are made on; a multiple of 10")
+    grain_seconds: _WholeSeconds = Field(default=60, description="length of the windows of forecasts; a multiple of 10")
     allowed_lateness_seconds: _Seconds = 60.0
-    dimensions: tuple[str, ...] = Field(default=(), description="extra event fields that windows are broken down by")
-    max_pools: _Count = Field(default=1_000, description="further (model, pool) pairs fold into __other__")
+    dimensions: tuple[str, ...] = Field(default=(), description="further fields of events that break windows down")
+    max_pools: _Count = Field(default=1_000, description="limit of (model, pool) pairs; others count as __other__")
 
     @model_validator(mode="after")
     def _whole_windows(self) -> WindowSettings:
@@ -195,10 +197,10 @@ class StoreSettings(_Section):
     retention_forecasts_seconds: _Retention = 7 * 86_400
     snapshot_every_steps: _Count = Field(
         default=30,
-        description="in so many steps the state of every pool is kept; sooner where steps are costly to learn again",
+        description="every pool is stored within so many steps; earlier if they are costly to learn again",
     )
     memory_limit: str = "2GB"
-    export_folder: Path | None = Field(default=None, description="where the controller keeps its history as Parquet")
+    export_folder: Path | None = Field(default=None, description="folder for exports of the history as Parquet")
     export_every_seconds: _Seconds = 3_600.0
 
     @field_validator("path")
@@ -224,7 +226,7 @@ class ForecastSettings(_Section, ExogenousSettings):
         default=("default",), min_length=1, max_length=64, description="default, and experts that join it"
     )
     tenant_series: int = Field(
-        default=0, ge=0, le=32, description="most tenants of a pool that are forecast apart; needs the dimension tenant"
+        default=0, ge=0, le=32, description="most tenants of a pool with an own forecast; needs the dimension tenant"
     )
 
     @model_validator(mode="after")
@@ -242,11 +244,11 @@ class AdviseSettings(_Section):
     """Alerts and the guard against missing telemetry."""
 
     false_alerts_per_day: float = Field(default=1.0, ge=1e-6, le=1e6)
-    gap_min_expected_requests: PositiveFloat = Field(default=20.0, description="a silent window is a gap above this")
-    gap_accept_seconds: _Seconds = Field(default=3600.0, description="silence this long is believed")
+    gap_min_expected_requests: PositiveFloat = Field(default=20.0, description="with more expected, silence is a gap")
+    gap_accept_seconds: _Seconds = Field(default=3600.0, description="after silence for so long, demand counts as zero")
     forecast_alert_probability: float = Field(default=0.5, gt=0, lt=1)
     replica_report_max_age_seconds: _Seconds = Field(
-        default=300.0, description="an older report of the fleet says nothing: its replicas are unknown"
+        default=300.0, description="if the newest report of the fleet is older, its replicas are unknown"
     )
 
 
@@ -273,7 +275,7 @@ class PoolSettings(_Section):
     pipeline_parallel: _Count = 1
     expert_parallel: _Count = 1
     data_parallel: _Count = 1
-    precision: str = Field(default="auto", description="of the weights; auto: as the checkpoint has them")
+    precision: str = Field(default="auto", description="precision of the weights; auto: that of the checkpoint")
     kv_precision: str | None = None
     engine: str = Field(default="vllm", description="vllm, sglang or tensorrt-llm")
     engine_version: str | None = Field(default=None, description="a release such as 0.18.0; unset: the newest known")
@@ -289,22 +291,27 @@ class PoolSettings(_Section):
     max_replicas: int = Field(default=64, gt=0, le=_MOST_REPLICAS)
     under_to_over_cost: PositiveFloat = 9.0
     lead_time_seconds: _Seconds = Field(
-        default=120.0, description="from asking for a replica to it serving, until enough start-ups were seen"
+        default=120.0,
+        description="time from ordering a replica until it serves; used until enough start-ups were observed",
     )
     lead_time_floor_seconds: _Seconds | None = Field(
-        default=None, description="least lead time by measured start-ups; unset: lead_time_seconds"
+        default=None, description="lower limit of the lead time that is measured; unset: lead_time_seconds"
     )
     scale_down_stabilisation_seconds: _Seconds = Field(
-        default=300.0, description="how long fewer must do before they are advised, and a manual change is left alone"
+        default=300.0,
+        description="how long fewer replicas must be enough; also the pause after a manual change",
     )
     max_step_up_ratio: float = Field(
-        default=4.0, gt=1, le=_MOST_REPLICAS, description="of what runs or is surely needed, in one step"
+        default=4.0,
+        gt=1,
+        le=_MOST_REPLICAS,
+        description="greatest increase in one step, as a multiple of the replicas that run or are surely needed",
     )
-    max_step_down_ratio: float = Field(default=0.5, gt=0, le=1, description="of what runs, left after one step")
+    max_step_down_ratio: float = Field(default=0.5, gt=0, le=1, description="least share of replicas left after a step")
     ttl_seconds: _Seconds = 300.0
     decision_rules: tuple[str, ...] = Field(
         default=("observed", "forecast", "recent_peak", "season", "trend"),
-        description="rules that compete to say what to provision for; none: the forecast's quantile",
+        description="rules that compete to choose the demand to provision for; empty: the forecast's quantile",
     )
     initial_replicas: int | None = Field(default=None, gt=0, le=_MOST_REPLICAS)
 
@@ -368,7 +375,7 @@ class ReaderSettings(_Section):
     max_output_tokens: _Count = 2_000
     max_calls: _Count = Field(default=20, description="per run of the command")
     max_tokens: _Count = Field(default=100_000, description="input and output, per run of the command")
-    max_confidence: float = Field(default=0.8, gt=0, le=1, description="what a machine has read is never surer")
+    max_confidence: float = Field(default=0.8, gt=0, le=1, description="upper limit of the confidence of what is read")
 
     @model_validator(mode="after")
     def _complete(self) -> ReaderSettings:
@@ -380,7 +387,7 @@ class ReaderSettings(_Section):
 class ClockSettings(_Section):
     """Simulated time for demos and replays; unset: the machine's clock."""
 
-    pace_file: Path | None = Field(default=None, description="read simulated time from there; its writer sets the pace")
+    pace_file: Path | None = Field(default=None, description="file with simulated time; its writer sets the speed")
     origin: float | None = Field(default=None, ge=0, le=_YEAR_2100)
     wall_origin: float | None = Field(default=None, ge=0, le=_YEAR_2100)
     speed: float = Field(default=1.0, gt=0, le=1e6)

@@ -21,8 +21,8 @@ class SourceSettings(BaseModel):
     topic: str
     codec: str = Field(default="auto", description="format of the records; auto recognises it record by record")
     mapping: dict[str, Any] = Field(default={}, description="for codec mapping: event field to path, unit, constant")
-    model: str | None = Field(default=None, description="model of records that name none, as vLLM's spans")
-    pool: str | None = Field(default=None, description="pool of records that name none")
+    model: str | None = Field(default=None, description="model of records without one, such as vLLM's spans")
+    pool: str | None = Field(default=None, description="pool of records without one")
 
     @model_validator(mode="after")
     def _can_be_read(self) -> SourceSettings:

@@ -171,8 +171,8 @@ def _check(
 
 def _hint(most: float) -> str:
     if most == np.inf:
-        return ", which is no time of at least 0"
-    return f", which is no number between 0 and {most:,.0f}"
+        return ", which is not a time of at least 0"
+    return f", which is not a number between 0 and {most:,.0f}"
 
 
 def _line(table: Table, row: int) -> str:

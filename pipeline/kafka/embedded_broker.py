@@ -210,4 +210,6 @@ def _claim(port: int) -> None:
         try:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
-            raise ServerUnavailable(f"port {port} cannot be had for the embedded broker: {error.strerror}") from error
+            raise ServerUnavailable(
+                f"cannot listen on port {port} for the embedded broker: {error.strerror}"
+            ) from error

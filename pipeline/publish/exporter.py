@@ -86,7 +86,7 @@ class Exporter:
         self._no_rule_errors = {rule.name: 0 for rule in engine_kinds(self.rules)}
         self._lock = threading.Lock()
         self._writer = Writer()
-        self._pools = KeptViews(live, self._written)
+        self._pools = KeptViews(live, self._written, with_counters=True)
         self._packing = threading.Lock()
         # Of all pools, by name, the totals, and what is packed of both.
         self._sorted: tuple[list[tuple[PoolKey, PoolText]], dict[int, bytes], PackedText] | None = None
@@ -146,8 +146,11 @@ class Exporter:
         return shown
 
     def _refresh(self) -> None:
-        if self._pools.refresh():
+        before = self._pools.version
+        changed = self._pools.refresh()
+        if changed or self._pools.version != before:  # a step may change nothing but the totals
             self._sorted = None
+        if changed:
             self._writer.share_no_more_than(len(self._pools.made) + _NO_POOL)
 
     def _written(self, view: PoolView) -> PoolText:
@@ -163,7 +166,9 @@ class Exporter:
 
     def _of_pools(self) -> tuple[list[tuple[PoolKey, PoolText]], dict[int, bytes], PackedText]:
         if self._sorted is None:
-            totals = self._writer.blocks(_totals(self._live.counters()))
+            counters = self._pools.counters
+            assert counters is not None  # since the pools were looked at
+            totals = self._writer.blocks(_totals(counters))
             by_name = sorted(self._pools.made.items(), key=lambda of_pool: of_pool[0])
             self._sorted = by_name, totals, PackedText()
             of_pools = sum(len(text.written.series.heads) for text in self._pools.made.values())

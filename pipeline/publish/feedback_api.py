@@ -65,7 +65,7 @@ def feedback_route(clock: Clock, send: SendRecord | None) -> Route:
         try:
             asked = json.loads(await request.read())
         except (ValueError, RecursionError) as error:
-            raise ProblemError(400, f"the body is no JSON: {error}") from error
+            raise ProblemError(400, f"the body is not JSON: {error}") from error
         if not isinstance(asked, dict) or set(asked) != _FIELDS or not all(isinstance(v, str) for v in asked.values()):
             raise ProblemError(400, "the body must be an object with the texts alert_id and verdict, nothing else")
         try:

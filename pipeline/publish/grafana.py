@@ -95,7 +95,7 @@ def _connect(url: str, token: str, timeout: float) -> tuple[Any, Callable[[Calla
     """Return the client, a caller that turns a dead server or a refused token into errors, and the client's error."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.netloc:
-        raise ConfigError(f"{url!r} is no HTTP URL of a Grafana server")
+        raise ConfigError(f"{url!r} is not the HTTP URL of a Grafana server")
     try:
         from grafana_client import GrafanaApi, TokenAuth
         from grafana_client.client import GrafanaException
@@ -135,5 +135,5 @@ def _read(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise InputError(f"cannot read the dashboard {path}: {error}") from error
     if not isinstance(dashboard, dict) or not dashboard.get("uid") or "panels" not in dashboard:
-        raise InputError(f"{path} is no Grafana dashboard with a uid")
+        raise InputError(f"{path} is not a Grafana dashboard with a uid")
     return {**dashboard, "id": None}

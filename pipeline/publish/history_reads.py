@@ -143,7 +143,11 @@ class HistoryReads:
             first, until, more = self._piece(start, end, grain)
             rows = list(self._reader.history(key.model, key.pool, first, until, grain)) if first < until else []
             told = self._reader.latencies(key.model, key.pool, first, until, grain) if rows else {}
-            windows = [window_data(row, key, grain, as_of, told.get(row["start"])) for row in rows[:limit]]
+            finished = as_of
+            if finished is not None and view.window is not None and grain == view.window.grain_seconds:
+                # A step may have been recorded since the request came.
+                finished = max([finished, *(row["end"] for row in rows if row.get("closed"))])
+            windows = [window_data(row, key, grain, finished, told.get(row["start"])) for row in rows[:limit]]
             last = windows[-1]["start"] if len(rows) > limit else until - grain if more else None
             cut = None if last is None else str(float(last))
             named = {"model": key.model, "pool": key.pool, "grain_seconds": grain}
@@ -173,7 +177,9 @@ class HistoryReads:
 
         def query() -> bytes:
             found = {alert["alert_id"]: alert for alert in (alert_data(row) for row in self._reader.alerts(since))}
-            alerts = list((found | {name: alert_data(a) for name, a in lasting.items()}).values())
+            # What has ended since the request came is told as the store has it.
+            ended = {name: alert for name, alert in found.items() if alert.get("ended_at") is not None}
+            alerts = list((found | {name: alert_data(a) for name, a in lasting.items()} | ended).values())
             alerts.sort(key=_place, reverse=True)
             if before is not None:
                 alerts = [alert for alert in alerts if _place(alert) < before]

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from pipeline.publish.counters import Counters
 from pipeline.publish.state import LiveState
 from pipeline.publish.views import PoolView
 from pipeline.windows.types import PoolKey
@@ -16,12 +17,20 @@ T = TypeVar("T")
 
 
 class KeptViews(Generic[T]):
-    """What ``make`` returned for each pool of a LiveState, by pool; for one thread at a time."""
+    """What ``make`` returned for each pool of a LiveState, by pool; for one thread at a time.
 
-    def __init__(self, live: LiveState, make: Callable[[PoolView], T]) -> None:
+    ``as_of``, ``looked_at`` and, if asked for, ``counters`` are of the same instant as the pools: to ask the LiveState
+    for them afterwards may give those of a later step.
+    """
+
+    def __init__(self, live: LiveState, make: Callable[[PoolView], T], *, with_counters: bool = False) -> None:
         self._live = live
         self._make = make
+        self._with_counters = with_counters
         self._version = -1
+        self.as_of: int | None = None  #: End of the newest closed window, epoch seconds; None: there is none.
+        self.looked_at = -math.inf  #: When the LiveState was looked at last, epoch seconds.
+        self.counters: Counters | None = None
         self._keys: frozenset[PoolKey] = frozenset()
         # When the first of what is kept expires, or sooner: what was renewed since is not looked for.
         self._valid_until = math.inf
@@ -40,8 +49,9 @@ class KeptViews(Generic[T]):
 
     def refresh(self) -> bool:
         """Make anew what has changed since the last time; return whether anything has."""
-        changes = self._live.changes(self._version)
-        self._version = changes.version
+        changes = self._live.changes(self._version, with_counters=self._with_counters)
+        self._version, self.as_of, self.looked_at = changes.version, changes.as_of, changes.now
+        self.counters = changes.counters
         views = list(changes.views)
         expired = changes.now >= self._valid_until
         if expired:

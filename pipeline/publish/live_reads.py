@@ -74,6 +74,7 @@ class _Known:
     """All pools by name, as they were at a version of the LiveState, until when something of them expires."""
 
     version: int
+    as_of: int | None
     valid_until: float
     pools: list[tuple[PoolKey, _Parts]]
 
@@ -82,8 +83,8 @@ class _Written(NamedTuple):
     """A page of a list, and what it was written of."""
 
     known: _Known
-    as_of: int | None
     page: Timed
+    now: float  # when the pools were looked at
 
 
 def view_of(live: LiveState, request: web.Request) -> PoolView:
@@ -110,7 +111,7 @@ class LiveReads:
         self._clock = clock
         self._aside = aside
         self._parts = KeptViews(live, _parts)
-        self._known = _Known(-1, 0.0, [])  # replaced as a whole
+        self._known = _Known(-1, None, 0.0, [])  # replaced as a whole
         self._answers: KeptAnswers[Ready] = KeptAnswers(KEPT_BYTES)
         self._pages: KeptAnswers[Timed] = KeptAnswers(KEPT_BYTES)
 
@@ -202,16 +203,16 @@ class LiveReads:
         ``told`` is what it depends on beside the pools.
         """
         asked = name, LIMIT.read(request) or MAX_POOLS, NAME_CURSOR.read(request), told
-        known = self._known
+        known, now = self._known, self._live.now()
         page: Timed | None = None
-        if known.version == self._live.version and self._live.now() < known.valid_until:
-            page = self._pages.get((*asked, self._live.as_of()), known)
+        if known.version == self._live.version and now < known.valid_until:
+            page = self._pages.get(asked, known)
         if page is None:
             name, limit, after, _ = asked
             written = await self._aside.run(partial(self._page, name, limit, after, of_pool))
-            page = written.page
-            self._pages.keep((*asked, written.as_of), written.known, page, page.size)
-        return page.answer(request, self._live.now())
+            page, now = written.page, written.now
+            self._pages.keep(asked, written.known, page, page.size)
+        return page.answer(request, now)
 
     def _page(
         self,
@@ -221,22 +222,23 @@ class LiveReads:
         of_pool: Callable[[PoolKey, _Parts], bytes | None],
     ) -> _Written:
         """Write a page."""
-        known, as_of = self._refreshed(), self._live.as_of()
+        known = self._refreshed()
         pools = known.pools
         first = 0 if after is None else bisect.bisect_right(pools, PoolKey(*after), key=lambda entry: entry[0])
         said = ((key, of_pool(key, parts)) for key, parts in islice(pools, first, None))
         page = list(islice(((key, body) for key, body in said if body is not None), limit + 1))
         found = [body for _, body in page[:limit]]
         cut = name_place(*page[limit - 1][0]) if len(page) > limit else None
-        head = msgspec.json.encode({"as_of": as_of, **page_members(cut)})
-        return _Written(known, as_of, Timed.of(head[:-1] + f',"{name}":['.encode() + b",".join(found) + b"]}"))
+        head = msgspec.json.encode({"as_of": known.as_of, **page_members(cut)})
+        page_of = Timed.of(head[:-1] + f',"{name}":['.encode() + b",".join(found) + b"]}")
+        return _Written(known, page_of, self._parts.looked_at)
 
     def _refreshed(self) -> _Known:
         known, parts = self._known, self._parts
         changed = parts.refresh()
         if changed or known.version != parts.version:
             pools = sorted(parts.made.items(), key=lambda entry: entry[0]) if changed else known.pools
-            self._known = _Known(parts.version, parts.valid_until, pools)
+            self._known = _Known(parts.version, parts.as_of, parts.valid_until, pools)
         return self._known
 
 

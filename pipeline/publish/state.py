@@ -85,13 +85,14 @@ class LiveState:
         with self._lock:
             return self._totals.read()
 
-    def changes(self, since: int) -> Changes:
+    def changes(self, since: int, *, with_counters: bool = False) -> Changes:
         """Return what has changed since ``since``, the version of an earlier call (-1: everything)."""
         now = self._clock.now()
         with self._lock:
             keys = self._all_keys()
             views = self._views(((key, self._pools[key]) for key in self._changed_since(since)), now)
-            return Changes(self._version, now, tuple(views), keys)
+            counters = self._totals.read() if with_counters else None
+            return Changes(self._version, now, tuple(views), keys, self._as_of, counters)
 
     def _changed_since(self, since: int) -> list[PoolKey]:
         """Pools that have changed since a version, the newest first: a part of a step changes few of thousands."""

@@ -58,12 +58,17 @@ class PoolView:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What has changed since a version: the pools' views as of ``now``, and the names of all pools."""
+    """What has changed since a version: the pools' views as of ``now`` (epoch seconds), and the names of all pools.
+
+    ``as_of`` (the end of the newest closed window) and ``counters`` (None: not asked for) are of the same version.
+    """
 
     version: int
     now: float
     views: tuple[PoolView, ...]
     keys: frozenset[PoolKey]
+    as_of: int | None = None
+    counters: Counters | None = None
 
 
 @dataclass(frozen=True, slots=True)

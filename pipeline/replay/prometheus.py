@@ -140,7 +140,7 @@ def _results(answers: Sequence[Any], name: str) -> Iterator[Mapping[str, Any]]:
             raise InputError(f"{name} holds a {kind or 'result of no type'}, not the matrix of a range query{hint}")
         results = data.get("result")
         if not isinstance(results, list) or not all(isinstance(result, Mapping) for result in results):
-            raise InputError(f"{name} is not the answer of a Prometheus query_range: 'result' is no list of series")
+            raise InputError(f"{name} is not the answer of a Prometheus query_range: 'result' is not a list of series")
         yield from results
 
 

@@ -195,7 +195,7 @@ class Table:
             return f"(epoch_us(if({long}, {of_four}, {of_two})::TIMESTAMPTZ) / 1e6)"
         if kind.startswith("VARCHAR"):
             return f"(epoch_us(try_cast({name} AS TIMESTAMPTZ)) / 1e6)"
-        raise InputError(f"{self.name}: column {column!r} is of type {kind}, which is no time")
+        raise InputError(f"{self.name}: column {column!r} is of type {kind}, which is not a time")
 
     def number(self, column: str) -> str:
         """SQL for a column of numbers, NULL where a value is none."""

@@ -177,7 +177,7 @@ def full_matches(cursor: Any, pattern: str, values: Collection[str]) -> set[str]
             {"values": list(values), "pattern": pattern},
         ).fetchall()
     except duckdb.InvalidInputException as error:
-        raise InputError(f"{pattern[:256]!r} is no regular expression: {str(error).splitlines()[0]}") from error
+        raise InputError(f"{pattern[:256]!r} is not a regular expression: {str(error).splitlines()[0]}") from error
     return {value for (value,) in rows}
 
 

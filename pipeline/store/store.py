@@ -84,7 +84,7 @@ class Store(StoreReaders):
     def apply(self, records: Sequence[tuple[int, int, Delta | None]]) -> ApplyResult:
         """Apply records of the delta topic, (delta partition, delta offset, delta), in ONE transaction.
 
-        None stands for a record that is no delta: it is counted and passed over. A delta that leaves a gap is not
+        None stands for a record that is not a delta: it is counted and passed over. A delta that leaves a gap is not
         applied and stops its delta partition; the other partitions go on, and the gap is in the result.
 
         Raises:

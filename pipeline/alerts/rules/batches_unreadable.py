@@ -13,7 +13,10 @@ RULE = AlertRule(
     group="losses",
     severity="warning",
     summary="Batches of records cannot be read.",
-    description="{{ $value | humanize }} records of the last 15 minutes were in batches that cannot be read.",
+    description=(
+        "{{ $value | humanize }} records of the last 15 minutes were in batches that cannot be read. Read dlq.detail "
+        "of the dead letters, then check the producer and the broker's disks."
+    ),
     expr=f"sum(increase({_UNREADABLE}[{SPAN}])) > <records>",
     for_seconds=60,
     thresholds={"records": 0},
@@ -32,7 +35,10 @@ RULE = AlertRule(
             },
             silent_at=(20, 50),
             fires_at=(30,),
-            description="300 records of the last 15 minutes were in batches that cannot be read.",
+            description=(
+                "300 records of the last 15 minutes were in batches that cannot be read. Read dlq.detail of the dead "
+                "letters, then check the producer and the broker's disks."
+            ),
         ),
     ),
 )

@@ -9,8 +9,11 @@ RULE = AlertRule(
     alert="TokentideCapacityAtMax",
     group="capacity",
     severity="warning",
-    summary="The recommendation has reached the configured maximum.",
-    description="The advice for {{ $labels.model }}/{{ $labels.pool }} is at max_replicas; more may be needed.",
+    summary="The recommendation has reached the configured maximum number of replicas.",
+    description=(
+        "The recommendation for {{ $labels.model }}/{{ $labels.pool }} is {{ $value }} replicas, its configured "
+        "maximum (max_replicas); demand may need more. Raise max_replicas, or limit the load."
+    ),
     expr=(
         "max by (model, pool) (tokentide_recommended_replicas) >= max by (model, pool) "
         "(tokentide_recommended_replicas_max)"

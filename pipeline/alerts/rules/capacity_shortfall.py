@@ -7,7 +7,10 @@ from pipeline.alerts.rule import AlertRule, RuleCase
 _ADVISED = "max by (model, pool) (tokentide_recommended_replicas)"
 _LOWER = "max by (model, pool) (tokentide_recommended_replicas_lower)"
 _CURRENT = "max by (model, pool) (tokentide_current_replicas)"
-_SAID = "m/p has had fewer replicas than recommended for five minutes."
+_SAID = (
+    "m/p has had fewer replicas than recommended for 5 minutes. Check that the autoscaler follows the recommendation "
+    "and that accelerators are free; if not, scale by hand."
+)
 
 
 def _series(recommended: str, lower: str, current: str) -> dict[str, str]:
@@ -20,8 +23,11 @@ RULE = AlertRule(
     alert="TokentideCapacityShortfall",
     group="capacity",
     severity="critical",
-    summary="A pool has run with fewer replicas than recommended for longer than they take to start.",
-    description=("{{ $labels.model }}/{{ $labels.pool }} has had fewer replicas than recommended for five minutes."),
+    summary="A pool has had fewer replicas than recommended for longer than a replica usually takes to start.",
+    description=(
+        "{{ $labels.model }}/{{ $labels.pool }} has had fewer replicas than recommended for 5 minutes. Check that the "
+        "autoscaler follows the recommendation and that accelerators are free; if not, scale by hand."
+    ),
     # The HPA leaves differences of up to 10 % alone by default, so such advice may never be followed.
     expr=f"{_ADVISED} > <ratio> * {_CURRENT} or {_LOWER} > {_CURRENT}",
     for_seconds=300,

@@ -17,10 +17,10 @@ RULE = AlertRule(
     alert="TokentideDemandDrop",
     group="demand",
     severity="warning",
-    summary="Demand has fallen far below what was expected.",
+    summary="Demand has fallen far below the forecast and the recent level.",
     description=(
-        "Demand of {{ $labels.model }}/{{ $labels.pool }} is far below its forecast and its recent level: traffic may "
-        "be lost before it gets here."
+        "The demand of {{ $labels.model }}/{{ $labels.pool }} is far below its forecast and its recent level. Requests "
+        "may fail before they reach the servers: check the gateway, DNS and the largest clients before you scale down."
     ),
     # Missing telemetry is told as such.
     expr=(
@@ -43,8 +43,10 @@ RULE = AlertRule(
             silent_at=(9, 35, 50),
             fires_at=(15, 28),
             labels={"model": "m", "pool": "p"},
-            description="Demand of m/p is far below its forecast and its recent level: traffic may be lost before it "
-            "gets here.",
+            description=(
+                "The demand of m/p is far below its forecast and its recent level. Requests may fail before they reach "
+                "the servers: check the gateway, DNS and the largest clients before you scale down."
+            ),
         ),
     ),
 )

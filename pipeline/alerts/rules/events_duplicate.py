@@ -13,7 +13,10 @@ RULE = AlertRule(
     group="losses",
     severity="warning",
     summary="More than <share %> of the events are duplicates.",
-    description="{{ $value | humanizePercentage }} of the events of the last 15 minutes had been seen before.",
+    description=(
+        "{{ $value | humanizePercentage }} of the events of the last 15 minutes were duplicates; each event counts "
+        "once. Check whether an emitter sends events twice, or two emitters report the same requests."
+    ),
     expr=share_above(_DUPLICATE, _ACCEPTED, _DUPLICATE),
     for_seconds=900,
     thresholds={"share": 0.05, "least_events": 100},
@@ -31,7 +34,10 @@ RULE = AlertRule(
             },
             silent_at=(15, 20, 90),
             fires_at=(60,),
-            description="10% of the events of the last 15 minutes had been seen before.",
+            description=(
+                "10% of the events of the last 15 minutes were duplicates; each event counts once. Check whether an "
+                "emitter sends events twice, or two emitters report the same requests."
+            ),
         ),
         RuleCase(
             name="retries of a few, and too few events to judge by",

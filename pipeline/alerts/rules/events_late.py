@@ -13,7 +13,10 @@ RULE = AlertRule(
     group="losses",
     severity="warning",
     summary="More than <share %> of the events arrive after their window has closed.",
-    description="{{ $value | humanizePercentage }} of the events of the last 15 minutes were late.",
+    description=(
+        "{{ $value | humanizePercentage }} of the events of the last 15 minutes arrived after their window had closed. "
+        "Check the clocks of the servers and the batching of the emitters."
+    ),
     expr=share_above(_LATE, _ACCEPTED),
     for_seconds=900,
     thresholds={"share": 0.01, "least_events": 100},
@@ -31,7 +34,10 @@ RULE = AlertRule(
             },
             silent_at=(20, 90),
             fires_at=(60,),
-            description="5% of the events of the last 15 minutes were late.",
+            description=(
+                "5% of the events of the last 15 minutes arrived after their window had closed. Check the clocks of "
+                "the servers and the batching of the emitters."
+            ),
         ),
         RuleCase(
             name="half a percent, and too few events to judge by",

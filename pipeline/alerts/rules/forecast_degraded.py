@@ -9,10 +9,11 @@ RULE = AlertRule(
     alert="TokentideForecastDegraded",
     group="forecast",
     severity="warning",
-    summary="Demand exceeds the forecast's upper band far more often than it should.",
+    summary="Demand exceeds the p95 forecast far more often than it should.",
     description=(
-        "Fewer than <coverage %> of the actuals of {{ $labels.model }}/{{ $labels.pool }} stay under the 95 % "
-        "band 15 minutes ahead."
+        "Fewer than <coverage %> of the measured request rates of {{ $labels.model }}/{{ $labels.pool }} were at or "
+        "below the p95 forecast made 15 minutes before; 95 % should be. The forecast usually adapts within hours; "
+        "until then, raise min_replicas."
     ),
     expr=(
         "min by (model, pool) "

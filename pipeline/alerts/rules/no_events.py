@@ -10,7 +10,10 @@ RULE = AlertRule(
     group="pipeline",
     severity="warning",
     summary="No request events arrive at all.",
-    description="Not one record has been read from the request topic for ten minutes.",
+    description=(
+        "Tokentide has read no record from the request topics for 10 minutes. Run `tokentide doctor`, then check the "
+        "emitters and the aggregators."
+    ),
     expr="sum(rate(tokentide_events_consumed_total[10m])) == 0",
     for_seconds=600,
 )

@@ -10,7 +10,9 @@ RULE = AlertRule(
     group="pipeline",
     severity="warning",
     summary="The controller is not ready.",
-    description="The controller has been up but not ready for five minutes.",
+    description=(
+        "The controller has run for 5 minutes without being ready, and gives no new recommendations. /readyz says why."
+    ),
     expr="max(tokentide_ready) == 0",
     for_seconds=300,
 )

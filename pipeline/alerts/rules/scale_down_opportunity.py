@@ -9,8 +9,11 @@ RULE = AlertRule(
     alert="TokentideScaleDownOpportunity",
     group="capacity",
     severity="info",
-    summary="A pool has run with more replicas than even the upper end of the advice for half an hour.",
-    description="{{ $labels.model }}/{{ $labels.pool }} has more replicas than the cautious end of its advice.",
+    summary="A pool has had more replicas than the upper end of its recommendation for 30 minutes.",
+    description=(
+        "{{ $labels.model }}/{{ $labels.pool }} has more replicas than the upper end of its recommendation, which is "
+        "{{ $value }}. Scale down to that number, unless an announced event is near."
+    ),
     expr=(
         "max by (model, pool) (tokentide_recommended_replicas_upper) < max by (model, pool) "
         "(tokentide_current_replicas)"

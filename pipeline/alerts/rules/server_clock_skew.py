@@ -12,7 +12,10 @@ RULE = AlertRule(
     group="losses",
     severity="warning",
     summary="The clock of an inference server is off by more than <offset_seconds> s.",
-    description="The clock of server {{ $labels.server }} is off by {{ $value | humanizeDuration }}.",
+    description=(
+        "The clock of server {{ $labels.server }} is off by {{ $value | humanizeDuration }}. Repair the time "
+        "synchronisation (NTP, PTP) of that server."
+    ),
     expr=f"{_OFFSET} > <offset_seconds>",
     for_seconds=600,
     thresholds={"offset_seconds": 5},
@@ -35,7 +38,9 @@ RULE = AlertRule(
             silent_at=(10, 19, 50),
             fires_at=(25,),
             labels={"server": "gpu-7"},
-            description="The clock of server gpu-7 is off by 55s.",
+            description=(
+                "The clock of server gpu-7 is off by 55s. Repair the time synchronisation (NTP, PTP) of that server."
+            ),
         ),
     ),
 )

@@ -21,10 +21,11 @@ RULE = AlertRule(
     alert="TokentideSloBudgetBurn",
     group="capacity",
     severity="critical",
-    summary="So many requests miss the latency objective that the error budget is gone within days.",
+    summary="So many requests miss the latency objective that the error budget will be used up within days.",
     description=(
         "{{ $labels.model }}/{{ $labels.pool }} uses up its error budget {{ $value | humanize }} times as fast as its "
-        "latency objective allows."
+        "latency objective allows. Compare the replicas that run with the recommendation, then look for failures and "
+        "timeouts."
     ),
     expr=(f"({burning('1h', '5m', 'burn_1h')} or {burning('6h', '30m', 'burn_6h')}) and {enough('1h')}"),
     for_seconds=60,
@@ -36,7 +37,10 @@ RULE = AlertRule(
             silent_at=(20, 43),
             fires_at=(30,),
             labels=_LABELS,
-            description="m/p uses up its error budget 15 times as fast as its latency objective allows.",
+            description=(
+                "m/p uses up its error budget 15 times as fast as its latency objective allows. Compare the replicas "
+                "that run with the recommendation, then look for failures and timeouts."
+            ),
         ),
         RuleCase(
             name="six hours at 7 times the budget",
@@ -44,7 +48,10 @@ RULE = AlertRule(
             silent_at=(20,),
             fires_at=(30,),
             labels=_LABELS,
-            description="m/p uses up its error budget 7 times as fast as its latency objective allows.",
+            description=(
+                "m/p uses up its error budget 7 times as fast as its latency objective allows. Compare the replicas "
+                "that run with the recommendation, then look for failures and timeouts."
+            ),
         ),
         RuleCase(
             name="an objective of 90 %, of which nothing can burn faster than 10",
@@ -52,7 +59,10 @@ RULE = AlertRule(
             silent_at=(20,),
             fires_at=(30,),
             labels=_LABELS,
-            description="m/p uses up its error budget 9 times as fast as its latency objective allows.",
+            description=(
+                "m/p uses up its error budget 9 times as fast as its latency objective allows. Compare the replicas "
+                "that run with the recommendation, then look for failures and timeouts."
+            ),
         ),
         RuleCase(
             name="a pool with next to no requests",

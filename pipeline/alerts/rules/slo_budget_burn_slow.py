@@ -10,10 +10,11 @@ RULE = AlertRule(
     alert="TokentideSloBudgetBurnSlow",
     group="capacity",
     severity="warning",
-    summary="Requests have missed the latency objective too often for days.",
+    summary="Requests have missed the latency objective too often for 3 days.",
     description=(
-        "{{ $labels.model }}/{{ $labels.pool }} uses up its error budget {{ $value | humanize }} times as fast as its "
-        "latency objective allows, over three days."
+        "{{ $labels.model }}/{{ $labels.pool }} has used up its error budget {{ $value | humanize }} times as fast as "
+        "its latency objective allows, over 3 days. Run `tokentide recommend score` to see whether the advice was too "
+        "low or the replicas came late."
     ),
     expr=f"{burning('3d', '6h', 'burn_3d')} and {enough('6h')}",
     for_seconds=600,
@@ -31,7 +32,8 @@ RULE = AlertRule(
             fires_at=(80,),
             labels={"model": "m", "pool": "p"},
             description=(
-                "m/p uses up its error budget 1.5 times as fast as its latency objective allows, over three days."
+                "m/p has used up its error budget 1.5 times as fast as its latency objective allows, over 3 days. Run "
+                "`tokentide recommend score` to see whether the advice was too low or the replicas came late."
             ),
         ),
     ),

@@ -21,8 +21,11 @@ RULE = AlertRule(
     alert="TokentideSloInfeasible",
     group="capacity",
     severity="critical",
-    summary="No number of replicas can hold the latency objective.",
-    description=("The latency objective of {{ $labels.model }}/{{ $labels.pool }} cannot be held by adding replicas."),
+    summary="No number of replicas can meet the latency objective.",
+    description=(
+        "The latency objective of {{ $labels.model }}/{{ $labels.pool }} cannot be met by adding replicas. Read the "
+        "message of the recommendation: it names the smallest change that helps."
+    ),
     expr="max by (model, pool) (tokentide_slo_infeasible) == 1",
     for_seconds=300,
     engine=EngineRule(

@@ -14,7 +14,10 @@ RULE = AlertRule(
     group="losses",
     severity="warning",
     summary="More than <share %> of the spans are not recognised as requests.",
-    description="{{ $value | humanizePercentage }} of the spans of the last 15 minutes were ignored.",
+    description=(
+        "{{ $value | humanizePercentage }} of the spans of the last 15 minutes were not recognised as requests. Run "
+        "`tokentide events tap` to see why, and filter other spans in the collector."
+    ),
     expr=share_above(_IGNORED, *_WHOLE),
     for_seconds=1800,
     thresholds={"share": 0.95, "least_events": 1000},
@@ -34,7 +37,10 @@ RULE = AlertRule(
             },
             silent_at=(30, 60),
             fires_at=(80,),
-            description="100% of the spans of the last 15 minutes were ignored.",
+            description=(
+                "100% of the spans of the last 15 minutes were not recognised as requests. Run `tokentide events tap` "
+                "to see why, and filter other spans in the collector."
+            ),
         ),
         RuleCase(
             name="traces of a quiet application without requests",

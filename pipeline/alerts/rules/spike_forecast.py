@@ -17,10 +17,11 @@ RULE = AlertRule(
     alert="TokentideDemandSpikeForecast",
     group="demand",
     severity="warning",
-    summary="Demand is forecast to rise, and what is in place may not hold it.",
+    summary="Demand is forecast to rise, and the current replicas may be too few.",
     description=(
-        "Demand of {{ $labels.model }}/{{ $labels.pool }} is forecast to rise, and may exceed what "
-        "its replicas can serve. The alert on the board says by how much and with what probability."
+        "The demand of {{ $labels.model }}/{{ $labels.pool }} is forecast to rise and may exceed what its current "
+        "replicas can serve. The alert on the board gives the size of the rise and the probability. Check that the "
+        "autoscaler adds replicas; if it does not, add them before the onset."
     ),
     expr='max by (model, pool) (tokentide_spike_active{kind="forecast"}) == 1',
     for_seconds=60,

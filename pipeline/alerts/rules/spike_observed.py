@@ -17,8 +17,11 @@ RULE = AlertRule(
     alert="TokentideDemandSpikeObserved",
     group="demand",
     severity="warning",
-    summary="Demand has jumped far above what was expected.",
-    description=("Demand of {{ $labels.model }}/{{ $labels.pool }} is far above its forecast and its recent level."),
+    summary="Demand has jumped far above the forecast and the recent level.",
+    description=(
+        "The demand of {{ $labels.model }}/{{ $labels.pool }} is far above its forecast and its recent level. Check "
+        "that the replicas follow the recommendation; `tokentide spikes show` shows what caused the spike."
+    ),
     expr='max by (model, pool) (tokentide_spike_active{kind="observed"}) == 1',
     for_seconds=60,
     engine=EngineRule(

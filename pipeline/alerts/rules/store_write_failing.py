@@ -9,8 +9,11 @@ RULE = AlertRule(
     alert="TokentideStoreWriteFailing",
     group="pipeline",
     severity="critical",
-    summary="Nothing has been written to the store for minutes.",
-    description="The newest store transaction is {{ $value | humanizeDuration }} old.",
+    summary="Nothing has been written to the store for more than <age_seconds> s.",
+    description=(
+        "The newest transaction of the store is {{ $value | humanizeDuration }} old. Check the free disk space, the "
+        "controller's log and whether the aggregators run."
+    ),
     expr=(
         "max(tokentide_clock_timestamp_seconds - on (instance) group_right () "
         'tokentide_stage_last_success_timestamp_seconds{stage="store"}) > <age_seconds>'

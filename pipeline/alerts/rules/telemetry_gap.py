@@ -25,8 +25,8 @@ RULE = AlertRule(
     severity="warning",
     summary="Telemetry of a pool is missing.",
     description=(
-        "No believable telemetry comes from {{ $labels.model }}/{{ $labels.pool }}; learning is "
-        "frozen and advice is held."
+        "No credible telemetry comes from {{ $labels.model }}/{{ $labels.pool }}. The forecast does not learn, and the "
+        "recommendation is held. Check the emitter or the gateway that writes the events."
     ),
     expr="max by (model, pool) (tokentide_telemetry_gap) == 1",
     for_seconds=300,

@@ -12,8 +12,11 @@ RULE = AlertRule(
     alert="TokentideUnknownModels",
     group="losses",
     severity="warning",
-    summary="More than <share %> of the events are of models without settings.",
-    description="{{ $value | humanizePercentage }} of the events of the last 15 minutes belong to no configured pool.",
+    summary="More than <share %> of the events name a model and pool without settings.",
+    description=(
+        "{{ $value | humanizePercentage }} of the events of the last 15 minutes belong to no configured pool. Read "
+        "unknown_models in /v1/status, then add an alias or a pool to the settings."
+    ),
     # Without any configured pool every model is unknown, and nobody waits for advice.
     expr=f"{share_above(_UNKNOWN, _ACCEPTED)} and count(tokentide_pool_info) > 0",
     for_seconds=900,
@@ -33,7 +36,10 @@ RULE = AlertRule(
             },
             silent_at=(20, 90),
             fires_at=(60,),
-            description="20% of the events of the last 15 minutes belong to no configured pool.",
+            description=(
+                "20% of the events of the last 15 minutes belong to no configured pool. Read unknown_models in "
+                "/v1/status, then add an alias or a pool to the settings."
+            ),
         ),
         RuleCase(
             name="no pool is configured at all",

@@ -95,7 +95,7 @@ def _field_source(name: str, stated: Any) -> FieldSource:
     if source.unit not in UNITS:
         raise ValueError(f"unit is {source.unit!r}; expected one of {', '.join(UNITS)}")
     if source.unit != "s" and name not in _TIMES and not name.endswith("_seconds"):
-        raise ValueError(f"{name} is no time and has no unit")
+        raise ValueError(f"{name} is not a time and has no unit")
     return source
 
 

@@ -28,7 +28,7 @@ class Selector:
         try:
             sample = read_sample(f"{text} 0")
         except CodecError as error:
-            raise CodecError(f'{text[:120]!r} is no selector such as name{{label="value"}}') from error
+            raise CodecError(f'{text[:120]!r} is not a selector such as name{{label="value"}}') from error
         return cls(sample.name, dict(sample.labels))
 
     def samples(self, page: str) -> list[ExpositionSample]:

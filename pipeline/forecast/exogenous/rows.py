@@ -198,7 +198,9 @@ def _quantiles(raw: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
 def _only(raw: Mapping[str, Any], known: set[str]) -> None:
     unknown = sorted(str(name)[:64] for name in raw if name not in known)
     if unknown:
-        raise _malformed(f"{', '.join(unknown[:5])} is no field of such a row; there are {', '.join(sorted(known))}")
+        raise _malformed(
+            f"{', '.join(unknown[:5])} is not a field of such a row; the fields are {', '.join(sorted(known))}"
+        )
 
 
 def _text(raw: Mapping[str, Any], name: str, otherwise: str | None = None) -> str:

@@ -204,13 +204,13 @@ class Compressor:
 
 
 def takes_gzip(request: web.BaseRequest) -> bool:
-    """Whether Accept-Encoding names gzip, or ``*``, with a weight above 0 (RFC 9110, 12.5.3)."""
+    """Whether Accept-Encoding takes gzip (RFC 9110, 12.5.3): by name, or by ``*`` where it does not name it."""
     accepted = request.headers.get("Accept-Encoding", "")
+    taken: dict[str, bool] = {}
     for part in accepted.lower().replace(" ", "").split(","):
         coding, _, weight = part.partition(";q=")
-        if coding in ("gzip", "*"):
-            return weight.strip("0.") != "" if weight else True
-    return False
+        taken[coding] = not weight or weight.strip("0.") != ""
+    return taken.get("gzip", taken.get("*", False))
 
 
 def _gzip(body: bytes) -> bytes:

@@ -32,7 +32,7 @@ Answers have an entity tag: a request with `If-None-Match` is answered with 304 
 most `limit` entries; where `truncated` is true there are more, and `next_cursor` is the `cursor` that asks for them.
 
 How to follow a recommendation: ignore it after `expires_at`; ignore a `generation` that is not above the last one
-seen; never scale down on a `state` other than `fresh`; hold, never go to zero, when nothing valid can be had.
+seen; never scale down on a `state` other than `fresh`; hold, never go to zero, when there is no valid recommendation.
 """
 
 

@@ -59,7 +59,7 @@ class HttpServer:
         try:
             self._listener = await loop.create_server(connection, host, port, ssl=context, backlog=BACKLOG)
         except OSError as error:
-            raise ServerUnavailable(f"{host}:{port} cannot be had for the API: {error.strerror or error}") from error
+            raise ServerUnavailable(f"cannot listen on {host}:{port} for the API: {error.strerror or error}") from error
         self.port = int(self._listener.sockets[0].getsockname()[1])
 
     async def stop(self) -> None:

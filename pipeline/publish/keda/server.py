@@ -65,7 +65,7 @@ class KedaServer:
                 self.port = self._server.add_secure_port(address, credentials)
             await self._server.start()
         except RuntimeError as error:
-            raise ServerUnavailable(f"{address} cannot be had for KEDA: {error}") from error
+            raise ServerUnavailable(f"cannot listen on {address} for KEDA: {error}") from error
 
     async def stop(self) -> None:
         """Stop serving; may be called without ``start``, and twice."""

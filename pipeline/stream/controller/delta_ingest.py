@@ -231,5 +231,5 @@ def _decoded(batch: RecordBatch, offset: int, value: bytes | None) -> Delta | No
     try:
         return decode(value)
     except CodecError as error:
-        _log.error("%s[%d] offset %d is no delta: %s", batch.topic, batch.partition, offset, error)
+        _log.error("%s[%d] offset %d is not a delta: %s", batch.topic, batch.partition, offset, error)
         return None

@@ -80,7 +80,7 @@ class ExogenousBook:
     def _put(self, row: ExogenousRow) -> None:
         if isinstance(row, SignalValue) and row.name not in self._signals:
             names = ", ".join(sorted(self._signals)) or "none"
-            raise RowRefused(Refusal.UNKNOWN_SIGNAL, f"{row.name[:64]!r} is no signal of forecast.signals: {names}")
+            raise RowRefused(Refusal.UNKNOWN_SIGNAL, f"{row.name[:64]!r} is not a signal of forecast.signals: {names}")
         if isinstance(row, ExternalForecast) and not self._external:
             raise RowRefused(Refusal.UNKNOWN_SERIES, "external forecasts are not wanted: forecast.external is not set")
         with self._lock:

@@ -42,8 +42,8 @@ class GuideLlm:
         found = items(report["benchmarks"])
         if found and "metrics" not in (found[0] if isinstance(found[0], Mapping) else {}):
             raise InvalidInput(
-                "this is no report of GuideLLM 0.2 to 0.8 (its benchmarks have no 'metrics', as in 0.1); run a newer "
-                "version and import its benchmarks.json"
+                "this is not a report of GuideLLM 0.2 to 0.8 (its benchmarks have no 'metrics', as in 0.1); run a "
+                "newer version and import its benchmarks.json"
             )
         return (
             [_stage(i, benchmark) for i, benchmark in enumerate(found, 1)],

@@ -161,7 +161,7 @@ def test_instants_that_lie_absurdly_close_do_no_harm(tmp_path):
         ),
         ("timestamp,value\n1700000000000,2\n", (), "look like milliseconds since 1970"),
         ("timestamp,value\n1e300,2\n2e300,3\n", (), "no time"),
-        ("timestamp,value\n2026-01-01,much\n", (), "no number"),
+        ("timestamp,value\n2026-01-01,much\n", (), "not a number"),
         ("timestamp,value\n2026-01-01,1\n", ("--season", "now"), "duration"),
         ("timestamp,value\n2026-01-01,1\n", ("--min-ratio", "inf"), "--min-ratio must be a finite number"),
         ("timestamp,value\n2026-01-01,1\n", ("--out", "result.txt"), "must end in"),

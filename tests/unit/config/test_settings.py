@@ -142,9 +142,9 @@ def test_targets_of_a_bridge_are_servers_that_count_once():
     for wrong, words in (
         ([TARGET, TARGET], "named twice"),
         ([TARGET, TARGET | {"model_name": "x"}], "named twice"),
-        ([TARGET | {"url": "vllm-0:8000"}], "is no address of metrics"),
+        ([TARGET | {"url": "vllm-0:8000"}], "is not an address of metrics"),
         ([TARGET | {"url": "http://u:p@vllm-0/metrics"}], "must not hold credentials"),
-        ([TARGET | {"url": "http://[/"}], "is no address of metrics"),
+        ([TARGET | {"url": "http://[/"}], "is not an address of metrics"),
         ([TARGET | {"model": ""}], "at least 1 character"),
     ):
         with pytest.raises(ValueError, match=words):

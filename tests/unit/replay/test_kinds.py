@@ -287,7 +287,7 @@ def test_a_saved_prometheus_answer(tmp_path: Path) -> None:
         ("{}", "it has no 'data'"),
         ('{"status": "error", "error": "parse error"}', "answered with an error: parse error"),
         ('{"data": {"resultType": "vector", "result": []}}', "use query_range with a start"),
-        ('{"data": {"resultType": "matrix", "result": 3}}', "no list of series"),
+        ('{"data": {"resultType": "matrix", "result": 3}}', "not a list of series"),
         ('{"data": {"resultType": "matrix", "result": []}}', "found no samples"),
         ('{"data": {"resultType": "matrix", "result": [{"metric": {}}]}}', "histogram"),
         ('{"data": {"resultType": "matrix", "result": [{"values": [[1]]}]}}', "is not a sample"),

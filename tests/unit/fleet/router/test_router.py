@@ -158,9 +158,9 @@ def test_a_page_that_is_older_than_the_one_seen_last_is_left_out() -> None:
         ({"urls": ("ftp://x/metrics",)}, "not an http or https URL"),
         ({"urls": ("http://u:p@x/metrics",)}, "no user or password"),
         ({"urls": ("http://x/m", "http://x/m")}, "count twice"),
-        ({"total": "sum(rate(x[5m]))"}, "no selector"),
-        ({"total": 'x{a=~"b"}'}, "no selector"),
-        ({"running": "x{"}, "no selector"),
+        ({"total": "sum(rate(x[5m]))"}, "not a selector"),
+        ({"total": 'x{a=~"b"}'}, "not a selector"),
+        ({"running": "x{"}, "not a selector"),
         ({"query": "x"}, "Extra inputs"),
     ],
 )

@@ -220,7 +220,7 @@ def test_only_clients_with_a_certificate_are_answered(tmp_path: Path) -> None:
         async with grpc.aio.insecure_channel(address) as channel:
             assert await Keda(channel, CHAT).ask("GetMetricSpec") == "UNAVAILABLE"
         second = KedaServer(Feed().live, settings.model_copy(update={"keda_port": server.port}))
-        with pytest.raises(ServerUnavailable, match=f"127.0.0.1:{server.port} cannot be had for KEDA"):
+        with pytest.raises(ServerUnavailable, match=f"cannot listen on 127.0.0.1:{server.port} for KEDA"):
             await second.start()
         await second.stop()
         await server.stop()
