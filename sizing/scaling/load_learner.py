@@ -41,11 +41,6 @@ class LoadLearner:
         self._trusted = False  # whether plans are made with what was learned
 
     @property
-    def trusted(self) -> bool:
-        """Whether plans are made with what was learned."""
-        return self._trusted
-
-    @property
     def learned_prior(self) -> Learned:
         """``learned`` of the coefficients that learning began with."""
         return self._learner.prior.learned
