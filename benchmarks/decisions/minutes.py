@@ -51,7 +51,8 @@ class _Watched(Tokentide):
         return wanted
 
 
-def _set_up(cell: Cell, folder: Path) -> Setup:
+def set_up(cell: Cell, folder: Path) -> Setup:
+    """Return what all policies of a cell share, as the benchmark runs it."""
     pool = cell.pool.model_copy(update={"lead_time_seconds": cell.start_up_seconds})
     return make_setup(
         cell.trace(folder),
@@ -91,7 +92,7 @@ def main() -> None:
     parser.add_argument("--csv", type=Path, help="where to write; without it, stdout")
     args = parser.parse_args()
     cell = next(cell for cell in cells() if cell.name == args.cell)
-    setup = _set_up(cell, args.traces)
+    setup = set_up(cell, args.traces)
     minutes = max(int(np.ceil(setup.end_seconds / _MINUTE)), 1)
     arrived = np.bincount((setup.requests.arrival_seconds // _MINUTE).astype(np.int64), minlength=minutes)[:minutes]
     watched = _Watched(setup)

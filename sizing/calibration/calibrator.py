@@ -124,6 +124,16 @@ class Calibrator:
         check_point(point)
         return self.recent.surprise(point)
 
+    def is_near(self, point: ObservedPoint) -> bool:
+        """Return whether a point lies near one of ``recent``: each length and the batch within about a factor of 2.
+
+        Raises:
+            InvalidInput: a number of the point is not positive and finite.
+            DoesNotFit: the deployment cannot run it.
+        """
+        check_point(point)
+        return self.recent.at(point.workload, implied_lane_batch(self.resolved, point, self.prior)).near
+
     @property
     def updates(self) -> int:
         """Points learned so far, forgotten ones too."""

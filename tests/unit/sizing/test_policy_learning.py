@@ -204,6 +204,46 @@ def test_what_lasts_is_believed() -> None:
     assert capacity(subject) < 0.9 * before
 
 
+def fed(*seen: tuple[float, float]) -> ReplicaController:
+    """A controller that has seen loads of these rates, whose times per token are so many times those of the prior."""
+    subject = ReplicaController("m", "p", DEPLOYMENT, Slo(), PolicyConfig(), "hash")
+    for rate, ratio in seen:
+        assert subject.observe(measured(rate, tpot_ratio=ratio))
+    return subject
+
+
+def test_a_second_load_that_confirms_the_first_is_planned_with() -> None:
+    believed = capacity(fed())
+    assert capacity(fed((8.0, 1.5))) == believed, "one load alone moves nothing"
+    confirmed = capacity(fed((8.0, 1.5), (8.5, 1.5)))
+    assert confirmed < 0.9 * believed
+    assert confirmed == pytest.approx(capacity(fed(*((8.0 + i % 2 / 2, 1.5) for i in range(40)))), rel=0.05)
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [
+        pytest.param(((8.0, 1.5), (8.5, 1.0)), id="another time"),
+        pytest.param(((2.0, 1.5), (14.0, 1.5)), id="far from the first"),
+        pytest.param(((8.0, 1.5), (8.5, 1.05), (8.0, 1.5), (8.0, 1.5)), id="after one outside its interval"),
+    ],
+)
+def test_loads_that_do_not_confirm_each_other_wait_for_the_fifth(seen: tuple[tuple[float, float], ...]) -> None:
+    believed = capacity(fed())
+    assert capacity(fed(*seen)) == believed
+    more = ((8.0, 1.5),) * (5 - len(seen))
+    assert capacity(fed(*seen, *more)) < 0.9 * believed
+
+
+def test_what_two_loads_taught_survives_a_restart_to_the_bit() -> None:
+    live = fed((8.0, 1.5), (8.5, 1.5))
+    restored = pickle.loads(pickle.dumps(live))
+    assert capacity(restored) == capacity(live)
+    for subject in (live, restored):
+        subject.observe(measured(9.0, tpot_ratio=1.4))
+    assert capacity(restored) == capacity(live)
+
+
 def beyond(share: float, tpot_ratio: float = 0.6, told: bool = True) -> ObservedLoad:
     """A load at ``share`` of the saturation that the prior has, on a replica whose steps take ``tpot_ratio`` of it."""
     prior = StepCoefficients()

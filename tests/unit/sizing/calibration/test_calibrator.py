@@ -250,3 +250,15 @@ def test_nothing_is_said_of_a_first_token_that_would_wait_without_end() -> None:
 
     assert math.isfinite(step)
     assert first is None
+
+
+def test_only_points_within_a_factor_of_about_two_are_near() -> None:
+    learner = Calibrator(H100)
+    seen = measured(PRIOR, 1000, 200, 20)
+    assert not learner.is_near(seen), "nothing was learned yet"
+    learner.update(seen)
+    assert learner.is_near(measured(PRIOR, 1500, 200, 25))
+    assert not learner.is_near(measured(PRIOR, 1000, 200, 60))
+    assert not learner.is_near(measured(PRIOR, 4000, 200, 20))
+    with pytest.raises(InvalidInput):
+        learner.is_near(replace(seen, tpot_seconds=math.nan))
