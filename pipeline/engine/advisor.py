@@ -17,7 +17,7 @@ from pipeline.alerts.rule_registry import alert_rules
 from pipeline.config.settings import Settings
 from pipeline.engine.decisions.together import Stepping, step_together
 from pipeline.engine.pool_advisor import PoolAdvisor, PoolOutcome
-from pipeline.engine.types import StepInput, StepOutput
+from pipeline.engine.types import RevisionInput, StepInput, StepOutput
 from pipeline.errors import CodecError
 from pipeline.forecast.calendar.effects import CalendarRecord
 from pipeline.forecast.calendar.known import CalendarChange, KnownCalendar
@@ -57,6 +57,8 @@ class Advisor:
         self._reach = float(max(settings.forecast.horizons_seconds))
         self.as_of: int | None = None
         self._begun = 0  # the step under way
+        self._under_way = False
+        self._revised_at: int | None = None  # the newest revision, since the last step or since this object was made
         self._near: Sequence[CalendarRecord] = ()
         self._marks: Sequence[AlertFeedback] = ()  # of the step under way
 
@@ -88,7 +90,7 @@ class Advisor:
         self.calendar.apply(calendar, as_of)
         if self.exogenous is not None:
             self.exogenous.step(as_of, exogenous)
-        self._begun = as_of
+        self._begun, self._under_way = as_of, True
         self._near = [r for r in self.calendar.near(as_of, self._reach) if not is_feedback(r)]
         marked = (feedback_in(change.record) for change in calendar if not change.removed)
         self._marks = [mark for mark in marked if mark is not None]
@@ -143,6 +145,26 @@ class Advisor:
         """End the step that has begun: all its windows have been advised."""
         self._forget_gone(self._begun)
         self.as_of = self._begun
+        self._under_way, self._revised_at = False, None
+
+    def revise(self, inputs: RevisionInput) -> StepOutput:
+        """Raise advice by what fleets have reported since the last step; return the recommendations that were raised.
+
+        Nothing is lowered and nothing is learned. Pools whose advice stays are not in the output, and their state is as
+        it was: a revision without an output need not be kept or replayed.
+
+        Raises:
+            ValueError: the revision does not follow the last step and the last revision, or a step is under way.
+        """
+        if self._under_way:
+            raise ValueError(f"revision {inputs.as_of} comes while step {self._begun} is under way")
+        if inputs.after != self.as_of:
+            raise ValueError(f"revision {inputs.as_of} follows step {inputs.after}, but the last one was {self.as_of}")
+        newest = max((at for at in (self.as_of, self._revised_at) if at is not None), default=None)
+        if newest is not None and inputs.as_of <= newest:
+            raise ValueError(f"revision {inputs.as_of} does not follow {newest}")
+        self._revised_at = inputs.as_of
+        return StepOutput(as_of=inputs.as_of)
 
     @property
     def pools(self) -> Collection[PoolKey]:
