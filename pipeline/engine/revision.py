@@ -132,10 +132,10 @@ def live_situation(
     start_ups.add(fleet.counts)
     start_up = situation.start_up_seconds if situation.start_up_seconds is not None else start_up_seconds
     counted = fleet.counted if basis is not None and basis.counts else None
-    # Counts reach from the end of the window to the newest report.
-    after = (
-        0.0 if basis is None or counted is None or counted.after is None else basis.end + counted.after_seconds - as_of
-    )
+    known_after = 0.0
+    if basis is not None and counted is not None and counted.after is not None:
+        # Counts reach from the end of the window to the newest report.
+        known_after = basis.end + counted.after_seconds - as_of
     return replace(
         situation,
         ready=reading.ready_replicas,

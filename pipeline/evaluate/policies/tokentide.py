@@ -19,7 +19,10 @@ _ASKED_EVERY_SECONDS = 15.0
 
 
 class Tokentide:
-    """Windows and reports in, advice out (``Advisor``); what has expired is not followed. ``knob``: under_to_over_cost."""
+    """Windows and reports in, advice out (``Advisor``); what has expired is not followed.
+
+    ``knob``: under_to_over_cost.
+    """
 
     interval_seconds = _ASKED_EVERY_SECONDS
     initial_replicas = None
