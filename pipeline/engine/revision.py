@@ -93,9 +93,9 @@ def newer_inputs(
 
 
 def _is_newer(reading: Reading, basis: Basis | None, until: float) -> bool:
-    """Whether a reading tells of replicas that serve, by a report that the step did not know, at ``until`` at most."""
+    """Whether a reading is a report that the step did not know, of ``until`` at most."""
     fleet = reading.fleet
-    if fleet is None or not reading.current_replicas or not fleet.reported_at <= until:
+    if fleet is None or reading.current_replicas is None or not fleet.reported_at <= until:
         return False
     known = None if basis is None else basis.fleet
     return known is None or fleet.reported_at > known.reported_at
@@ -202,6 +202,8 @@ def _saturated(reading: Reading) -> Saturated | None:
     fleet = reading.fleet
     if fleet is None or fleet.counted is None or fleet.counted.newest is None or not reading.ready_replicas:
         return None
-    if not fleet.queued_requests or not fleet.running_requests or fleet.queued_requests <= fleet.counted.newest:
+    if not fleet.queued_requests or not fleet.running_requests or fleet.counted.newest_seconds <= 0:
+        return None
+    if not 0 <= fleet.counted.newest < fleet.queued_requests:
         return None
     return Saturated(reading.ready_replicas, fleet.running_requests, fleet.queued_requests)

@@ -160,7 +160,7 @@ class ReplicaController:
         advice = widened(advice, situation.interval_ratio, self.policy)
         if gap or demand is None or advice.state is not RecommendationState.FRESH:
             self._stable.forget()
-        self._ran = current
+        self._ran = advice.desired if current is None else current
         return self._tell(now, demand, current, advice, situation, span.until)
 
     def revise(
@@ -188,7 +188,7 @@ class ReplicaController:
         queued, needed = situation.queued_requests, None
         if rate is not None:  # else each replica that starts would raise what a gauge that is stuck needs
             needed = self.queue.needed_now(queued, fleet, rate)
-        full = saturated if self._last is None else None
+        full = saturated if self._last is None else None  # a queue grows until what was ordered serves
         newer = Newer(demand, counted, self._ran, needed, queued, fleet, full)
         advice = raised_between(last, newer, self._planner, self.policy)
         if advice is None:

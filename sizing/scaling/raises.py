@@ -91,8 +91,8 @@ def _raised_by_count(last: Advice, demand: Demand, planner: Planner, policy: Pol
         demand: that of the decision, with what is observed, and what rules provision for by it, as of now.
         planner: that of the decision; it has been asked for this workload, so that nothing in it changes.
         policy: with the limits.
-        ran: replicas at the decision, from which a step is counted (None: unknown): several revisions after it come to
-            no more than one.
+        ran: replicas at the decision, from which a step is counted (None: unknown): several raises after it come to no
+            more than one. No event has confirmed the count yet: none of it is surely needed.
     """
     if last.state not in PLANNED_STATES:
         return last  # what the newest window says is not believed, or not known
@@ -105,7 +105,7 @@ def _raised_by_count(last: Advice, demand: Demand, planner: Planner, policy: Pol
     seen = 0 if observed is None else observed.replicas
     wanted = max(plan.unclamped, seen)
     target, clamped = limited(wanted, policy)
-    cap = step_cap(last.desired if ran is None else ran, max(plan.lower, seen), policy)
+    cap = step_cap(last.desired if ran is None else ran, 0, policy)
     if target > max(cap, last.desired):
         target, clamped = max(cap, last.desired), (*clamped, "max_step_up_ratio")
     if target <= last.desired:
