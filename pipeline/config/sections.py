@@ -250,6 +250,12 @@ class AdviseSettings(_Section):
     replica_report_max_age_seconds: _Seconds = Field(
         default=300.0, description="if the newest report of the fleet is older, its replicas are unknown"
     )
+    revise_every_seconds: int = Field(
+        default=15,
+        ge=0,
+        le=3_600,
+        description="how often reports of the fleet may raise advice between windows; 0: never",
+    )
 
 
 class SizingSettings(_Section):

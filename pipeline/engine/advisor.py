@@ -16,8 +16,10 @@ from pipeline.alerts.rule_evaluation import RuleSet
 from pipeline.alerts.rule_registry import alert_rules
 from pipeline.config.settings import Settings
 from pipeline.engine.decisions.together import Stepping, step_together
-from pipeline.engine.pool_advisor import PoolAdvisor, PoolOutcome
-from pipeline.engine.types import StepInput, StepOutput
+from pipeline.engine.pool_advisor import PoolAdvisor
+from pipeline.engine.pool_outcome import PoolOutcome
+from pipeline.engine.revision import saturated
+from pipeline.engine.types import Reading, RevisionInput, StepInput, StepOutput
 from pipeline.errors import CodecError
 from pipeline.forecast.calendar.effects import CalendarRecord
 from pipeline.forecast.calendar.known import CalendarChange, KnownCalendar
@@ -28,6 +30,7 @@ from pipeline.windows.types import ClosedWindow, PoolKey
 from pipeline.windows.usage import with_usage_of_all
 from sizing.catalog import Catalog
 from sizing.errors import SizingError
+from sizing.types import Recommendation
 
 __all__ = ["Advisor", "known_exogenous"]
 
@@ -57,6 +60,8 @@ class Advisor:
         self._reach = float(max(settings.forecast.horizons_seconds))
         self.as_of: int | None = None
         self._begun = 0  # the step under way
+        self._under_way = False
+        self._revised_at: int | None = None  # the newest revision, since the last step or since this object was made
         self._near: Sequence[CalendarRecord] = ()
         self._marks: Sequence[AlertFeedback] = ()  # of the step under way
 
@@ -88,7 +93,7 @@ class Advisor:
         self.calendar.apply(calendar, as_of)
         if self.exogenous is not None:
             self.exogenous.step(as_of, exogenous)
-        self._begun = as_of
+        self._begun, self._under_way = as_of, True
         self._near = [r for r in self.calendar.near(as_of, self._reach) if not is_feedback(r)]
         marked = (feedback_in(change.record) for change in calendar if not change.removed)
         self._marks = [mark for mark in marked if mark is not None]
@@ -143,6 +148,45 @@ class Advisor:
         """End the step that has begun: all its windows have been advised."""
         self._forget_gone(self._begun)
         self.as_of = self._begun
+        self._under_way, self._revised_at = False, None
+
+    def revise(self, inputs: RevisionInput) -> StepOutput:
+        """Raise advice by what fleets have reported since the last step; return the recommendations that were raised.
+
+        Nothing is lowered and nothing is learned. Pools whose advice stays are not in the output, and their state is as
+        it was: a revision without an output need not be kept or replayed.
+
+        Raises:
+            ValueError: the revision does not follow the last step and the last revision, or a step is under way.
+        """
+        if self._under_way:
+            raise ValueError(f"revision {inputs.as_of} comes while step {self._begun} is under way")
+        if inputs.after != self.as_of:
+            raise ValueError(f"revision {inputs.as_of} follows step {inputs.after}, but the last one was {self.as_of}")
+        newest = max((at for at in (self.as_of, self._revised_at) if at is not None), default=None)
+        if newest is not None and inputs.as_of <= newest:
+            raise ValueError(f"revision {inputs.as_of} does not follow {newest}")
+        self._revised_at = inputs.as_of
+        until = inputs.as_of + self._settings.windows.allowed_lateness_seconds
+        said: list[tuple[Reading, Recommendation]] = []
+        for reading in sorted(inputs.readings, key=lambda r: r.key):
+            key = reading.key
+            if key not in self._configured or self._ahead.get(key, -1) >= inputs.as_of:
+                continue
+            known = self._pools.get(key)
+            if known is None and (inputs.after is not None or saturated(reading) is None):
+                continue  # there is nothing to raise, and a pool is dear to make
+            pool = known or PoolAdvisor(key, self._configured[key], self._settings, self._config_hash, self.catalog)
+            recommendation = pool.revise(inputs.as_of, inputs.after, reading, until)
+            if recommendation is not None:
+                self._pools[key] = pool
+                self._named_at.setdefault(key, inputs.as_of)
+                said.append((reading, recommendation))
+        return StepOutput(
+            as_of=inputs.as_of,
+            recommendations=tuple(recommendation for _, recommendation in said),
+            readings=tuple(reading for reading, _ in said),
+        )
 
     @property
     def pools(self) -> Collection[PoolKey]:

@@ -9,11 +9,12 @@ from pipeline.forecast.calendar.known import CalendarChange
 from pipeline.forecast.exogenous.rows import ExogenousRow
 from pipeline.forecast.outlook import Outlook
 from pipeline.forecast.types import Forecast, Score
-from pipeline.windows.types import ClosedWindow
+from pipeline.windows.fleet import FleetReport
+from pipeline.windows.types import ClosedWindow, PoolKey
 from sizing.types import Recommendation
 from sizing.usage_cost import Usage
 
-__all__ = ["ReplicaUse", "Scorecard", "StepInput", "StepOutput", "TenantDemand"]
+__all__ = ["Reading", "ReplicaUse", "RevisionInput", "Scorecard", "StepInput", "StepOutput", "TenantDemand"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +93,33 @@ class StepInput:
 
 
 @dataclass(frozen=True, slots=True)
+class Reading:
+    """What the fleet of one pool has reported by the time of a revision.
+
+    The fields are those of a closed window: ``fleet.counted`` counts around, inside and after the newest closed window,
+    up to the newest report. None: not known, or too old.
+    """
+
+    key: PoolKey
+    fleet: FleetReport | None
+    current_replicas: int | None
+    ready_replicas: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class RevisionInput:
+    """What fleets have reported between two steps: at most one reading per pool.
+
+    ``as_of`` (epoch seconds of event time) lies between the step that it follows, ``after``, and the next one: it is
+    the time of the reports less the allowed lateness. ``after`` None: no window has closed yet.
+    """
+
+    as_of: int
+    after: int | None
+    readings: tuple[Reading, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class StepOutput:
     """What one step says. ``alerts`` holds the episodes that began, changed or ended in this step.
 
@@ -99,6 +127,8 @@ class StepOutput:
     forecasts of the pools of the step, said again in every step until an hour has brought newer ones. ``tenants`` are
     those of pools that are forecast by tenant. ``scorecards`` say how good past advice on the pools was,
     ``uses`` what their replicas served.
+
+    A revision says only the recommendations that it raised; ``readings`` are those that raised them.
     """
 
     as_of: int
@@ -113,3 +143,4 @@ class StepOutput:
     exogenous: tuple[ExogenousRow, ...] = ()
     scorecards: tuple[Scorecard, ...] = ()
     uses: tuple[ReplicaUse, ...] = ()
+    readings: tuple[Reading, ...] = ()
