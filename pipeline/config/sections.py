@@ -248,6 +248,12 @@ class AdviseSettings(_Section):
     replica_report_max_age_seconds: _Seconds = Field(
         default=300.0, description="an older report of the fleet says nothing: its replicas are unknown"
     )
+    revise_every_seconds: int = Field(
+        default=15,
+        ge=0,
+        le=3_600,
+        description="how often reports of the fleet may raise advice between windows; 0: never",
+    )
 
 
 class SizingSettings(_Section):
