@@ -183,6 +183,7 @@ CATALOGUE: tuple[Metric, ...] = (
     *_counters(
         "Capacity and recommendation (left out once the advice has expired)",
         ("recommendation_changes", (*_POOL, "direction", "reason"), "Changes of the advice since the process started."),
+        ("recommendation_revisions", _POOL, "Advice that reports of the fleet raised between two windows, so far."),
     ),
     *_gauges(
         "Past advice (scored once its time has come)",
