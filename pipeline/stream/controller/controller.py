@@ -72,6 +72,7 @@ class Controller:
         replicas: ReplicaBook | None = None,
     ) -> None:
         self._settings = settings
+        self._clock = clock
         self._store = store
         self._live = live
         self._exporter = exporter or Exporter(live)
@@ -244,7 +245,8 @@ class Controller:
     async def _revise(self) -> None:
         """Raise advice by what fleets have reported since the last step; no window is due."""
         async with self._turn:
-            output = await self._compute(self._closer.revise, self.intake.event_time.reached)
+            reached = self.intake.event_time.reached
+            output = await self._compute(self._closer.revise, reached, self._clock.now())
             if output is None:
                 return
             await self._write(self._closer.record_revision, output)

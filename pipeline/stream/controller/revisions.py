@@ -2,8 +2,8 @@
 
 A window closes ``windows.allowed_lateness_seconds`` after its end, and the next one ``windows.grain_seconds`` later.
 Reports of fleets come several times in between: every ``advise.revise_every_seconds`` of event time the newest ones are
-passed to the engine, which may raise advice by them (docs/adr/0064). Event time is that by which windows close, so
-that a process that catches up, or a replay, does not take reports for news.
+passed to the engine, which may raise advice by them (docs/adr/0064). Event time is that by which windows close. A
+process that catches up makes no revision: it has windows to close, and its reports are of the past.
 """
 
 from __future__ import annotations
@@ -31,13 +31,14 @@ class Revisions:
         self._replicas = replicas
         self._asked: int | None = None  # the newest revision that was due
 
-    def due(self, reached: float | None) -> RevisionInput | None:
+    def due(self, reached: float | None, now: float) -> RevisionInput | None:
         """Return the revision that is due now that event time is at ``reached`` (epoch seconds); None: none is.
 
-        None is while the next window may close. Before the first step revisions are counted from the start of the
-        first window that is open; without an event there is none.
+        None is while the next window may close, nor where event time is a window or more behind the clock, ``now``.
+        Before the first step revisions are counted from the start of the first window that is open; without an event
+        there is none.
         """
-        if not self._every or reached is None or not self._pools:
+        if not self._every or reached is None or not self._pools or now - reached >= self._grain:
             return None
         anchor = self._store.first_open_window()
         if anchor is None:

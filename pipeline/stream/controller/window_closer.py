@@ -261,14 +261,15 @@ class WindowCloser:
         self._whole = True
         return output
 
-    def revise(self, reached: float | None) -> StepOutput | None:
+    def revise(self, reached: float | None, now: float) -> StepOutput | None:
         """Return what the newest reports of fleets change in the advice of the last step; None: nothing, or not yet.
 
-        Nothing is written; ``record_revision`` must follow what is returned.
+        Event time is at ``reached``, the clock at ``now`` (epoch seconds). Nothing is written; ``record_revision`` must
+        follow what is returned.
         """
         if not self._whole or self._store.closing() is not None:
             return None  # a step is under way
-        inputs = self._revisions.due(reached)
+        inputs = self._revisions.due(reached, now)
         if inputs is None:
             return None
         output = self._advisor.revise(inputs)

@@ -51,19 +51,25 @@ def book(*times: float, model: str = "m", **fields: int) -> ReplicaBook:
 
 def asked(revisions: Revisions, *seconds: float) -> list[int | None]:
     """When the revisions are, after the step, that are due at event times so long after the step was."""
-    due = (revisions.due(STEP + LATENESS + after) for after in seconds)
+    due = (revisions.due(STEP + LATENESS + after, STEP + LATENESS + after + 5) for after in seconds)
     return [None if inputs is None else inputs.as_of - STEP for inputs in due]
 
 
 def test_a_revision_is_due_once_in_so_many_seconds_of_event_time() -> None:
     subject = Revisions(settings(), Steps(), book(40.0))
-    assert subject.due(None) is None
+    assert subject.due(None, STEP) is None
     assert asked(subject, 0, 14.9, 15, 15.1, 29.9) == [None, None, 15, None, None]
     assert asked(subject, 58, 59, 44) == [45, None, None], "the newest of those that are due; none goes back"
 
 
 def test_none_is_due_while_a_window_is() -> None:
     assert asked(Revisions(settings(), Steps(), book(40.0)), 60, 75, 600) == [None, None, None]
+
+
+def test_none_is_due_while_event_time_is_behind_the_clock() -> None:
+    subject, reached = Revisions(settings(), Steps(), book(40.0)), STEP + LATENESS + 20
+    assert subject.due(reached, reached + 60) is None
+    assert subject.due(reached, reached + 59) is not None
 
 
 def test_the_next_step_begins_anew() -> None:
@@ -108,7 +114,7 @@ def test_a_reading_is_what_a_window_would_carry_if_it_closed_now() -> None:
                 requests_total=1_000 + 2 * at,
             )
         )
-    inputs = Revisions(settings(), Steps(), reports).due(STEP + LATENESS + 17)
+    inputs = Revisions(settings(), Steps(), reports).due(STEP + LATENESS + 17, STEP + LATENESS + 17)
     counted = CountedRequests(120, 120, 60.0, False, 30, 15.0, 90, 45.0)
     counts = (ReplicaCount(STEP + 30, 3, 2), ReplicaCount(STEP + 45, 3, 2))
     fleet = FleetReport(STEP + 45.0, 45, 8, counts, counted)
@@ -117,7 +123,7 @@ def test_a_reading_is_what_a_window_would_carry_if_it_closed_now() -> None:
 
 def test_before_the_first_step_the_first_open_window_counts() -> None:
     subject = Revisions(settings(), Steps(None, None, STEP), book(40.0, queued_requests=5))
-    inputs = subject.due(STEP + LATENESS + 16)
+    inputs = subject.due(STEP + LATENESS + 16, STEP + LATENESS + 16)
     assert inputs is not None
     assert (inputs.as_of, inputs.after) == (STEP + 15, None)
     assert inputs.readings[0].fleet is not None
