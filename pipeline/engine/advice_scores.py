@@ -85,11 +85,15 @@ class AdviceScores:
         capacity = {signal: advice.evidence.get(name, 0.0) for signal, name in _CAPACITY.items()}
         if min(capacity.values()) > 0:
             self._capacity = capacity
-        at = advice.issued_at + advice.evidence.get("lead_time_seconds", advice.horizon_seconds)
-        raised = advice.direction == "up"
-        planned = advice.state in PLANNED_STATES
-        limits = advice.min_replicas, advice.max_replicas
-        self._pending.append(_Pending(at, advice.desired, advice.lower, advice.upper, *limits, raised, planned))
+        self._pending.append(_pending(advice))
+
+    def revised(self, advice: Recommendation) -> None:
+        """Score what was raised between two windows, at its own time, in place of what it was raised from.
+
+        Each step counts once, with the advice that was in force when the next one was made.
+        """
+        del self._pending[-1:]
+        self._pending.append(_pending(advice))
 
     def _needed(self, rates: dict[str, float | None]) -> float | None:
         """Replicas, not rounded, that the demand of a window needed; None: not known."""
@@ -157,3 +161,11 @@ class AdviceScores:
                 )
             )
         return tuple(told)
+
+
+def _pending(advice: Recommendation) -> _Pending:
+    at = advice.issued_at + advice.evidence.get("lead_time_seconds", advice.horizon_seconds)
+    raised = advice.direction == "up"
+    planned = advice.state in PLANNED_STATES
+    limits = advice.min_replicas, advice.max_replicas
+    return _Pending(at, advice.desired, advice.lower, advice.upper, *limits, raised, planned)

@@ -16,8 +16,9 @@ from pipeline.alerts.rule_evaluation import RuleSet
 from pipeline.alerts.rule_registry import alert_rules
 from pipeline.config.settings import Settings
 from pipeline.engine.decisions.together import Stepping, step_together
-from pipeline.engine.pool_advisor import PoolAdvisor, PoolOutcome
-from pipeline.engine.types import RevisionInput, StepInput, StepOutput
+from pipeline.engine.pool_advisor import PoolAdvisor
+from pipeline.engine.pool_outcome import PoolOutcome
+from pipeline.engine.types import Reading, RevisionInput, StepInput, StepOutput
 from pipeline.errors import CodecError
 from pipeline.forecast.calendar.effects import CalendarRecord
 from pipeline.forecast.calendar.known import CalendarChange, KnownCalendar
@@ -28,11 +29,12 @@ from pipeline.windows.types import ClosedWindow, PoolKey
 from pipeline.windows.usage import with_usage_of_all
 from sizing.catalog import Catalog
 from sizing.errors import SizingError
+from sizing.types import Recommendation
 
 __all__ = ["Advisor", "known_exogenous"]
 
 #: Bumped whenever a snapshot of an older version cannot be continued bit for bit.
-STATE_VERSION = 36
+STATE_VERSION = 37
 
 #: A pool that no step has named for so long, in seconds of event time, is forgotten; it begins anew if it comes back.
 FORGET_SECONDS = 7 * 86_400
@@ -164,7 +166,24 @@ class Advisor:
         if newest is not None and inputs.as_of <= newest:
             raise ValueError(f"revision {inputs.as_of} does not follow {newest}")
         self._revised_at = inputs.as_of
-        return StepOutput(as_of=inputs.as_of)
+        until = inputs.as_of + self._settings.windows.allowed_lateness_seconds
+        said: list[tuple[Reading, Recommendation]] = []
+        for reading in sorted(inputs.readings, key=lambda r: r.key):
+            key = reading.key
+            if key not in self._configured or self._ahead.get(key, -1) >= inputs.as_of:
+                continue
+            known = self._pools.get(key)
+            pool = known or PoolAdvisor(key, self._configured[key], self._settings, self._config_hash, self.catalog)
+            recommendation = pool.revise(inputs.as_of, inputs.after, reading, until)
+            if recommendation is not None:
+                self._pools[key] = pool
+                self._named_at.setdefault(key, inputs.as_of)
+                said.append((reading, recommendation))
+        return StepOutput(
+            as_of=inputs.as_of,
+            recommendations=tuple(recommendation for _, recommendation in said),
+            readings=tuple(reading for reading, _ in said),
+        )
 
     @property
     def pools(self) -> Collection[PoolKey]:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from pipeline.alerts.episodes import Episode
 from pipeline.alerts.feedback import AlertFeedback
 from pipeline.alerts.rule import PoolFacts
 from pipeline.alerts.rule_evaluation import RuleSet
 from pipeline.alerts.spike_alerts import SpikeAlerts
-from pipeline.alerts.types import Alert
 from pipeline.config.settings import PoolSettings, Settings
 from pipeline.engine.advice_scores import AdviceScores
 from pipeline.engine.decisions.announced import announced_at, at_least_forecast
+from pipeline.engine.decisions.decision_experts import Asking
 from pipeline.engine.decisions.pool_decisions import PoolDecisions, provision
 from pipeline.engine.decisions.together import Stepping, step_together
 from pipeline.engine.demand_ahead import Ahead, demand_ahead
@@ -23,17 +23,19 @@ from pipeline.engine.input_health import MISSING, InputHealth, Judgement
 from pipeline.engine.lead_time import LeadTime, lead_time
 from pipeline.engine.live_demand import counted_demand, live_rate
 from pipeline.engine.load_samples import LoadObserver
+from pipeline.engine.pool_outcome import PoolOutcome
 from pipeline.engine.replica_use import ReplicaUseRecord
+from pipeline.engine.revision import Basis, counted_since, is_newer, live_situation, may_wait, revised_demand, saturated
 from pipeline.engine.slo_record import SloRecord
 from pipeline.engine.start_ups import StartUps
 from pipeline.engine.telemetry_gaps import GapGuard
 from pipeline.engine.tenants import PoolTenants
-from pipeline.engine.types import ReplicaUse, Scorecard, TenantDemand
+from pipeline.engine.types import Reading
 from pipeline.engine.workload_moments import ArrivalDispersion, LengthMoments
 from pipeline.forecast.calendar.effects import CalendarRecord
 from pipeline.forecast.exogenous.known import NOTHING, KnownExogenous
 from pipeline.forecast.experts.registry import expert_factory
-from pipeline.forecast.outlook import Outlook, OutlookForecaster
+from pipeline.forecast.outlook import OutlookForecaster
 from pipeline.forecast.rates import signal_rates
 from pipeline.forecast.series import GroupMember
 from pipeline.forecast.series_group import SeriesGroup
@@ -44,7 +46,7 @@ from sizing.scaling.controller import ReplicaController
 from sizing.scaling.situation import Situation
 from sizing.types import Demand, Provision, Recommendation
 
-__all__ = ["PoolAdvisor", "PoolOutcome"]
+__all__ = ["PoolAdvisor"]
 
 #: Windows learned before the forecasters' bands mean anything.
 _WARM_WINDOWS = 30
@@ -56,21 +58,6 @@ _REQUESTS = _SIGNALS.index(Signal.REQUESTS)
 _SATURATION = "saturation_requests_per_second_per_replica"
 #: Hourly outlooks appear within this long after the hour.
 _OUTLOOK_SPREAD_SECONDS = 900.0
-
-
-@dataclass(frozen=True, slots=True)
-class PoolOutcome:
-    """What one step says about one pool; ``window`` is the one learned, marked as a gap where it was one."""
-
-    window: ClosedWindow
-    forecasts: tuple[Forecast, ...]
-    scores: tuple[Score, ...]
-    recommendation: Recommendation | None
-    alerts: tuple[Alert, ...]
-    outlooks: tuple[Outlook, ...] = ()
-    tenants: tuple[TenantDemand, ...] = ()
-    scorecards: tuple[Scorecard, ...] = ()
-    uses: tuple[ReplicaUse, ...] = ()
 
 
 class PoolAdvisor:
@@ -132,6 +119,8 @@ class PoolAdvisor:
                 initial_replicas=configured.initial_replicas,
             )
         self._learned = 0
+        self._asked: tuple[Asking | None, bool] = None, False  # in the newest step; whether an announced event acts
+        self._basis: Basis | None = None
         self._decisions: PoolDecisions | None = None
         if configured is not None and configured.decision_rules:
             season_steps = round(forecast.season_seconds / grain)
@@ -230,6 +219,36 @@ class PoolAdvisor:
             uses=self._use.told(window.end),
         )
 
+    def revise(self, as_of: int, after: int | None, reading: Reading, until: float) -> Recommendation | None:
+        """Return advice at ``as_of``, between two windows, if what the fleet has reported by ``until`` raises it.
+
+        ``after`` is the step before, None: there was none. While advice stays nothing changes, and nothing is learned.
+        """
+        pool, controller, basis = self._configured, self._controller, self._basis
+        if pool is None or controller is None or (None if basis is None else basis.end) != after:
+            return None
+        if not is_newer(reading, basis, until) or reading.fleet is None:
+            return None
+        full = saturated(reading) if after is None and self._learned == 0 else None
+        rate = None if basis is None else counted_since(basis, reading.fleet)
+        if rate is None and full is None and not may_wait(basis, reading, controller.queue, self._desired):
+            return None
+        demand = None if basis is None else basis.demand
+        if basis is not None and rate is not None:
+            demand = revised_demand(basis, rate, pool.policy().demand_quantile)
+        said = controller.revise(
+            float(as_of),
+            demand,
+            reading.current_replicas,
+            situation=live_situation(basis, reading, self._start_ups, pool.lead_time_seconds, as_of),
+            counted=rate is not None,
+            saturated=full,
+        )
+        if said is not None:
+            self._desired = said.desired
+            self._advice.revised(said)
+        return said
+
     def _issue(
         self,
         window: ClosedWindow,
@@ -266,6 +285,7 @@ class PoolAdvisor:
         calendar: Sequence[CalendarRecord],
         live: LiveDemand,
     ) -> Stepping[Recommendation | None]:
+        self._basis = None
         if self._controller is None or self._configured is None:
             return None
         self._start_ups.learn(window)
@@ -286,26 +306,25 @@ class PoolAdvisor:
             demand = counted_demand(window, live.counted, workload, dispersion, lead.seconds)
         else:
             demand = yield from self._demand(issued, rate, lead, window, observed, calendar)
-        said = self._controller.decide(
-            float(window.end),
-            demand,
-            current,
-            gap=gap,
-            warm=self._learned >= _ADVISED_WINDOWS,
-            situation=Situation(
-                problems=tuple(problems.values()),
-                whole=judged.whole,
-                ready=window.ready_replicas,
-                queued_requests=None if fleet is None else fleet.queued_requests,
-                starting_seconds=() if fleet is None else self._start_ups.starting_seconds(start_up),
-                start_up_seconds=start_up,
-                newest_requests_per_second=live.counted.newest_per_second,
-                interval_ratio=self._advice.interval.ratio,
-                window_seconds=float(window.grain_seconds),
-                known_after_seconds=live.known_after_seconds,
-                evidence=self._evidence(lead, window, problems),
-            ),
+        situation = Situation(
+            problems=tuple(problems.values()),
+            whole=judged.whole,
+            ready=window.ready_replicas,
+            queued_requests=None if fleet is None else fleet.queued_requests,
+            starting_seconds=() if fleet is None else self._start_ups.starting_seconds(start_up),
+            start_up_seconds=start_up,
+            newest_requests_per_second=live.counted.newest_per_second,
+            interval_ratio=self._advice.interval.ratio,
+            window_seconds=float(window.grain_seconds),
+            known_after_seconds=live.known_after_seconds,
+            evidence=self._evidence(lead, window, problems),
         )
+        warm = self._learned >= _ADVISED_WINDOWS
+        said = self._controller.decide(float(window.end), demand, current, gap=gap, warm=warm, situation=situation)
+        if "replica_reports" not in problems:
+            asking, announced = (None, False) if gap else self._asked
+            counts = self._in_flight.counting.agrees
+            self._basis = Basis(window.end, demand, situation, asking, announced, window.fleet, counts)
         self._desired = said.desired
         self._saturation = said.evidence.get(_SATURATION, self._saturation)
         return said
@@ -390,9 +409,10 @@ class PoolAdvisor:
             },
             self._learned,
         )
+        self._asked = asking, announced_at(calendar, self.key, window.end + lead.seconds)
         said = None
         if asking is not None:
             said = provision((yield asking))
-        if announced_at(calendar, self.key, window.end + lead.seconds):
+        if self._asked[1]:
             return at_least_forecast(said, quantiles, self._configured.policy().demand_quantile)
         return said

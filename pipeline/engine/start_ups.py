@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from pipeline.windows.fleet import ReplicaCount
@@ -35,10 +36,14 @@ class StartUps:
     def learn(self, window: ClosedWindow) -> None:
         """Add what the reports of one window say; reports that are not newer than the last one say nothing."""
         if window.fleet is not None:
-            for count in window.fleet.counts:
-                self._add(count)
+            self.add(window.fleet.counts)
         elif window.current_replicas is not None:
             self._add(ReplicaCount(float(window.end), window.current_replicas, window.ready_replicas))
+
+    def add(self, counts: Sequence[ReplicaCount]) -> None:
+        """Add reports, in order of time; those that are not newer than the last one say nothing."""
+        for count in counts:
+            self._add(count)
 
     def quantile(self) -> float | None:
         """Return the 0.9 quantile (nearest rank) of the remembered start-ups, seconds; None: too few were seen."""

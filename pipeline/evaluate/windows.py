@@ -13,6 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from pipeline.config.settings import PoolSettings, Settings
+from pipeline.engine.types import Reading
 from pipeline.evaluate.metrics import FleetMetrics, ReportedRequests
 from pipeline.events.columns import from_events
 from pipeline.events.request_event import RequestEvent
@@ -70,11 +71,8 @@ class WindowFeed:
         self._next += grain
         share = completeness(self._latencies(start, metrics), start, grain, start + grain + self._delay_seconds)
         model, pool = self._pool.model, self._pool.pool
-        known_until = self._epoch + start + grain + self._windows.allowed_lateness_seconds
         at = self._epoch + start
-        report = self._book.report(PoolKey(model, pool), known_until - grain, known_until, (at, at + grain))
-        stale = report is None or known_until - report.reported_at > self._oldest_report_seconds
-        newest = None if report is None or stale else report.counts[-1]
+        reading = self._reading(at, at + grain + self._windows.allowed_lateness_seconds)
         events = request_events(metrics.reported(start, start + grain), model, pool, self._epoch)
         keys, rows, histograms = fold(from_events(events), self._objectives)
         found = rollup([(keys, rows)], grain)
@@ -82,13 +80,31 @@ class WindowFeed:
         window = replace(
             window,
             completeness=share,
-            current_replicas=None if newest is None else newest.current,
-            ready_replicas=None if newest is None else newest.ready,
-            fleet=report,
+            current_replicas=reading.current_replicas,
+            ready_replicas=reading.ready_replicas,
+            fleet=reading.fleet,
             closed_after_seconds=self._delay_seconds,
         )
         told = latency_counts([(keys, rows, histograms)], grain)
         return with_latencies(window, told.get((at, model, pool), {}))
+
+    def reading(self, now_seconds: float) -> Reading:
+        """Return what the fleet has reported by ``now_seconds``, for the newest window that was closed.
+
+        Before the first one has, for the first one.
+        """
+        start = max(self._next - self._windows.grain_seconds, 0)
+        return self._reading(self._epoch + start, self._epoch + now_seconds)
+
+    def _reading(self, at: int, until: float) -> Reading:
+        """What is known at ``until`` of the fleet, for the window that begins ``at`` (epoch seconds)."""
+        key, grain = PoolKey(self._pool.model, self._pool.pool), self._windows.grain_seconds
+        report = self._book.report(key, until - grain, until, (at, at + grain))
+        stale = report is None or until - report.reported_at > self._oldest_report_seconds
+        newest = None if report is None or stale else report.counts[-1]
+        if newest is None:
+            return Reading(key, report, None, None)
+        return Reading(key, report, newest.current, newest.ready)
 
     def _latencies(self, start: int, metrics: FleetMetrics) -> dict[int, int]:
         """Return the end-to-end latencies of the hour before, without the newest windows, which lack slow requests."""

@@ -1,4 +1,4 @@
-"""The controller: turns plans into safe advice for one pool, one decision at a time.
+"""The controller: turns plans into safe advice for one pool.
 
 Up at once; down only after a consistently lower need, by a limited step, and never on missing or young data. It holds
 what it needs to know between decisions, can be pickled, and reads no clock: same inputs, same advice.
@@ -12,14 +12,17 @@ from sizing.calibration.measurement import ObservedLoad
 from sizing.catalog import Catalog
 from sizing.errors import DoesNotFit, SizingError
 from sizing.planning.confidence import deployment_confidence
-from sizing.planning.demand_needs import Need, demand_quantile, replicas_text, whole
+from sizing.planning.demand_needs import Need, replicas_text, whole
 from sizing.planning.plan import Plan, Planner, check_policy, observed_only
 from sizing.replica.step_time import StepCoefficients
+from sizing.scaling.cold_start import COLD_GROWTH, cold_advice
 from sizing.scaling.counterfactuals import Counterfactuals
+from sizing.scaling.limits import limited, step_cap
 from sizing.scaling.live_queue import ClearingCost, LiveQueue
 from sizing.scaling.load_learner import LoadLearner
-from sizing.scaling.manual_change import ManualChange
-from sizing.scaling.recommendation import Advice, RecommendationBuilder, explain, moved, observed_need, widened
+from sizing.scaling.manual_change import ManualChange, left_alone
+from sizing.scaling.raises import Saturated, raised_by_count, raised_by_queue, raised_by_saturation, raised_to_seen
+from sizing.scaling.recommendation import Advice, RecommendationBuilder, explain, observed_in, widened
 from sizing.scaling.situation import NOTHING_SPECIAL, Situation
 from sizing.scaling.stabilisation import Span, Stabilisation
 from sizing.types import (
@@ -48,8 +51,6 @@ _DOWN_MARGIN = 1.1
 _NEXT_STEP_SHARE = 0.3
 #: Operating points that are kept: workloads drift slowly over the grid, and every pool keeps its own.
 _REMEMBERED_POINTS = 8
-#: Before forecasts can be trusted, and where no rule says what to provision for, demand is taken to grow so much.
-_COLD_GROWTH = 1.2
 _NOT_WHOLE = "the newest window was not seen whole"
 
 
@@ -103,9 +104,13 @@ class ReplicaController:
         # Advice never falls below the largest need of the period, nor at all while that with the margin is not lower.
         self._stable = Stabilisation(policy.scale_down_stabilisation_seconds)
         self._busy = 0.0  # replicas that work off a queue
+        # The last advice, without its plan, and the replicas that ran at the last decision: what revisions start from.
+        self._last: Advice | None = None
+        self._ran: int | None = None
         self._manual = ManualChange(policy.scale_down_stabilisation_seconds)
         cost = ClearingCost(policy.under_to_over_cost, policy.scale_down_stabilisation_seconds)
-        self._queue = LiveQueue(self._planner, slo.ttft_seconds, cost)
+        #: What requests that wait need.
+        self.queue = LiveQueue(self._planner, slo.ttft_seconds, cost)
 
     @property
     def planner(self) -> Planner | None:
@@ -143,22 +148,76 @@ class ReplicaController:
         """
         current = None if current is None else max(int(current), 0)
         serving = situation.fleet(current, self.policy.lead_time_seconds)
-        self._busy = self._queue.busy_with(now, situation.queued_requests, serving)
+        self._busy = self.queue.busy_with(now, situation.queued_requests, serving)
         sound = warm and demand is not None and situation.whole and not (gap or situation.problems)
         if self._manual.learn(now, current, believed=sound):
             self._desired = current
             self._stable.forget()
         span = situation.span(now)
         advice = self._advise(span, demand, current, gap=gap, warm=warm, situation=situation)
-        advice = self._with_manual_change(advice)
+        advice = left_alone(advice, self._manual, self.policy)
         advice = self._with_queue(advice, demand, current, situation)
         advice = widened(advice, situation.interval_ratio, self.policy)
         if gap or demand is None or advice.state is not RecommendationState.FRESH:
             self._stable.forget()
+        self._ran = current
+        return self._tell(now, demand, current, advice, situation, span.until)
+
+    def revise(
+        self,
+        now: float,
+        demand: Demand | None,
+        current: int | None,
+        *,
+        situation: Situation,
+        counted: bool = False,
+        saturated: Saturated | None = None,
+    ) -> Recommendation | None:
+        """Return advice at ``now``, after the last decision and before the next, if it is more; None: it stays.
+
+        While it stays nothing changes here, nor is anything learned: what is counted since is part of the next window.
+
+        Args:
+            now: epoch seconds of event time.
+            demand: that of the last decision; ``counted``: with more that was counted since.
+            current: replicas as the fleet reports them; None when unknown.
+            situation: that of the last decision, with what is live in the fleet now.
+            counted: see ``demand``.
+            saturated: a fleet that is full, before the first decision; None: that is not known.
+        """
+        last = self._last
+        if last is None:
+            last = self._hold(current, Reason.COLD_START, RecommendationState.COLD_START, "no window has closed yet")
+        if last.refused or self._planner is None or self._manual.under_way(now, current):
+            return None
+        advice = last
+        if counted and demand is not None:
+            advice = raised_by_count(advice, demand, self._planner, self.policy, self._ran)
+        if saturated is not None and self._last is None:
+            advice = raised_by_saturation(advice, saturated, self.policy)
+        fleet, rate = situation.fleet(current, self.policy.lead_time_seconds), situation.arrivals_per_second(demand)
+        if rate is not None:  # else each replica that starts would raise what a gauge that is stuck needs
+            needed = self.queue.needed_now(situation.queued_requests, fleet, rate)
+            advice = raised_by_queue(advice, needed, situation.queued_requests, fleet, self.policy, between=True)
+        if advice.desired <= last.desired:
+            return None
+        advice = widened(advice, situation.interval_ratio, self.policy)
+        return self._tell(now, demand, current, advice, situation, now + situation.known_after_seconds)
+
+    def _tell(
+        self,
+        now: float,
+        demand: Demand | None,
+        current: int | None,
+        advice: Advice,
+        situation: Situation,
+        until: float,
+    ) -> Recommendation:
+        """Write advice down and remember it; ``until`` is up to when what it follows from is known."""
         if self._desired is not None and advice.desired > self._desired:
-            self._stable.raised(span.until)
+            self._stable.raised(until)
         before = current if current is not None else self._desired
-        self._desired = advice.desired
+        self._desired, self._last = advice.desired, advice._replace(plan=None)
         self._manual.told(now, advice.desired)
         self._writer.confidence = self._confidence if advice.plan is None else advice.plan.confidence
         evidence = ({} if self._learner is None else self._learner.evidence()) | dict(situation.evidence)
@@ -173,26 +232,11 @@ class ReplicaController:
         """Whether anything is known about the replicas that run, so that there is something to hold."""
         return self._reference(current) is not None
 
-    def _with_manual_change(self, advice: Advice) -> Advice:
-        """Leave a fleet alone that was set by hand a moment ago."""
-        by_hand = self._manual.replicas
-        if by_hand is None or advice.state is not RecommendationState.FRESH:
-            return advice
-        desired = max(by_hand, self.policy.min_replicas)
-        if desired == advice.desired or (self._manual.raised and advice.desired > desired):
-            return advice
-        text = f"{advice.message}; set to {by_hand} by hand: left alone for the stabilisation period"
-        return moved(advice, desired, Reason.MANUAL_CHANGE, text)
-
     def _with_queue(self, advice: Advice, demand: Demand | None, current: int | None, situation: Situation) -> Advice:
         """Go up at once, whatever the state of the other inputs, when requests wait that what serves will not hold."""
         fleet, rate = situation.fleet(current, self.policy.lead_time_seconds), situation.arrivals_per_second(demand)
-        needed = self._queue.need(situation.queued_requests, fleet, rate, advice.plan, demand)
-        target, clamped = (0, ()) if fleet is None or needed is None else self._limit(needed)
-        if target <= advice.desired:
-            return advice
-        text = f"{situation.queued_requests:,} requests wait for {fleet}; advising {target}"
-        return moved(advice, target, Reason.QUEUE_UP, text, clamped)._replace(refused=False)
+        needed = self.queue.need(situation.queued_requests, fleet, rate, advice.plan, demand)
+        return raised_by_queue(advice, needed, situation.queued_requests, fleet, self.policy)
 
     def _advise(
         self, span: Span, demand: Demand | None, current: int | None, *, gap: bool, warm: bool, situation: Situation
@@ -200,28 +244,33 @@ class ReplicaController:
         if self._planner is None:
             text = f"cannot size {self.model}: {self._no_profile}"
             return self._hold(current, Reason.NO_PROFILE, RecommendationState.HOLD, text, refused=True)
+        seen = None if demand is None else observed_only(demand)
         if gap:
             text = "telemetry is missing: not scaling down"
             held = self._hold(current, Reason.TELEMETRY_GAP, RecommendationState.DEGRADED, text)
-            return self._at_least(held, None if demand is None else observed_only(demand), Reason.OBSERVED_UP)
+            return raised_to_seen(
+                held, None if demand is None else observed_only(demand), Reason.OBSERVED_UP, self._planner, self.policy
+            )
         if situation.problems:
             text = f"the inputs cannot be believed ({'; '.join(situation.problems)})"
             held = self._hold(current, Reason.INPUT_UNHEALTHY, RecommendationState.DEGRADED, text)
-            return self._at_least(held, None if demand is None else observed_only(demand), Reason.OBSERVED_UP)
+            return raised_to_seen(
+                held, None if demand is None else observed_only(demand), Reason.OBSERVED_UP, self._planner, self.policy
+            )
         if not situation.whole:
             if warm:
                 return self._hold(current, Reason.TELEMETRY_GAP, RecommendationState.DEGRADED, _NOT_WHOLE)
             held = self._hold(current, Reason.COLD_START, RecommendationState.COLD_START, _NOT_WHOLE)
             # What rules provision for by a window that was seen in part is too little, if anything.
-            seen = None if demand is None or demand.provision is None else observed_only(demand, _COLD_GROWTH)
-            return self._at_least(held, seen, Reason.COLD_START)
+            seen = None if demand is None or demand.provision is None else observed_only(demand, COLD_GROWTH)
+            return raised_to_seen(held, seen, Reason.COLD_START, self._planner, self.policy)
         if demand is None:
             if not warm:
                 return self._hold(current, Reason.COLD_START, RecommendationState.COLD_START, "no forecast yet")
             return self._hold(current, Reason.TELEMETRY_GAP, RecommendationState.HOLD, "no demand forecast")
         try:
-            plan = self._planner.plan(demand if warm else observed_only(demand, _COLD_GROWTH), self.policy)
-            observed = self._observed_need(demand, plan)
+            plan = self._planner.plan(demand if warm else observed_only(demand, COLD_GROWTH), self.policy)
+            observed = observed_in(demand, plan)
             down_need = self._down_need(demand, plan)
         except DoesNotFit as error:
             return self._hold(current, Reason.SLO_INFEASIBLE, RecommendationState.HOLD, str(error), refused=True)
@@ -229,22 +278,9 @@ class ReplicaController:
             why = f"the demand cannot be used: {error}"
             return self._hold(current, Reason.TELEMETRY_GAP, RecommendationState.DEGRADED, why)
         if not warm:
-            return self._cold(current, plan, None if demand.provision is None else demand.provision.weights[0][0])
+            rule = None if demand.provision is None else demand.provision.weights[0][0]
+            return cold_advice(self._reference(current), plan, self.policy, rule)
         return self._follow(span, current, plan, observed, down_need)
-
-    def _at_least(self, advice: Advice, demand: Demand | None, reason: Reason) -> Advice:
-        """Raise held advice to what has been seen, where that is known: whatever is missing comes on top of it."""
-        if self._planner is None or demand is None or demand.observed_requests_per_second is None:
-            return advice
-        try:
-            plan = self._planner.plan(demand, self.policy)
-        except SizingError:
-            return advice
-        target, clamped = self._limit(plan.unclamped)
-        if target <= advice.desired:
-            return advice
-        text = f"{advice.message}, but what was counted needs {replicas_text(plan.unclamped)}; advising {target}"
-        return moved(advice, target, reason, text, clamped)._replace(plan=plan)
 
     def _hold(
         self,
@@ -260,35 +296,15 @@ class ReplicaController:
         text = f"{why}; holding {replicas_text(desired)}"
         return Advice(desired, desired, desired, reason, state, text, refused=refused)
 
-    def _cold(self, current: int | None, plan: Plan, rule: str | None) -> Advice:
-        reference = self._reference(current)
-        base = self.policy.min_replicas if reference is None else reference
-        target, clamped = self._limit(max(plan.unclamped, base))
-        # Limits bound what is added; they never take away what runs while nothing is known yet.
-        desired = max(target, base)
-        rate, capacity = (need := plan.decisive).figures()
-        basis = f"{_COLD_GROWTH:g} times what was observed" if rule is None else f"mostly by the rule {rule}"
-        text = f"cold start: {rate} {need.unit} needs {replicas_text(plan.unclamped)} ({capacity} {need.unit} each), "
-        text += f"{basis}; advising {replicas_text(desired)}"
-        return Advice(
-            desired,
-            min(plan.lower, desired),
-            max(plan.upper, desired),
-            Reason.COLD_START,
-            RecommendationState.COLD_START,
-            text,
-            plan.constraint,
-            clamped,
-            plan,
-        )
-
     def _follow(self, span: Span, current: int | None, plan: Plan, observed: Need | None, down_need: float) -> Advice:
         by_observed = observed is not None and observed.replicas > plan.unclamped
         wanted = observed.replicas if observed is not None and by_observed else plan.unclamped
-        target, clamped = self._limit(wanted)
+        target, clamped = limited(wanted, self.policy)
         reference = self._reference(current)
         up_reason = Reason.OBSERVED_UP if by_observed else Reason.FORECAST_UP
-        plain, guarded = (self._limit(max(wanted, whole(down_need * by + self._busy)))[0] for by in (1.0, _DOWN_MARGIN))
+        plain, guarded = (
+            limited(max(wanted, whole(down_need * by + self._busy)), self.policy)[0] for by in (1.0, _DOWN_MARGIN)
+        )
         self._stable.remember(span, plain, guarded)
 
         if reference is None:
@@ -348,9 +364,7 @@ class ReplicaController:
         small = target - reference <= _SMALL_UP * reference
         if small and reason is Reason.FORECAST_UP and plan.lower <= reference <= plan.upper:
             return reference, Reason.WITHIN_BAND, clamped
-        running = reference if current is None else current
-        # What is surely needed may be had in one step, from nothing too; the cap is for what is only feared.
-        cap = math.ceil(max(running, surely, 1) * self.policy.max_step_up_ratio)
+        cap = step_cap(reference if current is None else current, surely, self.policy)
         if target > max(cap, reference):
             return max(cap, reference), Reason.STEP_LIMIT, (*clamped, "max_step_up_ratio")
         return target, reason, clamped
@@ -378,11 +392,6 @@ class ReplicaController:
             clamped = (*clamped, "max_step_down_ratio")
         return desired, Reason.FORECAST_DOWN, clamped
 
-    def _observed_need(self, demand: Demand, plan: Plan) -> Need | None:
-        rate = demand.observed_requests_per_second
-        # The quantile of one value: refuses what cannot be.
-        return None if rate is None else observed_need(demand_quantile((0.5,), (rate,), 0.5), plan)
-
     def _down_need(self, demand: Demand, plan: Plan) -> float:
         """Return the replicas that must remain after a scale-down: N/(N-1) of today's load must fit them too."""
         assert self._planner is not None
@@ -390,10 +399,3 @@ class ReplicaController:
             return plan.decisive.exact
         level = max(_DOWN_LEVEL, self.policy.demand_quantile)
         return max(self._planner.needs(demand, level, plan.operating_point).values())
-
-    def _limit(self, wanted: int) -> tuple[int, tuple[str, ...]]:
-        if wanted > self.policy.max_replicas:
-            return self.policy.max_replicas, ("max_replicas",)
-        if wanted < self.policy.min_replicas:
-            return self.policy.min_replicas, ("min_replicas",)
-        return wanted, ()

@@ -183,4 +183,10 @@ class LiveQueue:
         elif self._point is None and self._planner is not None and demand is not None:
             with suppress(SizingError):
                 self._point = self._planner.operating_point(demand.workload, demand.dispersion)
+        return self.needed_now(queued_requests, fleet, requests_per_second)
+
+    def needed_now(
+        self, queued_requests: int | None, fleet: ServingFleet | None, requests_per_second: float | None
+    ) -> int | None:
+        """Return what ``queue_need`` does, by what one replica carried at the last decision; nothing changes."""
         return queue_need(queued_requests, fleet, requests_per_second, self._point, self._ttft_seconds, self._cost)

@@ -25,7 +25,7 @@ from sizing.types import (
     Slo,
 )
 
-__all__ = ["PLANNED_STATES", "Advice", "RecommendationBuilder", "explain", "moved", "observed_need", "widened"]
+__all__ = ["PLANNED_STATES", "Advice", "RecommendationBuilder", "explain", "moved", "observed_in", "widened"]
 
 #: States of advice that follows from a plan. All other advice is held.
 PLANNED_STATES = (RecommendationState.FRESH, RecommendationState.COLD_START)
@@ -212,6 +212,17 @@ class RecommendationBuilder:
 def observed_need(rate: float, plan: Plan) -> Need:
     """Return what the observed rate needs, in requests/s, at the operating point of a plan."""
     return Need(OBSERVED_REQUESTS, rate, plan.operating_point.requests_per_second)
+
+
+def observed_in(demand: Demand, plan: Plan) -> Need | None:
+    """Return what the observed rate of a demand needs; None: it is not known.
+
+    Raises:
+        InvalidInput: the rate cannot be.
+    """
+    rate = demand.observed_requests_per_second
+    # The quantile of one value: refuses what cannot be.
+    return None if rate is None else observed_need(demand_quantile((0.5,), (rate,), 0.5), plan)
 
 
 def explain(

@@ -22,7 +22,7 @@ from pipeline.engine.decisions.rule import RECENT, DecisionRule, DemandView
 from pipeline.forecast.context import TINY, Floats, Ints
 from pipeline.forecast.expert_pool import ExpertWeights, Singles
 
-__all__ = ["Asking", "Decision", "DecisionExperts", "Learning", "decide_together", "learn_together"]
+__all__ = ["Asking", "Decision", "DecisionExperts", "Learning", "consider", "decide_together", "learn_together"]
 
 #: Decisions that wait for their time; of a lead time of more windows none is learned from.
 _MOST_PENDING = 512
@@ -222,6 +222,21 @@ def decide_together(asked: Sequence[Asking]) -> list[Decision | None]:
         names = experts.names
         found[id(one)] = Decision(demand[rows], tuple((names[r], s) for r, s in zip(rules, shares, strict=True)))
     return [found.get(id(one)) for one in asked]
+
+
+def consider(asked: Asking) -> Decision | None:
+    """Say what to provision for, as ``decide_together`` does; it is no decision, and nothing will be learned of it."""
+    demands = asked.experts._demands(asked)
+    if demands is None:
+        return None
+    said = demands.T
+    awake = np.isfinite(said)
+    members = [asked.experts._weights]
+    apart = ExpertWeights.asked(members, _rows_of(members))
+    demand, _ = apart.combine(np.where(awake, said, 0.0), awake)
+    shares, names = apart.weights[0], asked.experts.names
+    best = shares.argsort(kind="stable")[: -1 - _TOLD : -1].tolist()
+    return Decision(demand, tuple((names[rule], float(shares[rule])) for rule in best))
 
 
 def _together(members: Sequence[ExpertWeights]) -> ExpertWeights:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
 from pipeline.engine.advisor import Advisor
-from pipeline.engine.types import StepInput
+from pipeline.engine.types import RevisionInput, StepInput
 from pipeline.evaluate.metrics import FleetMetrics
 from pipeline.evaluate.policies.base import Knob, PolicySpec, Setup
 from pipeline.evaluate.windows import WindowFeed
@@ -17,7 +19,10 @@ _ASKED_EVERY_SECONDS = 15.0
 
 
 class Tokentide:
-    """Windows in, advice out (``Advisor.step``); what has expired is not followed. ``knob``: under_to_over_cost."""
+    """Windows and reports in, advice out (``Advisor``); what has expired is not followed.
+
+    ``knob``: under_to_over_cost.
+    """
 
     interval_seconds = _ASKED_EVERY_SECONDS
     initial_replicas = None
@@ -27,6 +32,9 @@ class Tokentide:
         self._advisor = Advisor(setup.settings.model_copy(update={"pools": (pool,)}), setup.catalog)
         self._feed = WindowFeed(setup.settings, pool, setup.epoch)
         self._epoch = setup.epoch
+        self._windows = setup.settings.windows
+        self._revise_every_seconds = setup.settings.advise.revise_every_seconds
+        self._revised_at: int | None = None
         self._announced = {record.id: record for record in setup.calendar}
         self._known = KnownCalendar()
         self.advice: Recommendation | None = None
@@ -41,10 +49,24 @@ class Tokentide:
             output = self._advisor.step(StepInput(window.end, (window,), changes))
             if output.recommendations:
                 self.advice = output.recommendations[0]
+        self._revise(metrics.now_seconds)
         advice = self.advice
         if advice is None or metrics.now_seconds + self._epoch >= advice.expires_at:
             return metrics.replicas
         return advice.desired
+
+    def _revise(self, now_seconds: float) -> None:
+        """Take what the reports raise between two windows, where it is time."""
+        every, after = self._revise_every_seconds, self._advisor.as_of
+        as_of = math.floor(self._epoch + now_seconds - self._windows.allowed_lateness_seconds)
+        next_step = self._windows.grain_seconds + (self._epoch if after is None else after)
+        newest = max((at for at in (after, self._revised_at) if at is not None), default=as_of - every)
+        if not every or as_of < newest + every or as_of >= next_step:
+            return
+        self._revised_at = as_of
+        output = self._advisor.revise(RevisionInput(as_of, after, (self._feed.reading(now_seconds),)))
+        if output.recommendations:
+            self.advice = output.recommendations[0]
 
 
 SPEC = PolicySpec(
