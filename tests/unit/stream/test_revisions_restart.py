@@ -19,6 +19,7 @@ from pipeline.engine.types import StepInput, StepOutput
 from pipeline.fleet.kafka_reports import ReplicaBook, ReplicaStatus
 from pipeline.packing import unpack
 from pipeline.store.store import Store
+from pipeline.stream.controller import snapshot_turns
 from pipeline.stream.controller.window_closer import WindowCloser
 from pipeline.testing import PipelineTestDriver, request_event
 
@@ -176,17 +177,22 @@ def test_a_crowd_raises_advice_between_two_windows(uninterrupted: Any) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(7))
 def test_killed_anywhere_the_rest_is_the_same(
-    seed: int, uninterrupted: Any, filled: Path, settings: Settings, tmp_path: Path
+    seed: int, uninterrupted: Any, filled: Path, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(snapshot_turns, "_POOLS_PER_SNAPSHOT", 1)  # pools are kept one after the other
     wanted, states, whole_path = uninterrupted
     source = random.Random(seed)
     path = tmp_path / "killed.duckdb"
     shutil.copy(filled, path)
     revised = [number for number, output in enumerate(wanted) if output.readings]
-    # After a step, after a revision, before the step that follows one, and anywhere; some of them orderly.
-    ends = {revised[0] - 1, revised[0], revised[-1], *source.sample(range(len(wanted)), 4)}
+    # After a step, after a revision, before the step that follows one, and anywhere; some of them orderly. Once an
+    # orderly end after a revision is followed by kills after which pools have states of different ages.
+    ends = dict.fromkeys((revised[0] - 1, revised[-1], *source.sample(range(len(wanted)), 4)), False)
+    ends = {number: source.random() < 0.5 for number in ends} | {revised[0]: seed % 2 == 0}
+    if seed == 0:
+        ends = {revised[0]: True} | dict.fromkeys(range(revised[0] + 1, len(wanted)), False)
     said: list[StepOutput] = []
     controller = Controller(path, settings, reports())
     for reached in times():
@@ -194,7 +200,7 @@ def test_killed_anywhere_the_rest_is_the_same(
             said.append(output)
             if len(said) - 1 not in ends:
                 continue
-            if source.random() < 0.5:
+            if ends[len(said) - 1]:
                 controller.end()
             controller.store.close()
             controller = Controller(path, settings, reports())
@@ -212,6 +218,26 @@ def test_killed_anywhere_the_rest_is_the_same(
         for table in ("readings", "recommendations", "closed_windows", "steps", "forecasts", "alerts"):
             rows = [s.cursor().execute(f"SELECT * FROM {table} ORDER BY ALL").fetchall() for s in (one, other)]
             assert rows[0] == rows[1], table
+
+
+@pytest.mark.slow
+def test_the_state_of_an_orderly_end_says_which_revision_it_has_seen(
+    filled: Path, settings: Settings, tmp_path: Path
+) -> None:
+    path = tmp_path / "ended.duckdb"
+    shutil.copy(filled, path)
+    controller = Controller(path, settings, reports())
+    for reached in times():
+        output = controller.turn(reached)
+        if output is not None and output.readings:
+            break
+    assert output is not None
+    controller.end()
+    kept = controller.store.snapshots()
+    controller.store.close()
+    assert kept is not None
+    assert {at for at, _ in kept.pools.values()} == {output.as_of}
+    assert kept.as_of == output.as_of // 60 * 60, "what pools share is as the step has left it"
 
 
 @pytest.mark.slow
