@@ -241,6 +241,43 @@ def test_the_state_of_an_orderly_end_says_which_revision_it_has_seen(
 
 
 @pytest.mark.slow
+def test_a_full_fleet_is_raised_before_the_first_window_closes(
+    filled: Path, settings: Settings, tmp_path: Path
+) -> None:
+    """What it said is there after a restart, also at once, and the first step goes on from it."""
+    book = ReplicaBook()
+    for second in range(7, 180, 15):
+        for pool in POOLS:
+            queued = 6 * second if pool == "crowded" else 0
+            told = {"queued_requests": queued, "running_requests": 8, "requests_total": 3 * second}
+            book.add(ReplicaStatus(model=pool, at=float(NOW + second), current=1, ready=1, **told))
+    runs = []
+    for kill in (False, True):
+        path = tmp_path / f"first{kill}.duckdb"
+        shutil.copy(filled, path)
+        controller = Controller(path, settings, book)
+        said = []
+        for reached in range(NOW, NOW + 60 + int(LATENESS) + 59, 5):
+            while (output := controller.turn(float(reached))) is not None:
+                said.append(output)
+                if kill:
+                    controller.store.close()
+                    controller = Controller(path, settings, book)
+                    assert controller.told_again is not None
+                    assert controller.told_again.as_of in (output.as_of, NOW + 60)
+        runs.append((said, controller.states()))
+        controller.store.close()
+    assert runs[0] == runs[1]
+    first, *_ = said = runs[0][0]
+    assert first.as_of < NOW + 60
+    assert [advice.model for advice in first.recommendations] == ["crowded"]
+    assert str(first.recommendations[0].reason) == "cold_start"
+    step = next(output for output in said if not output.readings)
+    after = {advice.model: advice.desired for advice in step.recommendations}
+    assert after["crowded"] >= first.recommendations[0].desired
+
+
+@pytest.mark.slow
 def test_a_replay_of_the_store_says_the_same(uninterrupted: Any, settings: Settings) -> None:
     wanted, states, path = uninterrupted
     replay = Advisor(settings)

@@ -7,9 +7,12 @@ from dataclasses import dataclass
 
 import pytest
 
+from pipeline.clock import ManualClock
 from pipeline.config.settings import PoolSettings, Settings, load
 from pipeline.engine.types import Reading, RevisionInput
 from pipeline.fleet.kafka_reports import ReplicaBook, ReplicaStatus
+from pipeline.store.apply import SourcePosition
+from pipeline.stream.controller.event_time import EventTime
 from pipeline.stream.controller.revisions import Revisions
 from pipeline.windows.fleet import CountedRequests, FleetReport, ReplicaCount
 from pipeline.windows.types import PoolKey
@@ -70,6 +73,25 @@ def test_none_is_due_while_event_time_is_behind_the_clock() -> None:
     subject, reached = Revisions(settings(), Steps(), book(40.0)), STEP + LATENESS + 20
     assert subject.due(reached, reached + 60) is None
     assert subject.due(reached, reached + 59) is not None
+
+
+def test_a_revision_does_not_wait_for_the_next_event() -> None:
+    """Partitions that are silent say so every two seconds, and event time goes on with the clock."""
+    clock = ManualClock(STEP + LATENESS + 1.0)
+    event_time = EventTime(clock, 2, 3_600.0)
+    subject = Revisions(settings(), Steps(), book(40.0))
+    for partition in range(2):
+        event_time.observe(partition, SourcePosition(0, STEP + LATENESS + 1.0, idle=False))
+    late: dict[int, float] = {}
+    for _ in range(28):
+        clock.advance(2.0)
+        for partition in range(2):
+            event_time.observe(partition, SourcePosition(0, None, idle=True))
+        inputs = subject.due(event_time.advance(caught_up=True), clock.now())
+        if inputs is not None:
+            late[inputs.as_of - STEP] = clock.now() - LATENESS - inputs.as_of
+    assert list(late) == [15, 30, 45]
+    assert max(late.values()) <= 4.0
 
 
 def test_the_next_step_begins_anew() -> None:
