@@ -25,7 +25,7 @@ from pipeline.engine.live_demand import counted_demand, live_rate
 from pipeline.engine.load_samples import LoadObserver
 from pipeline.engine.pool_outcome import PoolOutcome
 from pipeline.engine.replica_use import ReplicaUseRecord
-from pipeline.engine.revision import Basis, counted_since, is_newer, live_situation, may_wait, revised_demand, saturated
+from pipeline.engine.revision import Basis, newer_inputs
 from pipeline.engine.slo_record import SloRecord
 from pipeline.engine.start_ups import StartUps
 from pipeline.engine.telemetry_gaps import GapGuard
@@ -194,18 +194,8 @@ class PoolAdvisor:
         replicas, warm = window.current_replicas, self._learned >= _WARM_WINDOWS
         observed, ahead, drop = self._spikes.step(window, rates, issued, recommendation, replicas, calendar, warm=warm)
         missing = tuple(text for name, text in judged.problems.items() if name in MISSING)
-        facts = PoolFacts(
-            window,
-            rates,
-            issued,
-            recommendation,
-            calendar,
-            self._configured is not None,
-            observed,
-            ahead,
-            missing,
-            drop,
-        )
+        configured = self._configured is not None
+        facts = PoolFacts(window, rates, issued, recommendation, calendar, configured, observed, ahead, missing, drop)
         alerts = rules.step(self.key, self._episodes, facts)
         return PoolOutcome(
             window=told,
@@ -227,22 +217,12 @@ class PoolAdvisor:
         pool, controller, basis = self._configured, self._controller, self._basis
         if pool is None or controller is None or (None if basis is None else basis.end) != after:
             return None
-        if not is_newer(reading, basis, until) or reading.fleet is None:
+        newer = newer_inputs(reading, basis, as_of, until, pool, self._start_ups, controller.queue, self._desired)
+        if newer is None:
             return None
-        full = saturated(reading) if after is None and self._learned == 0 else None
-        rate = None if basis is None else counted_since(basis, reading.fleet)
-        if rate is None and full is None and not may_wait(basis, reading, controller.queue, self._desired):
-            return None
-        demand = None if basis is None else basis.demand
-        if basis is not None and rate is not None:
-            demand = revised_demand(basis, rate, pool.policy().demand_quantile)
+        demand, situation, counted, full = newer
         said = controller.revise(
-            float(as_of),
-            demand,
-            reading.current_replicas,
-            situation=live_situation(basis, reading, self._start_ups, pool.lead_time_seconds, as_of),
-            counted=rate is not None,
-            saturated=full,
+            float(as_of), demand, reading.current_replicas, situation=situation, counted=counted, saturated=full
         )
         if said is not None:
             self._desired = said.desired

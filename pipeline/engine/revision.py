@@ -9,7 +9,9 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
+from pipeline.config.settings import PoolSettings
 from pipeline.engine.decisions.announced import at_least_forecast
 from pipeline.engine.decisions.decision_experts import Asking, consider
 from pipeline.engine.decisions.pool_decisions import provision
@@ -22,10 +24,11 @@ from sizing.scaling.raises import Saturated
 from sizing.scaling.situation import Situation
 from sizing.types import Demand
 
-__all__ = ["Basis", "counted_since", "is_newer", "live_situation", "may_wait", "revised_demand", "saturated"]
+__all__ = ["Basis", "Inputs", "counted_since", "newer_inputs", "revised_demand"]
 
-#: Seconds of counts that say something, and the standard deviations by which they may exceed the rate by chance.
-_LEAST_SECONDS, _CHANCE = 10.0, 2.0
+#: The share of a window that counts have to span, and the standard deviations by which they may exceed its rate by
+#: chance. Rules are judged by whole windows: what comes in a quarter of one is often not what comes in all of it.
+_LEAST_SHARE, _CHANCE = 2 / 3, 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,22 +48,65 @@ class Basis:
     counts: bool
 
 
-def is_newer(reading: Reading, basis: Basis | None, until: float) -> bool:
-    """Whether a reading tells of replicas that serve, by a report that the step did not know, at ``until`` at most."""
+class Inputs(NamedTuple):
+    """What a controller is asked with between two steps; see ``ReplicaController.revise``."""
+
+    demand: Demand | None
+    situation: Situation
+    counted: bool
+    saturated: Saturated | None
+
+
+def newer_inputs(
+    reading: Reading,
+    basis: Basis | None,
+    as_of: int,
+    until: float,
+    pool: PoolSettings,
+    start_ups: StartUps,
+    queue: LiveQueue,
+    desired: int | None,
+) -> Inputs | None:
+    """Return what a reading of a pool says that its last step did not know; None: nothing that may raise its advice.
+
+    Args:
+        reading: with reports of ``until`` (epoch seconds) at most; later ones are not believed.
+        basis: of the last step; None: there was none.
+        as_of: the time of the revision, epoch seconds of event time.
+        until: see ``reading``.
+        pool: with its lead time and its cost ratio.
+        start_ups: of the pool, which learn nothing here.
+        queue: that of the controller of the pool.
+        desired: replicas that are advised; None: none were yet.
+    """
+    if not _is_newer(reading, basis, until):
+        return None
+    full = _saturated(reading) if basis is None else None
+    rate = None if basis is None else counted_since(basis, reading.fleet)
+    if rate is None and full is None and not _may_wait(basis, reading, queue, desired):
+        return None
+    demand = None if basis is None else basis.demand
+    if basis is not None and rate is not None:
+        demand = revised_demand(basis, rate, pool.policy().demand_quantile)
+    situation = _live_situation(basis, reading, start_ups, pool.lead_time_seconds, as_of)
+    return Inputs(demand, situation, rate is not None, full)
+
+
+def _is_newer(reading: Reading, basis: Basis | None, until: float) -> bool:
+    """Whether a reading is a report that the step did not know, of ``until`` at most."""
     fleet = reading.fleet
-    if fleet is None or not reading.current_replicas or not fleet.reported_at <= until:
+    if fleet is None or reading.current_replicas is None or not fleet.reported_at <= until:
         return False
     known = None if basis is None else basis.fleet
     return known is None or fleet.reported_at > known.reported_at
 
 
-def counted_since(basis: Basis, fleet: FleetReport) -> float | None:
+def counted_since(basis: Basis, fleet: FleetReport | None) -> float | None:
     """Return the requests/s that came at least since the step, but for chance; None: they are not more than it knew.
 
-    Of n Poisson arrivals, times the dispersion d, n − 2·√(d·n) or more are expected in 39 of 40 spans. A short span
-    therefore raises nothing by chance, and a burst raises at once what is beyond it.
+    With n arrivals counted, of a dispersion d, two standard deviations less are taken, n − 2·√(d·n).
     """
-    demand, counted = basis.demand, fleet.counted
+    demand, counted = basis.demand, None if fleet is None else fleet.counted
     known = None if demand is None else demand.observed_requests_per_second
     if demand is None or known is None or counted is None or counted.after is None or not basis.counts:
         return None
@@ -68,7 +114,8 @@ def counted_since(basis: Basis, fleet: FleetReport) -> float | None:
     more, seconds = counted.after, counted.after_seconds
     if before is not None and before.after is not None:
         more, seconds = more - before.after, seconds - before.after_seconds
-    if more <= 0 or not _LEAST_SECONDS <= seconds < math.inf:
+    least = _LEAST_SHARE * basis.situation.window_seconds
+    if more <= 0 or not max(least, 1.0) <= seconds < math.inf:
         return None
     rate = (more - _CHANCE * math.sqrt(demand.dispersion * more)) / seconds
     return rate if rate > known else None
@@ -99,7 +146,7 @@ def revised_demand(basis: Basis, rate: float, level: float) -> Demand:
     return replace(demand, observed_requests_per_second=rate, provision=provisioned)
 
 
-def may_wait(basis: Basis | None, reading: Reading, queue: LiveQueue, desired: int | None) -> bool:
+def _may_wait(basis: Basis | None, reading: Reading, queue: LiveQueue, desired: int | None) -> bool:
     """Whether requests that wait may need more than is ``desired``: whether they would if no replica were starting."""
     queued = None if reading.fleet is None else reading.fleet.queued_requests
     serving = reading.current_replicas if reading.ready_replicas is None else reading.ready_replicas
@@ -122,7 +169,7 @@ def _newest_per_second(reading: Reading, basis: Basis | None) -> float | None:
     return counted.newest / counted.newest_seconds
 
 
-def live_situation(
+def _live_situation(
     basis: Basis | None, reading: Reading, start_ups: StartUps, start_up_seconds: float, as_of: int
 ) -> Situation:
     """Return the situation of a step with what is live in the fleet now; nothing is learned of start-ups."""
@@ -147,7 +194,7 @@ def live_situation(
     )
 
 
-def saturated(reading: Reading) -> Saturated | None:
+def _saturated(reading: Reading) -> Saturated | None:
     """Return a fleet that is full, by a queue that is older than the newest reports; None: that is not known.
 
     More requests wait than have come in the seconds of the newest count: some waited at the report before already.
@@ -155,6 +202,8 @@ def saturated(reading: Reading) -> Saturated | None:
     fleet = reading.fleet
     if fleet is None or fleet.counted is None or fleet.counted.newest is None or not reading.ready_replicas:
         return None
-    if not fleet.queued_requests or not fleet.running_requests or fleet.queued_requests <= fleet.counted.newest:
+    if not fleet.queued_requests or not fleet.running_requests or fleet.counted.newest_seconds <= 0:
+        return None
+    if not 0 <= fleet.counted.newest < fleet.queued_requests:
         return None
     return Saturated(reading.ready_replicas, fleet.running_requests, fleet.queued_requests)

@@ -21,7 +21,7 @@ from sizing.scaling.limits import limited, step_cap
 from sizing.scaling.live_queue import ClearingCost, LiveQueue
 from sizing.scaling.load_learner import LoadLearner
 from sizing.scaling.manual_change import ManualChange, left_alone
-from sizing.scaling.raises import Saturated, raised_by_count, raised_by_queue, raised_by_saturation, raised_to_seen
+from sizing.scaling.raises import Newer, Saturated, raised_between, raised_by_queue, raised_to_seen
 from sizing.scaling.recommendation import Advice, RecommendationBuilder, explain, observed_in, widened
 from sizing.scaling.situation import NOTHING_SPECIAL, Situation
 from sizing.scaling.stabilisation import Span, Stabilisation
@@ -160,7 +160,7 @@ class ReplicaController:
         advice = widened(advice, situation.interval_ratio, self.policy)
         if gap or demand is None or advice.state is not RecommendationState.FRESH:
             self._stable.forget()
-        self._ran = current
+        self._ran = advice.desired if current is None else current
         return self._tell(now, demand, current, advice, situation, span.until)
 
     def revise(
@@ -173,33 +173,25 @@ class ReplicaController:
         counted: bool = False,
         saturated: Saturated | None = None,
     ) -> Recommendation | None:
-        """Return advice at ``now``, after the last decision and before the next, if it is more; None: it stays.
+        """Return advice at ``now`` (epoch seconds), between two decisions, if it is more than the last; None: it stays.
 
         While it stays nothing changes here, nor is anything learned: what is counted since is part of the next window.
-
-        Args:
-            now: epoch seconds of event time.
-            demand: that of the last decision; ``counted``: with more that was counted since.
-            current: replicas as the fleet reports them; None when unknown.
-            situation: that of the last decision, with what is live in the fleet now.
-            counted: see ``demand``.
-            saturated: a fleet that is full, before the first decision; None: that is not known.
+        ``demand`` and ``situation`` are those of the last decision with what is live in the fleet now, ``current`` the
+        replicas as it reports them; ``counted`` and ``saturated`` are as in ``sizing.scaling.raises.Newer``.
         """
         last = self._last
         if last is None:
             last = self._hold(current, Reason.COLD_START, RecommendationState.COLD_START, "no window has closed yet")
         if last.refused or self._planner is None or self._manual.under_way(now, current):
             return None
-        advice = last
-        if counted and demand is not None:
-            advice = raised_by_count(advice, demand, self._planner, self.policy, self._ran)
-        if saturated is not None and self._last is None:
-            advice = raised_by_saturation(advice, saturated, self.policy)
         fleet, rate = situation.fleet(current, self.policy.lead_time_seconds), situation.arrivals_per_second(demand)
+        queued, needed = situation.queued_requests, None
         if rate is not None:  # else each replica that starts would raise what a gauge that is stuck needs
-            needed = self.queue.needed_now(situation.queued_requests, fleet, rate)
-            advice = raised_by_queue(advice, needed, situation.queued_requests, fleet, self.policy, between=True)
-        if advice.desired <= last.desired:
+            needed = self.queue.needed_now(queued, fleet, rate)
+        full = saturated if self._last is None else None  # a queue grows until what was ordered serves
+        newer = Newer(demand, counted, self._ran, needed, queued, fleet, full)
+        advice = raised_between(last, newer, self._planner, self.policy)
+        if advice is None:
             return None
         advice = widened(advice, situation.interval_ratio, self.policy)
         return self._tell(now, demand, current, advice, situation, now + situation.known_after_seconds)

@@ -7,6 +7,7 @@ been learned. What is newer is asked in the same way as it was asked there, and 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from sizing.errors import SizingError
 from sizing.planning.demand_needs import replicas_text, whole
@@ -14,10 +15,10 @@ from sizing.planning.plan import Planner, observed_only
 from sizing.scaling.cold_start import COLD_GROWTH
 from sizing.scaling.limits import limited, step_cap
 from sizing.scaling.live_queue import ServingFleet
-from sizing.scaling.recommendation import Advice, moved, observed_in
+from sizing.scaling.recommendation import PLANNED_STATES, Advice, moved, observed_in
 from sizing.types import Demand, PolicyConfig, Reason, RecommendationState
 
-__all__ = ["Saturated", "raised_by_count", "raised_by_queue", "raised_by_saturation", "raised_to_seen"]
+__all__ = ["Newer", "Saturated", "raised_between", "raised_by_queue", "raised_to_seen"]
 
 #: What the messages of advice say that was made between two decisions.
 _BETWEEN = "between two windows"
@@ -82,7 +83,7 @@ def raised_by_queue(
     return moved(advice, target, Reason.QUEUE_UP, text, clamped)._replace(refused=False)
 
 
-def raised_by_count(last: Advice, demand: Demand, planner: Planner, policy: PolicyConfig, ran: int | None) -> Advice:
+def _raised_by_count(last: Advice, demand: Demand, planner: Planner, policy: PolicyConfig, ran: int | None) -> Advice:
     """Return the ``last`` advice, raised where the demand that is counted by now needs more.
 
     Args:
@@ -90,10 +91,10 @@ def raised_by_count(last: Advice, demand: Demand, planner: Planner, policy: Poli
         demand: that of the decision, with what is observed, and what rules provision for by it, as of now.
         planner: that of the decision; it has been asked for this workload, so that nothing in it changes.
         policy: with the limits.
-        ran: replicas at the decision, from which a step is counted (None: unknown): several revisions after it come to
-            no more than one.
+        ran: replicas at the decision, from which a step is counted (None: unknown): several raises after it come to no
+            more than one. No event has confirmed the count yet: none of it is surely needed.
     """
-    if last.state not in (RecommendationState.FRESH, RecommendationState.COLD_START):
+    if last.state not in PLANNED_STATES:
         return last  # what the newest window says is not believed, or not known
     cold = last.state is RecommendationState.COLD_START
     try:
@@ -104,7 +105,7 @@ def raised_by_count(last: Advice, demand: Demand, planner: Planner, policy: Poli
     seen = 0 if observed is None else observed.replicas
     wanted = max(plan.unclamped, seen)
     target, clamped = limited(wanted, policy)
-    cap = step_cap(last.desired if ran is None else ran, max(plan.lower, seen), policy)
+    cap = step_cap(last.desired if ran is None else ran, 0, policy)
     if target > max(cap, last.desired):
         target, clamped = max(cap, last.desired), (*clamped, "max_step_up_ratio")
     if target <= last.desired:
@@ -124,7 +125,46 @@ def raised_by_count(last: Advice, demand: Demand, planner: Planner, policy: Poli
     )
 
 
-def raised_by_saturation(last: Advice, fleet: Saturated, policy: PolicyConfig) -> Advice:
+class Newer(NamedTuple):
+    """What is newer than the last decision.
+
+    ``demand`` is that of the decision; ``counted``: with more that was counted since. ``ran`` are the replicas at the
+    decision (None: unknown), ``needed`` those that ``queued_requests`` need of a ``fleet`` (None: no more than serve
+    and start). ``saturated`` is a fleet that is full, before the first decision; None: that is not known.
+    """
+
+    demand: Demand | None
+    counted: bool
+    ran: int | None
+    needed: int | None
+    queued_requests: int | None
+    fleet: ServingFleet | None
+    saturated: Saturated | None
+
+
+def raised_between(last: Advice, newer: Newer, planner: Planner, policy: PolicyConfig) -> Advice | None:
+    """Return the ``last`` advice, raised by what is newer; None: it stays."""
+    advice = last
+    if newer.counted and newer.demand is not None:
+        advice = _raised_by_count(advice, newer.demand, planner, policy, newer.ran)
+    if newer.saturated is not None:
+        advice = _raised_by_saturation(advice, newer.saturated, policy)
+    advice = raised_by_queue(advice, newer.needed, newer.queued_requests, newer.fleet, policy, between=True)
+    return _with_plan(advice, newer.demand, planner, policy) if advice.desired > last.desired else None
+
+
+def _with_plan(advice: Advice, demand: Demand | None, planner: Planner, policy: PolicyConfig) -> Advice:
+    """Return advice with the plan of the decision that it raises, for its evidence; held advice has none."""
+    if advice.plan is not None or demand is None or advice.state not in PLANNED_STATES:
+        return advice
+    cold = advice.state is RecommendationState.COLD_START
+    try:
+        return advice._replace(plan=planner.plan(observed_only(demand, COLD_GROWTH) if cold else demand, policy))
+    except SizingError:
+        return advice
+
+
+def _raised_by_saturation(last: Advice, fleet: Saturated, policy: PolicyConfig) -> Advice:
     """Return the ``last`` advice, raised to what would serve all that waits, while nothing is known of a replica.
 
     A step goes to ``max_step_up_ratio`` times what serves at most, however long the queue becomes until more do.
