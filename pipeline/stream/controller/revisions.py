@@ -35,28 +35,27 @@ class Revisions:
         """Return the revision that is due now that event time is at ``reached`` (epoch seconds); None: none is.
 
         None is while the next window may close, nor where event time is a window or more behind the clock, ``now``.
-        Before the first step revisions are counted from the start of the first window that is open; without an event
-        there is none.
+        Before the first step revisions are due from when event time is at the start of the first window that is open;
+        without an event there is none.
         """
         if not self._every or reached is None or not self._pools or now - reached >= self._grain:
             return None
         anchor = self._store.first_open_window()
         if anchor is None:
             return None
-        elapsed = reached - self._lateness - anchor
-        if not self._every <= elapsed < self._grain:
+        after, elapsed = self._store.last_closed(), reached - self._lateness - anchor
+        if not (-self._lateness if after is None else self._every) <= elapsed < self._grain:
             return None
-        as_of = anchor + int(elapsed // self._every * self._every)
-        known = [at for at in (self._asked, self._store.last_advised(), anchor) if at is not None]
-        if as_of <= max(known):
+        as_of = anchor + int(elapsed // self._every) * self._every
+        if as_of <= max((at for at in (self._asked, self._store.last_advised()) if at is not None), default=-1):
             return None
         self._asked = as_of
-        readings = self._readings(anchor, as_of)
-        return RevisionInput(as_of, self._store.last_closed(), readings) if readings else None
+        # Before the first step counts are those of the window that will be the first.
+        readings = self._readings(anchor if after is None else anchor - self._grain, as_of + self._lateness)
+        return RevisionInput(as_of, after, readings) if readings else None
 
-    def _readings(self, anchor: int, as_of: int) -> tuple[Reading, ...]:
-        """What is known of the pools that have settings and whose fleet reports; the others' advice stays anyway."""
-        window = (anchor - self._grain, anchor)
-        since, until = anchor + self._lateness - self._grain, as_of + self._lateness
+    def _readings(self, start: int, until: float) -> tuple[Reading, ...]:
+        """What is known at ``until`` of the pools that have settings and whose fleet reports, for a window."""
+        window, since = (start, start + self._grain), until - self._grain
         told = ((key, fleet_told(self._replicas, key, window, since, until, self._max_age)) for key in self._pools)
         return tuple(Reading(key, *reported) for key, reported in told if reported.current_replicas is not None)

@@ -101,6 +101,17 @@ def test_a_revision_is_there_as_a_whole_or_not_at_all(store, monkeypatch):
     assert store.last_advised() == NOW + 60
 
 
+def test_a_revision_may_be_issued_before_the_first_window(store):
+    """By the allowed lateness: then the window of that time may still become the first."""
+    store.apply([(0, 0, delta([value("a", at=NOW + 61)]))])
+    store.record_revision(revision(NOW + 45))
+    assert store.first_open_window() == NOW + 60
+    old = [value("older", at=NOW + 1), value("too old", at=NOW - 1)]
+    assert store.apply([(0, 1, delta(old, first=1))]).late_events == 1
+    assert store.first_open_window() == NOW
+    store.record_step(step(NOW + 60))
+
+
 @pytest.mark.slow
 def test_a_revision_before_the_first_step_fixes_the_first_window(tmp_path):
     """No step may come before it, however old an event that is read later."""

@@ -144,9 +144,13 @@ def test_a_reading_is_what_a_window_would_carry_if_it_closed_now() -> None:
 
 
 def test_before_the_first_step_the_first_open_window_counts() -> None:
-    subject = Revisions(settings(), Steps(None, None, STEP), book(40.0, queued_requests=5))
-    inputs = subject.due(STEP + LATENESS + 16, STEP + LATENESS + 16)
+    """From the start of that window on: what waits need not wait for the window."""
+    subject = Revisions(settings(), Steps(None, None, STEP), book(-40.0, 14.0, 40.0, queued_requests=5))
+    assert asked(subject, -31, -30, -16, -14) == [None, -30, None, -15]
+    assert asked(subject, 16, 59, 60) == [15, 45, None]
+    subject = Revisions(settings(), Steps(None, STEP - 15, STEP), book(14.0, 40.0, queued_requests=5))
+    inputs = subject.due(STEP + LATENESS, STEP + LATENESS)
     assert inputs is not None
-    assert (inputs.as_of, inputs.after) == (STEP + 15, None)
+    assert (inputs.as_of, inputs.after) == (STEP, None)
     assert inputs.readings[0].fleet is not None
     assert inputs.readings[0].fleet.queued_requests == 5
