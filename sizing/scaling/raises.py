@@ -94,8 +94,8 @@ def _raised_by_count(last: Advice, demand: Demand, planner: Planner, policy: Pol
         ran: replicas at the decision, from which a step is counted (None: unknown): several raises after it come to no
             more than one. No event has confirmed the count yet: none of it is surely needed.
     """
-    if last.state not in PLANNED_STATES:
-        return last  # what the newest window says is not believed, or not known
+    if last.state not in PLANNED_STATES or last.constraint is None:
+        return last  # held: what the newest window says is not believed, or not known
     cold = last.state is RecommendationState.COLD_START
     try:
         plan = planner.plan(observed_only(demand, COLD_GROWTH) if cold else demand, policy)

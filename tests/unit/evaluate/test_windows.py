@@ -54,3 +54,28 @@ def test_lost_and_refused_requests_are_demand() -> None:
     lost = metrics.reported(0.0, 60.0)
     assert len(lost.number) == before + 1
     assert lost.failed.sum() == 1
+
+
+def test_readings_are_of_the_newest_closed_window_and_of_the_reports_so_far() -> None:
+    made = setup()
+    fleet = Fleet(made.resolved, made.requests, replicas=2, cold_start_seconds=60.0)
+    metrics, feed = FleetMetrics(fleet), WindowFeed(SETTINGS, POOL, made.epoch)
+    nothing = feed.reading(0.0)
+    assert (nothing.fleet, nothing.current_replicas, nothing.ready_replicas) == (None, None, None)
+    for now in range(15, 136, 15):
+        fleet.advance(float(now))
+        metrics.refresh()
+        feed.report(metrics)
+        if feed.due(metrics.now_seconds):
+            window = feed.close(metrics)
+            assert window.fleet is not None
+            assert window.fleet.reported_at == made.epoch + 120, "of the report at 135 it knows nothing"
+    found = feed.reading(135.0)
+    assert (found.key, found.current_replicas, found.ready_replicas) == ((POOL.model, POOL.pool), 2, 2)
+    assert found.fleet is not None
+    assert found.fleet.reported_at == made.epoch + 135
+    assert found.fleet.counted is not None
+    arrival = made.requests.arrival_seconds
+    assert found.fleet.counted.after == int(((arrival >= 60) & (arrival < 135)).sum())
+    assert found.fleet.counted.after_seconds == 75.0
+    assert feed.reading(400_000.0).current_replicas is None, "too old to be believed"

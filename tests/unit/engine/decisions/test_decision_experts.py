@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.engine.decisions.decision_experts import DecisionExperts
+from pipeline.engine.decisions.decision_experts import Asking, DecisionExperts, consider
 from pipeline.engine.decisions.registry import KINDS, decision_rules
 from pipeline.forecast.types import LEVELS
 
@@ -101,3 +101,18 @@ def test_finite_within_what_rules_say_and_the_same_after_a_restart(
         assert told[0].demand == told[1].demand
         assert 0.0 <= told[0].demand[0] <= 3.6 * max(rates) * (1 + 1e-9)
         assert len(pickle.dumps(one)) < 40_000
+
+
+def test_what_is_only_considered_says_the_same_and_is_not_learned_of() -> None:
+    subject = experts()
+    assert consider(Asking(subject, 0, 3, [10.0], UNKNOWN, NO_SEASON)) is None, "no window was seen"
+    followed(subject, [10.0, 12.0, 9.0, 30.0, 11.0] * 12)
+    before = pickle.dumps(subject)
+    for observed in (11.0, 44.0):
+        asked = Asking(subject, 59, 3, [observed], UNKNOWN, NO_SEASON)
+        said = consider(asked)
+        assert pickle.dumps(subject) == before
+        decided = pickle.loads(before).decide(59, 3, [observed], UNKNOWN, NO_SEASON)
+        assert said is not None
+        assert said.demand.tolist() == decided.demand.tolist()
+        assert said.weights == decided.weights
