@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from heapq import merge
-from itertools import groupby
+from itertools import chain, groupby
 from operator import attrgetter
 from typing import Any
 
@@ -63,10 +63,11 @@ def inputs_since(cursor: Any, as_of: int) -> Iterator[StepInput | RevisionInput]
     return merge(closed_since(cursor.cursor(), as_of), _revisions(cursor.cursor(), as_of), key=attrgetter("as_of"))
 
 
-def _revisions(cursor: Any, as_of: int) -> Iterator[RevisionInput]:
-    rows = cursor.execute(
+def _revisions(cursor: Any, as_of: int, chunk_rows: int = 10_000) -> Iterator[RevisionInput]:
+    cursor.execute(
         f"SELECT as_of, after_step, {', '.join(_FIELDS)} FROM readings WHERE as_of > ? ORDER BY as_of, seq", [as_of]
-    ).fetchall()
+    )
+    rows = chain.from_iterable(iter(lambda: cursor.fetchmany(chunk_rows), []))
     for (at, after), group in groupby(rows, key=lambda row: (row[0], row[1])):
         readings = tuple(_reading(*row[2:]) for row in group)
         yield RevisionInput(int(at), None if after is None else int(after), readings)
