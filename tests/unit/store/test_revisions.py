@@ -9,6 +9,7 @@ import pytest
 from pipeline.config.settings import StoreSettings
 from pipeline.engine.types import Reading, RevisionInput, StepInput, StepOutput
 from pipeline.errors import StoreError
+from pipeline.store.series import Grid, samples
 from pipeline.store.snapshots import Snapshots
 from pipeline.store.store import Store
 from pipeline.windows.fleet import CountedRequests, FleetReport, ReplicaCount
@@ -167,3 +168,18 @@ def test_readings_are_exported(store, tmp_path):
         (NOW + 75, NOW + 60, "m", "p", 3, 0),
         (NOW + 75, NOW + 60, "m", "z", None, None),
     ]
+
+
+def test_queries_in_the_manner_of_prometheus_find_it_from_its_issue_on(store):
+    """At a time between two steps, and on a grid that is finer than they are."""
+    store.record_step(step(NOW + 60, desired=4, expires_at=NOW + 360.0))
+    raised = revision(NOW + 75, desired=9)
+    store.record_revision(
+        replace(raised, recommendations=(replace(raised.recommendations[0], expires_at=NOW + 375.0),))
+    )
+    store.record_step(step(NOW + 120, desired=7, expires_at=NOW + 420.0))
+    (found,) = samples(store.cursor(), "advice", "desired", [("m", "p")], Grid(NOW + 60, NOW + 120, 15)).values()
+    assert found.on(Grid(NOW + 60, NOW + 120, 15)).tolist() == [4.0, 9.0, 9.0, 9.0, 7.0]
+    at = Grid(NOW + 80, NOW + 80, 1)
+    (found,) = samples(store.cursor(), "advice", "desired", [("m", "p")], at).values()
+    assert found.on(at).tolist() == [9.0]
