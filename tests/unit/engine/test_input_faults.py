@@ -14,6 +14,7 @@ import pytest
 from pipeline.alerts.rule_evaluation import RuleSet
 from pipeline.config.settings import PoolSettings, load
 from pipeline.engine.pool_advisor import PoolAdvisor
+from pipeline.engine.types import Reading
 from pipeline.forecast.types import LEVELS, Forecast, SeriesKey, Signal
 from pipeline.testing import closed_window
 from pipeline.windows.fleet import CountedRequests, FleetReport, ReplicaCount
@@ -182,8 +183,29 @@ FAULTS: dict[str, Fault] = {
 }
 
 
-def run(seed: int, fault: Fault | None, *, restarts: bool = False, **fleet: bool) -> Iterator[tuple[int, bool]]:
-    """Yield what is advised after each window of a steady demand, and whether it may be followed down."""
+def readings(window: ClosedWindow) -> Iterator[tuple[int, Reading]]:
+    """What the fleet of a window goes on to report until the next one, and at how many seconds after its end."""
+    told = (window.current_replicas, window.ready_replicas)
+    for after in (15, 30, 45):
+        fleet = window.fleet
+        if fleet is not None:
+            counted = fleet.counted
+            if counted is not None and counted.inside is not None:
+                more = round(counted.inside / 45.0 * (60 + after))
+                counted = counted._replace(
+                    after=more, after_seconds=60.0 + after, newest=more, newest_seconds=60.0 + after
+                )
+            fleet = fleet._replace(reported_at=fleet.reported_at + after, counted=counted)
+        yield after, Reading(KEY, fleet, *told)
+
+
+def run(
+    seed: int, fault: Fault | None, *, restarts: bool = False, revised: bool = False, **fleet: bool
+) -> Iterator[tuple[int, bool]]:
+    """Yield what is advised after each window of a steady demand, and whether it may be followed down.
+
+    ``revised``: also what is advised between two windows.
+    """
     random = np.random.default_rng([seed, 0])
     chance = np.random.default_rng([seed, 1])
     begins, lasts = int(chance.integers(WARM, 8)), int(chance.integers(1, 11))
@@ -198,26 +220,33 @@ def run(seed: int, fault: Fault | None, *, restarts: bool = False, **fleet: bool
         assert said is not None
         serving.replicas = said.desired
         yield said.desired, said.state is RecommendationState.FRESH
+        for after, reading in readings(window) if revised else ():
+            raised = subject.revise(window.end + after, window.end, reading, window.end + after + 60.0)
+            if raised is not None:
+                assert raised.desired > serving.replicas
+                serving.replicas = raised.desired
+                yield raised.desired, raised.state is RecommendationState.FRESH
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("revised", [False, True])
 @pytest.mark.parametrize("name", [*FAULTS, "nothing"])
-def test_no_fault_takes_replicas_away(name: str) -> None:
+def test_no_fault_takes_replicas_away(name: str, revised: bool) -> None:
     fault = FAULTS.get(name)
     lowest = 8
     assert min(desired for desired, _ in run(0, None)) == lowest, "the demand is steady"
-    for seed in range(RUNS if fault else 3):
+    for seed in range((RUNS // 4 if revised else RUNS) if fault else 3):
         # Late events look like fewer requests, unless servers or the requests in flight tell what is missing.
         sources = {"reports_in_flight": name in ("late", "restart") or seed % 2 == 0, "names_servers": seed % 4 < 3}
         sources["reports_late"] = seed % 8 >= 4
         sources["counts"] = seed % 3 < 2 or name == "frozen"
         if name == "partial_silence" and not sources["reports_in_flight"]:
             sources["names_servers"] = True
-        told = list(run(seed, fault, **sources))
+        told = list(run(seed, fault, revised=revised, **sources))
         assert min(desired for desired, _ in told) >= lowest, (name, seed, told)
         assert all(after >= before for (before, _), (after, fresh) in pairwise(told) if not fresh), (name, seed, told)
         if seed % 16 == 0:
-            assert told == list(run(seed, fault, restarts=True, **sources))
+            assert told == list(run(seed, fault, restarts=True, revised=revised, **sources))
 
 
 @pytest.mark.parametrize("names_servers", [True, False])

@@ -304,7 +304,7 @@ def test_reports_that_contradict_what_was_served_raise_nothing() -> None:
 
 
 def test_off_is_part_of_the_settings_that_shape_advice() -> None:
-    off = Settings(advise={"revise_every_seconds": 0})  # type: ignore[arg-type]
+    off = Settings(advise={"revise_every_seconds": 0})
     assert off.config_hash() != Settings().config_hash()
     assert Settings().advise.revise_every_seconds == 15
 

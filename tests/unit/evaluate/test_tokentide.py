@@ -36,7 +36,7 @@ def ran(
 
     monkeypatch.setattr(Advisor, "step", stepped)
     monkeypatch.setattr(Advisor, "revise", revised)
-    settings = Settings(pools=(pool,), advise={"revise_every_seconds": every})  # type: ignore[arg-type]
+    settings = Settings(pools=(pool,), advise={"revise_every_seconds": every})
     made = make_setup(of or trace(), settings, pool, Catalog(), start_up=StartUp(30.0), world=None, seed=0)
     run = run_policy(made, SPEC.policy(made), world=None, seed=0)
     told = [(kind, at - made.epoch, None if after is None else after - made.epoch) for kind, at, after in asked]
