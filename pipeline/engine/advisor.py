@@ -18,6 +18,7 @@ from pipeline.config.settings import Settings
 from pipeline.engine.decisions.together import Stepping, step_together
 from pipeline.engine.pool_advisor import PoolAdvisor
 from pipeline.engine.pool_outcome import PoolOutcome
+from pipeline.engine.revision import saturated
 from pipeline.engine.types import Reading, RevisionInput, StepInput, StepOutput
 from pipeline.errors import CodecError
 from pipeline.forecast.calendar.effects import CalendarRecord
@@ -173,6 +174,8 @@ class Advisor:
             if key not in self._configured or self._ahead.get(key, -1) >= inputs.as_of:
                 continue
             known = self._pools.get(key)
+            if known is None and (inputs.after is not None or saturated(reading) is None):
+                continue  # there is nothing to raise, and a pool is dear to make
             pool = known or PoolAdvisor(key, self._configured[key], self._settings, self._config_hash, self.catalog)
             recommendation = pool.revise(inputs.as_of, inputs.after, reading, until)
             if recommendation is not None:

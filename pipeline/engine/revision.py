@@ -24,7 +24,7 @@ from sizing.scaling.raises import Saturated
 from sizing.scaling.situation import Situation
 from sizing.types import Demand
 
-__all__ = ["Basis", "Inputs", "counted_since", "newer_inputs", "revised_demand"]
+__all__ = ["Basis", "Inputs", "counted_since", "newer_inputs", "revised_demand", "saturated"]
 
 #: The share of a window that counts have to span, and the standard deviations by which they may exceed its rate by
 #: chance. Rules are judged by whole windows: what comes in a quarter of one is often not what comes in all of it.
@@ -81,7 +81,7 @@ def newer_inputs(
     """
     if not _is_newer(reading, basis, until):
         return None
-    full = _saturated(reading) if basis is None else None
+    full = saturated(reading) if basis is None else None
     rate = None if basis is None else counted_since(basis, reading.fleet)
     if rate is None and full is None and not _may_wait(basis, reading, queue, desired):
         return None
@@ -194,7 +194,7 @@ def _live_situation(
     )
 
 
-def _saturated(reading: Reading) -> Saturated | None:
+def saturated(reading: Reading) -> Saturated | None:
     """Return a fleet that is full, by a queue that is older than the newest reports; None: that is not known.
 
     More requests wait than have come in the seconds of the newest count: some waited at the report before already.
