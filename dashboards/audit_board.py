@@ -85,13 +85,17 @@ def _why(add: Add) -> None:
     add(
         series(
             "Changes of the advice",
-            "Changes of the recommendation per minute, by direction and reason.",
+            "Changes of the recommendation per minute, by direction and reason; and those raised between two windows.",
             [
                 query(
                     "60 * sum by (direction, reason) (rate(tokentide_recommendation_changes_total"
                     f"{{{POOL}}}[$__rate_interval]))",
                     "{{direction}}: {{reason}}",
-                )
+                ),
+                query(
+                    f"60 * sum(rate(tokentide_recommendation_revisions_total{{{POOL}}}[$__rate_interval]))",
+                    "between two windows",
+                ),
             ],
             "cpm",
         ),

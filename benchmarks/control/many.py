@@ -40,6 +40,8 @@ STAGES = (
     ("refresh", "`/metrics` lines of the pools of a part"),
     ("prepare", "`/metrics` of the last part, and all lines joined"),
     ("publish", "results encoded and sent to Kafka"),
+    ("revise", "three times between two steps: what fleets have reported since, and whether it raises advice"),
+    ("record_revision", "… and written, where it does"),
     ("due_state", "state of a thirtieth of the pools pickled and compressed"),
     ("keep", "… and written"),
 )

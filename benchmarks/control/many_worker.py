@@ -60,6 +60,7 @@ from pipeline.windows.types import PoolKey
 WARM_POOLS = 20
 #: Steps before measuring begins: the first one keeps every pool's state, and queries are planned.
 UNMEASURED = 2
+REPORT_SECONDS = 15.0
 MODEL = "meta-llama/Llama-3.1-8B-Instruct"
 
 
@@ -74,9 +75,33 @@ def settings_of(pools: int, **sections: Any) -> Settings:
     )
 
 
-def report_replicas(book: ReplicaBook, settings: Settings, at: float) -> None:
-    for pool in settings.pools:
-        book.add(ReplicaStatus(model=pool.model, pool=pool.pool, at=at, current=4, ready=4))
+class Reports:
+    """What fleets report every 15 seconds: four replicas, and the requests by their routers' own count."""
+
+    def __init__(self, settings: Settings, traffic: Traffic, book: ReplicaBook, at: float) -> None:
+        self._settings, self._traffic, self._book, self._at = settings, traffic, book, at
+        self._totals = [1_000_000.0] * len(settings.pools)
+
+    def until(self, end: float) -> None:
+        """Report up to ``end``, epoch seconds."""
+        while self._at + REPORT_SECONDS <= end:
+            self._at += REPORT_SECONDS
+            for number, (pool, rate) in enumerate(
+                zip(self._settings.pools, self._traffic.expected_per_second(self._at), strict=True)
+            ):
+                self._totals[number] += REPORT_SECONDS * rate
+                self._book.add(
+                    ReplicaStatus(
+                        model=pool.model,
+                        pool=pool.pool,
+                        at=self._at,
+                        current=4,
+                        ready=4,
+                        queued_requests=0,
+                        running_requests=round(4.0 * rate),
+                        requests_total=round(self._totals[number]),
+                    )
+                )
 
 
 def warm(folder: Path, minutes: int) -> dict[str, Any]:
@@ -85,6 +110,7 @@ def warm(folder: Path, minutes: int) -> dict[str, Any]:
     lateness = settings.windows.allowed_lateness_seconds
     with Store.open(Path(":memory:"), settings.store, settings.windows) as store:
         book, traffic = ReplicaBook(), Traffic(settings)
+        reports = Reports(settings, traffic, book, float(START - MINUTE))
         closer = WindowCloser(settings, store, Advisor(settings), book)
         for number in range(minutes):
             start = START + number * MINUTE
@@ -92,7 +118,7 @@ def warm(folder: Path, minutes: int) -> dict[str, Any]:
             # As in ``run``: event time has passed the window when it closes, so it is complete and teaches a load.
             delta.max_event_at = start + MINUTE + lateness + 1.0
             store.apply([(0, number, delta)])
-            report_replicas(book, settings, float(start))
+            reports.until(start + MINUTE + lateness)
             closer.close_next(start + MINUTE + lateness)
         state = closer.state()
     assert state is not None
@@ -237,10 +263,12 @@ async def run(settings: Settings, path: Path, steps: int, settle_seconds: float)
         assert controller._restored is not None
         await controller._restored
         traffic = Traffic(settings)
+        reports = Reports(settings, traffic, controller.replicas, float(as_of - MINUTE))
         lateness = settings.windows.allowed_lateness_seconds
+        every = settings.advise.revise_every_seconds
         meter.watch(controller, live.results)
         found: dict[str, Any] = {"memory": []}
-        cpu = wall = loop = 0.0
+        cpu = wall = loop = revised = 0.0
         closed: list[float] = []
         for number in range(UNMEASURED + steps):
             start = as_of + number * MINUTE
@@ -249,14 +277,14 @@ async def run(settings: Settings, path: Path, steps: int, settle_seconds: float)
             delta.max_event_at = start + MINUTE + lateness + 1.0
             value = encode(delta)
             del delta
-            report_replicas(controller.replicas, settings, float(start))
+            reports.until(start + MINUTE + lateness)
             live.clock.set(start + MINUTE + lateness + 2.0)
             if number == UNMEASURED:
                 meter.cpu.clear()
                 meter.closed_to_published.clear()
                 meter.due_to_published.clear()
                 closed.clear()
-                cpu = wall = loop = 0.0
+                cpu = wall = loop = revised = 0.0
             began, wall_began, loop_began = time.process_time(), time.monotonic(), time.thread_time()
             meter.due_at = wall_began
             await controller.take(live.batch(value))
@@ -266,6 +294,14 @@ async def run(settings: Settings, path: Path, steps: int, settle_seconds: float)
             wall += time.monotonic() - wall_began
             closed.append(time.monotonic() - wall_began)
             assert store.last_closed() == start + MINUTE, (store.last_closed(), start)
+            for after in range(every, MINUTE, every) if every else ():
+                reached = start + MINUTE + lateness + after
+                reports.until(reached)
+                live.clock.set(reached + 1.0)
+                controller.intake.event_time._reached = reached
+                began = time.process_time()
+                await controller._revise()
+                revised += time.process_time() - began
             trim_heap()
             found["memory"].append({"anonymous": anonymous_bytes() - base, "buffers": buffers_bytes(store)})
         if settle_seconds:
@@ -274,7 +310,8 @@ async def run(settings: Settings, path: Path, steps: int, settle_seconds: float)
             found["settled"] = anonymous_bytes() - base - buffers_bytes(store)
         windows = steps * len(settings.pools)
         found |= {
-            "cpu": cpu / windows,
+            "cpu": (cpu + revised) / windows,
+            "revised": {"cpu": revised / windows, "raised": sum(live.live.counters().revisions.values())},
             "wall_per_step": wall / steps,
             "stages": {name: spent / windows for name, spent in meter.cpu.items()},
             "loop": loop / windows,

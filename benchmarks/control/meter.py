@@ -36,7 +36,7 @@ class Meter:
         """Measure a controller from now on."""
         closer, store, exporter = controller._closer, controller._store, controller._exporter
         for owner, names in (
-            (closer, ("begin", "read", "advise", "due_state", "keep")),
+            (closer, ("begin", "read", "advise", "due_state", "keep", "revise", "record_revision")),
             (store, ("apply",)),
             (exporter, ("refresh", "prepare")),
         ):

@@ -32,6 +32,12 @@ class Traffic:
         self._size = self._random.lognormal(3.0, 0.7, count)
         self._offset = 0
 
+    def expected_per_second(self, at: float) -> list[float]:
+        """Requests that come per second at a time (epoch seconds), by pool and without bursts."""
+        course = 1.0 + 0.5 * np.sin(2.0 * math.pi * (at // MINUTE * MINUTE % DAY) / DAY + self._phase)
+        rates: list[float] = ((self._size * course + 1.0) / BASE_SECONDS).tolist()
+        return rates
+
     def delta(self, start: int) -> Delta:
         """Everything of the minute that begins at ``start``."""
         pools, parts = len(self._keys), MINUTE // BASE_SECONDS

@@ -21,6 +21,7 @@ class Counters:
     requests: Mapping[tuple[str, str, str], int]
     tokens: Mapping[tuple[str, str, str], int]
     recommendation_changes: Mapping[tuple[str, str, str, str], int]
+    revisions: Mapping[tuple[str, str], int]
     alerts: Mapping[tuple[str, str, str], int]
     unnamed_values: Mapping[tuple[str, str, str], int]
     steps: int
@@ -33,6 +34,7 @@ class Totals:
         self._requests: Counter[tuple[str, str, str]] = Counter()
         self._tokens: Counter[tuple[str, str, str]] = Counter()
         self._changes: Counter[tuple[str, str, str, str]] = Counter()
+        self._revisions: Counter[tuple[str, str]] = Counter()
         self._alerts: Counter[tuple[str, str, str]] = Counter()
         self._unnamed_values: Counter[tuple[str, str, str]] = Counter()
         self._steps = 0
@@ -64,6 +66,10 @@ class Totals:
         """Count advice that differs from the one before it."""
         self._changes[advice.model, advice.pool, advice.direction, str(advice.reason)] += 1
 
+    def take_revision(self, advice: Recommendation) -> None:
+        """Count advice that was raised between two steps."""
+        self._revisions[advice.model, advice.pool] += 1
+
     def take_alert(self, alert: Alert) -> None:
         """Count an episode that was not known before."""
         self._alerts[alert.model, alert.pool, str(alert.kind)] += 1
@@ -74,6 +80,7 @@ class Totals:
             self._requests,
             self._tokens,
             self._changes,
+            self._revisions,
             self._alerts,
             self._unnamed_values,
         )
@@ -87,6 +94,7 @@ class Totals:
             dict(self._requests),
             dict(self._tokens),
             dict(self._changes),
+            dict(self._revisions),
             dict(self._alerts),
             dict(self._unnamed_values),
             self._steps,

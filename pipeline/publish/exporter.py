@@ -326,6 +326,8 @@ def _totals(counters: Counters) -> Iterator[Sample]:
         yield "dimension_values_unnamed_total", dimension, count
     for change, count in sorted(counters.recommendation_changes.items()):
         yield "recommendation_changes_total", change, count
+    for key, count in sorted(counters.revisions.items()):
+        yield "recommendation_revisions_total", key, count
     spikes = _spike_labels()
     for (model, pool, kind), count in sorted(counters.alerts.items()):
         yield "alerts_total", (model, pool, kind), count

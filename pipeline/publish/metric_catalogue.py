@@ -196,6 +196,11 @@ CATALOGUE: tuple[Metric, ...] = (
             (*POOL, "direction", "reason"),
             "Changes of the recommendation since the process started.",
         ),
+        (
+            "recommendation_revisions",
+            POOL,
+            "Recommendations that reports of the fleet raised between two windows, since the process started.",
+        ),
     ),
     *gauges(
         "Past recommendations (scored once their time has come)",

@@ -51,6 +51,7 @@ class LiveState:
         self._pools: dict[PoolKey, PoolState] = {PoolKey(p.model, p.pool): PoolState(p) for p in pools}
         self._by_version = dict.fromkeys(self._pools)  # in the order in which they changed last
         self._as_of: int | None = None
+        self._advised_at: int | None = None
         self._health = PipelineHealth(ledger_known=False)
         self._progress: Progress | None = None
         self._calendar: tuple[CalendarRecord, ...] = ()
@@ -107,13 +108,19 @@ class LiveState:
             return list(self._views(((key, pool) for key, pool in known if pool is not None), now))
 
     def update(self, output: StepOutput, *, finished: bool = True) -> None:
-        """Take in one step, or a part of one (the last part is ``finished``).
+        """Take in one step, or a part of one (the last part is ``finished``), or a revision.
 
         An older step than the newest seen never replaces newer results.
         """
         with self._lock:
             self._version += 1
             if finished:
+                newest = max((int(advice.issued_at) for advice in output.recommendations), default=output.as_of)
+                self._advised_at = max(self._advised_at or 0, output.as_of, newest)
+            if output.readings:
+                for advice in output.recommendations:
+                    self._totals.take_revision(advice)
+            elif finished:
                 self._totals.step()
                 self._as_of = output.as_of if self._as_of is None else max(self._as_of, output.as_of)
             for window in output.windows:
@@ -187,6 +194,11 @@ class LiveState:
         with self._lock:
             return self._as_of
 
+    def advised_at(self) -> int | None:
+        """Return the time of the newest step or revision (epoch seconds); None before the first."""
+        with self._lock:
+            return self._advised_at
+
     def recall_demand(self, rates: Iterable[tuple[str, str, int, float | None]]) -> None:
         """Take request rates of the past that the store kept: (model, pool, start, rate), oldest first.
 
@@ -229,6 +241,7 @@ class LiveState:
             return Snapshot(
                 now=now,
                 as_of=self._as_of,
+                advised_at=self._advised_at,
                 config_hash=self._config_hash,
                 health=self._health,
                 pools=tuple(self._views(pools, now)),

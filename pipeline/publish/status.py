@@ -82,6 +82,7 @@ def status_data(snapshot: Snapshot) -> dict[str, Any]:
         "version": pipeline.__version__,
         "now": snapshot.now,
         "as_of": snapshot.as_of,
+        "advised_at": snapshot.advised_at,
         "config_hash": snapshot.config_hash,
         "ready": health.ready,
         "starting": health.starting,

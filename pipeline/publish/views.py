@@ -73,13 +73,15 @@ class Changes:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Everything at one instant (``now``, epoch seconds). ``as_of`` is the end of the newest closed window.
+    """Everything at one instant (``now``, epoch seconds). ``as_of`` is the end of the newest closed window,
+    ``advised_at`` the time of the newest step or revision: advice may be newer than the window.
 
     ``speed`` is that of simulated time (None: the machine's own time), ``progress`` what goes on before live operation.
     """
 
     now: float
     as_of: int | None
+    advised_at: int | None
     config_hash: str
     health: PipelineHealth
     pools: tuple[PoolView, ...]

@@ -25,10 +25,11 @@ class SinkContext:
 class Sink(Protocol):
     """Receives every step once its closed windows are in the store, in order of time.
 
-    A step of many pools comes in parts of some pools each, all with the ``as_of`` of the step.
+    A step of many pools comes in parts of some pools each, all with the ``as_of`` of the step. Between two steps there
+    may be revisions: the recommendations that reports of fleets raised, with the ``readings`` that raised them.
 
-    Delivery is at least once: after a restart the last step is published again, so a receiver must recognise
-    ``recommendation_id``, ``alert_id`` or (key, time). The output is shared and must not be changed.
+    Delivery is at least once: after a restart the last step is published again, with the newest advice, so a receiver
+    must recognise ``recommendation_id``, ``alert_id`` or (key, time). The output is shared and must not be changed.
 
     A sink whose destination is required raises ``pipeline.errors.ServerUnavailable`` from ``publish``: the controller
     then stops, is restarted and publishes the step again. A sink that must never hold back the controller keeps its own

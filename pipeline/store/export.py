@@ -94,6 +94,13 @@ TABLES: dict[str, _Table] = {
         "window_start",
         "retention_closed_seconds",
     ),
+    "readings": _Table(
+        "as_of, after_step, model, pool, current_replicas, ready_replicas, fleet",
+        "readings",
+        "as_of, seq",
+        "as_of",
+        "retention_closed_seconds",
+    ),
     "forecasts": _Table(
         "*", "forecasts", "issued_at, model, pool, signal, horizon_seconds", "issued_at", "retention_forecasts_seconds"
     ),

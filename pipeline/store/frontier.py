@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,15 @@ class Frontier:
     until: int | None = None
     closing: int | None = None
     pools: frozenset[tuple[str, str]] = frozenset()
+
+    @classmethod
+    def after(cls, step: int | None, revision: int | None, grain_seconds: int) -> Self:
+        """Return the frontier after the newest step, and revision (None: there is none).
+
+        A revision before the first step belongs to the first window: none before it is closed any more.
+        """
+        first = None if revision is None else revision // grain_seconds * grain_seconds
+        return cls(first if step is None else step)
 
     def late(self, window: NDArray[np.int64], pool: Sequence[PoolKey], key: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Return which rows belong to windows that have closed.

@@ -57,6 +57,11 @@ def delete_expired(
     connection.execute("DELETE FROM closed_parts WHERE as_of < ?", closed)
     delete_rollups(connection, *closed)
     connection.execute("DELETE FROM steps WHERE as_of < ? AND as_of < (SELECT max(as_of) FROM steps)", closed)
+    # A revision goes with the step that it follows: the engine refuses one that follows another step.
+    connection.execute(
+        "DELETE FROM readings WHERE after_step NOT IN (SELECT as_of FROM steps) OR (after_step IS NULL AND as_of < ?)",
+        closed,
+    )
     connection.execute("DELETE FROM alerts WHERE changed_at < ?", closed)
     # A change outlives its step until the event itself is old: the steps that are left must be able to hear of it.
     connection.execute("DELETE FROM calendar_changes WHERE as_of < $1 AND ends_at < $1", closed)

@@ -22,7 +22,8 @@ __all__ = ["Snapshots", "read_snapshots", "write_snapshots"]
 class Snapshots:
     """The engine's state: shared by the pools after the step of ``as_of``, and of pools after later steps.
 
-    ``pools`` holds (as_of, bytes). Pools that are not in it are in ``shared``, or came after its step.
+    ``pools`` holds (as_of, bytes); ``as_of`` is the newest step or revision that the pool has seen. Pools that are not
+    in it are in ``shared``, or came after its step.
     """
 
     as_of: int
@@ -42,16 +43,28 @@ def read_snapshots(cursor: Any) -> Snapshots | None:
     return Snapshots(int(shared[0]), bytes(shared[1]), pools)
 
 
-def write_snapshots(connection: Any, as_of: int, shared: bytes, pools: Mapping[PoolKey, bytes], oldest: int) -> None:
+def write_snapshots(
+    connection: Any,
+    as_of: int,
+    shared: bytes,
+    pools: Mapping[PoolKey, bytes],
+    oldest: int,
+    seen: int | None = None,
+) -> None:
     """Keep the state after the step of ``as_of`` and drop what is older than ``oldest``; call inside a transaction.
 
-    ``oldest`` is the step of the oldest snapshot of a pool that is still needed, or ``as_of``.
+    ``oldest`` is the step of the oldest snapshot of a pool that is still needed, or ``as_of``. ``seen`` is the newest
+    revision since the step, which the pools have seen; None: there was none.
     """
     if pools:
         names = {"model": texts([key.model for key in pools]), "pool": texts([key.pool for key in pools])}
         run(connection, "DELETE FROM pool_snapshots USING batch b WHERE pool_snapshots.model = b.model "
             "AND pool_snapshots.pool = b.pool", names)  # fmt: skip
-        batch = {**names, "as_of": np.full(len(pools), as_of, np.int64), "body": texts(list(pools.values()))}
+        batch = {
+            **names,
+            "as_of": np.full(len(pools), as_of if seen is None else seen, np.int64),
+            "body": texts(list(pools.values())),
+        }
         run(connection, "INSERT INTO pool_snapshots SELECT model, pool, as_of, body FROM batch", batch)
     connection.execute("DELETE FROM pool_snapshots WHERE as_of < ?", [oldest])
     connection.execute("DELETE FROM snapshots WHERE as_of < ? OR as_of >= ?", [oldest, as_of])

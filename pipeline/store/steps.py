@@ -28,7 +28,16 @@ from pipeline.windows.service import Service
 from pipeline.windows.types import ClosedWindow
 from sizing.types import Recommendation
 
-__all__ = ["closed_since", "read_closing", "read_output", "write_calendar", "write_steps", "write_windows"]
+__all__ = [
+    "closed_since",
+    "newest_advice",
+    "read_closing",
+    "read_output",
+    "write_calendar",
+    "write_recommendations",
+    "write_steps",
+    "write_windows",
+]
 
 T = TypeVar("T")
 
@@ -71,7 +80,7 @@ def write_steps(connection: Any, outputs: Sequence[StepOutput], closed: Collecti
     numbered = [(first.as_of, i, w) for i, w in enumerate(left, len(closed))]
     write_windows(connection, numbered + [(o.as_of, i, w) for o in others for i, w in enumerate(o.windows)])
     _write_forecasts(connection, [f for o in outputs for f in o.forecasts])
-    _write_recommendations(connection, [r for o in outputs for r in o.recommendations])
+    write_recommendations(connection, [r for o in outputs for r in o.recommendations])
     _write_alerts(connection, [(o.as_of, a) for o in outputs for a in o.alerts])
     changed = others if closed else outputs
     write_calendar(connection, [(o.as_of, i, c) for o in changed for i, c in enumerate(o.calendar)])
@@ -87,7 +96,8 @@ def write_windows(connection: Any, numbered: Sequence[tuple[int, int, ClosedWind
 def read_output(cursor: Any, as_of: int) -> StepOutput:
     """Return what the step of ``as_of`` said, less its scores and errors, with every alert that still lasts.
 
-    What an older version wrote in another shape is left out.
+    Advice that revisions have raised since is told in place of the step's. What an older version wrote in another shape
+    is left out.
     """
     fields = ", ".join(_CLOSED_FIELDS)
     windows = cursor.execute(f"SELECT {fields} FROM closed_windows WHERE as_of = ? ORDER BY seq", [as_of]).fetchall()
@@ -95,9 +105,6 @@ def read_output(cursor: Any, as_of: int) -> StepOutput:
         f"SELECT model, pool, signal, issued_at, horizon_seconds, {', '.join(QUANTILE_COLUMNS)} FROM forecasts "
         "WHERE issued_at = ? ORDER BY model, pool, signal, horizon_seconds",
         [as_of],
-    ).fetchall()
-    advice = cursor.execute(
-        "SELECT body FROM recommendations WHERE issued_at = ? ORDER BY model, pool", [as_of]
     ).fetchall()
     alerts = cursor.execute(
         "SELECT body FROM alerts WHERE changed_at = ? OR body LIKE ? ORDER BY raised_at, alert_id",
@@ -111,9 +118,19 @@ def read_output(cursor: Any, as_of: int) -> StepOutput:
             for model, pool, signal, issued_at, horizon, *quantiles in forecasts
             if signal in set(Signal)
         ),
-        recommendations=tuple(_decoded(advice, Recommendation)),
+        recommendations=newest_advice(cursor, as_of),
         alerts=tuple(_decoded(alerts, Alert)),
     )
+
+
+def newest_advice(cursor: Any, since: int) -> tuple[Recommendation, ...]:
+    """Return the newest recommendation of each pool that has one since a time (epoch seconds), sorted by pool."""
+    bodies = cursor.execute(
+        "SELECT body FROM recommendations WHERE issued_at >= ? "
+        "QUALIFY row_number() OVER (PARTITION BY model, pool ORDER BY issued_at DESC) = 1 ORDER BY model, pool",
+        [since],
+    ).fetchall()
+    return tuple(_decoded(bodies, Recommendation))
 
 
 def _decoded(bodies: Sequence[tuple[str]], kind: type[T]) -> Iterator[T]:
@@ -256,7 +273,8 @@ def _write_forecasts(connection: Any, forecasts: Sequence[Forecast]) -> None:
     run(connection, f"INSERT INTO forecasts SELECT {', '.join(batch)} FROM batch", batch)
 
 
-def _write_recommendations(connection: Any, advice: Sequence[Recommendation]) -> None:
+def write_recommendations(connection: Any, advice: Sequence[Recommendation]) -> None:
+    """Write the advice of steps or of a revision; call inside a transaction."""
     if not advice:
         return
     batch: dict[str, Any] = {

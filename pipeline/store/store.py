@@ -1,6 +1,6 @@
 """The window store: one DuckDB file, one owner, one writer.
 
-Calls that write (``apply``, ``close_windows``, ``record_step``,
+Calls that write (``apply``, ``close_windows``, ``record_step``, ``record_revision``,
 ``save_snapshots``, ``save_fleet_split``, ``backfill``, ``retain``) must not overlap; the caller serialises them,
 usually in one writer thread. Everything else may be called from any thread at any time.
 """
@@ -17,7 +17,7 @@ import duckdb
 import numpy as np
 
 from pipeline.config.settings import StoreSettings, WindowSettings
-from pipeline.engine.types import StepInput, StepOutput
+from pipeline.engine.types import RevisionInput, StepInput, StepOutput
 from pipeline.errors import StoreError
 from pipeline.forecast.calendar.known import CalendarChange
 from pipeline.forecast.exogenous.rows import ExogenousRow
@@ -31,6 +31,7 @@ from pipeline.store.frontier import Frontier, Touched
 from pipeline.store.key_table import KeyTable
 from pipeline.store.migrations import connect
 from pipeline.store.readers import StoreReaders
+from pipeline.store.revisions import inputs_since, newest_revision, revised_output, write_revision
 from pipeline.store.rollups import roll_up
 from pipeline.store.snapshots import Snapshots, read_snapshots, write_snapshots
 from pipeline.store.sql import transaction
@@ -57,6 +58,7 @@ class Store(StoreReaders):
         self.touched = Touched()
         self._applier = DeltaApplier(connection, self._keys, self.touched, self._opened)
         self._frontier = Frontier()
+        self._revised: int | None = None  # the newest revision
         self._read_frontier()
 
     @classmethod
@@ -107,13 +109,21 @@ class Store(StoreReaders):
         """Return the end of the last closed window, epoch seconds."""
         return self._last_closed
 
+    def last_advised(self) -> int | None:
+        """Return the time of the newest step or revision, epoch seconds."""
+        known = [at for at in (self._last_closed, self._revised) if at is not None]
+        return max(known, default=None)
+
     def first_open_window(self) -> int | None:
-        """Return the start of the first window still open: after the last closed one, else the first with data."""
+        """Return the start of the first window still open: after the last closed one, else the first with data.
+
+        Where advice was revised before the first step, no window before that time is closed any more.
+        """
         if self._last_closed is not None:
             return self._last_closed
         (first,) = self.cursor().execute("SELECT min(window_start) FROM windows").fetchone()
         grain = self._windows.grain_seconds
-        return None if first is None else int(first) // grain * grain
+        return None if first is None else max(int(first) // grain * grain, self._frontier.until or 0)
 
     def next_counted(self, start: int) -> int | None:
         """Return the start of the first base window at or after ``start`` that holds events; None: there is none."""
@@ -164,8 +174,9 @@ class Store(StoreReaders):
         Raises:
             StoreError: the step is not after the last one, or DuckDB refused; nothing has changed.
         """
-        if self._last_closed is not None and as_of <= self._last_closed:
-            raise StoreError(f"step {as_of} is not after the last one, {self._last_closed}")
+        last = self.last_advised()
+        if last is not None and as_of <= last:
+            raise StoreError(f"step {as_of} is not after the last one, {last}")
         begun = len(self._frontier.pools)
         with transaction(self._connection):
             steps.write_windows(self._connection, [(as_of, i, w) for i, w in enumerate(windows, begun)])
@@ -199,7 +210,7 @@ class Store(StoreReaders):
         """
         if not outputs:
             return
-        last = self._last_closed
+        last = self.last_advised()
         for output in outputs:
             if last is not None and output.as_of <= last:
                 raise StoreError(f"step {output.as_of} is not after the last one, {last}")
@@ -214,18 +225,37 @@ class Store(StoreReaders):
         self._last_closed = last
         self._frontier = Frontier(last)
 
+    def record_revision(self, output: StepOutput) -> None:
+        """Write advice that was raised since the last step, and the readings that raised it, in ONE transaction.
+
+        Raises:
+            StoreError: it is not after the last step and the last revision, a step is being closed, or DuckDB refused;
+                nothing has changed.
+        """
+        last = self.last_advised()
+        if last is not None and output.as_of <= last:
+            raise StoreError(f"revision {output.as_of} is not after {last}")
+        if self._frontier.closing is not None:
+            raise StoreError(f"revision {output.as_of} while the step of {self._frontier.closing} is being closed")
+        with transaction(self._connection):
+            write_revision(self._connection, output, self._last_closed)
+        self._revised = output.as_of
+        self._frontier = Frontier.after(self._last_closed, self._revised, self._windows.grain_seconds)
+
     def snapshots(self) -> Snapshots | None:
         """Return the engine's state as it was kept last; None: never."""
         return read_snapshots(self.cursor())
 
-    def save_snapshots(self, as_of: int, shared: bytes, pools: Mapping[PoolKey, bytes], oldest: int) -> None:
+    def save_snapshots(
+        self, as_of: int, shared: bytes, pools: Mapping[PoolKey, bytes], oldest: int, seen: int | None = None
+    ) -> None:
         """Keep the engine's state after the step of ``as_of``; see ``write_snapshots``.
 
         Raises:
             StoreError: DuckDB refused; nothing has changed.
         """
         with transaction(self._connection):
-            write_snapshots(self._connection, as_of, shared, pools, oldest)
+            write_snapshots(self._connection, as_of, shared, pools, oldest, seen)
 
     def fleet_split(self) -> str | None:
         """Return what ``save_fleet_split`` kept last; None: nothing yet."""
@@ -245,13 +275,20 @@ class Store(StoreReaders):
     def last_output(self) -> StepOutput | None:
         """Return what the newest step said as far as it is kept: all but scores and errors (None: no step yet).
 
-        Alerts are those that changed in it and all that still last.
+        Alerts are those that changed in it and all that still last; advice is the newest, with what revisions have
+        raised since. Before the first step it is what revisions said.
         """
-        return None if self._last_closed is None else steps.read_output(self.cursor(), self._last_closed)
+        if self._last_closed is not None:
+            return steps.read_output(self.cursor(), self._last_closed)
+        return None if self._revised is None else revised_output(self.cursor(), self._revised)
 
     def closed_since(self, as_of: int) -> Iterator[StepInput]:
-        """Yield the steps after ``as_of``, in order: what the engine has to see again after ``snapshots``."""
+        """Yield the steps after ``as_of``, in order, with the windows that they closed."""
         return steps.closed_since(self._connection.cursor(), as_of)
+
+    def inputs_since(self, as_of: int) -> Iterator[StepInput | RevisionInput]:
+        """Yield the steps and revisions after ``as_of``, in order: what the engine sees again after ``snapshots``."""
+        return inputs_since(self._connection, as_of)
 
     def backfill(self, keys: Sequence[WindowKey], rows: DeltaRows, histograms: Histograms) -> int:
         """Store whole base rows that did not come through Kafka; return how many events they added.
@@ -355,7 +392,8 @@ class Store(StoreReaders):
     def _read_frontier(self) -> None:
         (as_of,) = self._connection.execute("SELECT max(as_of) FROM steps").fetchone()
         self._last_closed = None if as_of is None else int(as_of)
-        self._frontier = Frontier(self._last_closed)
+        self._revised = newest_revision(self._connection)
+        self._frontier = Frontier.after(self._last_closed, self._revised, self._windows.grain_seconds)
         begun = steps.read_closing(self._connection.cursor(), self._last_closed)
         if begun is not None:
             start = begun.as_of - self._windows.grain_seconds

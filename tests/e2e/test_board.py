@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pipeline.config.settings import PoolSettings
-from pipeline.engine.types import StepOutput
+from pipeline.engine.types import Reading, StepOutput
 from pipeline.kafka.embedded_broker import free_port
 from pipeline.publish.views import Progress
 from tests.e2e.conftest import Tab
@@ -79,6 +79,18 @@ def test_new_windows_appear_without_a_reload(board: tuple[Tab, Server], feed: Fe
     tab.until(lambda: tab.page.evaluate("window.tokentide.live.overview.as_of") == feed.as_of)
     tab.until(lambda: tab.row(CHAT).locator(".spark-demand").get_attribute("d") != before)
     assert tab.page.evaluate("window.tokentide.live.failures") == 0
+    assert tab.problems == []
+
+
+def test_advice_that_was_raised_between_two_windows_appears(board: tuple[Tab, Server], feed: Feed) -> None:
+    tab, _ = board
+    view = feed.live.pool(*CHAT.split("|"))
+    raised = replace(view.recommendation, issued_at=feed.as_of + 15.0, desired=view.recommendation.desired + 3)
+    feed.live.update(
+        StepOutput(feed.as_of + 15, recommendations=(raised,), readings=(Reading(view.key, None, None, None),))
+    )
+    tab.until(lambda: tab.row(CHAT).get_attribute("data-desired") == str(raised.desired))
+    assert tab.page.evaluate("window.tokentide.live.status.as_of") == feed.as_of
     assert tab.problems == []
 
 

@@ -36,12 +36,12 @@ class Overview:
 
     def render(self, span: str) -> bytes:
         """Return the overview as JSON; ``span`` is one of ``recent_demand.SPANS``."""
-        now, as_of = self._elapsed(), self._live.as_of()
+        now, advised_at = self._elapsed(), self._live.advised_at()
         known = self._written.get(span)
-        if known is not None and known[1] == as_of and now - known[0] < _FRESH_SECONDS:
+        if known is not None and known[1] == advised_at and now - known[0] < _FRESH_SECONDS:
             return known[2]
         body = self._write(span)
-        self._written[span] = (now, as_of, body)
+        self._written[span] = (now, advised_at, body)
         return body
 
     def _write(self, span: str) -> bytes:
@@ -53,7 +53,14 @@ class Overview:
         ]
         shared = self._live.fleet is not None
         return to_json(
-            {"now": snapshot.now, "as_of": snapshot.as_of, "span": span, "stock_shared": shared, "pools": rows}
+            {
+                "now": snapshot.now,
+                "as_of": snapshot.as_of,
+                "advised_at": snapshot.advised_at,
+                "span": span,
+                "stock_shared": shared,
+                "pools": rows,
+            }
         )
 
 

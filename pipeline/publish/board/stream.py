@@ -23,7 +23,7 @@ RETRY_SECONDS = 5
 
 
 class StatusStream:
-    """Sends ``status`` (the JSON of ``/v1/status``) to every listener each second, and at once after a step.
+    """Sends ``status`` (the JSON of ``/v1/status``) to every listener each second, and at once after new advice.
 
     The status is made once for all listeners, and not at all while there are none. A listener that lags gets the newest
     status only.
@@ -76,10 +76,10 @@ class StatusStream:
         sent_at, sent = 0.0, None
         while True:
             await asyncio.sleep(LOOK_SECONDS)
-            as_of = self._live.as_of()
-            if not self._listeners or (as_of == sent and loop.time() - sent_at < STATUS_SECONDS):
+            advised_at = self._live.advised_at()
+            if not self._listeners or (advised_at == sent and loop.time() - sent_at < STATUS_SECONDS):
                 continue
-            sent_at, sent = loop.time(), as_of
+            sent_at, sent = loop.time(), advised_at
             event = self._event()
             for queue in self._listeners:
                 _replace(queue, event)

@@ -33,9 +33,10 @@ from pipeline.publish.state import LiveState
 from pipeline.sinks.fanout import SinkFanout
 from pipeline.store.store import Store
 from pipeline.stream.controller.calendar_topic import CalendarBook
+from pipeline.stream.controller.closing_step import Step
 from pipeline.stream.controller.delta_ingest import DeltaIntake
 from pipeline.stream.controller.health import HealthBoard
-from pipeline.stream.controller.window_closer import Step, WindowCloser
+from pipeline.stream.controller.window_closer import WindowCloser
 from pipeline.stream.exogenous.topics import exogenous_book
 from pipeline.stream.kafka.batch import RecordBatch
 from pipeline.stream.process.inflight import InflightBatches
@@ -71,6 +72,7 @@ class Controller:
         replicas: ReplicaBook | None = None,
     ) -> None:
         self._settings = settings
+        self._clock = clock
         self._store = store
         self._live = live
         self._exporter = exporter or Exporter(live)
@@ -203,9 +205,13 @@ class Controller:
             if self._restored is not None:
                 await self._restored
             for step in range(MAX_STEPS_IN_A_ROW):
-                if self._stopping or not await self._step():
+                if self._stopping:
+                    return
+                if not await self._step():
                     if step:
                         self._keep_recent()
+                    else:
+                        await self._revise()
                     return
 
     async def _step(self) -> bool:
@@ -236,8 +242,18 @@ class Controller:
                 await self._write(self._closer.keep, state)
         return True
 
+    async def _revise(self) -> None:
+        """Raise advice by what fleets have reported since the last step; no window is due."""
+        async with self._turn:
+            reached = self.intake.event_time.reached
+            output = await self._compute(self._closer.revise, reached, self._clock.now())
+            if output is None:
+                return
+            await self._write(self._closer.record_revision, output)
+        await self._tell(output)
+
     async def _tell(self, output: StepOutput, *, finished: bool = True) -> None:
-        """Show and publish what a step, or a part of one, says."""
+        """Show and publish what a step, a part of one, or a revision says."""
         self.health.stepped(output)
         await self._sinks.publish(output, finished=finished)
         await self._split(output, finished)
@@ -253,7 +269,11 @@ class Controller:
         if planner is None:
             return
         planner.take(output.recommendations)
-        body = await self._compute(planner.split, output.as_of) if finished else None
+        if not finished:
+            return
+        # A revision belongs to the step before it: the split after the next step must not come later for it.
+        step = self._store.last_closed() if output.readings else None
+        body = await self._compute(planner.split, output.as_of if step is None else step)
         if body is not None:
             await self._write(self._store.save_fleet_split, body)
 

@@ -67,8 +67,10 @@ class HealthBoard:
             self._success["aggregate"] = now
 
     def stepped(self, output: StepOutput) -> None:
-        """Note one step of the engine."""
+        """Note one step of the engine, or a revision."""
         self._success["advise"] = self._clock.now()
+        if output.readings:
+            return  # a revision counts no requests
         unknown = (window.requests for window in output.windows if window.key not in self._known)
         self._unknown_model_events += sum(unknown)
         self._unknown_models.take(output.as_of, output.windows)

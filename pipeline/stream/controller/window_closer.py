@@ -3,26 +3,29 @@
 A step is closed in parts of some pools each, so that with thousands of pools the first advice need not wait for the
 last: ``begin`` says which windows are next, ``close`` writes those of a part down, ``advise`` asks the engine, and
 ``record`` writes what came of all parts. What has been closed does not change any more: advice can be made again from
-it, whenever the process ends.
+it, whenever the process ends. Between two steps ``revise`` asks the engine what the newest reports of fleets change,
+and ``record_revision`` writes that.
 """
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection
+from dataclasses import replace
 from itertools import islice
 
 from pipeline.config.settings import Settings
 from pipeline.engine.advisor import Advisor
-from pipeline.engine.types import StepOutput
+from pipeline.engine.types import StepInput, StepOutput
 from pipeline.errors import CodecError, StoreError
 from pipeline.fleet.kafka_reports import ReplicaBook
-from pipeline.forecast.calendar.known import CalendarChange
 from pipeline.forecast.exogenous.rows import ExogenousRow
 from pipeline.store.store import Store
 from pipeline.stream.controller.calendar_topic import CalendarBook
+from pipeline.stream.controller.closing_step import EngineState, Part, Step, joined
+from pipeline.stream.controller.fleet_told import fleet_told
+from pipeline.stream.controller.revisions import Revisions
 from pipeline.stream.controller.snapshot_turns import SnapshotTurns
 from pipeline.stream.exogenous.book import ExogenousBook
 from pipeline.windows.completeness import LATENCY_REFRESH_SECONDS, LATENCY_SPAN_SECONDS, completeness
@@ -30,7 +33,7 @@ from pipeline.windows.latencies import told_fields
 from pipeline.windows.rollup import CLOSED_MEASURES, closed_window
 from pipeline.windows.types import ClosedWindow, PoolKey
 
-__all__ = ["FORGET_SECONDS", "POOLS_PER_PART", "EngineState", "Part", "Step", "WindowCloser"]
+__all__ = ["FORGET_SECONDS", "POOLS_PER_PART", "WindowCloser"]
 
 #: Pools that are closed, advised and published together, at most: a transaction and some queries are paid for each
 #: part, and the last of its pools waits for all of them. A part has as many as are advised in ``PART_SECONDS`` of CPU,
@@ -48,44 +51,6 @@ _POOLS_PER_READ = 512
 #: that is used on one day of the week stays. Looked at anew every hour of event time.
 FORGET_SECONDS = 15 * 86_400
 _SILENCE_REFRESH_SECONDS = 3600
-
-
-@dataclass(slots=True)
-class Step:
-    """A step under way: the windows that end at ``end`` (epoch seconds), of pools that wait or have been advised.
-
-    ``closed`` holds windows that the store has already, of a step that an earlier process did not finish; ``ahead``
-    those that were read for parts to come and have not changed since.
-    """
-
-    end: int
-    calendar: tuple[CalendarChange, ...]
-    waiting: list[PoolKey]
-    closed: Mapping[PoolKey, ClosedWindow] = field(default_factory=dict)
-    ahead: dict[PoolKey, ClosedWindow] = field(default_factory=dict)
-    outputs: list[StepOutput] = field(default_factory=list)
-    exogenous: tuple[ExogenousRow, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """Windows of one step that are advised together; ``new`` are those that the store does not have yet."""
-
-    windows: tuple[ClosedWindow, ...]
-    new: tuple[ClosedWindow, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class EngineState:
-    """State of the engine after the step of ``as_of``: shared, and of ``pools``.
-
-    ``oldest`` is the step of the oldest state of a pool that the store keeps.
-    """
-
-    as_of: int
-    shared: bytes
-    pools: Mapping[PoolKey, bytes]
-    oldest: int
 
 
 class WindowCloser:
@@ -112,6 +77,7 @@ class WindowCloser:
         #: The (model, pool) that were known, have no settings, and have sent nothing for ``FORGET_SECONDS``.
         self.gone: frozenset[tuple[str, str]] = frozenset()
         self._gone_at: int | None = None
+        self._revisions = Revisions(settings, store, replicas)
         self._turns = SnapshotTurns(settings.store.snapshot_every_steps, settings.windows.grain_seconds)
         self._pool_seconds = 0.0  # of CPU that advising a pool takes, by the newest part
         self._behind = False  # more windows are due than the newest step's
@@ -128,12 +94,16 @@ class WindowCloser:
             # Made by another version or under other settings: learn again from the closed windows.
             with contextlib.suppress(CodecError):
                 self._advisor = Advisor.restore(self._settings, kept.shared, self._advisor.catalog, kept.pools)
-                self._turns.restored({key: at for key, (at, _) in kept.pools.items()})
-        for inputs in self._store.closed_since(-1 if self._advisor.as_of is None else self._advisor.as_of):
+                grain = self._settings.windows.grain_seconds  # a pool that has seen a revision needs the step before
+                self._turns.restored({key: at // grain * grain for key, (at, _) in kept.pools.items()})
+        for inputs in self._store.inputs_since(-1 if self._advisor.as_of is None else self._advisor.as_of):
             if stopped():
                 self._whole = False
                 return
-            self._advisor.step(inputs)
+            if isinstance(inputs, StepInput):
+                self._advisor.step(inputs)
+            else:
+                self._advisor.revise(inputs)
 
     def state(self) -> EngineState | None:
         """Return the state of the engine as it is now, at an orderly end: the next start has no step to do again.
@@ -143,7 +113,7 @@ class WindowCloser:
         as_of = self._advisor.as_of
         if not self._whole or as_of is None or as_of != self._store.last_closed():
             return None
-        return EngineState(as_of, *self._state(self._advisor.pools), as_of)
+        return EngineState(as_of, *self._state(self._advisor.pools), as_of, self._store.last_advised())
 
     def due_state(self) -> EngineState | None:
         """Return the state of the pools whose turn it is to be kept after the newest step; None: it is nobody's.
@@ -166,7 +136,7 @@ class WindowCloser:
         Raises:
             StoreError: it cannot be written; the next start continues from an older one.
         """
-        self._store.save_snapshots(state.as_of, state.shared, state.pools, state.oldest)
+        self._store.save_snapshots(state.as_of, state.shared, state.pools, state.oldest, state.seen)
 
     def _state(self, pools: Collection[PoolKey]) -> tuple[bytes, dict[PoolKey, bytes]]:
         return self._advisor.shared_snapshot(), {key: self._advisor.pool_snapshot(key) for key in pools}
@@ -286,8 +256,35 @@ class WindowCloser:
             StoreError: it cannot be written; nothing has changed in the store.
         """
         self._advisor.finish()
-        output = replace(_joined(step.outputs), calendar=step.calendar, exogenous=step.exogenous)
+        output = replace(joined(step.outputs), calendar=step.calendar, exogenous=step.exogenous)
         self._store.record_step(output)
+        self._whole = True
+        return output
+
+    def revise(self, reached: float | None, now: float) -> StepOutput | None:
+        """Return what the newest reports of fleets change in the advice of the last step; None: nothing, or not yet.
+
+        Event time is at ``reached``, the clock at ``now`` (epoch seconds). Nothing is written; ``record_revision`` must
+        follow what is returned.
+        """
+        if not self._whole or self._store.closing() is not None:
+            return None  # a step is under way
+        inputs = self._revisions.due(reached, now)
+        if inputs is None:
+            return None
+        output = self._advisor.revise(inputs)
+        if not output.readings:
+            return None
+        self._whole = False
+        return output
+
+    def record_revision(self, output: StepOutput) -> StepOutput:
+        """Write a revision in one transaction; return what it says.
+
+        Raises:
+            StoreError: it cannot be written; nothing has changed in the store.
+        """
+        self._store.record_revision(output)
         self._whole = True
         return output
 
@@ -338,19 +335,16 @@ class WindowCloser:
         latency = self._latencies(start)
         told = self._store.latency_counts(start, end, pools)
         known_until = end + self._settings.windows.allowed_lateness_seconds
-        oldest = self._settings.advise.replica_report_max_age_seconds
+        max_age = self._settings.advise.replica_report_max_age_seconds
         closed = []
         for key in pools:
             window = found.get(key) or closed_window(start, grain, *key, [0] * len(CLOSED_MEASURES))
-            report = self._replicas.report(key, known_until - grain, known_until, (start, end))
-            newest = None if report is None or known_until - report.reported_at > oldest else report.counts[-1]
+            reported = fleet_told(self._replicas, key, (start, end), known_until - grain, known_until, max_age)
             closed.append(
                 replace(
                     window,
                     completeness=completeness(latency.get(key, {}), start, grain, reached),
-                    current_replicas=None if newest is None else newest.current,
-                    ready_replicas=None if newest is None else newest.ready,
-                    fleet=report,
+                    **reported._asdict(),
                     # By the event time at which it may close, not by what batches happened to bring: a replay agrees.
                     closed_after_seconds=known_until - end,
                     **told_fields(window, told.get(key, {})),
@@ -365,21 +359,3 @@ class WindowCloser:
             self._latency = self._store.e2e_histogram(start - LATENCY_SPAN_SECONDS, until)
             self._latency_at = start
         return self._latency
-
-
-def _joined(outputs: list[StepOutput]) -> StepOutput:
-    """What the parts of one step say, in the order of their pools."""
-    if len(outputs) == 1:
-        return outputs[0]
-    return StepOutput(
-        as_of=outputs[0].as_of,
-        windows=tuple(window for output in outputs for window in output.windows),
-        forecasts=tuple(forecast for output in outputs for forecast in output.forecasts),
-        scores=tuple(score for output in outputs for score in output.scores),
-        recommendations=tuple(advice for output in outputs for advice in output.recommendations),
-        alerts=tuple(alert for output in outputs for alert in output.alerts),
-        outlooks=tuple(outlook for output in outputs for outlook in output.outlooks),
-        tenants=tuple(tenant for output in outputs for tenant in output.tenants),
-        scorecards=tuple(card for output in outputs for card in output.scorecards),
-        uses=tuple(use for output in outputs for use in output.uses),
-    )

@@ -8,7 +8,7 @@ from msgspec import structs
 from pipeline.alerts.feedback import feedback_record
 from pipeline.alerts.types import Alert, AlertKind
 from pipeline.clock import ManualClock
-from pipeline.engine.types import StepOutput
+from pipeline.engine.types import Reading, StepOutput
 from pipeline.forecast.calendar.effects import CalendarRecord
 from pipeline.publish.health import PipelineHealth
 from pipeline.publish.state import FORGET_SECONDS, MAX_ACTIVE_ALERTS, RECENT_ALERTS, LiveState
@@ -188,3 +188,27 @@ def test_an_alert_that_is_given_up_is_not_shown_any_more():
     assert len(live.pool("m", "p").alerts) == 1
     live.update(StepOutput(60, alerts=tuple(_alert(n, pool="q") for n in range(1, MAX_ACTIVE_ALERTS + 1))))
     assert live.pool("m", "p").alerts == ()
+
+
+def test_a_revision_changes_advice_and_nothing_else(feed):
+    before = feed.live.pool("llama-3.1-8b-instruct", "batch")
+    steps = feed.live.counters().steps
+    at = feed.as_of + 15
+    raised = replace(before.recommendation, issued_at=float(at), desired=before.recommendation.desired + 2)
+    reading = Reading(before.key, None, 1, 1)
+    feed.live.update(StepOutput(at, recommendations=(raised,), readings=(reading,)))
+    after = feed.live.pool("llama-3.1-8b-instruct", "batch")
+    assert (after.recommendation, after.window, after.forecasts) == (raised, before.window, before.forecasts)
+    assert (feed.live.as_of(), feed.live.advised_at(), feed.live.snapshot().advised_at) == (feed.as_of, at, at)
+    counters = feed.live.counters()
+    assert (counters.steps, counters.revisions) == (steps, {tuple(before.key): 1})
+    feed.step()
+    assert feed.live.advised_at() == feed.live.as_of() == feed.as_of
+
+
+def test_a_step_that_is_shown_again_tells_when_its_newest_advice_was_made(feed):
+    live = LiveState(feed.clock, feed.settings, "hash")
+    advice = feed.live.pool("llama-3.1-8b-instruct", "batch").recommendation
+    live.restore(StepOutput(feed.as_of, recommendations=(replace(advice, issued_at=feed.as_of + 30.0),)))
+    assert (live.as_of(), live.advised_at()) == (feed.as_of, feed.as_of + 30)
+    assert live.counters().revisions == {}

@@ -136,6 +136,7 @@ EMPTY = {
     "event_notes",
     "calendar_changes",
     "exogenous_rows",
+    "readings",
     "dead_letters",
     "alerts",
     "recommendations",

@@ -126,6 +126,7 @@ def test_an_older_file_is_rolled_up_when_it_is_opened(tmp_path):
             "pool_snapshots",
             "latency_statuses",
             "fleet_split",
+            "readings",
         ):
             store.cursor().execute(f"DROP TABLE {name}")
         store.cursor().execute("DELETE FROM schema_migrations WHERE version >= 3")

@@ -60,7 +60,7 @@ async function take(status) {
   live.status = status;
   live.polls += 1;
   for (const row of live.rows.values()) expire(row, status.now);
-  if (status.as_of !== loadedStep || Date.now() - loadedAt > REFRESH_MS) await load();
+  if (status.advised_at !== loadedStep || Date.now() - loadedAt > REFRESH_MS) await load();
   else tell();
 }
 
@@ -86,7 +86,7 @@ async function load() {
     live.overview = overview;
     live.rows = new Map(overview.pools.map((row) => [`${row.model}|${row.pool}`, row]));
     if (Date.now() >= moneyDue) await loadMoney();
-    loadedStep = overview.as_of;
+    loadedStep = overview.advised_at;
     loadedAt = Date.now();
     tell();
   } catch (error) {

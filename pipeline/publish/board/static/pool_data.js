@@ -25,9 +25,9 @@ export class PoolData {
   // Loads what is new since the last call; one load at a time.
   async load(signal, span, horizon) {
     const wanted = `${signal} ${span} ${horizon}`;
-    if (this.loading || !live.status || (this.step === live.status.as_of && this.wanted === wanted)) return;
+    if (this.loading || !live.status || (this.step === live.status.advised_at && this.wanted === wanted)) return;
     this.loading = true;
-    const step = live.status.as_of, { now } = live.status;
+    const step = live.status.advised_at, { now } = live.status;
     try {
       if (step < this.step) this.windows.clear(); // another run of the demo began
       await this.loadDetail();

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from pipeline.config.settings import PoolSettings
+from pipeline.engine.types import Reading, StepOutput
 from pipeline.forecast.calendar.effects import CalendarRecord, Scope
 from pipeline.publish.board import stream
 from pipeline.publish.board.overview import Overview
@@ -92,6 +93,29 @@ def test_200_pools_fit_into_one_bounded_answer_made_at_most_twice_a_second() -> 
     assert overview.render("24h") is not second, "a new step is shown at once"
 
 
+def revise(feed: Feed) -> StepOutput:
+    """Raise the advice of a pool by two replicas, 15 seconds after the newest step."""
+    view = feed.live.pool(*CHAT.split("/"))
+    assert view is not None
+    assert view.recommendation is not None
+    advice = replace(view.recommendation, issued_at=feed.as_of + 15.0, desired=view.recommendation.desired + 2)
+    output = StepOutput(feed.as_of + 15, recommendations=(advice,), readings=(Reading(view.key, None, 1, 1),))
+    feed.live.update(output)
+    return output
+
+
+def test_advice_that_was_raised_between_two_windows_is_shown_at_once(server: Server, feed: Feed) -> None:
+    overview = Overview(feed.live, lambda: 0.0)
+    before = json.loads(overview.render("24h"))
+    (raised,) = revise(feed).recommendations
+    told = json.loads(overview.render("24h"))
+    assert (told["as_of"], told["advised_at"]) == (before["as_of"], before["advised_at"] + 15)
+    (row,) = [row for row in told["pools"] if (row["model"], row["pool"]) == (raised.model, raised.pool)]
+    assert (row["desired"], row["issued_at"]) == (raised.desired, raised.issued_at)
+    status = _get(server, "/v1/status")[1]
+    assert (status["as_of"], status["advised_at"]) == (feed.as_of, feed.as_of + 15)
+
+
 def test_a_pool_and_what_was_forecast_for_it(server: Server, feed: Feed) -> None:
     at = float(feed.as_of)
     feed.live.set_calendar([
@@ -165,6 +189,20 @@ def test_the_stream_tells_the_status_at_once_after_a_step_and_ends_with_the_serv
         assert any(status["as_of"] == feed.as_of for status in statuses)
         server.stop()
         assert [status for status in statuses if status["as_of"] != feed.as_of] == [], "it ends"
+
+
+def test_the_stream_tells_the_status_at_once_after_a_revision(
+    server: Server, feed: Feed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "STATUS_SECONDS", 1e9)
+    connection, lines = _listen(server)
+    with connection:
+        statuses = _statuses(lines)
+        while next(statuses)["advised_at"] != feed.as_of:
+            pass
+        revise(feed)
+        assert any(status["advised_at"] == feed.as_of + 15 for status in statuses)
+        server.stop()
 
 
 def test_listeners_are_bounded_and_a_gone_one_makes_room(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
