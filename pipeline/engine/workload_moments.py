@@ -60,11 +60,17 @@ class ArrivalDispersion:
     """Index of dispersion of the counts per window, from successive differences.
 
     For Poisson counts E[(x' − x)²] = 2λ, so (x' − x)² / (x' + x) has mean 1 whatever the level, and a slow trend hardly
-    moves it (von Neumann's mean square successive difference, 1941). One jump counts for at most ``ceiling``.
+    moves it (von Neumann's mean square successive difference, 1941).
+
+    One pair of windows counts for at most ``ceiling``: swings from one window to the next are provisioned for as demand
+    already. A pool counts as Poisson at first, as if ``prior`` pairs had said so: the index is the mean of these and of
+    what was seen, until older pairs are forgotten by ``keep``.
     """
 
-    ceiling: float = 20.0
+    ceiling: float = 10.0
     keep: float = 0.98
+    prior: float = 5.0
+    pairs: int = 0
     value: float = 1.0
     previous: float | None = None
 
@@ -72,7 +78,9 @@ class ArrivalDispersion:
         """Add the requests of one window; None (a gap) breaks the succession."""
         if count is not None and self.previous is not None and count + self.previous > 0:
             seen = min(self.ceiling, (count - self.previous) ** 2 / (count + self.previous))
-            self.value = self.keep * self.value + (1 - self.keep) * seen
+            self.pairs += 1
+            rate = max(1.0 - self.keep, 1.0 / (self.pairs + self.prior))
+            self.value += rate * (seen - self.value)
         self.previous = count
 
     def index(self) -> float:

@@ -14,15 +14,16 @@ from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from sizing.catalog import Catalog
-from sizing.errors import InvalidInput
+from sizing.errors import DoesNotFit, InvalidInput
 from sizing.planning.demand_needs import Need, demand_needs, most_needed_at, provision_needs, replicas_text, whole
 from sizing.planning.known_point import Known, known_point
 from sizing.planning.operating_point import OperatingPoint, check_slo, operating_point
+from sizing.planning.provisioned_mix import provisioned_mix
 from sizing.planning.workload_grid import on_grid, rounded
 from sizing.replica.load_point import check_workload
 from sizing.replica.memory import resolve
 from sizing.replica.step_time import StepCoefficients
-from sizing.types import Confidence, Constraint, Demand, Deployment, PolicyConfig, Slo, Workload
+from sizing.types import Confidence, Constraint, Demand, Deployment, PolicyConfig, Provision, Slo, Workload
 
 if TYPE_CHECKING:  # who passes a calibration has loaded it
     from sizing.calibration.calibrator import Calibration
@@ -163,12 +164,42 @@ class Planner:
     def plan(self, demand: Demand, policy: PolicyConfig) -> Plan:
         """Return the replicas for a demand under a policy.
 
+        What is provisioned for is divided by what a replica carries of such requests (``provisioned_mix``) where that
+        needs less than the greatest of the currencies does with the mean request.
+
         Raises:
             InvalidInput: the demand is invalid (NaN, negative, unordered levels).
             DoesNotFit: no replica of this deployment can exist.
         """
         point, known = self.known(demand.workload, demand.dispersion)
-        return plan_at(point, demand, policy, known)
+        return plan_at(point, demand, policy, known, provisioned_at=self._provisioned_at(demand, point))
+
+    def _provisioned_at(self, demand: Demand, point: OperatingPoint) -> OperatingPoint | None:
+        """Return the operating point of the requests that are provisioned for; None: that of the mean request counts.
+
+        It is worked out only where currencies disagree about the whole number of replicas: what requests are like
+        changes with every window. It never adds replicas: each currency is provisioned for by itself, so that their
+        ratio may be of requests that are longer than any that will come together.
+        """
+        if demand.provision is None:
+            return None
+        by_rate = _by_rates(demand.provision, point)
+        if whole(min(by_rate)) == whole(max(by_rate)):
+            return None
+        mix = provisioned_mix(demand.workload, demand.provision)
+        if mix is None:
+            return None
+        try:
+            found = self.operating_point(mix, demand.dispersion)
+        except DoesNotFit:  # requests of that length do not, those that the pool has seen do
+            return None
+        less = max(_by_rates(demand.provision, found)) < max(by_rate)
+        return found if less and found.feasible == point.feasible else None
+
+
+def _by_rates(provision: Provision, point: OperatingPoint) -> list[float]:
+    """Return the replicas, not rounded, that each rate of a provision needs."""
+    return [need.exact for need in provision_needs(provision, point) if need.currency != "kv_tokens"]
 
 
 def needs(demand: Demand, level: float, point: OperatingPoint) -> dict[str, float]:
@@ -176,8 +207,18 @@ def needs(demand: Demand, level: float, point: OperatingPoint) -> dict[str, floa
     return {need.currency: need.exact for need in demand_needs(demand, level, point)}
 
 
-def plan_at(point: OperatingPoint, demand: Demand, policy: PolicyConfig, known: Known) -> Plan:
+def plan_at(
+    point: OperatingPoint,
+    demand: Demand,
+    policy: PolicyConfig,
+    known: Known,
+    *,
+    provisioned_at: OperatingPoint | None = None,
+) -> Plan:
     """Return the replicas for a demand when one replica carries ``point``, as well ``known`` as it is.
+
+    ``provisioned_at`` is what it carries of the requests to provision for, in place of the mean request (None:
+    ``point``).
 
     Raises:
         InvalidInput: the demand or the policy cannot be.
@@ -188,7 +229,7 @@ def plan_at(point: OperatingPoint, demand: Demand, policy: PolicyConfig, known: 
     if demand.provision is None:
         needed = demand_needs(demand, level, point)
     else:
-        needed = provision_needs(demand.provision, point)
+        needed = provision_needs(demand.provision, provisioned_at or point)
     decisive = _greatest(needed)
     unclamped = decisive.replicas
     faster, slower = known.capacity_ratios

@@ -46,6 +46,12 @@ _DEMAND = {
     "decode_tokens": "demand_decode_tokens_per_second",
     "kv_tokens": "demand_kv_tokens",
 }
+_CAPACITY = {
+    "requests": "capacity_requests_per_second_per_replica",
+    "prefill_tokens": "capacity_prefill_tokens_per_second_per_replica",
+    "decode_tokens": "capacity_decode_tokens_per_second_per_replica",
+    "kv_tokens": "usable_kv_tokens_per_replica",
+}
 
 
 class Advice(NamedTuple):
@@ -188,15 +194,17 @@ class RecommendationBuilder:
             evidence[f"replicas_needed_by_{need.currency}"] = need.exact
         if demand.provision is not None:
             evidence |= {f"rule_weight_{name}": weight for name, weight in demand.provision.weights}
-        for need in plan.needs:
-            evidence[_DEMAND[need.currency]] = need.demand
         evidence |= {
-            "horizon_seconds": demand.horizon_seconds,
             "capacity_requests_per_second_per_replica": point.requests_per_second,
             "capacity_prefill_tokens_per_second_per_replica": point.prefill_tokens_per_second,
             "capacity_decode_tokens_per_second_per_replica": point.decode_tokens_per_second,
-            "capacity_kv_tokens_per_replica": point.kv_capacity_tokens,
             "usable_kv_tokens_per_replica": point.kv_capacity_tokens * MAX_UTILISATION,
+        }
+        for need in plan.needs:  # of the requests that are provisioned for, whatever the mean request is
+            evidence |= {_DEMAND[need.currency]: need.demand, _CAPACITY[need.currency]: need.capacity}
+        evidence |= {
+            "horizon_seconds": demand.horizon_seconds,
+            "capacity_kv_tokens_per_replica": point.kv_capacity_tokens,
             "saturation_requests_per_second_per_replica": point.saturation_requests_per_second,
             "predicted_ttft_seconds": point.at_slo.ttft_seconds,
             "predicted_tpot_seconds": point.at_slo.tpot_seconds,
@@ -210,8 +218,8 @@ class RecommendationBuilder:
 
 
 def observed_need(rate: float, plan: Plan) -> Need:
-    """Return what the observed rate needs, in requests/s, at the operating point of a plan."""
-    return Need(OBSERVED_REQUESTS, rate, plan.operating_point.requests_per_second)
+    """Return what the observed rate needs, in requests/s, by what a replica of the plan carries of them."""
+    return Need(OBSERVED_REQUESTS, rate, plan.needs[0].capacity)
 
 
 def observed_in(demand: Demand, plan: Plan) -> Need | None:

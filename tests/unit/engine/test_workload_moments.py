@@ -85,6 +85,28 @@ def test_dispersion_of_bursty_counts_is_large():
     assert dispersion.index() > 5
 
 
+def test_bursts_of_the_first_windows_count_within_minutes():
+    # Requests per minute of one that comes in bursts: after ten minutes every second one was silent.
+    dispersion = ArrivalDispersion()
+    for count in (30.0, 400.0) * 5:
+        dispersion.learn(count)
+    assert 5 < dispersion.index() < 10
+
+
+def test_one_jump_of_the_first_windows_hardly_counts():
+    dispersion = ArrivalDispersion()
+    for count in (120.0, 120.0, 120.0, 240.0, 240.0, 240.0, 240.0, 240.0):
+        dispersion.learn(count)
+    assert dispersion.index() < 1.6
+
+
+def test_a_pair_of_windows_counts_no_more_than_the_ceiling():
+    dispersion = ArrivalDispersion(ceiling=10.0)
+    for count in (0.0, 1e6) * 200:
+        dispersion.learn(count)
+    assert 9.5 < dispersion.index() <= 10.0
+
+
 def test_a_gap_breaks_the_succession():
     dispersion = ArrivalDispersion()
     for count in (100.0, None, 900.0):
