@@ -39,7 +39,7 @@ def measure(rates: NDArray[np.float64], grain: int) -> tuple[float, float]:
     lead = max(300, grain)
     pool = POOL.model_copy(update={"lead_time_seconds": float(lead)})
     settings = Settings(
-        windows={"grain_seconds": grain}, forecast={"horizons_seconds": (lead, 2 * lead, 3600)}, pools=(pool,)
+        windows={"grain_seconds": grain}, forecast={"horizons_seconds": tuple(sorted({lead, 2 * lead, 3600}))}, pools=(pool,)
     )
     advisor, replicas = Advisor(settings), int(MEAN_REPLICAS)
     told: list[Recommendation] = []

@@ -40,6 +40,11 @@ class StartUps:
         elif window.current_replicas is not None:
             self._add(ReplicaCount(float(window.end), window.current_replicas, window.ready_replicas))
 
+    @property
+    def reported_at(self) -> float | None:
+        """When the fleet reported last (epoch seconds); None: it never has."""
+        return None if self.newest is None else self.newest.at
+
     def quantile(self) -> float | None:
         """Return the 0.9 quantile (nearest rank) of the remembered start-ups, seconds; None: too few were seen."""
         if len(self.seconds) < LEAST_START_UPS:
