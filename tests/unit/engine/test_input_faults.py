@@ -238,7 +238,7 @@ def test_no_two_faults_at_once_take_replicas_away() -> None:
             nonlocal count
             count += 1
             for fault, begin in zip((first, second), begins, strict=True):  # noqa: B023  called before the next seed
-                window = fault(window, chance) if count > begin else window  # noqa: B023
+                window = fault(window, chance) if count > begin else window
             return window
 
         counts, named = "frozen" in names or seed % 2 == 0, "partial_silence" in names or seed % 4 < 3
