@@ -3,7 +3,8 @@
 Costs are compared at equal attainment: with rules at their documented defaults that serve at least as many requests
 within the SLO, less 0.1 points. What they serve beyond Tokentide is not credited to them, nor what it serves beyond the
 SLO's percentile held against it; cells that the percentile alone would decide otherwise are therefore listed, too. A
-cell in which every policy, the oracle included, pays for the same fleet decides nothing and is counted nowhere.
+cell in which every policy, the oracle included, pays for the same fleet decides nothing and is counted nowhere. Where
+the smallest fleet that the pool allows is enough and a rival runs it, too, nobody can have fewer: counted apart.
 
 python -m benchmarks.decisions.standing --results benchmarks/decisions/results.jsonl
 """
@@ -28,6 +29,8 @@ _OURS = "tokentide"
 _ORACLE = "oracle"
 #: Fixed fleets, sized with hindsight: rules, but neither reactive nor by a forecast.
 _HINDSIGHT = ("static-peak", "static-mean")
+#: Replica-hours this close to those of the smallest fleet are that fleet: the last requests end when they end.
+_SMALLEST_FLEET = 1.001
 
 
 class Figures(NamedTuple):
@@ -44,7 +47,7 @@ class Standing:
 
     ``rival`` is the cheapest reactive or point-forecast rule, ``rule`` the cheapest of all, fixed fleets of hindsight
     included. ``misses``: fewer requests than the SLO's percentile were within it. ``attains`` is the cheapest reactive
-    or point-forecast rule that attains the percentile.
+    or point-forecast rule that attains the percentile. ``smallest``: it runs the smallest fleet that the pool allows.
     """
 
     cell: str
@@ -53,6 +56,13 @@ class Standing:
     rival: Figures | None
     rule: Figures | None
     attains: Figures | None
+    smallest: bool
+
+    @property
+    def tied(self) -> bool:
+        """Whether ``rival`` runs the smallest fleet, too, so that no policy can have fewer GPU-hours."""
+        over = self.over_rival
+        return self.smallest and over is not None and abs(over) < _SMALLEST_FLEET - 1.0
 
     @property
     def over_rival(self) -> float | None:
@@ -81,7 +91,15 @@ def standing(line: dict[str, Any]) -> Standing | None:
         rival=_cheapest(rivals, equal),
         rule=_cheapest(rules, equal),
         attains=_cheapest(rivals, asked),
+        smallest=_is_smallest(line),
     )
+
+
+def _is_smallest(line: dict[str, Any]) -> bool:
+    """Whether Tokentide has paid for no more than the pool's fewest replicas, over what is scored."""
+    ours = next(p for p in line["policies"] if p["policy"] == _OURS)
+    hours = (line["trace"]["seconds"] - line["score_from_seconds"]) / 3600
+    return bool(ours["replica_hours"] <= _SMALLEST_FLEET * line["pool"]["min_replicas"] * hours)
 
 
 def standing_text(lines: Sequence[dict[str, Any]]) -> str:
@@ -132,20 +150,23 @@ def _at_percentile(title: str, found: Sequence[Standing]) -> list[str]:
 
 
 def _counts(found: Sequence[Standing], same: int) -> str:
-    compared = [s.over_rival for s in found if s.over_rival is not None]
+    tied = sum(s.tied for s in found)
+    alone = sum(s.rival is None for s in found)
+    compared = [s.over_rival for s in found if s.over_rival is not None and not s.tied]
     by_rule = [s.over_rule for s in found if s.over_rule is not None]
-    won = [s for s in found if s.rival is not None and (s.over_rival or 0.0) < 0.0]
+    won = [s for s in found if s.rival is not None and not s.tied and (s.over_rival or 0.0) < 0.0]
     near = sum(s.rival is not None and s.rival.attainment - s.ours.attainment <= _NEAR_ATTAINMENT for s in won)
     kept = [s for s in found if not s.misses]
-    kept_compared = [s.over_rival for s in kept if s.over_rival is not None]
+    kept_compared = [s.over_rival for s in kept if s.over_rival is not None and not s.tied]
     return (
         f"Fewer GPU-hours than every reactive and point-forecast rival at equal attainment in {_fewer(compared)} of "
         f"{len(compared)} cells, in {near} of which the cheapest such rival attains at most one point more; within 3 % "
         f"of the cheapest, or better, in {_within(compared)}. Of the {len(kept)} cells in which Tokentide attains the "
         f"percentile of the SLO it is {_fewer(kept_compared)} of {len(kept_compared)}, and {_within(kept_compared)}. "
         "With fixed fleets of hindsight among the rules it is within 3 % of the cheapest in "
-        f"{_within(by_rule)} of {len(by_rule)}. No rival attains as much in {len(found) - len(compared)} more. Left "
-        f"out, as every policy pays for the same fleet: {same}. Rules have their defaults and attain more or less than "
+        f"{_within(by_rule)} of {len(by_rule)}. No rival attains as much in {alone} more; in {tied} "
+        "more the smallest fleet that the pool allows is enough and a rival runs it, too. Left out, as every policy "
+        f"pays for the same fleet: {same}. Rules have their defaults and attain more or less than "
         "Tokentide: those that attain more than 0.1 points less are not compared, however cheap."
     )
 

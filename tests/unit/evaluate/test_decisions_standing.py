@@ -11,10 +11,21 @@ from benchmarks.decisions.standing import standing, standing_text
 
 def _line(asked: float = 0.95, cell: str = "cell", **policies: tuple[float, float]) -> dict[str, Any]:
     found = [
-        {"policy": name.replace("_", "-"), "slo_attainment": attainment, "gpu_hours": hours}
+        {
+            "policy": name.replace("_", "-"),
+            "slo_attainment": attainment,
+            "gpu_hours": hours,
+            "replica_hours": hours / 2,
+        }
         for name, (attainment, hours) in policies.items()
     ]
-    return {"cell": cell, "pool": {"slo_percentile": asked}, "policies": found}
+    return {
+        "cell": cell,
+        "pool": {"slo_percentile": asked, "min_replicas": 1},
+        "trace": {"seconds": 5400.0},
+        "score_from_seconds": 1800.0,
+        "policies": found,
+    }
 
 
 def test_costs_are_compared_with_those_that_attain_as_much() -> None:
@@ -85,3 +96,11 @@ def test_the_counts_and_both_tables_are_told() -> None:
     assert "| dear | 99.0% with 10.00 | reactive: 99.0% with 9.00 | +11% |" in text
     assert "| near |" not in text
     assert "| short | 80.0% with 5.00 | reactive: 96.0% with 9.00 | +80% |" in text
+
+
+def test_a_rival_with_the_smallest_fleet_too_cannot_be_beaten_and_is_counted_apart() -> None:
+    tied = _line(cell="tied", tokentide=(1.0, 2.0), oracle=(1.0, 2.0), reactive=(1.0, 1.9999), kpa=(1.0, 3.0))
+    text = standing_text([tied, _line(cell="won", tokentide=(1.0, 2.0), reactive=(1.0, 2.5))])
+
+    assert "in 1 of 1 cells" in text
+    assert "in 1 more the smallest fleet that the pool allows is enough" in text
