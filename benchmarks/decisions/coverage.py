@@ -38,9 +38,8 @@ def measure(rates: NDArray[np.float64], grain: int) -> tuple[float, float]:
     """Return the coverage on the second half of a trace, and the mean width of the interval over ``desired`` there."""
     lead = max(300, grain)
     pool = POOL.model_copy(update={"lead_time_seconds": float(lead)})
-    settings = Settings(
-        windows={"grain_seconds": grain}, forecast={"horizons_seconds": (lead, 2 * lead, 3600)}, pools=(pool,)
-    )
+    horizons = tuple(sorted({lead, 2 * lead, 3600}))
+    settings = Settings(windows={"grain_seconds": grain}, forecast={"horizons_seconds": horizons}, pools=(pool,))
     advisor, replicas = Advisor(settings), int(MEAN_REPLICAS)
     told: list[Recommendation] = []
     demand = rates * CARRIED * MEAN_REPLICAS / rates.mean()

@@ -16,6 +16,7 @@ class AlertKind(StrEnum):
     SLO_INFEASIBLE = "slo_infeasible"
     TELEMETRY_GAP = "telemetry_gap"
     DEMAND_DROP = "demand_drop"
+    KV_PRESSURE = "kv_pressure"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,19 +12,21 @@ __all__ = ["parse_duration", "parse_durations", "parse_start_up"]
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
-def parse_duration(text: str) -> int:
-    """Return whole seconds.
+def parse_duration(text: str, *, least_seconds: int = 1) -> int:
+    """Return whole seconds, ``least_seconds`` or more.
 
     >>> parse_duration("5m")
     300
 
     Raises:
-        InputError: it is not a positive whole number of s, m, h or d.
+        InputError: it is not a whole number of s, m, h or d, or less than that.
     """
     match = re.fullmatch(r"(\d{1,9})\s*([smhd]?)", text.strip())
-    seconds = int(match[1]) * _UNITS[match[2]] if match else 0
-    if seconds <= 0:
+    if match is None:
         raise InputError(f"{text!r} is not a duration such as 90s, 5m, 1h or 2d")
+    seconds = int(match[1]) * _UNITS[match[2]]
+    if seconds < least_seconds:
+        raise InputError(f"{text!r} is not a duration of {least_seconds} s or more, such as 90s, 5m, 1h or 2d")
     return seconds
 
 
@@ -41,7 +43,7 @@ def parse_durations(text: str) -> tuple[int, ...]:
 
 
 def parse_start_up(text: str) -> StartUp:
-    """Return how long a replica takes to start: one duration, or its three parts.
+    """Return how long a replica takes to start: one duration (0s: it is there at once), or its three parts.
 
     >>> parse_start_up("100s").total_seconds, parse_start_up("provisioning=5m,weights=4m,warm-up=60s").total_seconds
     (100.0, 600.0)
@@ -50,7 +52,7 @@ def parse_start_up(text: str) -> StartUp:
         InputError: it is neither, or a part is missing, unknown or told twice.
     """
     if "=" not in text:
-        return StartUp(float(parse_duration(text)))
+        return StartUp(float(parse_duration(text, least_seconds=0)))
     parts: dict[str, float] = {}
     for name, _, duration in (part.partition("=") for part in text.split(",")):
         if name.strip() in parts:

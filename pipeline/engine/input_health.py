@@ -75,6 +75,7 @@ class InputHealth:
         *,
         silent: bool = False,
         counted: float | None = None,
+        reported_at: float | None = None,
     ) -> Judgement:
         """Judge one window and learn from it.
 
@@ -83,6 +84,8 @@ class InputHealth:
         ``silent``: it is known that no request came, so that no server has anything to tell.
         ``counted`` requests came by the fleet's own count, where that is believed: what is in flight beside those that
         events tell of waits since before the window. None: not known.
+        ``reported_at`` is when the fleet reported last before this window (epoch seconds); None: it never has. A fleet
+        whose reports are gone is one whose newest report is old.
         Gaps are told elsewhere; here they have no problems, and teach nothing.
         """
         whole = self.end == window.start and not self.gap
@@ -92,7 +95,7 @@ class InputHealth:
         usual = sorted(self.rates)[len(self.rates) // 2] if self.rates else None
         told_of_all = counted is not None and 0 < _LEAST_RATE_SHARE * counted <= window.requests
         in_flight = None if told_of_all else _in_flight(window, in_flight_before, usual)
-        checks = (_incomplete(window), _impossible(window), _fleet(window), in_flight)
+        checks = (_incomplete(window), _impossible(window), _fleet(window, reported_at), in_flight)
         problems = dict(told for told in checks if told is not None)
         missing_servers = None if silent else self._silence(window, desired)
         if window.ok >= _LEAST_EXPECTED and (
@@ -153,10 +156,12 @@ def _impossible(window: ClosedWindow) -> tuple[str, str] | None:
     return None
 
 
-def _fleet(window: ClosedWindow) -> tuple[str, str] | None:
-    fleet = window.fleet
-    if fleet is not None and window.current_replicas is None and window.end - fleet.reported_at < _FORGOTTEN_SECONDS:
-        return "replica_reports", f"the newest report of the fleet is {window.end - fleet.reported_at:,.0f} s old"
+def _fleet(window: ClosedWindow, before: float | None) -> tuple[str, str] | None:
+    reported_at = before if window.fleet is None else window.fleet.reported_at
+    if reported_at is not None and window.current_replicas is None:
+        age = max(window.end - reported_at, 0.0)
+        if age < _FORGOTTEN_SECONDS:
+            return "replica_reports", f"the newest report of the fleet was {age:,.0f} s ago"
     if window.current_replicas == 0 and window.ok > 0:
         return "replica_reports", f"{window.ok:,} requests were served by a fleet that reports no replica"
     return None

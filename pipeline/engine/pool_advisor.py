@@ -168,7 +168,12 @@ class PoolAdvisor:
         told, live = window, self._in_flight.learn(window)
         window = live.window
         judged = self._health.judge(
-            window, self._desired, live.before, silent=self._gaps.silent, counted=live.counted.in_window
+            window,
+            self._desired,
+            live.before,
+            silent=self._gaps.silent,
+            counted=live.counted.in_window,
+            reported_at=self._start_ups.reported_at,
         )
         counted: dict[str, float | None] = signal_rates(window)
         rates = counted if judged.learnable else dict.fromkeys(counted)

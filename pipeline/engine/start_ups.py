@@ -40,6 +40,11 @@ class StartUps:
         elif window.current_replicas is not None:
             self._add(ReplicaCount(float(window.end), window.current_replicas, window.ready_replicas))
 
+    @property
+    def reported_at(self) -> float | None:
+        """When the fleet reported last (epoch seconds); None: it never has."""
+        return None if self.newest is None else self.newest.at
+
     def add(self, counts: Sequence[ReplicaCount]) -> None:
         """Add reports, in order of time; those that are not newer than the last one say nothing."""
         for count in counts:

@@ -67,10 +67,6 @@ def _results(evaluation: Evaluation) -> Step:
             round(r.mean_replicas, 2),
             r.max_replicas,
             None if r.slo_attainment is None else f"{r.slo_attainment:.2%}",
-            r.ttft_p50_seconds,
-            r.ttft_p99_seconds,
-            r.tpot_p95_seconds,
-            r.unserved_requests,
             r.scale_events,
             r.cost,
             r.regret,
@@ -84,15 +80,45 @@ def _results(evaluation: Evaluation) -> Step:
         "mean",
         "max",
         "within SLO",
-        "TTFT p50, s",
-        "TTFT p99, s",
-        "TPOT p95, s",
-        "unserved",
         "changes",
         "cost, $",
         "regret, replica-hours",
     )
     table = Table("All policies", columns, rows, _MEASURED, chosen=0)
+    latencies = Table(
+        "What requests waited for",
+        (
+            "policy",
+            "TTFT within",
+            "p50, s",
+            "p95, s",
+            "p99, s",
+            "TPOT within",
+            "p50, s",
+            "p95, s",
+            "p99, s",
+            "late",
+            "unserved",
+        ),
+        tuple(
+            (
+                r.policy,
+                None if r.ttft_attainment is None else f"{r.ttft_attainment:.2%}",
+                r.ttft_p50_seconds,
+                r.ttft_p95_seconds,
+                r.ttft_p99_seconds,
+                None if r.tpot_attainment is None else f"{r.tpot_attainment:.2%}",
+                r.tpot_p50_seconds,
+                r.tpot_p95_seconds,
+                r.tpot_p99_seconds,
+                r.late_requests,
+                r.unserved_requests,
+            )
+            for r in evaluation.results
+        ),
+        _MEASURED,
+        chosen=0,
+    )
     names = tuple(r.policy for r in evaluation.results)
     chart = Chart(
         "stacked",
@@ -102,7 +128,9 @@ def _results(evaluation: Evaluation) -> Step:
         (Series("replica-hours", names, tuple(r.replica_hours for r in evaluation.results)),),
     )
     question = "What does each policy cost, and how many requests are within the SLO?"
-    return Step(2, "Results", question, (), (), evaluation.verdict, (table,), (chart,) if len(names) <= _LINES else ())
+    return Step(
+        2, "Results", question, (), (), evaluation.verdict, (table, latencies), (chart,) if len(names) <= _LINES else ()
+    )
 
 
 def _fleets(evaluation: Evaluation) -> Step:

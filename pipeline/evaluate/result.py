@@ -28,9 +28,11 @@ class PolicyResult:
 
     Attainment is the share of all requests within the objectives: unserved ones are outside. ``ttft_attainment`` and
     ``tpot_attainment`` are of one objective each. Percentiles are over served requests. ``unserved_requests`` were
-    refused, lost with their replica, or never finished. ``mean_replicas`` and ``replica_hours`` count replicas from
-    their order until they are gone. ``cost`` is US dollars at the catalogue's price. ``regret`` is in replica-hours:
-    what was too much, and ``under_to_over_cost`` times what was too little, beyond the oracle's own.
+    refused, lost with their replica, or never finished; ``late_requests`` were served outside the objectives.
+    ``mean_replicas`` and ``replica_hours`` count replicas from their order until they are gone, from the first request
+    on; so does ``max_replicas``, which with those that drain may exceed the pool's limit. ``cost`` is US dollars at the
+    catalogue's price. ``regret`` is in replica-hours: what was too much, and ``under_to_over_cost`` times what was too
+    little, beyond the oracle's own.
     """
 
     policy: str
@@ -48,6 +50,10 @@ class PolicyResult:
     scale_events: int
     cost: float | None
     regret: float | None
+    ttft_p95_seconds: float | None
+    tpot_p50_seconds: float | None
+    tpot_p99_seconds: float | None
+    late_requests: int
 
 
 def policy_result(
@@ -64,8 +70,9 @@ def policy_result(
     ``needed`` are the replicas that each minute needs by the oracle, whose own decisions cost ``oracle_cost_hours``;
     without both the regret is unknown.
     """
-    start, end = score_from_seconds, setup.end_seconds
     outcome, slo = run.outcome, setup.pool.slo()
+    # The fleet is there from the first request on, which may come later than the window that it comes in begins.
+    start, end = max(score_from_seconds, float(outcome.requests.arrival_seconds[0])), setup.end_seconds
     scored = outcome.requests.arrival_seconds >= start
     ttft, tpot = outcome.ttft_seconds[scored], outcome.tpot_seconds[scored]
     finished = outcome.finished[scored]
@@ -85,7 +92,7 @@ def policy_result(
     price = setup.resolved.gpu.price
     regret = None
     if needed is not None and oracle_cost_hours is not None:
-        regret = decision_cost_hours(run, setup, needed, start) - oracle_cost_hours
+        regret = decision_cost_hours(run, setup, needed, score_from_seconds) - oracle_cost_hours
     return PolicyResult(
         policy=name,
         replica_hours=hours,
@@ -100,6 +107,10 @@ def policy_result(
         scale_events=len(changes),
         cost=None if price is None else gpu_hours * price.dollars_per_gpu_hour,
         regret=regret,
+        ttft_p95_seconds=_quantile(ttft[finished], 0.95),
+        tpot_p50_seconds=_quantile(tpot[finished], 0.5),
+        tpot_p99_seconds=_quantile(tpot[finished], 0.99),
+        late_requests=int((finished & ~met["slo_attainment"]).sum()),
     )
 
 

@@ -73,7 +73,9 @@ def make_setup(
     origin, epoch = trace_origin(trace, settings.windows.grain_seconds)
     moved = trace.requests
     requests = Requests(moved.arrival_seconds - origin, moved.input_tokens, moved.output_tokens, moved.cached_tokens)
-    end = max(trace.end_seconds - origin, float(requests.arrival_seconds[-1]))
+    # Requests of less than a window, or of a single instant, are paid for to the end of the window.
+    last = max(trace.end_seconds - origin, float(requests.arrival_seconds[-1]))
+    end = max(last, float(settings.windows.grain_seconds))
     resolved = resolve(pool.deployment(), catalog)
     step = step_model(resolved).scaled(world.slow if world is not None else 1.0)
     resident = float((requests.input_tokens + requests.output_tokens / 2).mean())

@@ -5,6 +5,7 @@ Every fault of a file is told with its line: a trace is the one thing that the w
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +30,8 @@ _MAX_TOKENS = 10_000_000
 
 @dataclass(frozen=True, slots=True)
 class RequestTrace:
-    """Requests in order of arrival, in the trace's own time; it ends at ``end_seconds`` (of the last bin, with counts).
+    """Requests in order of arrival, in the trace's own time; it ends at ``end_seconds`` (of the last bin, with counts,
+    also where that is empty).
 
     ``name`` is the file's; ``drawn`` says that arrivals and lengths within bins were drawn.
     """
@@ -74,9 +76,15 @@ def read_trace(
         _check(table, time, _floats(columns["t"]), least=0.0, most=np.inf, ordered=True)
         counts = _floats(columns["n"])
         _check(table, count, counts, least=0.0, most=MAX_REQUESTS)
-        if counts.sum() < 1 or counts.sum() > MAX_REQUESTS:
-            raise InputError(f"{table.name} counts {counts.sum():,.0f} requests; 1 to {MAX_REQUESTS:,} are evaluated")
-    return _counts(path, lengths, limit, seed)
+        total = counts.sum()
+        if total < 1 or (total if limit is None else min(total, limit)) > MAX_REQUESTS:
+            raise InputError(
+                f"{table.name} counts {total:,.0f} requests; 1 to {MAX_REQUESTS:,} are evaluated; of more, evaluate a "
+                "part (--limit)"
+            )
+        end = float(columns["t"][-1])
+    limit = limit if limit is not None and limit < total else None
+    return _counts(path, (time, count), lengths, limit, seed, end)
 
 
 def _seconds(table: Table, column: str) -> str:
@@ -104,16 +112,22 @@ def _requests(table: Table, time: str, prompt: str, output: str, limit: int | No
     return RequestTrace(table.name, requests, float(times[-1]))
 
 
-def _counts(path: Path, lengths: Path | tuple[int, int] | None, limit: int | None, seed: int) -> RequestTrace:
+def _counts(
+    path: Path,
+    columns: tuple[str, str],
+    lengths: Path | tuple[int, int] | None,
+    limit: int | None,
+    seed: int,
+    last_bin: float,
+) -> RequestTrace:
+    """Requests of counts; ``columns`` are those of the times and the counts, ``last_bin`` is the last time."""
     if lengths is None:
         raise InputError(
             f"{path.name} holds counts: name a per-request trace to draw token lengths from (--lengths FILE), or the "
             "tokens of every request (--lengths 4000/1000)"
         )
-    if isinstance(lengths, tuple):
-        trace = Trace.open(path, lengths=(np.array([lengths[0]]), np.array([lengths[1]])))
-    else:
-        trace = Trace.open(path, lengths=lengths)
+    drawn_from = (np.array([lengths[0]]), np.array([lengths[1]])) if isinstance(lengths, tuple) else lengths
+    trace = Trace.open(path, lengths=drawn_from, time_column=columns[0], count_column=columns[1])
     parts, total = [], 0
     for part in trace.arrivals(seed):
         parts.append(part)
@@ -121,11 +135,16 @@ def _counts(path: Path, lengths: Path | tuple[int, int] | None, limit: int | Non
         if limit is not None and total >= limit:
             break
     times, inputs, outputs = (np.concatenate(column)[:limit] for column in zip(*parts, strict=True))
-    _check_span(path.name, times)
-    requests = Requests.of(times, np.maximum(inputs, 1), np.maximum(outputs, 1))
     assert trace.bin_seconds is not None
-    last = np.floor((times[-1] - times[0]) / trace.bin_seconds) * trace.bin_seconds + times[0] + trace.bin_seconds
-    return RequestTrace(path.name, requests, float(last), drawn=True)
+    if limit is None:
+        last_bin *= trace.time_unit_seconds
+    else:  # the bin of the last request that is taken
+        bins = math.floor((float(times[-1]) - trace.first_at) / trace.bin_seconds)
+        last_bin = trace.first_at + bins * trace.bin_seconds
+    end = max(last_bin + trace.bin_seconds, float(times[-1]))
+    _check_span(path.name, np.array([times[0], end]))
+    requests = Requests.of(times, np.maximum(inputs, 1), np.maximum(outputs, 1))
+    return RequestTrace(path.name, requests, end, drawn=True)
 
 
 def _check_span(name: str, times: Floats) -> None:

@@ -173,6 +173,8 @@ class ExpertWeights:
             for name in _BY_ROW:
                 np.copyto(getattr(member, name), getattr(self, name)[at])
             np.copyto(member._sums, self._sums[:, at])
+            # Of settled rows it is not set again by what the member learns alone.
+            np.copyto(member._decay[3], self._decay[3, at])
             member._held = self._held and bool(member.quarantined.any())
             member._settled = self._settled or member._is_settled()
             member._weighed = None

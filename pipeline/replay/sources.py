@@ -82,7 +82,7 @@ def read_demand(
         values = []
     elif kind not in (None, SeriesKind.AUTO) and not values:
         raise InputError(f"{kind} need a value column (--value-column)")
-    with Table(source, csv) as table:
+    with Table(source, csv or CsvFormat()) as table:
         table.require([time_column, *values, *([group_column] if group_column else [])])
         for text in table.notes:
             notice(f"{table.name}: {text}")

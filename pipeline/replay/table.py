@@ -25,13 +25,15 @@ _SECONDS_END = 1e11
 _DIGITS = {8: ("%Y%m%d", "YYYYMMDD"), 12: ("%Y%m%d%H%M", "YYYYMMDDhhmm"), 14: ("%Y%m%d%H%M%S", "YYYYMMDDhhmmss")}
 #: Days that spreadsheets write for the years 2000 to 2099.
 _EXCEL_DAYS = (36_526, 73_051)
+_CONVERT = "convert it to UTF-8, such as with iconv -f {} -t UTF-8"
 _FINER = ("milliseconds", "microseconds", "nanoseconds")
 
 
 class Table:
     """A table as a DuckDB view. Use as a context manager; DuckDB keeps what does not fit into memory on disk.
 
-    ``notes`` say what was assumed about the file, one sentence each.
+    ``notes`` say what was assumed about the file, one sentence each. ``csv`` None: nobody can say how it is written,
+    and its faults name no options.
 
     Raises:
         InputError: on entering, if the file is missing, empty or no table.
@@ -41,6 +43,7 @@ class Table:
         self.types: dict[str, str] = {}
         self.notes: list[str] = []
         self._csv = csv or CsvFormat()
+        self._is_told_csv = csv is not None
         self._source = _rows_of(source) if isinstance(source, Path) and source.suffix.lower() == ".json" else source
         self.name = self._source.name
         self.series_column = self._source.series_column if isinstance(self._source, Rows) else None
@@ -108,7 +111,8 @@ class Table:
         if separator is not None:
             options += f", skip = 1, delim = '{separator}'"
         if encoding is None and is_utf16(path, marked=False):
-            raise InputError(f"{path.name} looks like UTF-16 without its mark: name the encoding, --encoding utf-16")
+            way = "name the encoding, --encoding utf-16" if self._is_told_csv else _CONVERT.format("UTF-16LE")
+            raise InputError(f"{path.name} looks like UTF-16 without its mark: {way}")
         if encoding is None and is_utf16(path):
             encoding = "utf-16"
             self.notes.append("is UTF-16 text, read as such")
@@ -135,7 +139,8 @@ class Table:
         """Why the file cannot be read: the line that is uneven, where one is, else what DuckDB says of it."""
         said = str(error).lower()
         if "not utf-8" in said or "invalid unicode" in said:
-            return f"{_first_line(error)} (not UTF-8 text: name its encoding, such as --encoding latin-1)"
+            way = "name its encoding, such as --encoding latin-1" if self._is_told_csv else _CONVERT.format("LATIN1")
+            return f"{_first_line(error)} (not UTF-8 text: {way})"
         if "not latin-1" in said:
             return "it is neither UTF-8 nor latin-1 text; convert it to UTF-8, such as with iconv"
         uneven = uneven_line(self._source) if isinstance(self._source, Path) and "sniffing" in said else None
@@ -267,7 +272,7 @@ class Table:
         cell, place = first if first is not None else (None, None)
         example = "nothing" if cell is None else repr(str(cell)[:60])
         rows = "1 row has" if found[0] == 1 else f"{found[0]} rows have"
-        hint = format_hint(str(cell or ""), self._csv, is_time="time" in what)
+        hint = format_hint(str(cell or ""), self._csv, is_time="time" in what) if self._is_told_csv else ""
         raise InputError(f"{self.name}: {rows} {what} in column {column!r}, such as {example} (row {place}){hint}")
 
     def numpy(self, query: str) -> dict[str, NDArray[np.generic]]:

@@ -74,7 +74,9 @@ class World:
         ):
             value = getattr(self, name)
             if not low <= value <= high:
-                raise InvalidInput(f"{name} of the world must be in [{low:g}, {high:g}], not {value!r}")
+                raise InvalidInput(
+                    f"{name.replace('_', '-')} of the world must be in [{low:g}, {high:g}], not {value!r}"
+                )
 
     @classmethod
     def parse(cls, text: str) -> World:

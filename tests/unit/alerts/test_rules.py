@@ -85,6 +85,7 @@ def test_rules_of_the_engine_keep_their_promises() -> None:
         "slo_infeasible": replace(facts(), recommendation=advice),
         "telemetry_gap": facts(gap=True),
         "demand_drop": replace(facts(), demand_drop=condition()),
+        "kv_pressure": facts(preemptions=4),
     }
     engine = engine_kinds(alert_rules())
     assert [rule.name for rule in engine] == [*raising] == [*AlertKind]

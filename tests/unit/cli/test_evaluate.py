@@ -43,9 +43,21 @@ def test_a_single_request_and_one_that_no_replica_can_take(tmp_path: Path) -> No
     result = evaluate(tmp_path, "7,1000,100\n", "--policies", "tokentide,oracle,static-mean", "--json", "-")
     assert result.exit_code == 0, result.stderr
     assert [policy["unserved_requests"] for policy in json.loads(result.stdout)["policies"]] == [0, 0, 0]
+    instant = evaluate(tmp_path, "7,1000,100\n" * 20, "--policies", "static-mean,hpa-kv", "--json", "-")
+    for found in json.loads(result.stdout)["policies"] + json.loads(instant.stdout)["policies"]:
+        assert (found["mean_replicas"], found["max_replicas"], found["late_requests"]) == (1.0, 1, 0)
+        assert found["replica_hours"] == pytest.approx(53 / 3600), "to the end of the minute"
     result = evaluate(tmp_path, "7,9000000,100\n", "--policies", "tokentide,static-mean", "--json", "-")
     assert result.exit_code == 0, result.stderr
     assert [policy["unserved_requests"] for policy in json.loads(result.stdout)["policies"]] == [1, 1]
+
+
+@pytest.mark.slow
+def test_replicas_may_be_there_at_once(tmp_path: Path) -> None:
+    rows = "".join(f"{second},1000,100\n" for second in range(180))
+    result = evaluate(tmp_path, rows, "--policies", "reactive", "--start-up", "0s", "--json", "-")
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["start_up_seconds"] == 0.0
 
 
 @pytest.mark.slow

@@ -28,6 +28,7 @@ POOL = PoolSettings(model="m", pool="p", profile="llama-3.1-8b", accelerator="H1
 #: Chosen so that the need lies in the middle between two whole numbers of replicas.
 REQUESTS = 12_600
 RUNS, WINDOWS, WARM = 64, 20, 4
+PAIRS = 96
 
 
 class LastValue:
@@ -247,6 +248,43 @@ def test_no_fault_takes_replicas_away(name: str, revised: bool) -> None:
         assert all(after >= before for (before, _), (after, fresh) in pairwise(told) if not fresh), (name, seed, told)
         if seed % 16 == 0:
             assert told == list(run(seed, fault, restarts=True, revised=revised, **sources))
+
+
+@pytest.mark.slow
+def test_no_two_faults_at_once_take_replicas_away() -> None:
+    for seed in range(PAIRS):
+        random = np.random.default_rng([seed, 2])
+        # What others read of a window must still be there.
+        names = sorted(
+            random.choice(list(FAULTS), 2, replace=False),
+            key=lambda name: {"clock_skew": 1, "not_a_number": 2}.get(name, 0),
+        )
+        first, second = (FAULTS[name] for name in names)
+        begins = random.integers(0, 6, 2)
+        count = 0
+
+        def both(window: ClosedWindow, chance: np.random.Generator) -> ClosedWindow:
+            nonlocal count
+            count += 1
+            for fault, begin in zip((first, second), begins, strict=True):  # noqa: B023  called before the next seed
+                window = fault(window, chance) if count > begin else window
+            return window
+
+        counts, named = "frozen" in names or seed % 2 == 0, "partial_silence" in names or seed % 4 < 3
+        told = list(run(seed, both, reports_late=seed % 8 >= 4, counts=counts, names_servers=named))
+        assert min(desired for desired, _ in told) >= 8, (names, seed, told)
+        assert all(after >= before for (before, _), (after, fresh) in pairwise(told) if not fresh), (names, seed, told)
+
+
+def test_reports_that_are_gone_hold_the_advice() -> None:
+    """A fleet that has reported and does not any more is not one that never has: nothing tells late events then."""
+
+    def gone(window: ClosedWindow, _: np.random.Generator) -> ClosedWindow:
+        return replace(part_of(window, 0.3), current_replicas=None, ready_replicas=None, fleet=None)
+
+    told = list(run(3, gone))
+    assert min(desired for desired, _ in told) >= 8, told
+    assert [fresh for _, fresh in told].count(False) >= 2, "one for the first window, and those without reports"
 
 
 @pytest.mark.parametrize("names_servers", [True, False])

@@ -56,6 +56,8 @@ def test_a_faulty_trace_is_refused_with_its_line(tmp_path: Path, rows: str, word
         (("--world", "slow=1,slow=2"), 2, "twice"),
         (("--lead-time", "soon"), 2, "soon"),
         (("--lengths", "0/5"), 2, "0/5"),
+        (("--world", "start-fail=1"), 2, "start-fail of the world must be in [0, 0.9]"),
+        (("--lead-time", "0s"), 2, "'0s' is not a duration of 1 s or more"),
     ],
 )
 def test_options_that_cannot_be_are_refused(tmp_path: Path, args: tuple[str, ...], code: int, words: str) -> None:
@@ -89,3 +91,23 @@ def test_times_may_be_dates_and_counts_get_lengths(tmp_path: Path) -> None:
     assert again.requests.arrival_seconds.tolist() == drawn.requests.arrival_seconds.tolist()
     with pytest.raises(InputError, match="line 3"):
         read_trace(written(tmp_path, "timestamp,requests\n0,3\n60,-1\n", "counts.csv"), lengths=(1, 1))
+
+
+def test_a_trace_of_counts_ends_with_its_last_bin_and_may_be_taken_in_part(tmp_path: Path) -> None:
+    rows = "timestamp,requests\n" + "".join(f"{60 * place},{count}\n" for place, count in enumerate((0, 2, 3, 0, 0)))
+    path = written(tmp_path, rows, "counts.csv")
+    assert read_trace(path, lengths=(10, 5)).end_seconds == 300.0, "two silent bins are part of it"
+    assert read_trace(path, lengths=(10, 5), limit=5).end_seconds == 300.0, "nothing is left out"
+    part = read_trace(path, lengths=(10, 5), limit=2)
+    assert (len(part.requests), part.end_seconds) == (2, 120.0)
+    many = written(tmp_path, "timestamp,requests\n0,4000000\n60,4000000\n", "many.csv")
+    with pytest.raises(InputError, match="--limit"):
+        read_trace(many, lengths=(10, 5))
+
+
+def test_text_in_another_encoding_is_refused_without_an_option_that_there_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "latin.csv"
+    path.write_bytes(("note," + HEAD).encode() + "gr\xf6\xdfe,0,10,5\n".encode("latin-1"))
+    with pytest.raises(InputError, match="iconv -f LATIN1") as refused:
+        read_trace(path)
+    assert "--encoding" not in str(refused.value)

@@ -64,6 +64,23 @@ def test_pools_side_by_side_say_what_each_says_alone() -> None:
     assert len({one.alike for one in beside}) == 2  # whatever their levels, by the number of rules
 
 
+def test_one_that_goes_on_alone_goes_on_as_one_that_always_was() -> None:
+    """Alone, beside another one until means are forgotten at one rate, and alone again."""
+    pair, single = [experts(), experts()], experts()
+    random = np.random.default_rng(5)
+    for index in range(160):
+        rates: list[float | None] = random.gamma(4.0, 2.0, SIGNALS).tolist()
+        together = 30 <= index < 130
+        steps = [stepped(pair[0], index, rates, 2), *([stepped(pair[1], index, rates, 2)] if together else [])]
+        found, expected = step_together(steps)[0], step_together([stepped(single, index, rates, 2)])[0]
+        assert found is not None
+        assert expected is not None
+        assert found.demand.tolist() == expected.demand.tolist(), index
+        assert found.weights == expected.weights
+        if index == 131:
+            assert pickle.dumps(pickle.loads(pickle.dumps(pair[0]))) == pickle.dumps(pair[0])
+
+
 def test_one_that_does_not_know_its_window_learns_nothing_from_that_of_others() -> None:
     pair = [experts(), experts()]
     for index in range(4):
