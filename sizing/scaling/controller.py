@@ -240,22 +240,18 @@ class ReplicaController:
         if gap:
             text = "telemetry is missing: not scaling down"
             held = self._hold(current, Reason.TELEMETRY_GAP, RecommendationState.DEGRADED, text)
-            return raised_to_seen(
-                held, None if demand is None else observed_only(demand), Reason.OBSERVED_UP, self._planner, self.policy
-            )
+            return raised_to_seen(held, seen, Reason.OBSERVED_UP, self._planner, self.policy)
         if situation.problems:
             text = f"the inputs cannot be believed ({'; '.join(situation.problems)})"
             held = self._hold(current, Reason.INPUT_UNHEALTHY, RecommendationState.DEGRADED, text)
-            return raised_to_seen(
-                held, None if demand is None else observed_only(demand), Reason.OBSERVED_UP, self._planner, self.policy
-            )
+            return raised_to_seen(held, seen, Reason.OBSERVED_UP, self._planner, self.policy)
         if not situation.whole:
             if warm:
                 return self._hold(current, Reason.TELEMETRY_GAP, RecommendationState.DEGRADED, _NOT_WHOLE)
             held = self._hold(current, Reason.COLD_START, RecommendationState.COLD_START, _NOT_WHOLE)
             # What rules provision for by a window that was seen in part is too little, if anything.
-            seen = None if demand is None or demand.provision is None else observed_only(demand, COLD_GROWTH)
-            return raised_to_seen(held, seen, Reason.COLD_START, self._planner, self.policy)
+            part = None if demand is None or demand.provision is None else observed_only(demand, COLD_GROWTH)
+            return raised_to_seen(held, part, Reason.COLD_START, self._planner, self.policy)
         if demand is None:
             if not warm:
                 return self._hold(current, Reason.COLD_START, RecommendationState.COLD_START, "no forecast yet")
