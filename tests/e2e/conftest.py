@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from tests.publish_feed import Feed
+from tests.publish_server import Server
 from tests.waiting import scaled, wait_until
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -100,3 +102,20 @@ def tabs(browser: Any) -> Iterator[Callable[..., Tab]]:
     yield open_tab
     for tab in opened:
         tab.close()
+
+
+@pytest.fixture
+def feed() -> Feed:
+    """A feed of three hours."""
+    feed = Feed()
+    feed.step(180)
+    return feed
+
+
+@pytest.fixture
+def board(tabs: Callable[..., Tab], feed: Feed) -> Iterator[tuple[Tab, Server]]:
+    """The overview of that feed, drawn."""
+    with Server(feed) as server:
+        tab = tabs(server.url)
+        tab.until_drawn()
+        yield tab, server

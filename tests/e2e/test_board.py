@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -20,21 +20,6 @@ CHAT = "llama-3.1-8b-instruct|chat"
 LARGE = "meta-llama/Llama-3.3-70B-Instruct|chat"
 
 pytestmark = pytest.mark.e2e
-
-
-@pytest.fixture
-def feed() -> Feed:
-    feed = Feed()
-    feed.step(180)
-    return feed
-
-
-@pytest.fixture
-def board(tabs: Callable[..., Tab], feed: Feed) -> Iterator[tuple[Tab, Server]]:
-    with Server(feed) as server:
-        tab = tabs(server.url)
-        tab.until_drawn()
-        yield tab, server
 
 
 def test_a_row_says_what_the_recommendation_says(board: tuple[Tab, Server], feed: Feed) -> None:

@@ -114,22 +114,7 @@ def test_a_pool_scaled_to_zero_binds_on_nothing(tabs: Callable[..., Tab], extrem
     assert tab.text("figure-advised").endswith("between 0 and 1")
 
 
-@pytest.fixture
-def feed() -> Feed:
-    feed = Feed()
-    feed.step(180)
-    return feed
-
-
-@pytest.fixture
-def board(tabs: Callable[..., Tab], feed: Feed) -> Iterator[tuple[Tab, Feed]]:
-    with Server(feed) as server:
-        tab = tabs(server.url)
-        tab.until_drawn()
-        yield tab, feed
-
-
-def test_a_row_and_a_page_name_the_alert_that_marks_them(board: tuple[Tab, Feed]) -> None:
+def test_a_row_and_a_page_name_the_alert_that_marks_them(board: tuple[Tab, Server], feed: Feed) -> None:
     tab, _ = board
     chip = tab.row(LARGE).locator('[data-testid="alert-title"]')
     assert chip.inner_text() == "Spike observed"
@@ -143,8 +128,8 @@ def test_a_row_and_a_page_name_the_alert_that_marks_them(board: tuple[Tab, Feed]
     assert int(tab.get("sentence").evaluate("e => getComputedStyle(e).fontWeight")) >= 600
 
 
-def test_why_it_is_not_ready_and_how_old_it_is_stands_on_every_page(board: tuple[Tab, Feed]) -> None:
-    tab, feed = board
+def test_why_it_is_not_ready_and_how_old_it_is_stands_on_every_page(board: tuple[Tab, Server], feed: Feed) -> None:
+    tab, _ = board
     trouble = tab.get("trouble")
     assert trouble.is_hidden()
     feed.live.set_health(replace(feed.live.health(), ready=False, detail=DISK_FULL))
@@ -160,8 +145,8 @@ def test_why_it_is_not_ready_and_how_old_it_is_stands_on_every_page(board: tuple
     tab.until(trouble.is_hidden, "what is learned is of the past")
 
 
-def test_of_expired_advice_nothing_is_said_as_if_it_held(board: tuple[Tab, Feed]) -> None:
-    tab, feed = board
+def test_of_expired_advice_nothing_is_said_as_if_it_held(board: tuple[Tab, Server], feed: Feed) -> None:
+    tab, _ = board
     feed.clock.advance(400)
     tab.go("/pool/llama-3.1-8b-instruct/chat")
     tab.until(lambda: tab.drawn().get("key") == CHAT)
