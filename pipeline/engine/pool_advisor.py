@@ -288,8 +288,8 @@ class PoolAdvisor:
         fleet = window.fleet if window.current_replicas is not None else None
         start_up = pool.lead_time_seconds if lead.start_up_seconds is None else lead.start_up_seconds
         if gap:
-            workload, index = self._lengths.workload(), self._dispersion.index()
-            demand = counted_demand(window, live.counted, workload, index, lead.seconds)
+            lengths, index = self._lengths.workload(), self._dispersion.index()
+            demand = counted_demand(window, live.counted, lengths, index, lead.seconds)
         else:
             demand = yield from self._demand(issued, rate, lead, window, observed, calendar)
         situation = Situation(
