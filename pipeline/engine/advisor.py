@@ -35,7 +35,7 @@ from sizing.types import Recommendation
 __all__ = ["Advisor", "known_exogenous"]
 
 #: Bumped whenever a snapshot of an older version cannot be continued bit for bit.
-STATE_VERSION = 40
+STATE_VERSION = 42
 
 #: A pool that no step has named for so long, in seconds of event time, is forgotten; it begins anew if it comes back.
 FORGET_SECONDS = 7 * 86_400

@@ -275,6 +275,7 @@ class PoolAdvisor:
             return None
         self._start_ups.learn(window)
         self._served.learn(window)
+        self._dispersion.missed = self._served.shortfall(window.end, self._configured.slo_percentile)
         problems, gap = judged.problems, window.gap
         # A report that contradicts what was served says nothing about the replicas.
         current = None if "replica_reports" in problems else window.current_replicas
@@ -287,8 +288,8 @@ class PoolAdvisor:
         fleet = window.fleet if window.current_replicas is not None else None
         start_up = pool.lead_time_seconds if lead.start_up_seconds is None else lead.start_up_seconds
         if gap:
-            workload, dispersion = self._lengths.workload(), self._dispersion.index()
-            demand = counted_demand(window, live.counted, workload, dispersion, lead.seconds)
+            lengths, index = self._lengths.workload(), self._dispersion.index()
+            demand = counted_demand(window, live.counted, lengths, index, lead.seconds)
         else:
             demand = yield from self._demand(issued, rate, lead, window, observed, calendar)
         situation = Situation(

@@ -9,6 +9,8 @@ __all__ = ["SPANS", "SloRecord"]
 
 #: Spans that attainment is told over, by name, in seconds.
 SPANS = {"5m": 300, "30m": 1_800, "1h": 3_600, "6h": 21_600, "1d": 86_400, "3d": 259_200, "30d": 2_592_000}
+#: The span that says whether requests miss the objective: long enough for several bursts.
+_SHORTFALL_SPAN_SECONDS = SPANS["6h"]
 #: Told to the minute, the hour and the day.
 _GRAINS = ((60, 3_600), (3_600, 259_200), (86_400, 2_592_000))
 
@@ -39,3 +41,16 @@ class SloRecord:
             if judged:
                 told[name] = met / judged
         return told
+
+    def shortfall(self, end: int, percentile: float) -> float:
+        """Return how far requests of the six hours before ``end`` (epoch seconds) missed an objective, from 0 to 1.
+
+        1: no more than ``percentile`` (a share in (0, 1)) were within it, or it is not known. 0: no more than half as
+        many missed it as may. Between them it is linear, so that what follows from it does not switch back and forth.
+        """
+        met, judged = self._sums.over(end, _SHORTFALL_SPAN_SECONDS) if len(self._sums) else (0.0, 0.0)
+        if not judged:
+            return 1.0
+        allowed = 1.0 - percentile
+        missed = 1.0 - met / judged
+        return min(1.0, max(0.0, 2.0 * missed / allowed - 1.0)) if allowed > 0 else float(missed > 0)

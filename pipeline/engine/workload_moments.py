@@ -65,6 +65,10 @@ class ArrivalDispersion:
     One pair of windows counts for at most ``ceiling``: swings from one window to the next are provisioned for as demand
     already. A pool counts as Poisson at first, as if ``prior`` pairs had said so: the index is the mean of these and of
     what was seen, until older pairs are forgotten by ``keep``.
+
+    Where rules cannot follow the swings, requests miss the objective. ``missed`` in [0, 1] is how far that is so
+    (``SloRecord.shortfall``). By so much the index goes on to ``wide``, where it is more: the same with a pair counted
+    for at most ``wide_ceiling`` and always learned at the rate ``1 - keep``, so that the first swings do not decide it.
     """
 
     ceiling: float = 10.0
@@ -73,16 +77,21 @@ class ArrivalDispersion:
     pairs: int = 0
     value: float = 1.0
     previous: float | None = None
+    wide_ceiling: float = 20.0
+    wide: float = 1.0
+    missed: float = 0.0
 
     def learn(self, count: float | None) -> None:
         """Add the requests of one window; None (a gap) breaks the succession."""
         if count is not None and self.previous is not None and count + self.previous > 0:
-            seen = min(self.ceiling, (count - self.previous) ** 2 / (count + self.previous))
+            seen = (count - self.previous) ** 2 / (count + self.previous)
             self.pairs += 1
             rate = max(1.0 - self.keep, 1.0 / (self.pairs + self.prior))
-            self.value += rate * (seen - self.value)
+            self.value += rate * (min(self.ceiling, seen) - self.value)
+            self.wide += (1.0 - self.keep) * (min(self.wide_ceiling, seen) - self.wide)
         self.previous = count
 
     def index(self) -> float:
         """The index, at least 1: arrivals smoother than Poisson are not counted on."""
-        return max(1.0, self.value) if math.isfinite(self.value) else 1.0
+        index = self.value + self.missed * max(self.wide - self.value, 0.0)
+        return max(1.0, index) if math.isfinite(index) else 1.0

@@ -18,7 +18,7 @@ from sizing.errors import DoesNotFit, InvalidInput
 from sizing.planning.demand_needs import Need, demand_needs, most_needed_at, provision_needs, replicas_text, whole
 from sizing.planning.known_point import Known, known_point
 from sizing.planning.operating_point import OperatingPoint, check_slo, operating_point
-from sizing.planning.provisioned_mix import provisioned_mix
+from sizing.planning.provisioned_mix import mix_share, provisioned_mix
 from sizing.planning.workload_grid import on_grid, rounded
 from sizing.replica.load_point import check_workload
 from sizing.replica.memory import resolve
@@ -178,15 +178,17 @@ class Planner:
         """Return the operating point of the requests that are provisioned for; None: that of the mean request counts.
 
         It is worked out only where currencies disagree about the whole number of replicas: what requests are like
-        changes with every window. It never adds replicas: each currency is provisioned for by itself, so that their
-        ratio may be of requests that are longer than any that will come together.
+        changes with every window. The burstier arrivals are, the less it counts (``mix_share``). It never adds
+        replicas: each currency is provisioned for by itself, so that their ratio may be of requests that are longer
+        than any that will come together.
         """
-        if demand.provision is None:
+        share = mix_share(demand.dispersion)
+        if demand.provision is None or share <= 0:
             return None
         by_rate = _by_rates(demand.provision, point)
         if whole(min(by_rate)) == whole(max(by_rate)):
             return None
-        mix = provisioned_mix(demand.workload, demand.provision)
+        mix = provisioned_mix(demand.workload, demand.provision, share)
         if mix is None:
             return None
         try:

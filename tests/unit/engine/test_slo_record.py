@@ -5,6 +5,8 @@ from __future__ import annotations
 import pickle
 import random
 
+import pytest
+
 from pipeline.engine.slo_record import SPANS, SloRecord
 from pipeline.testing import closed_window
 from pipeline.windows.service import Service, ServiceCounts
@@ -39,3 +41,22 @@ def test_what_judged_nothing_says_nothing() -> None:
     subject.learn(closed_window(START, 10))
     subject.learn(closed_window(START + 60, 10, service=Service(counts=ServiceCounts(0, 0, 0, 0, 10, 0, 0))))
     assert subject.attainment(START + 120) == {}
+    assert subject.shortfall(START + 120, 0.95) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("met", "told"), [(1000, 0.0), (980, 0.0), (975, 0.0), (965, 0.4), (950, 1.0), (600, 1.0), (0, 1.0)]
+)
+def test_the_shortfall_is_none_at_half_of_what_may_miss_and_whole_at_the_percentile(met: int, told: float) -> None:
+    subject = SloRecord()
+    subject.learn(closed_window(START, 1000, service=Service(counts=ServiceCounts(met, 1000 - met, 0, 0, 0, 0, 0))))
+    assert subject.shortfall(START + 60, 0.95) == pytest.approx(told)
+
+
+def test_the_shortfall_forgets_what_was_missed_longer_ago_than_six_hours() -> None:
+    subject = SloRecord()
+    for minute, met in ((0, 500), (1, 500), (600, 1000), (601, 1000)):
+        counts = ServiceCounts(met, 1000 - met, 0, 0, 0, 0, 0)
+        subject.learn(closed_window(START + 60 * minute, 1000, service=Service(counts=counts)))
+    assert subject.shortfall(START + 120, 0.95) == 1.0
+    assert subject.shortfall(START + 60 * 602, 0.95) == 0.0

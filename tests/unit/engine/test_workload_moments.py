@@ -107,6 +107,31 @@ def test_a_pair_of_windows_counts_no_more_than_the_ceiling():
     assert 9.5 < dispersion.index() <= 10.0
 
 
+def test_swings_that_requests_missed_their_objective_by_count_for_more():
+    dispersion = ArrivalDispersion()
+    for count in (0.0, 1e6) * 200:
+        dispersion.learn(count)
+    kept = dispersion.index()
+    told = []
+    for missed in (0.25, 0.5, 1.0):
+        dispersion.missed = missed
+        told.append(dispersion.index())
+    assert kept < told[0] < told[1] < told[2] <= 20.0
+    assert told[2] > 19.0
+
+
+def test_what_was_missed_by_arrivals_without_swings_hardly_counts():
+    # Requests that miss the objective while replicas start say nothing about how the next ones come.
+    rng = np.random.default_rng(7)
+    missed = ArrivalDispersion(missed=1.0)
+    seen = []
+    for count in rng.poisson(100.0, size=200):
+        missed.learn(float(count))
+        seen.append(missed.index())
+    assert max(seen) < 1.6
+    assert np.mean(seen) < 1.3
+
+
 def test_a_gap_breaks_the_succession():
     dispersion = ArrivalDispersion()
     for count in (100.0, None, 900.0):

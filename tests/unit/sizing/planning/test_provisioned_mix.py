@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from sizing.planning.plan import Plan, Planner
-from sizing.planning.provisioned_mix import provisioned_mix
+from sizing.planning.provisioned_mix import mix_share, provisioned_mix
 from sizing.types import Demand, Deployment, PolicyConfig, Provision, Slo, Workload
 
 LARGE = Deployment("llama-3.1-70b", "h100-sxm", tensor_parallel=4)
@@ -18,8 +18,8 @@ def provision(requests: float, longer_in: float = 1.0, longer_out: float = 1.0) 
     return Provision(requests, requests * 800.0 * longer_in, requests * 200.0 * longer_out, 0.0, WEIGHTS)
 
 
-def planned(provided: Provision, slo: Slo, workload: Workload = CHAT) -> Plan:
-    demand = Demand((0.1, 0.5, 0.9), (1.0, 2.0, 3.0), workload, 300.0, provision=provided)
+def planned(provided: Provision, slo: Slo, workload: Workload = CHAT, dispersion: float = 1.0) -> Plan:
+    demand = Demand((0.1, 0.5, 0.9), (1.0, 2.0, 3.0), workload, 300.0, dispersion=dispersion, provision=provided)
     return Planner(LARGE, slo).plan(demand, PolicyConfig(max_replicas=1000))
 
 
@@ -85,3 +85,31 @@ def test_a_mix_that_no_replica_holds_counts_as_before() -> None:
     demand = Demand((0.1, 0.5, 0.9), (1.0, 2.0, 3.0), replace(CHAT, input_tokens_squared=None), 300.0, provision=asked)
     plan = Planner(small, slo).plan(demand, PolicyConfig(max_replicas=10**6))
     assert plan.decisive.exact == pytest.approx(by_mean_request(plan, asked))
+
+
+@pytest.mark.parametrize(
+    ("dispersion", "share"), [(1.0, 1.0), (2.0, 1.0), (2.5, 0.75), (3.5, 0.25), (4.0, 0.0), (9.0, 0.0)]
+)
+def test_a_mix_counts_less_the_burstier_arrivals_are(dispersion: float, share: float) -> None:
+    assert mix_share(dispersion) == pytest.approx(share)
+
+
+def test_a_mix_of_a_share_lies_between_the_mean_request_and_the_whole_mix() -> None:
+    mixes = [provisioned_mix(CHAT, provision(5.0, 2.0, 0.5), share) for share in (0.0, 0.5, 1.0)]
+    assert [None if mix is None else mix.input_tokens for mix in mixes] == pytest.approx(
+        [1000.0, 2.0**0.5 * 1000, 2000]
+    )
+    assert [None if mix is None else mix.output_tokens for mix in mixes] == pytest.approx([200.0, 0.5**0.5 * 200, 100])
+
+
+def test_bursty_arrivals_are_provisioned_for_by_the_greatest_ratio() -> None:
+    asked = provision(60.0, longer_out=1.5)
+    slo = Slo(ttft_seconds=None, tpot_seconds=0.05)
+    plan = planned(asked, slo, dispersion=5.0)
+    assert plan.decisive.exact == pytest.approx(by_mean_request(plan, asked))
+    part = planned(asked, slo, dispersion=3.0)
+    assert (
+        planned(asked, slo, dispersion=2.0).decisive.exact / by_mean_request(planned(asked, slo, dispersion=2.0), asked)
+        < (part.decisive.exact / by_mean_request(part, asked))
+        < 1.0
+    )
