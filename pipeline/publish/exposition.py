@@ -129,16 +129,15 @@ class Writer:
         returns names and labels for what tells a group: asked once for each. What has the same names and labels
         shares them.
         """
-        # Most samples of a pool have the names and labels of another's: they are looked up all at once.
-        named: list[tuple[str, tuple[str, ...]]] = []
+        heads: list[Head] = []
         numbers: list[float | None] = []
+        ends = self._ends
         for short, labels, value in samples:
-            named.append((short, labels))
+            head = ends.get((short, labels))
+            if head is None:
+                head = ends[short, labels] = short, _end(CATALOGUE[FAMILIES[short]], labels, of_pool)
+            heads.append(head)
             numbers.append(None if value is None else float(value))
-        try:
-            heads = [*map(self._ends.__getitem__, named)]
-        except KeyError:
-            heads = [self._head(name, of_pool) for name in named]
         for name, values in groups:
             of_group = self._groups.get(name)
             if of_group is None:
@@ -157,13 +156,6 @@ class Writer:
         if series is None:
             series = self._series[same] = Series(same)
         return Written(series, text)
-
-    def _head(self, name: tuple[str, tuple[str, ...]], of_pool: bool) -> Head:
-        head = self._ends.get(name)
-        if head is None:
-            short, labels = name
-            head = self._ends[name] = short, _end(CATALOGUE[FAMILIES[short]], labels, of_pool)
-        return head
 
 
 def lines_of(written: Written, pool: PoolKey | None = None) -> dict[int, bytes]:

@@ -167,7 +167,7 @@ def test_requests_that_came_after_the_window_and_last() -> None:
     st.lists(st.tuples(st.integers(0, 12), st.none() | st.integers(0, 40)), min_size=1, max_size=12),
     st.integers(0, 12),
     st.integers(0, 12),
-    st.integers(0, 6),
+    st.integers(1, 6),
 )
 def test_counts_are_those_of_the_reports_whatever_their_times(
     told: list[tuple[int, int | None]], until: int, start: int, span: int
