@@ -6,7 +6,6 @@ import asyncio
 import logging
 import math
 from bisect import bisect_left, bisect_right, insort
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import msgspec
@@ -126,8 +125,8 @@ class ReplicaBook:
         last = _newest(reports, until)
         if last < 0:
             return None
-        first = max(_newest(reports, since) + 1, 0)
-        changed = [i for i in range(first, last) if i == 0 or reports[i][1:3] != reports[i - 1][1:3]]
+        first = _newest(reports, since) + 1
+        changed = [i for i in range(first, last) if i == 0 or _replicas(reports[i]) != _replicas(reports[i - 1])]
         newest = reports[last]
         return FleetReport(
             newest.at,
@@ -143,38 +142,49 @@ class ReplicaBook:
 
 def _newest(reports: list[_Report], time: float) -> int:
     """The position of the newest report not after ``time``; −1: none."""
-    return bisect_right(reports, time, key=_at) - 1
+    # A report compares as the tuple that it is: one of that very time is less than its time and infinity.
+    return bisect_right(reports, (time, math.inf)) - 1
+
+
+def _next(reports: list[_Report], time: float) -> int:
+    """The position of the oldest report not before ``time``; their number: none."""
+    return bisect_left(reports, (time,))
 
 
 def _counted(reports: list[_Report], start: float, end: float, last: int) -> CountedRequests:
     """Requests by the count of the reports up to ``last``: around and inside [start, end], and the newest ones."""
-    before, after = _newest(reports, start), bisect_left(reports, end, key=_at)
-    first, final = bisect_left(reports, start, key=_at), min(_newest(reports, end), last)
-    inside = first < final
-    earlier = _newest(reports, reports[last].at - NEWEST_SECONDS)
-    at_first, at_final = (reports[first].in_flight, reports[final].in_flight) if inside else (None, None)
-    return CountedRequests(
-        around=_growth(reports, before, after) if before >= 0 and after <= last else None,
-        inside=_growth(reports, first, final) if inside else None,
-        inside_seconds=reports[final].at - reports[first].at if inside else 0.0,
-        idle=at_final is not None and (at_final == 0 or (at_first is not None and at_final < at_first)),
-        newest=_growth(reports, earlier, last) if earlier >= 0 else None,
-        newest_seconds=reports[last].at - reports[earlier].at if earlier >= 0 else 0.0,
-        after=_growth(reports, after, last) if after < last else None,
-        after_seconds=reports[last].at - reports[after].at if after < last else 0.0,
-    )
+    before, after = _newest(reports, start), _next(reports, end)
+    first, final = _next(reports, start), min(_newest(reports, end), last)
+    newest_at = reports[last].at
+    around = inside = newest = since = None
+    inside_seconds = newest_seconds = since_seconds = 0.0
+    idle = False
+    if before >= 0 and after <= last:
+        around = _growth(reports, before, after)
+    if first < final:
+        inside = _growth(reports, first, final)
+        inside_seconds = reports[final].at - reports[first].at
+        at_first, at_final = reports[first].in_flight, reports[final].in_flight
+        idle = at_final is not None and (at_final == 0 or (at_first is not None and at_final < at_first))
+    earlier = _newest(reports, newest_at - NEWEST_SECONDS)
+    if earlier >= 0:
+        newest, newest_seconds = _growth(reports, earlier, last), newest_at - reports[earlier].at
+    if after < last:
+        since, since_seconds = _growth(reports, after, last), newest_at - reports[after].at
+    return CountedRequests(around, inside, inside_seconds, idle, newest, newest_seconds, since, since_seconds)
 
 
 def _growth(reports: list[_Report], first: int, last: int) -> int | None:
     """By how much the count grew from one report to another; None: it was not told by each, or began anew."""
     totals = [report.requests_total for report in reports[first : last + 1]]
-    if min(totals) < 0 or any(later < earlier for earlier, later in pairwise(totals)):
+    # That they ascend from a number that was told is asked of every pool several times between two windows.
+    if totals[0] < 0 or totals != sorted(totals):
         return None
     return totals[-1] - totals[0]
 
 
-def _at(report: _Report) -> float:
-    return report.at
+def _replicas(report: _Report) -> tuple[int, int]:
+    return report.current, report.ready
 
 
 def _told(value: int) -> int | None:

@@ -20,8 +20,9 @@ from pipeline.config.prices import PoolPrice
 from pipeline.config.settings import PoolSettings
 from pipeline.engine.types import StepOutput
 from pipeline.forecast.calendar.effects import CalendarRecord
+from pipeline.forecast.outlook import Outlook
 from pipeline.forecast.rates import signal_rates
-from pipeline.forecast.types import Signal
+from pipeline.forecast.types import Forecast, Score, Signal
 from pipeline.publish.counters import Counters, Totals
 from pipeline.publish.health import PipelineHealth
 from pipeline.publish.pool_state import PoolState
@@ -125,20 +126,8 @@ class LiveState:
                 self._as_of = output.as_of if self._as_of is None else max(self._as_of, output.as_of)
             for window in output.windows:
                 self._take_window(window)
-            for forecast in output.forecasts:
-                known = self._pool(PoolKey(forecast.series.model, forecast.series.pool)).forecasts
-                slot = _slot(str(forecast.series.signal), forecast.horizon_seconds)
-                if slot not in known or known[slot].issued_at <= forecast.issued_at:
-                    known[slot] = forecast
-            for outlook in output.outlooks:
-                said = self._pool(PoolKey(outlook.series.model, outlook.series.pool)).outlooks
-                grain = _grain(str(outlook.series.signal), str(outlook.grain))
-                if grain not in said or said[grain][0] <= output.as_of:
-                    said[grain] = (float(output.as_of), outlook)
+            self._take_series(output)
             self._take_tenants(output)
-            for score in output.scores:
-                pool = self._pool(PoolKey(score.series.model, score.series.pool))
-                pool.scores[_slot(str(score.series.signal), score.horizon_seconds)] = score
             for card in output.scorecards:
                 self._pool(PoolKey(card.model, card.pool)).scorecards[card.span] = card
             for use in output.uses:
@@ -295,6 +284,25 @@ class LiveState:
                 view = state.view(key, now, active.get(key, []))
             yield view
 
+    def _take_series(self, output: StepOutput) -> None:
+        """Take forecasts, outlooks and scores: dozens of each pool one after another, whose name is looked up once."""
+        for key, forecasts in groupby(output.forecasts, key=_of_series):
+            known = self._pool(PoolKey(*key)).forecasts
+            for forecast in forecasts:
+                slot = _slot(forecast.series.signal, forecast.horizon_seconds)
+                if slot not in known or known[slot].issued_at <= forecast.issued_at:
+                    known[slot] = forecast
+        for key, outlooks in groupby(output.outlooks, key=_of_series):
+            said = self._pool(PoolKey(*key)).outlooks
+            for outlook in outlooks:
+                grain = _grain(outlook.series.signal, outlook.grain)
+                if grain not in said or said[grain][0] <= output.as_of:
+                    said[grain] = (float(output.as_of), outlook)
+        for key, scores in groupby(output.scores, key=_of_series):
+            pool = self._pool(PoolKey(*key))
+            for score in scores:
+                pool.scores[_slot(score.series.signal, score.horizon_seconds)] = score
+
     def _take_tenants(self, output: StepOutput) -> None:
         for key, group in groupby(output.tenants, key=lambda told: PoolKey(told.model, told.pool)):
             pool = self._pool(key)
@@ -351,6 +359,10 @@ class LiveState:
             self._active = {name: a for name, a in self._active.items() if PoolKey(a.model, a.pool) not in gone}
 
 
+def _of_series(told: Forecast | Outlook | Score) -> tuple[str, str]:
+    return told.series.model, told.series.pool
+
+
 def _name(pool: tuple[PoolKey, PoolState]) -> PoolKey:
     return pool[0]
 
@@ -358,10 +370,10 @@ def _name(pool: tuple[PoolKey, PoolState]) -> PoolKey:
 @lru_cache(maxsize=4096)
 def _slot(signal: str, horizon_seconds: int) -> tuple[str, int]:
     """The key of a forecast, one object for all pools."""
-    return signal, horizon_seconds
+    return str(signal), horizon_seconds
 
 
 @lru_cache(maxsize=4096)
 def _grain(signal: str, grain: str) -> tuple[str, str]:
     """The key of an outlook, one object for all pools."""
-    return signal, grain
+    return str(signal), str(grain)

@@ -17,7 +17,7 @@ _FIELDS = 8
 class PackedPoints(Sequence[ObservedPoint]):
     """Points, oldest first; every point that is asked for is made anew and equals the one that was given.
 
-    Every pool remembers dozens of points and looks at them once in ten windows.
+    Every pool remembers dozens of points and looks at them once in ten windows, most often at one number of each.
     """
 
     __slots__ = ("_numbers",)
@@ -48,6 +48,14 @@ class PackedPoints(Sequence[ObservedPoint]):
     def remove(self, index: int) -> None:
         """Forget point ``index``, from 0 on."""
         del self._numbers[_FIELDS * index : _FIELDS * (index + 1)]
+
+    def tpot_seconds(self) -> array[float]:
+        """Return the time per output token of every point, without making points."""
+        return self._numbers[2::_FIELDS]
+
+    def ttft_seconds(self) -> list[float | None]:
+        """Return the time to first token of every point (None: not known), without making points."""
+        return [_or_none(seconds) for seconds in self._numbers[3::_FIELDS]]
 
     def __len__(self) -> int:
         return len(self._numbers) // _FIELDS

@@ -119,14 +119,14 @@ class Calibration:
     ) -> None:
         self.resolved = resolved
         #: What was measured; made anew from packed numbers when asked for.
-        self.points: Sequence[ObservedPoint] = PackedPoints(points)
+        self.points = PackedPoints(points)
         self.prior = prior
         self._step_terms = step_terms
         self._places = places
         self._replica: tuple[Workload, ReplicaModel] | None = None
         self._memory: Memory | None = None
         start = np.array([getattr(prior, name) for name in COEFFICIENTS])
-        measured = np.log(np.array([point.tpot_seconds for point in self.points]))
+        measured = np.log(np.array(self.points.tpot_seconds()))
         #: Measured step times over those that the catalogue's entry and the global coefficients predict, in the median.
         self.entry_ratio = entry_ratio
         if len(points):
@@ -192,27 +192,28 @@ class Calibration:
     ) -> tuple[Prediction | None, ...]:
         """Return the TTFT of every point that has a measured one; ``steps`` are the predicted step times there."""
         found: list[Prediction | None] = []
-        for index, (point, kept) in enumerate(zip(self.points, earlier, strict=True)):
+        for index, (ttft, kept) in enumerate(zip(self.points.ttft_seconds(), earlier, strict=True)):
             step = float(steps[index])
-            if point.ttft_seconds is None:
+            if ttft is None:
                 found.append(None)
             elif kept is not None and abs(math.log(step / kept.step_seconds)) <= _STALE_LOG:
                 found.append(kept)
             else:
                 lane_batch = math.exp(self._places[index, 2])
-                found.append(Prediction(step, self._predicted_ttft(point, lane_batch, float(ratios[index]))))
+                predicted = self._predicted_ttft(self.points[index], lane_batch, float(ratios[index]))
+                found.append(Prediction(step, predicted))
         self._steps = steps
         return tuple(found)
 
     def _learn_ttft(self, likeness: Floats, noise_ratio: Floats) -> _Ttft | None:
         """Return the process on measured over predicted TTFT of the points whose TTFT can be predicted."""
         index, ratios = [], []
-        for number, (point, told) in enumerate(zip(self.points, self.predictions, strict=True)):
-            if told is None or told.ttft_seconds is None or point.ttft_seconds is None:
+        for number, (ttft, told) in enumerate(zip(self.points.ttft_seconds(), self.predictions, strict=True)):
+            if told is None or told.ttft_seconds is None or ttft is None:
                 continue
             predicted = told.ttft_seconds * (float(self._steps[number]) / told.step_seconds)
             index.append(number)
-            ratios.append(math.log(point.ttft_seconds / predicted))
+            ratios.append(math.log(ttft / predicted))
         if not index:
             return None
         at = np.array(index)

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pipeline.errors import CodecError
 from pipeline.fleet.kafka_reports import ReplicaBook, ReplicaStatus, decode_status
@@ -158,3 +161,48 @@ def test_requests_that_came_after_the_window_and_last() -> None:
     one = counted([0], [3])
     assert one is not None
     assert (one.newest, one.newest_seconds) == (None, 0.0)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 12), st.none() | st.integers(0, 40)), min_size=1, max_size=12),
+    st.integers(0, 12),
+    st.integers(0, 12),
+    st.integers(1, 6),
+)
+def test_counts_are_those_of_the_reports_whatever_their_times(
+    told: list[tuple[int, int | None]], until: int, start: int, span: int
+) -> None:
+    """Several reports of one time, counts that fall or are not told: by the words of ``CountedRequests``."""
+    told = [(5 * at, total) for at, total in told]
+    book, until, start, end = ReplicaBook(), 5 * until, 5 * start, 5 * (start + span)
+    for at, total in told:
+        book.add(ReplicaStatus(model="m", at=float(at), current=1, requests_total=total))
+    reports = sorted((float(at), -1 if total is None else total) for at, total in told)
+    times, known = [at for at, _ in reports], [report for report in reports if report[0] <= until]
+
+    found = book.report(KEY, 0.0, float(until), (float(start), float(end)))
+
+    if not known or known[-1][1] < 0:
+        assert found is None or found.counted is None
+        return
+    assert found is not None
+    assert found.counted is not None
+    last = len(known) - 1
+
+    def grown(first: int, final: int) -> int | None:
+        totals = [total for _, total in reports[first : final + 1]]
+        ascending = all(0 <= one <= other for one, other in pairwise(totals)) and totals[0] >= 0
+        return totals[-1] - totals[0] if ascending else None
+
+    before = max((i for i, at in enumerate(times) if at <= start), default=-1)
+    after = min((i for i, at in enumerate(times) if at >= end), default=len(times))
+    first = min((i for i, at in enumerate(times) if at >= start), default=len(times))
+    final = min(max((i for i, at in enumerate(times) if at <= end), default=-1), last)
+    earlier = max((i for i, at in enumerate(times) if at <= times[last] - 15.0), default=-1)
+    counted = found.counted
+    assert counted.around == (grown(before, after) if before >= 0 and after <= last else None)
+    assert counted.inside == (grown(first, final) if first < final else None)
+    assert counted.inside_seconds == (times[final] - times[first] if first < final else 0.0)
+    assert counted.newest == (grown(earlier, last) if earlier >= 0 else None)
+    assert counted.after == (grown(after, last) if after < last else None)
+    assert counted.after_seconds == (times[last] - times[after] if after < last else 0.0)

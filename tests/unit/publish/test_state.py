@@ -212,3 +212,26 @@ def test_a_step_that_is_shown_again_tells_when_its_newest_advice_was_made(feed):
     live.restore(StepOutput(feed.as_of, recommendations=(replace(advice, issued_at=feed.as_of + 30.0),)))
     assert (live.as_of(), live.advised_at()) == (feed.as_of, feed.as_of + 30)
     assert live.counters().revisions == {}
+
+
+def test_what_comes_of_pools_in_any_order_is_shown_of_each(feed) -> None:
+    """Series of a pool come one after another; where they do not, none is lost or shown of another pool."""
+    before = feed.live.snapshot().pools
+    later = feed.as_of + 60
+    mixed = [f for row in zip(*(view.forecasts for view in before), strict=True) for f in row]
+    scores = [s for row in zip(*(view.scores for view in before), strict=True) for s in row]
+    output = StepOutput(
+        later,
+        forecasts=tuple(structs.replace(f, issued_at=float(later)) for f in mixed),
+        scores=tuple(scores),
+    )
+
+    feed.live.update(output)
+
+    for view in before:
+        shown = feed.live.pool(*view.key)
+        assert [(f.series, f.horizon_seconds) for f in shown.forecasts] == [
+            (f.series, f.horizon_seconds) for f in view.forecasts
+        ]
+        assert {f.issued_at for f in shown.forecasts} == {float(later)}
+        assert shown.scores == view.scores

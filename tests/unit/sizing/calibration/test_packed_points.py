@@ -35,5 +35,7 @@ def test_points_come_back_equal_whatever_was_removed(points: list[ObservedPoint]
     assert list(copy) == points
     assert copy[-1] == points[-1]
     assert list(copy[1:]) == points[1:]
+    assert copy.tpot_seconds().tolist() == [point.tpot_seconds for point in points]
+    assert copy.ttft_seconds() == [point.ttft_seconds for point in points]
     with pytest.raises(IndexError):
         copy[len(points)]
