@@ -80,9 +80,9 @@ async def emit(
 
     An event is sent when ``clock`` reaches its completion; its record timestamp is that completion, its key is
     ``model|pool``. Every 15 seconds of event time the replicas of every pool, and the requests that its router has
-    counted, go to the replicas topic. With ``follow`` the recommendations topic drives ``actuator``: only unexpired advice that is
-    newer than the start of this call counts. ``progress`` is called once per event-minute. When the clock is ahead,
-    events are sent as fast as the broker takes them.
+    counted, go to the replicas topic. With ``follow`` the recommendations topic drives ``actuator``: only unexpired
+    advice that is newer than the start of this call counts. ``progress`` is called once per event-minute. When the
+    clock is ahead, events are sent as fast as the broker takes them.
 
     A ``Pacemaker`` as ``clock`` is slowed down to what the pipeline keeps up with, by the windows topic; ``closed`` is
     what is known of the pipeline before (None: not even that there is one).

@@ -35,6 +35,8 @@ MOST_CHANGES = 32
 #: Reports that are closer are thinned out where there are too many of them to remember.
 _SPARSE_SECONDS = 5.0
 _RETRY_SECONDS = 5.0
+#: Others that use the event loop have a turn after so many records.
+_TURN_RECORDS = 200
 
 
 class ReplicaStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -290,11 +292,19 @@ class ReplicaReader(Background):
         )
         try:
             await consumer.start()
+            read = 0
             async for record in consumer:
-                try:
-                    self._book.add(decode_status(record.value))
-                except CodecError as error:
-                    self.rejected += 1
-                    _log.warning("%s: %s", self._kafka.replicas_topic, error)
+                self._take(record.value)
+                read += 1
+                if read % _TURN_RECORDS == 0:  # records that have been fetched are given without a pause
+                    await asyncio.sleep(0)
         finally:
             await consumer.stop()
+
+    def _take(self, value: bytes | None) -> None:
+        try:
+            self._book.add(decode_status(value))
+        except CodecError as error:
+            self.rejected += 1
+            if self.rejected & (self.rejected - 1) == 0:  # the first, the second, the fourth …: a flood fills no disk
+                _log.warning("%s: %s (%d were refused)", self._kafka.replicas_topic, error, self.rejected)
