@@ -32,6 +32,8 @@ __all__ = ["EmitTotals", "apply_recommendation", "emit"]
 _TICK_SECONDS = 0.05
 #: Between two adjustments of the pace; several fit into ``pipeline.pacing.LEASE_SECONDS``.
 _PACE_SECONDS = 0.1
+#: Between two reports of the replicas, as real fleets report, in seconds of event time; a block is a multiple of it.
+_REPORT_SECONDS = 15.0
 
 _encode = msgspec.json.Encoder().encode
 
@@ -77,10 +79,10 @@ async def emit(
     """Emit what ``scenario`` asks for from its live start until ``end`` (event time) or until ``stop`` is set.
 
     An event is sent when ``clock`` reaches its completion; its record timestamp is that completion, its key is
-    ``model|pool``. Once per event-minute the replicas of every pool, and the requests that its router has counted, go
-    to the replicas topic. With ``follow`` the recommendations topic drives ``actuator``: only unexpired advice that is
-    newer than the start of this call counts. ``progress`` is called once per event-minute. When the clock is ahead,
-    events are sent as fast as the broker takes them.
+    ``model|pool``. Every 15 seconds of event time the replicas of every pool, and the requests that its router has
+    counted, go to the replicas topic. With ``follow`` the recommendations topic drives ``actuator``: only unexpired
+    advice that is newer than the start of this call counts. ``progress`` is called once per event-minute. When the
+    clock is ahead, events are sent as fast as the broker takes them.
 
     A ``Pacemaker`` as ``clock`` is slowed down to what the pipeline keeps up with, by the windows topic; ``closed`` is
     what is known of the pipeline before (None: not even that there is one).
@@ -150,15 +152,16 @@ async def _emit_blocks(
 ) -> None:
     block_start = scenario.live_start
     sent = _Acknowledged(producer, totals)
-    router = RouterCount(block_start)
-    await _send_status(kafka, actuator, router, producer)
+    router = RouterCount()
+    reports = _Reports(kafka, actuator, router, producer, block_start)
     # 4e9 is 2096: an end of the world for the generator, which needs a whole number of blocks.
     for chunk in events(scenario, scenario.live_start, min(end, 4e9), actuator, router):
-        await _send_chunk(kafka, clock, stop, producer, chunk, totals, sent)
         block_start += BLOCK_SECONDS
+        await _send_chunk(kafka, clock, stop, producer, chunk, totals, sent, reports)
         totals.event_time = block_start
         # The next block is drawn only when its time has come, with the replicas that are ready then.
         while (now := clock.now()) < block_start and not stop.is_set() and block_start < end:
+            await reports.up_to(now)
             sent.up_to(now)
             await asyncio.sleep(_TICK_SECONDS)
         sent.up_to(block_start)
@@ -166,19 +169,42 @@ async def _emit_blocks(
             follower.check()
         if stop.is_set():
             return
-        await _send_status(kafka, actuator, router, producer)
+        await reports.up_to(block_start)
         if progress is not None:
             progress(totals)
 
 
-async def _send_status(
-    kafka: KafkaSettings, actuator: FleetActuator, router: RouterCount, producer: BatchProducer
-) -> None:
-    for status in actuator.status(router.at):
-        told = status | router.told(PoolKey(status["model"], status["pool"]))
-        key = f"{status['model']}|{status['pool']}".encode()
-        await producer.add(kafka.replicas_topic, key, json.dumps(told).encode(), int(router.at * 1000))
-    await producer.push()
+class _Reports:
+    """Reports the replicas of every pool, and the requests of its router, every ``_REPORT_SECONDS`` of event time."""
+
+    def __init__(
+        self,
+        kafka: KafkaSettings,
+        actuator: FleetActuator,
+        router: RouterCount,
+        producer: BatchProducer,
+        start: float,
+    ) -> None:
+        self._topic = kafka.replicas_topic
+        self._actuator = actuator
+        self._router = router
+        self._producer = producer
+        self._next = start
+
+    async def up_to(self, now: float) -> None:
+        """Send what is due by ``now`` (epoch seconds), which lies within the newest block or at its end."""
+        if now < self._next:
+            return
+        while self._next <= now:
+            await self._send(self._next)
+            self._next += _REPORT_SECONDS
+        await self._producer.push()
+
+    async def _send(self, at: float) -> None:
+        for status in self._actuator.status(at):
+            told = status | self._router.told(PoolKey(status["model"], status["pool"]), at)
+            key = f"{status['model']}|{status['pool']}".encode()
+            await self._producer.add(self._topic, key, json.dumps(told).encode(), int(at * 1000))
 
 
 async def _send_chunk(
@@ -189,6 +215,7 @@ async def _send_chunk(
     chunk: Sequence[tuple[float, RequestEvent]],
     totals: EmitTotals,
     sent: _Acknowledged,
+    reports: _Reports,
 ) -> None:
     position = 0
     while position < len(chunk) and not stop.is_set():
@@ -200,6 +227,7 @@ async def _send_chunk(
             totals.count(event)
             position += 1
         await producer.push()
+        await reports.up_to(min(now, chunk[-1][0]))
         sent.up_to(now if position < len(chunk) else min(now, chunk[-1][0]))
         if position < len(chunk):
             await asyncio.sleep(_TICK_SECONDS)

@@ -191,8 +191,8 @@ def events(
 
     ``start`` and ``end`` (epoch seconds) are widened to whole blocks. Each chunk holds what completes within one block
     of ``BLOCK_SECONDS``; the replicas are asked for when the block is drawn, so a consumer that scales the fleet
-    between chunks changes what follows. After ``end`` the requests still running finish. ``router`` counts them up to
-    the end of the block of the chunk. Memory: the requests running.
+    between chunks changes what follows. After ``end`` the requests still running finish. ``router`` counts them, at any
+    time of the block of the chunk. Memory: the requests running.
     """
     simulator = FleetSimulator(scenario, replicas if replicas is not None else PlannedReplicas(scenario))
     running: list[tuple[float, int, RequestEvent]] = []
@@ -202,16 +202,14 @@ def events(
     while block < last or running:
         if block < last:
             for served in simulator.serve_block(block):
+                if router is not None:
+                    router.take(scenario.pools[served.pool].key, served, float(block * BLOCK_SECONDS))
                 for completed, event in request_events(scenario, served):
                     heapq.heappush(running, (completed, order, event))
                     order += 1
-                    if router is not None:
-                        router.arrived(event)
         block += 1
         chunk: list[tuple[float, RequestEvent]] = []
         while running and running[0][0] < block * BLOCK_SECONDS:
             completed, _, event = heapq.heappop(running)
             chunk.append((completed, event))
-        if router is not None:
-            router.move(float(block * BLOCK_SECONDS), (event for _, _, event in running))
         yield chunk

@@ -2,45 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import numpy as np
+from numpy.typing import NDArray
 
-from pipeline.events.request_event import RequestEvent
+from pipeline.demo.service import ServedRequests
 from pipeline.windows.types import PoolKey
 
 __all__ = ["RouterCount"]
 
+Floats = NDArray[np.float64]
+
 
 class RouterCount:
-    """Requests by pool at one time, ``at`` (epoch seconds), since the simulated requests began."""
+    """Requests by pool since the simulated requests began, at any time of the newest block that was served."""
 
-    def __init__(self, at: float) -> None:
-        self.at = at
-        self._total: dict[PoolKey, int] = {}
-        self._running: dict[PoolKey, int] = {}
-        self._queued: dict[PoolKey, int] = {}
+    def __init__(self) -> None:
+        self._ended: dict[PoolKey, int] = {}  # requests that are not kept any more
+        self._kept: dict[PoolKey, tuple[Floats, Floats, Floats]] = {}  # when they arrived, began to run, ended
 
-    def arrived(self, event: RequestEvent) -> None:
-        """Count one request that comes before the next ``move``."""
-        _add(self._total, event)
+    def take(self, key: PoolKey, served: ServedRequests, start: float) -> None:
+        """Note the requests of a pool's next block, which begins at ``start`` (epoch seconds)."""
+        arrived, ended = served.arrived_at, served.completed_at
+        newer = arrived, arrived + np.nan_to_num(served.queue_seconds), ended
+        if key in self._kept:
+            known = self._kept[key]
+            lasts = known[2] > start
+            self._ended[key] = self._ended.get(key, 0) + int(np.count_nonzero(~lasts))
+            newer = (
+                np.concatenate([known[0][lasts], newer[0]]),
+                np.concatenate([known[1][lasts], newer[1]]),
+                np.concatenate([known[2][lasts], newer[2]]),
+            )
+        self._kept[key] = newer
 
-    def move(self, at: float, in_flight: Iterable[RequestEvent]) -> None:
-        """Go on to ``at``, when exactly the requests ``in_flight`` have come and not ended."""
-        self.at = at
-        self._running, self._queued = {}, {}
-        for event in in_flight:
-            arrived = event.arrived_at
-            waits = isinstance(arrived, float) and arrived + (event.queue_seconds or 0.0) > at
-            _add(self._queued if waits else self._running, event)
-
-    def told(self, key: PoolKey) -> dict[str, int]:
-        """Return the members of a replica status that tell of requests."""
+    def told(self, key: PoolKey, at: float) -> dict[str, int]:
+        """Return the members of a replica status of ``at`` (epoch seconds) that tell of requests."""
+        if key not in self._kept:
+            return {"requests_total": 0, "running_requests": 0, "queued_requests": 0}
+        arrived, began, ended = self._kept[key]
+        come = arrived <= at
+        lasts = come & (ended > at)
+        queued = int(np.count_nonzero(lasts & (began > at)))
         return {
-            "requests_total": self._total.get(key, 0),
-            "running_requests": self._running.get(key, 0),
-            "queued_requests": self._queued.get(key, 0),
+            "requests_total": self._ended.get(key, 0) + int(np.count_nonzero(come)),
+            "running_requests": int(np.count_nonzero(lasts)) - queued,
+            "queued_requests": queued,
         }
-
-
-def _add(counts: dict[PoolKey, int], event: RequestEvent) -> None:
-    key = PoolKey(event.model, event.pool)
-    counts[key] = counts.get(key, 0) + 1

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from bisect import bisect_left, bisect_right, insort
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Collection
+from heapq import nsmallest
 from typing import Any, NamedTuple
 
 import msgspec
@@ -29,7 +31,11 @@ _MAX_REQUESTS, _MAX_TOTAL = 1_000_000_000, 1 << 62
 _MAX_TEXT = 256
 #: Reports with other replicas than the one before that a window carries.
 MOST_CHANGES = 32
+#: Reports that are closer are thinned out where there are too many of them to remember.
+_SPARSE_SECONDS = 5.0
 _RETRY_SECONDS = 5.0
+#: Others that use the event loop have a turn after so many records.
+_TURN_RECORDS = 200
 
 
 class ReplicaStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,25 +99,75 @@ class _Report(NamedTuple):
 
 
 class ReplicaBook:
-    """The newest reports of every pool; asks for the one that held at a time."""
+    """The newest reports of every pool; asks for the one that held at a time.
 
-    def __init__(self, keep: int = 256, max_pools: int = 10_000) -> None:
+    One thread adds, any thread asks. Of the reports of a pool within a second the newest counts, so that one which
+    reports a hundred times a second is remembered for as long as others.
+
+    Args:
+        keep: reports of a pool, at most.
+        max_pools: beside ``configured``, which always have room.
+        configured: pools with settings.
+        now: the time, epoch seconds; None: reports of any time are noted.
+        max_ahead_seconds: by how much a report may be newer than ``now``.
+    """
+
+    def __init__(
+        self,
+        keep: int = 256,
+        max_pools: int = 10_000,
+        configured: Collection[PoolKey] = (),
+        now: Callable[[], float] | None = None,
+        max_ahead_seconds: float = 60.0,
+    ) -> None:
         self._keep = keep
         self._max_pools = max_pools
-        self._reports: dict[PoolKey, list[_Report]] = {}  # ascending
+        self._configured = frozenset(configured)
+        self._now = now
+        self._max_ahead = max_ahead_seconds
+        self._reports: dict[PoolKey, list[_Report]] = {}  # ascending, at most one for each second
+        self._others = 0  # pools that are not configured
+        self._oldest = -math.inf  # where there is no room: none of these pools has reported at a time before it last
 
     def add(self, status: ReplicaStatus) -> None:
-        """Note one report, in any order of time. Beyond the limit the pool whose newest report is oldest goes."""
+        """Note one report, in any order of time. Beyond the limit the pools whose newest reports are oldest go.
+
+        Raises:
+            CodecError: it is of the future; nothing was noted.
+        """
+        if self._now is not None and not status.at <= self._now() + self._max_ahead:
+            raise CodecError(f"replica status of {status.model[:64]!r} that is of the future, {status.at:.0f}")
         key = PoolKey(status.model, status.pool)
-        if key not in self._reports and len(self._reports) >= self._max_pools:
-            oldest = min(self._reports, key=lambda known: self._reports[known][-1].at)
-            if self._reports[oldest][-1].at >= status.at:
+        reports = self._reports.get(key)
+        if reports is None:
+            if key not in self._configured and not self._has_room(status.at):
                 return
-            del self._reports[oldest]
-        reports = self._reports.setdefault(key, [])
+            reports = self._reports[key] = []
+            self._others += key not in self._configured
         told = (status.ready, status.queued_requests, status.running_requests, status.requests_total)
-        insort(reports, _Report(status.at, status.current, *(-1 if value is None else value for value in told)))
-        del reports[: -self._keep]
+        _note(reports, _Report(status.at, status.current, *(-1 if value is None else value for value in told)))
+        if len(reports) > self._keep:
+            _thin(reports, self._keep)
+
+    def _has_room(self, at: float) -> bool:
+        """Whether one more pool without settings may come, with a report of ``at``; a tenth of the others may go.
+
+        So many at once: looking for the oldest takes as long as for one.
+        """
+        if self._others < self._max_pools:
+            return True
+        if at <= self._oldest:
+            return False
+        newest = {key: reports[-1].at for key, reports in self._reports.items() if key not in self._configured}
+        gone = nsmallest(max(1, self._max_pools // 10), newest, key=newest.__getitem__)
+        self._oldest = newest[gone[0]]
+        if at <= self._oldest:
+            return False
+        self._oldest = -math.inf
+        for key in gone:
+            del self._reports[key]
+        self._others -= len(gone)
+        return True
 
     def report(
         self, key: PoolKey, since: float, until: float, window: tuple[float, float] | None = None
@@ -121,7 +177,7 @@ class ReplicaBook:
         Of more changes than ``MOST_CHANGES`` the newest are told. With the start and the end of a ``window`` the
         requests that the fleet counted in it are told, too.
         """
-        reports = self._reports.get(key, [])
+        reports = self._reports.get(key, []).copy()  # another thread may add
         last = _newest(reports, until)
         if last < 0:
             return None
@@ -138,6 +194,25 @@ class ReplicaBook:
             ),
             None if window is None or newest.requests_total < 0 else _counted(reports, *window, last),
         )
+
+
+def _note(reports: list[_Report], report: _Report) -> None:
+    """Insert a report in the order of time, in place of an older one of the same second."""
+    at = bisect_right(reports, report)
+    second = math.ceil(report.at)
+    if at < len(reports) and math.ceil(reports[at].at) == second:
+        return
+    if at and math.ceil(reports[at - 1].at) == second:
+        reports[at - 1] = report
+    else:
+        reports.insert(at, report)
+
+
+def _thin(reports: list[_Report], keep: int) -> None:
+    """Leave ``keep`` reports at most: of each ``_SPARSE_SECONDS`` the newest one where they are dense, the newest."""
+    if reports[-1].at - reports[0].at < keep * _SPARSE_SECONDS:
+        reports[:] = {math.ceil(report.at / _SPARSE_SECONDS): report for report in reports}.values()
+    del reports[:-keep]
 
 
 def _newest(reports: list[_Report], time: float) -> int:
@@ -227,11 +302,19 @@ class ReplicaReader(Background):
         )
         try:
             await consumer.start()
+            read = 0
             async for record in consumer:
-                try:
-                    self._book.add(decode_status(record.value))
-                except CodecError as error:
-                    self.rejected += 1
-                    _log.warning("%s: %s", self._kafka.replicas_topic, error)
+                self._take(record.value)
+                read += 1
+                if read % _TURN_RECORDS == 0:  # records that have been fetched are given without a pause
+                    await asyncio.sleep(0)
         finally:
             await consumer.stop()
+
+    def _take(self, value: bytes | None) -> None:
+        try:
+            self._book.add(decode_status(value))
+        except CodecError as error:
+            self.rejected += 1
+            if self.rejected & (self.rejected - 1) == 0:  # the first, the second, the fourth …: a flood fills no disk
+                _log.warning("%s: %s (%d were refused)", self._kafka.replicas_topic, error, self.rejected)

@@ -166,7 +166,8 @@ def _export(cursor: Any, table: str, folder: Path, settings: StoreSettings, name
         return [_copy(cursor, table, None, folder / table / f"{name}.parquet", "")]
     whole_after = newest + _RETENTION_MARGIN - getattr(settings, spec.retention)
     days = cursor.execute(
-        f"SELECT DISTINCT ({spec.time} // {_DAY})::BIGINT AS day FROM {spec.source} ORDER BY 1"
+        # Some times are DOUBLE, of which // keeps the fraction.
+        f"SELECT DISTINCT floor({spec.time} / {_DAY})::BIGINT AS day FROM {spec.source} ORDER BY 1"
     ).fetchall()
     written = []
     for (day,) in days:

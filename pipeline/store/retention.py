@@ -59,7 +59,8 @@ def delete_expired(
     connection.execute("DELETE FROM steps WHERE as_of < ? AND as_of < (SELECT max(as_of) FROM steps)", closed)
     # A revision goes with the step that it follows: the engine refuses one that follows another step.
     connection.execute(
-        "DELETE FROM readings WHERE after_step NOT IN (SELECT as_of FROM steps) OR (after_step IS NULL AND as_of < ?)",
+        "DELETE FROM readings WHERE CASE WHEN after_step IS NULL THEN as_of < ? "
+        "ELSE after_step NOT IN (SELECT as_of FROM steps) END",
         closed,
     )
     connection.execute("DELETE FROM alerts WHERE changed_at < ?", closed)

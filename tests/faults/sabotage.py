@@ -44,8 +44,13 @@ POINTS = (
 )
 
 
+#: Where it can strike a controller that raises advice between two windows.
+REVISION_POINTS = ("controller: advice raised, not recorded", "controller: revision recorded, not published")
+
+
 def die_at(point: str, times: int = 2) -> None:
     """SIGKILL to oneself the ``times``-th time that ``point`` is reached."""
+    from pipeline.engine.pool_advisor import PoolAdvisor
     from pipeline.sinks.kafka import KafkaSink
     from pipeline.store.apply import DeltaApplier
     from pipeline.store.store import Store
@@ -56,10 +61,11 @@ def die_at(point: str, times: int = 2) -> None:
 
     def after(owner: Any, name: str, asynchronous: bool) -> None:
         original = getattr(owner, name)
+        nothing: Any = None if owner is PoolAdvisor else object()  # which revises nothing most of the time
 
         def plain(*args: Any, **kwargs: Any) -> Any:
             result = original(*args, **kwargs)
-            if hit():
+            if result is not nothing and hit():
                 _die()
             return result
 
@@ -79,6 +85,8 @@ def die_at(point: str, times: int = 2) -> None:
         POINTS[4]: (Store, "apply", False),
         POINTS[5]: (Store, "record_steps", False),
         POINTS[6]: (KafkaSink, "publish", True),
+        REVISION_POINTS[0]: (PoolAdvisor, "revise", False),
+        REVISION_POINTS[1]: (Store, "record_revision", False),
     }
     after(*targets[point])
 

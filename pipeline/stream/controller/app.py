@@ -34,6 +34,7 @@ from pipeline.stream.kafka.batch import batch_topic
 from pipeline.stream.kafka.faust_app import PipelineApp, kafka_app
 from pipeline.stream.kafka.membership import MembershipGuard
 from pipeline.stream.process.watchdog import Watchdog, guard, stall_seconds
+from pipeline.windows.types import PoolKey
 
 __all__ = ["controller_app"]
 
@@ -68,7 +69,11 @@ def controller_app(
     if live.fleet is not None and split is not None:
         live.fleet.restore(split)
     shown = LiveStateSink(live, lambda finished: controller.show_metrics(finished=finished))
-    book = ReplicaBook()
+    book = ReplicaBook(
+        configured=[PoolKey(pool.model, pool.pool) for pool in settings.pools],
+        now=clock.now,
+        max_ahead_seconds=settings.stream.max_ahead_seconds,
+    )
     fleet = configured_fleet(settings, clock, book)
     scaling = [FleetSink(fleet, clock)] if settings.fleet.actuate else []
     sinks = SinkFanout([shown, KafkaSink(settings), *configured_sinks(settings, clock), *scaling])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from itertools import pairwise
 from typing import Any
 
@@ -112,6 +113,83 @@ def test_memory_is_bounded() -> None:
     book.add(ReplicaStatus(model="new", at=7.0, current=7))
     assert newest(book, KEY, 9.0) == (None, None), "it has not reported for longest"
     assert newest(book, PoolKey("new", "default"), 9.0) == (7, None)
+
+
+def test_reports_of_the_future_are_refused_and_take_no_place() -> None:
+    book = ReplicaBook(keep=4, now=lambda: 1_000.0, max_ahead_seconds=60.0)
+    book.add(ReplicaStatus(model="m", at=1_060.0, current=1))
+    for at in (1_060.5, 9e10, 9e10 + 60, 9e10 + 120, 9e10 + 180):
+        with pytest.raises(CodecError, match="future"):
+            book.add(ReplicaStatus(model="m", at=at, current=99))
+    book.add(ReplicaStatus(model="m", at=990.0, current=3))
+    assert newest(book, KEY, 1_000.0) == (3, None)
+    assert newest(book, KEY, 2_000.0) == (1, None)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_of_the_reports_within_a_second_the_newest_counts(order: int) -> None:
+    book = ReplicaBook()
+    for number in range(1, 31)[::order]:
+        book.add(ReplicaStatus(model="m", at=number / 10, current=number))
+        book.add(ReplicaStatus(model="m", at=number / 10, current=number))
+    assert [report.current for report in book._reports[KEY]] == [10, 20, 30]
+    assert newest(book, KEY, 2.0) == (20, None)
+
+
+@pytest.mark.parametrize("per_second", [1, 10, 50])
+def test_a_pool_that_reports_often_is_remembered_for_long(per_second: int) -> None:
+    """With 60 s of lateness a window needs the reports of three minutes, and more where the controller is behind."""
+    book = ReplicaBook()
+    for number in range(20 * 60 * per_second):
+        at = number / per_second
+        book.add(ReplicaStatus(model="m", at=at, current=1, requests_total=number))
+    assert len(book._reports[KEY]) <= 256
+    told = book.report(KEY, 60.0, 180.0, (60.0, 120.0))
+    assert told is not None
+    assert 175.0 <= told.reported_at <= 180.0
+    assert told.counted is not None
+    assert told.counted.around == pytest.approx(60 * per_second, rel=0.1)
+
+
+def test_pools_without_settings_do_not_take_the_place_of_those_with() -> None:
+    book = ReplicaBook(max_pools=100, configured=[KEY])
+    book.add(ReplicaStatus(model="m", at=1.0, current=5))
+    for number in range(5_000):
+        book.add(ReplicaStatus(model=f"x{number}", at=float(10 + number // 7), current=1))
+        assert len(book._reports) <= 101
+    assert newest(book, KEY, 9.0) == (5, None)
+    assert newest(book, PoolKey("x4999", "default"), 9e9) == (1, None)
+    book = ReplicaBook(max_pools=100, configured=[KEY])
+    for number in range(5_000):
+        book.add(ReplicaStatus(model=f"x{number}", at=10.0, current=1))
+    book.add(ReplicaStatus(model="m", at=1.0, current=5))
+    assert newest(book, KEY, 9.0) == (5, None)
+    assert newest(book, PoolKey("x0", "default"), 20.0) == (1, None), "as new as the others, and there before"
+
+
+def test_what_is_asked_is_of_one_moment_while_another_thread_adds() -> None:
+    book = ReplicaBook()
+    stop = threading.Event()
+
+    def add() -> None:
+        at = 0
+        while not stop.is_set():
+            at += 1
+            book.add(ReplicaStatus(model="m", at=float(at), current=at, requests_total=at))
+
+    writer = threading.Thread(target=add)
+    writer.start()
+    try:
+        for _ in range(3_000):
+            newest_known = book._reports.get(KEY, [])[-1:]
+            if not newest_known:
+                continue
+            until = newest_known[0].at - 50.0
+            told = book.report(KEY, until - 60.0, until, (until - 120.0, until - 60.0))
+            assert told is None or (told.reported_at <= until and told.counts[-1].current == told.reported_at)
+    finally:
+        stop.set()
+        writer.join()
 
 
 GOOD: dict[str, Any] = {"schema": "tokentide.replica.status.v1", "model": "m", "pool": "p", "at": 1.5, "current": 3}

@@ -21,6 +21,7 @@ from pipeline.store.export import TABLES, export_file
 from pipeline.store.store import Store
 from pipeline.testing import request_event
 from pipeline.windows.partition_folder import PartitionAggregator
+from tests.unit.store.support import advice
 
 DAY = 86_400
 NOW = 1_767_225_600  # midnight
@@ -134,6 +135,15 @@ def test_late_events_reach_a_day_that_was_exported(stored, tmp_path):
 
 
 @pytest.mark.slow
+def test_what_was_said_after_noon_is_in_the_file_of_its_day(tmp_path):
+    """Also where nothing was said before noon: times of advice have fractions of a day."""
+    evening = NOW + 20 * 3_600
+    with Store.open(tmp_path / "s.duckdb") as store:
+        store.record_step(StepOutput(evening, recommendations=(advice(issued_at=float(evening)),)))
+        files = store.export_parquet(tmp_path / "out", ["recommendations"])
+    assert [(file.date, file.rows) for file in files] == [("2026-01-01", 1)]
+
+
 def test_two_stores_share_a_folder(stored, tmp_path):
     other = stored.path.with_name("other.duckdb")
     shutil.copy(stored.path, other)

@@ -150,6 +150,17 @@ def test_retention_takes_a_revision_with_its_step():
         assert [inputs.as_of - NOW for inputs in kept.inputs_since(-1)] == [120, 150], "those of the newest step stay"
 
 
+def test_retention_before_the_first_step_takes_no_revision():
+    """What a revision before the first step rested on is needed until that step is made."""
+    with Store.open(Path(":memory:"), StoreSettings()) as kept:
+        kept.apply([(0, 0, delta([value("a", at=NOW + 1)]))])
+        kept.record_revision(revision(NOW + 15))
+        kept.retain(NOW + 20.0)
+        assert [inputs.as_of - NOW for inputs in kept.inputs_since(-1)] == [15]
+        output = kept.last_output()
+        assert (output.as_of - NOW, len(output.readings)) == (15, 1)
+
+
 def test_the_state_of_pools_says_which_revision_it_has_seen(store):
     a, b = PoolKey("m", "a"), PoolKey("m", "b")
     store.save_snapshots(NOW + 60, b"shared60", {a: b"a", b: b"b"}, NOW + 60, NOW + 75)
