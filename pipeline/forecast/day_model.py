@@ -223,8 +223,9 @@ def _weekdays(days: Floats, numbers: NDArray[np.int64]) -> Floats:
     # The newest eight weeks: a changed habit is believed within two months.
     recent = np.arange(days.size) >= days.size - 56
     use = whole & recent
-    totals, seen = np.bincount(slots[use], apart[use], 7), np.bincount(slots[use], minlength=7)
-    squares = np.bincount(slots[use], apart[use] ** 2, 7)
+    seen: NDArray[np.int64] = np.bincount(slots[use], minlength=7)
+    totals: Floats = np.bincount(slots[use], apart[use], 7).astype(np.float64)
+    squares: Floats = np.bincount(slots[use], apart[use] ** 2, 7).astype(np.float64)
     week = totals / (seen + _week_shrinkage(totals, squares, seen))
     return np.asarray(week - week.mean(), dtype=np.float64)
 

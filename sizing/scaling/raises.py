@@ -111,7 +111,7 @@ def _raised_by_count(last: Advice, demand: Demand, planner: Planner, policy: Pol
         target, clamped = max(cap, last.desired), (*clamped, "max_step_up_ratio")
     if target <= last.desired:
         return last
-    rate = demand.observed_requests_per_second
+    rate = 0.0 if observed is None else observed.demand
     text = f"{_BETWEEN}: {grouped(rate)} req/s counted since; {plan.message}; advising {replicas_text(target)}"
     reason = Reason.COLD_START if cold else Reason.OBSERVED_UP
     return last._replace(
