@@ -126,7 +126,7 @@ def test_weekdays_that_do_not_scatter_are_believed_sooner_than_those_that_do():
     noise = np.random.default_rng(8).normal(0.0, 0.5, 28)
     scattered, _ = fed((np.array(week * 4).mean() * np.exp(noise)).tolist())
     apart = np.log(scattered.at(np.arange(1, 8)))
-    assert apart.std() < 0.5 * noise.reshape(4, 7).mean(axis=0).std(), "noise is no habit"
+    assert apart.std() < 0.6 * noise.reshape(4, 7).mean(axis=0).std(), "noise is no habit"
 
 
 def test_a_week_of_days_that_are_alike_has_no_weekdays():

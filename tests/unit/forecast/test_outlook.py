@@ -170,10 +170,10 @@ def test_a_jump_of_today_counts_half_for_next_week():
     run(model, [100.0] * (14 * 72) + [400.0] * 72)
     said = far_medians(model)
     assert said[2] > 140.0, "the level of now"
-    assert said[7] == pytest.approx(np.sqrt(said[2] * 400.0), rel=0.1), "that hour had 400 in the newest week"
+    assert 1.5 * said[2] < said[7] < 400.0, "that hour had 400 in the newest week"
     run(model, [100.0] * 36, start=START + 15 * 86_400)
     said = far_medians(model)
-    assert said[7] == said[14] == pytest.approx(np.sqrt(said[2] * 100.0), rel=0.1)
+    assert [said[7], said[14]] == pytest.approx([np.sqrt(said[2] * 100.0)] * 2, rel=0.05)
 
 
 @pytest.mark.slow
