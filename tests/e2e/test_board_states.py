@@ -245,8 +245,9 @@ def test_why_there_is_nothing_to_do_yet_is_said(board: tuple[Tab, Feed]) -> None
         return str(tab.page.evaluate(sentence, [row | changes, now]))
 
     assert said().startswith("Runs out in 25 min (")
-    assert said().endswith(f": nothing to do yet: a replica ordered by {latest} is ready in time.")
-    assert said(lead_time_seconds=1_800.0).endswith("nothing to do yet: the demand that is planned for fits what runs.")
-    assert said(lead_time_seconds=None).endswith("nothing to do yet: the demand that is planned for fits what runs.")
-    assert said(clamped_by=["max_replicas"]).endswith("nothing to do yet, since the maximum of replicas runs.")
+    assert said().endswith(f": nothing to do yet (a replica ordered by {latest} is ready in time).")
+    for lead in (1_800.0, None):
+        planned = "nothing to do yet (the demand that is planned for fits what runs)."
+        assert said(lead_time_seconds=lead).endswith(planned)
+    assert said(clamped_by=["max_replicas"]).endswith("nothing to do yet (the maximum of replicas runs).")
     assert said(run_out=None) == "Nothing to do."

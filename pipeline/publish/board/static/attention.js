@@ -87,12 +87,12 @@ export function action(row, now) {
 // Why nothing is to be done about a pool that runs out: there is time, or what is planned for does not exceed what runs.
 function whyNot(row, now) {
   const { at } = runOut(row, now);
-  if (row.clamped_by.includes("max_replicas")) return ", since the maximum of replicas runs";
+  if (row.clamped_by.includes("max_replicas")) return " (the maximum of replicas runs)";
   if (known(row.lead_time_seconds)) {
     const latest = Math.floor((at - row.lead_time_seconds) / 60) * 60;
-    if (latest > now) return `: a replica ordered by ${clockNear(latest, now)} is ready in time`;
+    if (latest > now) return ` (a replica ordered by ${clockNear(latest, now)} is ready in time)`;
   }
-  return ": the demand that is planned for fits what runs";
+  return " (the demand that is planned for fits what runs)";
 }
 
 // When it runs out, why, what to do, and which alert says so.
