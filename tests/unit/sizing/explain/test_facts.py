@@ -14,7 +14,7 @@ from sizing.explain.model import Fact
         (-16_529.3, "$", "-$16,529"),
         (1.5, "$/GPU/h", "$1.5/GPU/h"),
         (-1.5, "$", "-$1.5"),
-        (16_529.3, "tokens/s", "16,529 tokens/s"),
+        (16_529.3, "tokens/s", "16,500 tokens/s"),
         (None, "$", "unknown"),
     ],
 )
