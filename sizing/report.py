@@ -19,6 +19,7 @@ from sizing.replica.memory import kv_bytes_per_token, resolve
 from sizing.replica.replica_model import MAX_UTILISATION, ReplicaModel
 from sizing.replica.step_time import StepCoefficients
 from sizing.types import Confidence, Constraint, Demand, Deployment, PolicyConfig, Slo, Workload
+from sizing.wording import words
 
 if TYPE_CHECKING:  # who passes a calibration has loaded it
     from sizing.calibration.calibrator import Calibration
@@ -244,7 +245,7 @@ def render_text(report: SizeReport) -> str:
             "",
             f"  {report.requests_per_second:g} req/s needs {report.replicas} replica"
             f"{'' if report.replicas == 1 else 's'} = {report.gpus} GPU{'' if report.gpus == 1 else 's'} "
-            f"(10-90 %: {report.replicas_lower}-{report.replicas_upper}); {report.binding.value} binds; "
+            f"(10-90 %: {report.replicas_lower}-{report.replicas_upper}); {words(report.binding.value)} binds; "
             f"{report.confidence.value}",
         ]
     if report.cost is not None and report.price is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -351,6 +351,9 @@ class Feed:
             rows.append({"end": open_.end, **asdict(open_), "closed": 0, "current_replicas": None})
         return rows
 
+    def one_state(self, read: Callable[[], Any]) -> Any:
+        return read()
+
     def history_span(self) -> tuple[int, int] | None:
         known = [window for windows in self.windows.values() for window in windows]
         return (min(w.start for w in known), max(w.end for w in known) + 60) if known else None
@@ -400,7 +403,8 @@ class Feed:
 
 
 #: What the API asks of a store.
-READS = ("history", "latencies", "recommendations", "alerts", "pools", "samples", "forecast_paths", "full_matches")
+READS = ("one_state", "history", "latencies", "recommendations", "alerts", "pools", "samples", "forecast_paths",
+         "full_matches")  # fmt: skip
 
 
 def recorded(feed: Feed, store: Store, reads: Iterable[str] = READS) -> None:

@@ -9,6 +9,7 @@ import os
 import platform
 from typing import Any
 
+from coverage_reasons import COVERAGE_REASONS
 from scores import PINBALL
 
 __all__ = ["calendar_page", "page", "whole_page"]
@@ -212,7 +213,27 @@ def bands(table: dict[str, dict[str, Any]]) -> list[str]:
                 f"| {row['coverage_95']:.3f} | {row['coverage_95_top_decile']:.3f} "
                 f"| {row['coverage_99_top_decile']:.3f} |"
             )
-    return lines
+    return lines + coverage_reasons(table)
+
+
+def coverage_reasons(table: dict[str, dict[str, Any]]) -> list[str]:
+    """Why q95 covers less than .94, more than .96, or less than .85 of the top decile."""
+    off = [
+        name
+        for name, found in table.items()
+        if any(
+            not 0.94 <= row["coverage_95"] <= 0.96 or row["coverage_95_top_decile"] < 0.85
+            for row in found["rows"]
+            if "best_expert" in row
+        )
+    ]
+    lines = [
+        "",
+        "Outside of .94 to .96, or below .85 in the top decile (a run is windows of that decile one after",
+        "another; days count from 0):",
+        "",
+    ]
+    return lines + [f"- **{name}**: {COVERAGE_REASONS.get(name, 'not looked into.')}" for name in off]
 
 
 def _compared(table: dict[str, dict[str, Any]]) -> int:

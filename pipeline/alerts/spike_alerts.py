@@ -14,6 +14,7 @@ from pipeline.forecast.calendar.effects import CalendarRecord
 from pipeline.forecast.types import Forecast, Signal
 from pipeline.windows.types import ClosedWindow, PoolKey
 from sizing.types import Constraint, Recommendation
+from sizing.wording import words
 
 __all__ = ["SpikeAlerts"]
 
@@ -80,7 +81,7 @@ class SpikeAlerts:
     def _dropped(self, window: ClosedWindow, drop: ObservedDrop, rate: float | None) -> Condition:
         state = drop.state
         times = "" if state.ratio is None else f", {state.ratio:.2f} times the recent level"
-        fell = "" if rate is None else f" to {rate:.1f} requests/s"
+        fell = "" if rate is None else f" to {rate:,.1f} requests/s"
         return Condition(
             onset_at=float(window.start),
             severity="warning",
@@ -109,10 +110,10 @@ class SpikeAlerts:
         load = rate / capacity if rate is not None and capacity else None
         short = load is not None and load >= _CRITICAL_LOAD
         onset = began - float(window.end - window.start)  # the start of the first window that it was seen in
-        text = f"{self._name}: {_rise(seen, rate)}, since {_clock(onset)} (cause: {seen.cause.kind})"
+        text = f"{self._name}: {_rise(seen, rate)}, since {_clock(onset)} (cause: {words(seen.cause.kind)})"
         text += f"; warned of {warned / 60:.0f} min before" if foreseen and warned else "; no forecast showed it"
         if load is not None and capacity is not None:
-            text += f"; the replicas in place hold {capacity:.1f} requests/s, and demand is {load:.0%} of that"
+            text += f"; the replicas in place hold {capacity:,.1f} requests/s, and demand is {load:.0%} of that"
         text += f"{_to_do(replicas, recommendation)}; evidence: {seen.cause.evidence}"
         return Condition(
             onset_at=float(window.start),
@@ -128,8 +129,8 @@ class SpikeAlerts:
     ) -> Condition:
         level = self._ahead.level or outlook.median
         text = (
-            f"{self._name}: {outlook.median:.1f} requests/s expected in {outlook.horizon_seconds // 60} min, at "
-            f"{_clock(outlook.target_at)} (p90 {outlook.upper:.1f}), {outlook.median / level:.1f} times the level "
+            f"{self._name}: {outlook.median:,.1f} requests/s expected in {outlook.horizon_seconds // 60} min, at "
+            f"{_clock(outlook.target_at)} (p90 {outlook.upper:,.1f}), {outlook.median / level:.1f} times the level "
             "of now"
         )
         if outlook.event is not None:
@@ -137,7 +138,7 @@ class SpikeAlerts:
         if outlook.short_horizon_seconds is not None and capacity is not None:
             enough = " and are expected to suffice" if outlook.severity == "info" else ""
             text += (
-                f"; the {replicas} replicas in place hold {capacity:.1f} requests/s{enough}: the probability of too "
+                f"; the {replicas:,} replicas in place hold {capacity:,.1f} requests/s{enough}: the probability of too "
                 f"few in {outlook.short_horizon_seconds // 60} min is {outlook.probability:.0%}, the expected "
                 f"shortfall {outlook.shortfall:.0%} of their capacity"
             )
@@ -154,9 +155,9 @@ def _rise(seen: ObservedSpike, rate: float | None) -> str:
     state = seen.state
     times = "" if state.ratio is None else f", {state.ratio:.1f} times the recent level"
     if seen.signal is Signal.REQUESTS:
-        return "demand rose" + (f" to {rate:.1f} requests/s" if rate is not None else "") + times
+        return "demand rose" + (f" to {rate:,.1f} requests/s" if rate is not None else "") + times
     value = state.ratio * state.level if state.ratio is not None and state.level else state.peak or 0.0
-    return f"demand rose to {value:.0f} {UNITS[seen.signal]}{times}"
+    return f"demand rose to {value:,.0f} {UNITS[seen.signal]}{times}"
 
 
 def _capacity(recommendation: Recommendation | None, replicas: int | None) -> float | None:

@@ -15,6 +15,7 @@ from sizing.planning.fleet_money import PoolMoney, idle_reserved_dollars_per_hou
 from sizing.planning.fleet_regret import Regret
 from sizing.planning.fleet_types import Mix
 from sizing.price_age import age_words, is_stale, price_age_days
+from sizing.wording import dollars
 
 __all__ = ["plan_json", "plan_text", "price_warnings"]
 
@@ -159,14 +160,15 @@ def plan_text(data: dict[str, Any]) -> str:
     lines += [*(_choice_line(row) for row in data["choices"]), *([""] if data["choices"] else [])]
     lines += [*columns_text(_POOLS, [_pool_row(row) for row in data["pools"]]), ""]
     lines.append(
-        f"{data['dollars_per_hour']:,.2f} $/h at the {data['quantile']:.0%} quantile of demand, of which reserved "
-        f"{data['committed_dollars_per_hour']:,.2f} $/h ({data['idle_reserved_dollars_per_hour']:,.2f} idle); "
+        f"{dollars(data['dollars_per_hour'], 2)}/h at the {data['quantile']:.0%} quantile of demand, of which reserved "
+        f"{dollars(data['committed_dollars_per_hour'], 2)}/h "
+        f"({dollars(data['idle_reserved_dollars_per_hour'], 2)} idle); "
         f"{data['changes']} replicas change."
     )
     saving = data["saving_against_one_type_share"]
     if saving is not None:
         lines.append(
-            f"With one GPU type for each pool: {data['one_type_dollars_per_hour']:,.2f} $/h; "
+            f"With one GPU type for each pool: {dollars(data['one_type_dollars_per_hour'], 2)}/h; "
             f"the mix saves {saving:.1%}."
         )
     if data["optimality_gap"] is None or data["optimality_gap"] > 1e-3:
@@ -180,7 +182,7 @@ def plan_text(data: dict[str, Any]) -> str:
     if chosen is not None:
         lines += [
             "",
-            f"Least expected regret over {chosen['scenarios']} scenarios: {chosen['dollars_per_hour']:,.2f} $/h",
+            f"Least expected regret over {chosen['scenarios']} scenarios: {dollars(chosen['dollars_per_hour'], 2)}/h",
         ]
         lines += [*columns_text(_MIX, [_mix_row(row) for row in chosen["mix"]])]
         lines += [_regret_line("this mix", chosen["regret"])]
@@ -197,13 +199,13 @@ def _short_lines(data: dict[str, Any]) -> list[str]:
     budget = data["smallest_budget_dollars_per_hour"]
     if budget is None:
         return [*found, "No budget would do: the stock does not carry the demand."]
-    return [*found, f"The smallest budget that would do: {budget:,.2f} $/h."]
+    return [*found, f"The smallest budget that would do: {dollars(budget, 2)}/h."]
 
 
 def _regret_line(what: str, regret: dict[str, float]) -> str:
     return (
-        f"Regret of {what}: {regret['expected_dollars_per_hour']:,.2f} $/h expected, "
-        f"{regret['worst_dollars_per_hour']:,.2f} at worst; it carries "
+        f"Regret of {what}: {dollars(regret['expected_dollars_per_hour'], 2)}/h expected, "
+        f"{dollars(regret['worst_dollars_per_hour'], 2)} at worst; it carries "
         f"{regret['holds_share']:.0%} of the scenarios whole."
     )
 

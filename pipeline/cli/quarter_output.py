@@ -16,6 +16,7 @@ from sizing.planning.commitments import Commitment, HourlyPrices
 from sizing.planning.quarter import RISK_LEVELS, GpuQuarter, PoolDemand, WeekBand, week_bands
 from sizing.price_age import age_words, is_stale, price_age_days
 from sizing.types import Confidence
+from sizing.wording import dollars
 
 __all__ = ["PlannedPool", "quarter_html", "quarter_json", "quarter_text", "quarter_warnings"]
 
@@ -214,14 +215,14 @@ def _conclusion(gpu: dict[str, Any], weeks: int) -> str:
     saved = 1 - gpu["expected_dollars"] / gpu["expected_dollars_on_demand_only"]
     beyond = gpu["gpus_beyond_commitments"]
     text = (
-        f"Commit to {gpu['committed_gpus']} {gpu['gpu']} and expect {gpu['expected_dollars']:,.0f} $ in {weeks} weeks "
-        f"(P95 {gpu['dollars']['p95']:,.0f} $), {saved:.1%} less than on demand alone. The busiest hour needs "
+        f"Commit to {gpu['committed_gpus']:,} {gpu['gpu']} and expect {dollars(gpu['expected_dollars'])} in {weeks} "
+        f"weeks (P95 {dollars(gpu['dollars']['p95'])}), {saved:.1%} less than on demand alone. The busiest hour needs "
         f"{beyond['p50']:,.0f} more GPUs (P95 {beyond['p95']:,.0f})."
     )
     if gpu["committed_used_share"] is not None:
         text += f" Of what is committed {gpu['committed_used_share']:.0%} is used."
     if gpu["dollars_bound_after_quarter"]:
-        text += f" {gpu['dollars_bound_after_quarter']:,.0f} $ stay bound after the quarter."
+        text += f" {dollars(gpu['dollars_bound_after_quarter'])} stay bound after the quarter."
     return text
 
 
@@ -232,8 +233,8 @@ def quarter_html(data: dict[str, Any]) -> str:
     committed = [f"{gpu['committed_gpus']:,} {gpu['gpu']}" for gpu in data["gpus"] if gpu["committed_gpus"]]
     answer = (
         f"Commit to {', '.join(committed) or 'nothing'}: {data['weeks']} weeks cost "
-        f"{data['expected_dollars']:,.0f} $ in expectation; on demand alone "
-        f"{data['expected_dollars_on_demand_only']:,.0f} $."
+        f"{dollars(data['expected_dollars'])} in expectation; on demand alone "
+        f"{dollars(data['expected_dollars_on_demand_only'])}."
     )
     return render_html(Explanation(f"GPUs for {data['weeks']} weeks", answer, tuple(steps)))
 

@@ -23,6 +23,7 @@ from pipeline.cli.common import (
     settings_from,
 )
 from pipeline.cli.durations import parse_duration
+from pipeline.cli.named_pool import ModelArgument, PoolArgument, named_pool
 from pipeline.cli.tables import short_number
 from pipeline.errors import InputError
 from pipeline.forecast.outlook import Grain
@@ -34,12 +35,10 @@ forecast = typer.Typer(no_args_is_help=True, help="What demand is expected, and 
 recommend = typer.Typer(no_args_is_help=True, help="What capacity is recommended, and why.")
 
 DEFAULT_URL = "http://127.0.0.1:8321"
-ModelArgument = Annotated[str, typer.Argument(help="Model as the events name it.")]
-PoolArgument = Annotated[str, typer.Argument(help="Pool of that model.")]
 
 
-def _path(base: str, model: str, pool: str, rest: str = "") -> str:
-    return f"/v1/{base}/{quote(model, safe='')}/{quote(pool, safe='')}{rest}"
+def _path(base: str, model: str, pool: str) -> str:
+    return f"/v1/{base}/{quote(model, safe='')}/{quote(pool, safe='')}"
 
 
 def _moment(epoch: float | None) -> str:
@@ -58,15 +57,15 @@ def _number(value: float | None) -> str:
 @clean_errors
 def forecast_show(
     model: ModelArgument,
-    pool: PoolArgument = "default",
+    pool: PoolArgument = None,
     signal: Annotated[str, typer.Option(help="Which signal.")] = "requests_per_second",
     grain: Annotated[Grain, typer.Option(help="Up to an hour, 14 days, or a quarter ahead.")] = Grain.MINUTE,
     tenant: Annotated[str | None, typer.Option(help="Only this tenant's requests; * for all without a series.")] = None,
     url: UrlOption = DEFAULT_URL,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Print the newest forecast of a pool. Example: tokentide forecast show llama-3.1-8b-instruct chat --grain day"""
-    data = call(url, _path("forecasts", model, pool), signal=signal, grain=grain.value, tenant=tenant)
+    """Print the newest forecast of a pool. Example: tokentide forecast show llama-3.1-8b-instruct/chat --grain day"""
+    data = call(url, _path("forecasts", *named_pool(url, model, pool)), signal=signal, grain=grain.value, tenant=tenant)
     rows = [
         (
             _moment(f["target_at"]),
@@ -146,12 +145,12 @@ def recommend_score(url: UrlOption = DEFAULT_URL, output: OutputOption = Output.
 @clean_errors
 def recommend_explain(
     model: ModelArgument,
-    pool: PoolArgument = "default",
+    pool: PoolArgument = None,
     url: UrlOption = DEFAULT_URL,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Print why a recommendation is what it is. Example: tokentide recommend explain llama-3.1-8b-instruct chat"""
-    data = call(url, _path("recommendations", model, pool))
+    """Print why a recommendation is what it is. Example: tokentide recommend explain llama-3.1-8b-instruct/chat"""
+    data = call(url, _path("recommendations", *named_pool(url, model, pool)))
     if output is Output.TABLE:
         say(data["message"])
     scalars = {k: v for k, v in data.items() if not isinstance(v, dict | list) and k != "message"}

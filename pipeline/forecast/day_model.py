@@ -31,7 +31,11 @@ _GROWTH_INFLATION = 3.0
 _GROWTH_LIMIT = 0.02
 _DAMPING = 0.985
 _LEVEL_RATE = 0.35
+#: Weeks that a weekday's part must have been seen to count by half, as long as its own scatter is not known ...
 _WEEK_SHRINK = 1.0
+#: ... which is believed as much as that when so many days more than weekdays have been seen.
+_WEEK_SHRINK_DAYS = 14.0
+_WEEK_SHRINK_LIMIT = 50.0
 _LEAST_WEEK = 6
 _YEAR = 365
 _YEAR_HALF = 7
@@ -200,7 +204,11 @@ def _damped(steps: NDArray[np.int64]) -> Floats:
 
 
 def _weekdays(days: Floats, numbers: NDArray[np.int64]) -> Floats:
-    """How far each weekday lies from the mean of the week around it, shrunk by how often it was seen."""
+    """How far each weekday lies from the mean of the week around it, shrunk by how often it was seen and scatters.
+
+    Weekdays that scatter little around their own means and differ much are believed sooner: the shrinkage is the ratio
+    of both variances (empirical Bayes; Efron and Morris 1973, "Stein's estimation rule and its competitors").
+    """
     week = np.zeros(7)
     if days.size <= 7:
         return week
@@ -215,9 +223,26 @@ def _weekdays(days: Floats, numbers: NDArray[np.int64]) -> Floats:
     # The newest eight weeks: a changed habit is believed within two months.
     recent = np.arange(days.size) >= days.size - 56
     use = whole & recent
-    totals, seen = np.bincount(slots[use], apart[use], 7), np.bincount(slots[use], minlength=7)
-    week = totals / (seen + _WEEK_SHRINK)
+    seen: NDArray[np.int64] = np.bincount(slots[use], minlength=7)
+    totals: Floats = np.bincount(slots[use], apart[use], 7).astype(np.float64)
+    squares: Floats = np.bincount(slots[use], apart[use] ** 2, 7).astype(np.float64)
+    week = totals / (seen + _week_shrinkage(totals, squares, seen))
     return np.asarray(week - week.mean(), dtype=np.float64)
+
+
+def _week_shrinkage(totals: Floats, squares: Floats, seen: NDArray[np.int64]) -> float:
+    """Variance within weekdays over that between them, from sums, sums of squares and numbers of days."""
+    some = seen > 0
+    free = float(seen.sum() - some.sum())
+    if free <= 0 or some.sum() < 2:
+        return _WEEK_SHRINK
+    means = totals[some] / seen[some]
+    within = max(float((squares[some] - seen[some] * means**2).sum()) / free, TINY)
+    between = float(means.var(ddof=1)) - within / float(seen[some].mean())
+    ratio = within / between if between > within / _WEEK_SHRINK_LIMIT else _WEEK_SHRINK_LIMIT
+    ratio = max(ratio, 1.0 / _WEEK_SHRINK_LIMIT)
+    weight = free / (free + _WEEK_SHRINK_DAYS)
+    return float(np.exp(weight * np.log(ratio) + (1.0 - weight) * np.log(_WEEK_SHRINK)))
 
 
 def _slope(clean: Floats) -> tuple[float, float]:

@@ -1,7 +1,8 @@
 """What the hours of several series teach, and what they say of hours and days ahead.
 
 Hours until a day ahead come from a pool of experts of their own, on hourly means; two to fourteen days ahead are the
-forecast of that day times the profile of the week by the hour; days until a quarter ahead are the day model's.
+forecast of that day times the profile of the week by the hour, from seven days on averaged with what the same hour had
+in the newest week; days until a quarter ahead are the day model's.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pipeline.forecast.delay import DelayRing
 from pipeline.forecast.outlook_record import Grain, Outlook
 from pipeline.forecast.series_group import MAX_VALUE, SeriesGroup
 from pipeline.forecast.types import LEVELS, Forecast, SeriesKey
+from pipeline.forecast.week_memory import WeekMemory
 
 __all__ = ["DAY", "HOUR", "HOUR_HORIZONS", "HourModel", "PeriodMean"]
 
@@ -27,6 +29,12 @@ __all__ = ["DAY", "HOUR", "HOUR_HORIZONS", "HourModel", "PeriodMean"]
 HOUR, DAY = 3600, 86_400
 _POOL_HOURS = (1, 3, 6, 12, 24)
 _FAR_HOURS = (48, 168, 336)
+#: From so far ahead the newest week counts as much as level and profile: their errors have little in common, and equal
+#: weights need no record to learn from (Bates and Granger 1969, "The combination of forecasts"). Nearer, the newest
+#: week is older than the level by more than it is worth: on World Cup 1998 the average is 11 % worse two days ahead.
+_WEEK_COUNTS_HOURS = 168
+#: Share of the usual level that is added to both before their logarithms are averaged: an hour of zero is no zero.
+_AVERAGE_FLOOR = 0.1
 #: Hours ahead.
 HOUR_HORIZONS = _POOL_HOURS + _FAR_HOURS
 #: Share of an hour, or of a day, that must have been observed.
@@ -116,7 +124,8 @@ class HourModel:
         """
         near = self._near.step(float((hour + 1) * HOUR), means)
         return tuple(
-            far.learn(hour, mean, said) if said else () for far, mean, said in zip(self._far, means, near, strict=True)
+            far.learn(hour, mean, said, context.week) if said else ()
+            for far, mean, said, context in zip(self._far, means, near, self._near.contexts, strict=True)
         )
 
 
@@ -137,8 +146,8 @@ class _DaysAhead:
         self._level = 0.0
         self._daily: Outlook | None = None
 
-    def learn(self, hour: int, mean: float | None, near: tuple[Forecast, ...]) -> tuple[Outlook, ...]:
-        """Learn the mean of an hour; ``near`` are the forecasts until a day ahead."""
+    def learn(self, hour: int, mean: float | None, near: tuple[Forecast, ...], week: WeekMemory) -> tuple[Outlook, ...]:
+        """Learn the mean of an hour; ``near`` are the forecasts until a day ahead, ``week`` has the newest hours."""
         end, day = float((hour + 1) * HOUR), hour // 24
         if self._day_of is not None and day > self._day_of:
             self._close_day(self._day_of)
@@ -151,7 +160,7 @@ class _DaysAhead:
         if hour % 24 == 23:
             self._close_day(day)
             self._day_of = day + 1
-        hours = Outlook(self.series, Grain.HOUR, end, near + self._say_far(hour, end), (), self._profile.peak())
+        hours = Outlook(self.series, Grain.HOUR, end, near + self._say_far(hour, end, week), (), self._profile.peak())
         return (hours,) if self._daily is None else (hours, self._daily)
 
     def _close_day(self, day: int) -> None:
@@ -167,12 +176,18 @@ class _DaysAhead:
         forecasts = _around(self.series, end, [DAY * days for days in DAY_HORIZONS], medians, spread)
         self._daily = Outlook(self.series, Grain.DAY, end, forecasts, self._days.growth(), self._profile.peak())
 
-    def _say_far(self, hour: int, end: float) -> tuple[Forecast, ...]:
+    def _say_far(self, hour: int, end: float, week: WeekMemory) -> tuple[Forecast, ...]:
         if not self._days.started:
             return ()
         targets = hour + np.array(_FAR_HOURS)
         ahead = targets // 24 - self._days.newest
         medians = self._days.at(ahead) * self._profile.at(targets)
+        # Windows are numbered by their end.
+        newest = week.newest_of(targets + 1).astype(np.float64)
+        averaged = np.isfinite(newest) & (targets - hour >= _WEEK_COUNTS_HOURS)
+        floor = max(_AVERAGE_FLOOR * self._level, TINY)
+        both = np.sqrt((medians + floor) * (np.where(averaged, newest, 0.0) + floor)) - floor
+        medians = np.where(averaged, np.maximum(both, 0.0), medians)
         trust = self._matured / (self._matured + _TRUST)
         spread = trust * self._spread + (1.0 - trust) * _PRIOR_SPREAD * np.sqrt(1.0 + 0.1 * ahead)
         self._ring.put(hour, medians, np.zeros((medians.size, 1)))

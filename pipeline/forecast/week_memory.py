@@ -92,6 +92,11 @@ class WeekMemory:
         self.newest, self.means = self._newest.take(parts), self._means.take(parts)
         self.medians = self._medians.take(targets % self._per_season)
 
+    def newest_of(self, indices: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the newest mean of the parts of the week that windows are in; NaN where never seen."""
+        found: NDArray[np.float32] = self._newest.take(self._numbers(indices) % self._weeks.size)
+        return found
+
     def _numbers(self, index: _Index) -> _Index:
         if self._per_season * self._length == self._season_steps:
             return index // self._length

@@ -7,8 +7,9 @@ of the processor, and only a few of them wait at a time; others get 503 with ``R
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
+from functools import partial
 from typing import Any, TypeVar
 
 from aiohttp import web
@@ -141,8 +142,8 @@ class HistoryReads:
 
         def query() -> bytes:
             first, until, more = self._piece(start, end, grain)
-            rows = list(self._reader.history(key.model, key.pool, first, until, grain)) if first < until else []
-            told = self._reader.latencies(key.model, key.pool, first, until, grain) if rows else {}
+            asked = (key.model, key.pool, first, until, grain)
+            rows, told = self._reader.one_state(partial(self._windows, *asked)) if first < until else ([], {})
             finished = as_of
             if finished is not None and view.window is not None and grain == view.window.grain_seconds:
                 # A step may have been recorded since the request came.
@@ -154,6 +155,10 @@ class HistoryReads:
             return plain_json({**named, "windows": windows, **page_members(cut)})
 
         return tagged(await self._queue.run(query))
+
+    def _windows(self, *asked: Any) -> tuple[list[Mapping[str, Any]], Mapping[int, Mapping[str, Any]]]:
+        rows = list(self._reader.history(*asked))
+        return rows, self._reader.latencies(*asked) if rows else {}
 
     def _piece(self, start: float, end: float, grain: int) -> tuple[float, float, bool]:
         """The first ``MAX_POINTS`` windows of a range, as far as any are kept, and whether more come after them."""

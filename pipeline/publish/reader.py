@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
 
 from pipeline.store.series import Grid, Samples
 
 __all__ = ["Reader"]
+
+
+T = TypeVar("T")
 
 
 class Reader(Protocol):
@@ -17,6 +20,10 @@ class Reader(Protocol):
         self, model: str, pool: str, start: float, end: float, grain_seconds: int
     ) -> Sequence[Mapping[str, Any]]:
         """Return the windows in [start, end) at a grain, oldest first: start, end, sums, closed, gap, replicas."""
+        ...
+
+    def one_state(self, read: Callable[[], T]) -> T:
+        """Return what ``read`` returns, whose reads of this are all of one state; it may be called more than once."""
         ...
 
     def history_span(self) -> tuple[int, int] | None:

@@ -20,8 +20,9 @@ from pipeline.store.base_writes import merge_rows
 from pipeline.store.bridged import BridgedRows
 from pipeline.store.frontier import Frontier, Touched
 from pipeline.store.key_table import KeyTable
+from pipeline.store.one_state import OneState
 from pipeline.store.open_windows import OpenWindows
-from pipeline.store.sql import parsed, run, texts, transaction
+from pipeline.store.sql import parsed, run, texts
 from pipeline.store.window_latencies import note_statuses
 from pipeline.windows.delta import applies
 from pipeline.windows.types import Delta
@@ -69,11 +70,14 @@ class ApplyResult:
 class DeltaApplier:
     """Applies delta records; owns the in-memory copy of the positions. One per file, used by one thread at a time."""
 
-    def __init__(self, connection: Any, keys: KeyTable, touched: Touched, opened: OpenWindows) -> None:
+    def __init__(
+        self, connection: Any, keys: KeyTable, touched: Touched, opened: OpenWindows, states: OneState
+    ) -> None:
         self._connection = connection
         self._keys = keys
         self._touched = touched
         self._opened = opened
+        self._states = states
         self._bridged = BridgedRows(connection, opened)
         self.all_before = 0  # see ``note_statuses``
         self.reload()
@@ -88,14 +92,17 @@ class DeltaApplier:
         self.source_positions = {(topic, p): SourcePosition(*rest) for topic, p, *rest in rows}
 
     def apply(self, records: Sequence[tuple[int, int, Delta | None]], closed: Frontier) -> ApplyResult:
-        """Apply records (delta partition, delta offset, delta or None) in order; see ``Store.apply``."""
+        """Apply records (delta partition, delta offset, delta or None) in order; see ``Store.apply``.
+
+        The caller calls ``OneState.shown`` once readers know of rows of windows that have closed.
+        """
         plan = _Plan(self.delta_positions, self.source_positions)
         for delta_partition, delta_offset, delta in records:
             plan.add(delta_partition, delta_offset, delta)
         if not plan.moved:
             return plan.result
         try:
-            with transaction(self._connection):
+            with self._states.transaction(self._connection):
                 self._write(plan, closed)
         except BaseException:
             self._opened.undo()

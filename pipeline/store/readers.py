@@ -2,53 +2,33 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Collection, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from pipeline.store import rollups, series
+from pipeline.store.one_state import OneState
 from pipeline.store.open_windows import OpenWindows
 from pipeline.store.recent_samples import recent_samples
 from pipeline.store.recent_windows import Found, RecentWindows
 from pipeline.store.sql import dict_rows
 from pipeline.store.steps import QUANTILE_COLUMNS
-from pipeline.store.window_history import closed_of_pool, history, open_rows, summed_rows
+from pipeline.store.window_history import closed_of_pool, fine_history, history, open_rows, summed_rows
 from pipeline.store.window_latencies import PERCENTILES, counted_latencies, window_latencies
 from pipeline.windows import histogram
-from pipeline.windows.rollup import CLOSED_MEASURES
 from pipeline.windows.servers import SERVERS
 from pipeline.windows.service import SERVICE
 from pipeline.windows.types import HISTOGRAMS
 
 __all__ = ["StoreReaders"]
 
+T = TypeVar("T")
+
 #: Pools whose samples are looked for in memory: of more DuckDB reads them sooner.
 _FEW_POOLS = 8
-
-_OF_POOL = "model = $model AND pool = $pool AND window_start"
-
-
-def _fine_history() -> str:
-    """History in windows that closed ones cannot be added up to: base windows, and closed ones beyond them."""
-    sums = ", ".join(f"sum({name}) AS {name}" for name in CLOSED_MEASURES)
-    merged = ", ".join(f"coalesce(b.{name}, c.{name}) AS {name}" for name in CLOSED_MEASURES)
-    return f"""
-        WITH b AS (
-            SELECT window_start // $grain * $grain AS start, {sums} FROM windows JOIN keys USING (key_id)
-            WHERE {_OF_POOL} >= $start AND window_start < $end GROUP BY 1
-        ), c AS (
-            SELECT window_start // $grain * $grain AS start, {sums}, count(*) AS closed,
-                min(completeness) AS completeness, bool_or(gap) AS gap,
-                arg_max(current_replicas, window_start) AS current_replicas,
-                arg_max(ready_replicas, window_start) AS ready_replicas
-            FROM closed_windows WHERE {_OF_POOL} >= $start AND window_start < $end GROUP BY 1
-        )
-        SELECT start, start + $grain AS "end", {merged}, coalesce(closed, 0) AS closed, completeness, gap,
-            current_replicas, ready_replicas
-        FROM b FULL JOIN c USING (start) ORDER BY start
-    """
 
 
 def _whole_windows(model: str, pool: str, start: float, end: float, grain_seconds: int) -> dict[str, Any]:
@@ -75,6 +55,7 @@ class StoreReaders:
         self._key_ids = key_ids  # of a pool
         self._recent = RecentWindows(closed_grain_seconds)
         self._opened = OpenWindows()
+        self._states = OneState()
 
     def cursor(self) -> Any:
         """Return this thread's cursor."""
@@ -82,6 +63,15 @@ class StoreReaders:
         if cursor is None:
             cursor = self._local.cursor = self._connection.cursor()
         return cursor
+
+    def one_state(self, read: Callable[[], T]) -> T:
+        """Return what ``read`` returns, all of whose reads of this store are of one state; it may be called again."""
+        return self._states.read(self.cursor(), self._closed(), read)
+
+    def _closed(self) -> int:
+        """The end of the last step that this thread may know of; 0: there was none."""
+        pinned = self._states.pinned()
+        return (self._last_closed or 0) if pinned is None else pinned
 
     def history(self, model: str, pool: str, start: float, end: float, grain_seconds: int) -> list[dict[str, Any]]:
         """Return one row per window of ``grain_seconds`` that begins in [start, end) and holds anything, ascending.
@@ -95,9 +85,9 @@ class StoreReaders:
             raise ValueError(f"grain_seconds must be positive, not {grain_seconds}")
         where = _whole_windows(model, pool, start, end, grain_seconds)
         if grain_seconds % self._closed_grain:
-            return dict_rows(self.cursor().execute(_fine_history(), where))
+            return dict_rows(self.cursor().execute(fine_history(), where))
         # Before the query begins: it sees that step, and perhaps a later one.
-        closed = self._last_closed or 0
+        closed = self._closed()
         known = self._known(where)
         if known.until == where["end"]:
             return known.rows
@@ -110,7 +100,7 @@ class StoreReaders:
         opens = max(where["start"], closed)
         # Closed windows that are younger than what memory has are in one table, whatever has been rolled up.
         oldest = self._recent.oldest() if where["grain"] == self._closed_grain else closed
-        recent = where["start"] >= min(closed, oldest)
+        recent = where["start"] >= min(closed, oldest) and self._states.pinned() is None
         sums = self._opened.sums(key_ids, opens, where["end"], where["grain"]) if recent and closed > 0 else None
         if sums is not None:
             rows = summed_rows(sums, where)
@@ -123,7 +113,7 @@ class StoreReaders:
 
     def _known(self, where: dict[str, Any]) -> Found:
         """What is kept in memory of the windows of ``_whole_windows``."""
-        if where["grain"] != self._closed_grain:
+        if where["grain"] != self._closed_grain or self._states.pinned() is not None:
             return Found(where["start"], [], {}, [])
         return self._recent.find(where["model"], where["pool"], where["start"], where["end"])
 
@@ -141,7 +131,8 @@ class StoreReaders:
             return known.latencies
         where["start"] = known.until
         key_ids = self._key_ids(model, pool)
-        since = max(where["start"], self._opened.since(where["grain"]))
+        kept = self._opened.since(where["grain"]) if self._states.pinned() is None else math.inf
+        since = max(where["start"], kept)
         counts = self._opened.counts(key_ids, since, where["end"], where["grain"]) if since < where["end"] else None
         if counts is None:
             return known.latencies | window_latencies(self.cursor(), where, key_ids)
@@ -345,9 +336,8 @@ class StoreReaders:
         more: tuple[Sequence[int], str] | None = None,
     ) -> dict[tuple[str, str, int], series.Samples]:
         """Return samples of many pools for the times of a grid; see ``series.samples``."""
-        if source == "windows" and len(pools) <= _FEW_POOLS:
-            closed = self._last_closed or 0
-            known = recent_samples(self._recent, measure, pools, grid, self._closed_grain, closed)
+        if source == "windows" and len(pools) <= _FEW_POOLS and self._states.pinned() is None:
+            known = recent_samples(self._recent, measure, pools, grid, self._closed_grain, self._closed())
             if known is not None:
                 return known
         return series.samples(self.cursor(), source, measure, pools, grid, more)

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import duckdb
-import numpy as np
 
 from pipeline.config.settings import StoreSettings, WindowSettings
 from pipeline.engine.types import RevisionInput, StepInput, StepOutput
@@ -23,7 +22,7 @@ from pipeline.forecast.calendar.known import CalendarChange
 from pipeline.forecast.exogenous.rows import ExogenousRow
 from pipeline.store import base_rows, retention, steps
 from pipeline.store.apply import ApplyResult, DeltaApplier, SourcePosition
-from pipeline.store.base_writes import merge_rows
+from pipeline.store.backfill import BACKFILL_TOPIC, insert_missing
 from pipeline.store.breakdowns import broken_down
 from pipeline.store.exogenous import write_exogenous
 from pipeline.store.export import Exported, export_parquet
@@ -35,14 +34,10 @@ from pipeline.store.revisions import inputs_since, newest_revision, revised_outp
 from pipeline.store.rollups import roll_up
 from pipeline.store.snapshots import Snapshots, read_snapshots, write_snapshots
 from pipeline.store.sql import transaction
-from pipeline.windows.fold import take_rows
 from pipeline.windows.rollup import closed_window
 from pipeline.windows.types import ClosedWindow, Delta, DeltaRows, Histograms, PoolKey, WindowKey
 
 __all__ = ["BACKFILL_TOPIC", "Store"]
-
-#: The ledger's name for rows that did not come through Kafka.
-BACKFILL_TOPIC = "(backfill)"
 
 
 class Store(StoreReaders):
@@ -56,7 +51,7 @@ class Store(StoreReaders):
         self._keys = keys
         #: Which pools got rows of the windows that are being closed; see ``Touched``.
         self.touched = Touched()
-        self._applier = DeltaApplier(connection, self._keys, self.touched, self._opened)
+        self._applier = DeltaApplier(connection, self._keys, self.touched, self._opened, self._states)
         self._frontier = Frontier()
         self._revised: int | None = None  # the newest revision
         self._read_frontier()
@@ -178,13 +173,14 @@ class Store(StoreReaders):
         if last is not None and as_of <= last:
             raise StoreError(f"step {as_of} is not after the last one, {last}")
         begun = len(self._frontier.pools)
-        with transaction(self._connection):
+        with self._states.transaction(self._connection):
             steps.write_windows(self._connection, [(as_of, i, w) for i, w in enumerate(windows, begun)])
             if not begun:
                 steps.write_calendar(self._connection, [(as_of, i, c) for i, c in enumerate(calendar)])
                 write_exogenous(self._connection, [(as_of, i, row) for i, row in enumerate(exogenous)])
         pools = self._frontier.pools.union(window.key for window in windows)
         self._frontier = Frontier(as_of - self._windows.grain_seconds, as_of, pools)
+        self._states.shown()
 
     def closing(self) -> StepInput | None:
         """Return what ``close_windows`` has written of a step that is not recorded; None: there is no such step."""
@@ -217,13 +213,14 @@ class Store(StoreReaders):
             last = output.as_of
         if self._frontier.closing not in (None, outputs[0].as_of):
             raise StoreError(f"the step of {self._frontier.closing} is being closed, not that of {outputs[0].as_of}")
-        with transaction(self._connection):
+        with self._states.transaction(self._connection):
             steps.write_steps(self._connection, outputs, self._frontier.pools)
             roll_up(self._connection, self._last_closed, outputs[-1].as_of)
             if snapshot is not None:
                 write_snapshots(self._connection, outputs[-1].as_of, snapshot, {}, outputs[-1].as_of)
         self._last_closed = last
         self._frontier = Frontier(last)
+        self._states.shown()
 
     def record_revision(self, output: StepOutput) -> None:
         """Write advice that was raised since the last step, and the readings that raised it, in ONE transaction.
@@ -237,10 +234,11 @@ class Store(StoreReaders):
             raise StoreError(f"revision {output.as_of} is not after {last}")
         if self._frontier.closing is not None:
             raise StoreError(f"revision {output.as_of} while the step of {self._frontier.closing} is being closed")
-        with transaction(self._connection):
+        with self._states.transaction(self._connection):
             write_revision(self._connection, output, self._last_closed)
         self._revised = output.as_of
         self._frontier = Frontier.after(self._last_closed, self._revised, self._windows.grain_seconds)
+        self._states.shown()
 
     def snapshots(self) -> Snapshots | None:
         """Return the engine's state as it was kept last; None: never."""
@@ -302,8 +300,11 @@ class Store(StoreReaders):
         if not rows.window:
             return 0
         try:
-            with transaction(self._connection):
-                added = self._insert_missing(keys, rows, histograms)
+            with self._states.transaction(self._connection):
+                added = insert_missing(
+                    *(self._connection, self._keys, self._frontier, self.touched, self._opened),
+                    (keys, rows, histograms),
+                )
             self._keys.stored()
             self._opened.keep()
             self._late_rows_came()
@@ -321,13 +322,14 @@ class Store(StoreReaders):
         Raises:
             StoreError: DuckDB refused; nothing has changed.
         """
-        with transaction(self._connection):
+        with self._states.transaction(self._connection):
             retention.delete_expired(self._connection, now, self._settings, gone)
         kept = min(self._settings.retention_base_seconds, self._settings.retention_closed_seconds)
         if self._last_closed is not None and self._recent.oldest() < now - kept:
             self._recent.clear()
         self._opened.drop(math.ceil(now - self._settings.retention_base_seconds))
         self._keys.reload()  # those of expired values and forgotten pools are gone
+        self._states.shown()
         with suppress(duckdb.Error):  # a reader is busy; DuckDB checkpoints by itself later
             self._connection.execute("CHECKPOINT")
 
@@ -358,36 +360,13 @@ class Store(StoreReaders):
     def _late_rows_came(self) -> None:
         """Let readers know, once they are committed, of rows of windows that have closed."""
         self._recent.note(self.touched.take_late(), self._applier.all_before)
+        self._states.shown()
 
     def _load_open(self) -> None:
         try:
             self._opened.load(self._connection, self._last_closed)
         except duckdb.Error as error:
             raise StoreError(f"the store could not read: {str(error).splitlines()[0]}") from error
-
-    def _insert_missing(self, keys: Sequence[WindowKey], rows: DeltaRows, histograms: Histograms) -> int:
-        key_ids = self._keys.ids(keys)[np.array(rows.key, np.int64)]
-        first, last = min(rows.window), max(rows.window)
-        stored = set(
-            self._connection.execute(
-                "SELECT window_start, key_id FROM windows WHERE window_start BETWEEN ? AND ?", [first, last]
-            ).fetchall()
-        )
-        missing = [i for i, cell in enumerate(zip(rows.window, key_ids.tolist(), strict=True)) if cell not in stored]
-        part = take_rows(rows, histograms, missing)
-        merge_rows(self._connection, self._keys, [(keys, *part)], self._frontier, self.touched, self._opened)
-        added = sum(part[0].measures[0])
-        self._connection.execute(
-            "INSERT INTO ledger SELECT $topic, 0, 0, 0, 0, 0, 0, 0, 0, 0 "
-            "WHERE NOT EXISTS (FROM ledger WHERE topic = $topic)",
-            {"topic": BACKFILL_TOPIC},
-        )
-        self._connection.execute(
-            "UPDATE ledger SET records = records + $n, events = events + $n, event_records = event_records + $n "
-            "WHERE topic = $topic",
-            {"n": added, "topic": BACKFILL_TOPIC},
-        )
-        return added
 
     def _read_frontier(self) -> None:
         (as_of,) = self._connection.execute("SELECT max(as_of) FROM steps").fetchone()

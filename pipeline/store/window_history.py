@@ -13,7 +13,7 @@ from pipeline.store import rollups
 from pipeline.store.sql import is_key_of, parsed
 from pipeline.windows.rollup import CLOSED_MEASURES
 
-__all__ = ["TOLD", "closed_of_pool", "closed_rows", "history", "open_rows", "summed_rows"]
+__all__ = ["TOLD", "closed_of_pool", "closed_rows", "fine_history", "history", "open_rows", "summed_rows"]
 
 _NAMES = ", ".join(CLOSED_MEASURES)
 _SUMS = ", ".join(f"sum({name})" for name in CLOSED_MEASURES)
@@ -43,6 +43,27 @@ def history(cursor: Any, where: dict[str, Any], closed_grain_seconds: int, close
     rolled = 0 if coarse is None else closed // coarse * coarse
     query = parsed(cursor, _query(grain, closed_grain_seconds, coarse))
     return _together(cursor.execute(query, where | {"rolled": rolled, "closed": closed}).fetchall(), grain)
+
+
+def fine_history() -> str:
+    """Return the query of windows that closed ones cannot be added up to: base windows, and closed ones beyond them."""
+    sums = ", ".join(f"sum({name}) AS {name}" for name in CLOSED_MEASURES)
+    merged = ", ".join(f"coalesce(b.{name}, c.{name}) AS {name}" for name in CLOSED_MEASURES)
+    return f"""
+        WITH b AS (
+            SELECT window_start // $grain * $grain AS start, {sums} FROM windows JOIN keys USING (key_id)
+            WHERE {_OF_POOL} >= $start AND window_start < $end GROUP BY 1
+        ), c AS (
+            SELECT window_start // $grain * $grain AS start, {sums}, count(*) AS closed,
+                min(completeness) AS completeness, bool_or(gap) AS gap,
+                arg_max(current_replicas, window_start) AS current_replicas,
+                arg_max(ready_replicas, window_start) AS ready_replicas
+            FROM closed_windows WHERE {_OF_POOL} >= $start AND window_start < $end GROUP BY 1
+        )
+        SELECT start, start + $grain AS "end", {merged}, coalesce(closed, 0) AS closed, completeness, gap,
+            current_replicas, ready_replicas
+        FROM b FULL JOIN c USING (start) ORDER BY start
+    """
 
 
 def open_rows(cursor: Any, where: dict[str, Any], key_ids: Collection[int]) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ from sizing.explain.model import GIVEN, Chart, Fact, Series, Step, Table, Value
 from sizing.explain.question import Worked
 from sizing.planning.demand_needs import whole
 from sizing.planning.plan import needs
+from sizing.wording import words
 
 __all__ = ["fleet", "watch"]
 
@@ -49,7 +50,7 @@ def fleet(w: Worked) -> Step:
                 "log errors of demand and step time, added in squares",
             ),
             Fact("GPUs", plan.desired * per_replica, "", "replicas · GPUs per replica"),
-            Fact("what decides", plan.currency.replace("_", " "), "", "the largest need over the demand's currencies"),
+            Fact("what decides", words(plan.currency), "", "the largest need over the demand's currencies"),
         ),
         conclusion=plan.message + ".",
         tables=(

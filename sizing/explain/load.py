@@ -12,6 +12,7 @@ from sizing.explain.speed import choices
 from sizing.explain.variants import apart, speculative
 from sizing.planning.known_point import error_text, measured_load
 from sizing.replica.replica_model import MAX_UTILISATION, ReplicaModel
+from sizing.wording import words
 
 __all__ = ["batching", "curve", "kv_optimisation"]
 
@@ -171,7 +172,7 @@ def curve(w: Worked) -> Step:
             Fact(f"TTFT there, p{slo.percentile * 100:g}", point.at_slo.ttft_seconds, "s", "prompt lengths and waits"),
             Fact(f"TPOT there, p{slo.percentile * 100:g}", point.at_slo.tpot_seconds * 1e3, "ms", "batch fluctuation"),
             Fact("output there", point.decode_tokens_per_second, "tokens/s per replica", "rate · output"),
-            Fact("what binds", point.constraint.value, "", "what a little more load would break first"),
+            Fact("what binds", words(point.constraint.value), "", "what a little more load would break first"),
             Fact("confidence", w.known.confidence.value, "", w.step_source),
         ),
         conclusion=point.message + ".",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sizing.errors import InvalidInput
+from sizing.wording import dollars
 
 __all__ = ["GIVEN", "Chart", "Explanation", "Fact", "Series", "Step", "Table", "Value"]
 
@@ -28,7 +29,13 @@ class Fact:
     @property
     def text(self) -> str:
         """The value with its unit, as people write it; "unknown" where there is none."""
-        return f"{number(self.value)} {self.unit}".strip() if self.value is not None else "unknown"
+        if self.value is None:
+            return "unknown"
+        if self.unit.startswith("$") and isinstance(self.value, int | float) and math.isfinite(self.value):
+            # As sentences have it; three digits are enough for cents only.
+            amount = dollars(self.value) if abs(self.value) >= 100 else f"${number(self.value)}".replace("$-", "-$")
+            return amount + self.unit[1:]
+        return f"{number(self.value)} {self.unit}".strip()
 
 
 @dataclass(frozen=True, slots=True)

@@ -190,7 +190,7 @@ def whole(replicas: float) -> int:
 
 def replicas_text(count: int) -> str:
     """Return the count with its noun."""
-    return f"{count} replica{'' if count == 1 else 's'}"
+    return f"{count:,} replica{'' if count == 1 else 's'}"
 
 
 def _figure(value: float, digits: int) -> str:

@@ -13,6 +13,7 @@ from sizing.replica.replica_model import MAX_UTILISATION, ReplicaModel
 from sizing.replica.root_finding import narrow
 from sizing.replica.step_time import StepCoefficients
 from sizing.types import Constraint, Deployment, Slo, Workload
+from sizing.wording import grouped, words
 
 __all__ = [
     "OperatingPoint",
@@ -145,8 +146,8 @@ def _point(replica: ReplicaModel, slo: Slo, batch: float, *, asked: Slo, feasibl
     percent = f"p{slo.percentile * 100:g}"
     if feasible:
         message = (
-            f"{constraint.value} binds at {load.requests_per_second:.3g} req/s per replica "
-            f"(batch {load.batch:.0f}, {percent} TTFT {at_slo.ttft_seconds:.3g} s, "
+            f"{words(constraint.value)} binds at {grouped(load.requests_per_second)} req/s per replica "
+            f"(batch {load.batch:,.0f}, {percent} TTFT {at_slo.ttft_seconds:.3g} s, "
             f"TPOT {at_slo.tpot_seconds * 1e3:.3g} ms)"
         )
     else:
@@ -256,8 +257,8 @@ def _corrected(point: OperatingPoint, slo: Slo, ttft_ratio: float) -> OperatingP
     )
     if point.feasible:
         message = (
-            f"{point.constraint.value} binds at {point.requests_per_second:.3g} req/s per replica "
-            f"(batch {point.batch:.0f}, p{slo.percentile * 100:g} TTFT {at_slo.ttft_seconds:.3g} s, "
+            f"{words(point.constraint.value)} binds at {grouped(point.requests_per_second)} req/s per replica "
+            f"(batch {point.batch:,.0f}, p{slo.percentile * 100:g} TTFT {at_slo.ttft_seconds:.3g} s, "
             f"TPOT {at_slo.tpot_seconds * 1e3:.3g} ms, calibrated)"
         )
         return replace(corrected, message=message)
@@ -275,13 +276,13 @@ def _up(value: float) -> float:
 
 
 def _helping_change(replica: ReplicaModel, slo: Slo) -> str | None:
-    for change, words in alternatives(replica.resolved):
+    for change, named in alternatives(replica.resolved):
         try:
             changed = replica.deployed(change)
         except DoesNotFit:
             continue
         if _largest_batch(changed, slo) > 0:
-            return words
+            return named
     return None
 
 

@@ -24,6 +24,7 @@ from sizing.replica.load_point import check_workload
 from sizing.replica.memory import resolve
 from sizing.replica.step_time import StepCoefficients
 from sizing.types import Confidence, Constraint, Demand, Deployment, PolicyConfig, Provision, Slo, Workload
+from sizing.wording import rule_words, words
 
 if TYPE_CHECKING:  # who passes a calibration has loaded it
     from sizing.calibration.calibrator import Calibration
@@ -276,8 +277,8 @@ def _plan_message(
     quantity, capacity = decisive.figures()
     ahead = f"{demand.horizon_seconds / 60:.3g}-min-ahead p{level * 100:.3g} of {quantity} {decisive.unit}"
     if demand.provision is not None:
-        rule = demand.provision.weights[0][0]
-        ahead = f"{quantity} {decisive.unit} in {demand.horizon_seconds / 60:.3g} min, mostly by the rule {rule},"
+        rule = rule_words(demand.provision.weights[0][0])
+        ahead = f"{quantity} {decisive.unit} in {demand.horizon_seconds / 60:.3g} min, mostly by {rule},"
     ahead += f" ({demand.note})" if demand.note else ""
     needs = f"needs {replicas_text(decisive.replicas)}"
     each = f"{capacity} {decisive.unit} each"
@@ -285,8 +286,7 @@ def _plan_message(
         return f"{ahead} {needs} at a relaxed target ({each}); {point.message}"
     if constraint is Constraint.MIN_REPLICAS:
         return f"{ahead} {needs} ({each}), the minimum is {desired}"
-    what = "KV memory" if constraint is Constraint.KV_MEMORY else constraint.value.replace("_", " ")
-    return f"{ahead} {needs} ({what} binds at {each})"
+    return f"{ahead} {needs} ({words(constraint.value)} binds at {each})"
 
 
 def plan(

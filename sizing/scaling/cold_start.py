@@ -7,6 +7,7 @@ from sizing.planning.plan import Plan
 from sizing.scaling.limits import limited
 from sizing.scaling.recommendation import Advice
 from sizing.types import PolicyConfig, Reason, RecommendationState
+from sizing.wording import rule_words
 
 __all__ = ["COLD_GROWTH", "cold_advice"]
 
@@ -28,7 +29,7 @@ def cold_advice(reference: int | None, plan: Plan, policy: PolicyConfig, rule: s
     # Limits bound what is added; they never take away what runs while nothing is known yet.
     desired = max(target, base)
     rate, capacity = (need := plan.decisive).figures()
-    basis = f"{COLD_GROWTH:g} times what was observed" if rule is None else f"mostly by the rule {rule}"
+    basis = f"{COLD_GROWTH:g} times what was observed" if rule is None else f"mostly by {rule_words(rule)}"
     text = f"cold start: {rate} {need.unit} needs {replicas_text(plan.unclamped)} ({capacity} {need.unit} each), "
     text += f"{basis}; advising {replicas_text(desired)}"
     return Advice(

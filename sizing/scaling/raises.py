@@ -17,6 +17,7 @@ from sizing.scaling.limits import limited, step_cap
 from sizing.scaling.live_queue import ServingFleet
 from sizing.scaling.recommendation import PLANNED_STATES, Advice, moved, observed_in
 from sizing.types import Demand, PolicyConfig, Reason, RecommendationState
+from sizing.wording import grouped
 
 __all__ = ["Newer", "Saturated", "raised_between", "raised_by_queue", "raised_to_seen"]
 
@@ -110,8 +111,8 @@ def _raised_by_count(last: Advice, demand: Demand, planner: Planner, policy: Pol
         target, clamped = max(cap, last.desired), (*clamped, "max_step_up_ratio")
     if target <= last.desired:
         return last
-    rate = demand.observed_requests_per_second
-    text = f"{_BETWEEN}: {rate:.3g} req/s counted since; {plan.message}; advising {replicas_text(target)}"
+    rate = 0.0 if observed is None else observed.demand
+    text = f"{_BETWEEN}: {grouped(rate)} req/s counted since; {plan.message}; advising {replicas_text(target)}"
     reason = Reason.COLD_START if cold else Reason.OBSERVED_UP
     return last._replace(
         desired=target,

@@ -161,7 +161,9 @@ def test_money_rules_and_counterfactuals_are_shown_where_they_are_told(
 
     def answer(route: Any) -> None:
         told = route.fetch().json()
-        told["recommendation"]["evidence"]["rule_weight_recent_peak"] = 0.62
+        told["recommendation"]["evidence"]["rule_weight_forecast_q95"] = 0.62
+        told["recommendation"]["evidence"]["rule_weight_peak_10_x1.2"] = 0.2
+        told["recommendation"]["evidence"]["rule_weight_of_our_own"] = 0.1
         told["recommendation"]["counterfactuals"] = [
             {"text": "FP8 KV cache: 2 fewer", "caveat": "quality unknown"},
             {"text": "max_num_seqs 512: nothing", "caveat": None},
@@ -178,7 +180,9 @@ def test_money_rules_and_counterfactuals_are_shown_where_they_are_told(
     tab.until(lambda: tab.drawn().get("key"))
     assert "own contract, 2026-11-01" in tab.text("cost")
     assert "$15.00 an hour" in tab.text("cost")
-    assert "recent peak (62 %)" in tab.text("facts")
+    facts = tab.text("facts")
+    assert "the forecast's 95 % quantile (62 %), the peak of the last 10 windows × 1.2 (20 %)" in facts
+    assert "of our own (10 %)" in facts
     assert tab.text("counterfactuals") == "FP8 KV cache: 2 fewer (quality unknown)"
     assert tab.text("without-effect") == "Would not change it: max_num_seqs 512, TTFT 2 s."
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 
@@ -214,3 +215,24 @@ def test_changes_between_steady_reasons_are_no_changes(tabs: Callable[..., Tab])
         tab = tabs(f"{server.url}/#/pool/{POOLS[1].model}/{POOLS[1].pool}")
         tab.until(lambda: tab.drawn().get("key"))
         assert tab.get("changes").locator("tbody tr").count() == 1
+
+
+def test_why_there_is_nothing_to_do_yet_is_said(board: tuple[Tab, Feed]) -> None:
+    tab, feed = board
+    now = float(feed.as_of)
+    row = {"configured": True, "state": "fresh", "current": 4, "desired": 4, "constraint": None, "clamped_by": [],
+           "lead_time_seconds": 300.0, "alerts": [],
+           "run_out": {"signal": "kv_tokens", "expected_at": now + 1_500, "possible_at": now + 900}}  # fmt: skip
+    latest = datetime.fromtimestamp((now + 1_200) // 60 * 60, UTC).strftime("%H:%M")
+
+    def said(**changes: object) -> str:
+        sentence = "async ([row, now]) => (await import('/static/attention.js')).sentence(row, now, new Map())"
+        return str(tab.page.evaluate(sentence, [row | changes, now]))
+
+    assert said().startswith("Runs out in 25 min (")
+    assert said().endswith(f": nothing to do yet (a replica ordered by {latest} is ready in time).")
+    for lead in (1_800.0, None):
+        planned = "nothing to do yet (the demand that is planned for fits what runs)."
+        assert said(lead_time_seconds=lead).endswith(planned)
+    assert said(clamped_by=["max_replicas"]).endswith("nothing to do yet (the maximum of replicas runs).")
+    assert said(run_out=None) == "Nothing to do."

@@ -211,9 +211,9 @@ def _cause(
     }
     evidence = "".join(f"{rise}; " for rise in rises) + (
         f"requests x{grew[CauseKind.REQUESTS]:.2f} "
-        f"({usual.requests_per_second:.2f} to {now.requests_per_second:.2f}/s), "
-        f"input tokens per request x{grew[CauseKind.INPUT_TOKENS]:.2f} ({now.input_tokens:.0f}), "
-        f"output tokens per request x{grew[CauseKind.OUTPUT_TOKENS]:.2f} ({now.output_tokens:.0f})"
+        f"({usual.requests_per_second:,.2f} to {now.requests_per_second:,.2f}/s), "
+        f"input tokens per request x{grew[CauseKind.INPUT_TOKENS]:.2f} ({now.input_tokens:,.0f}), "
+        f"output tokens per request x{grew[CauseKind.OUTPUT_TOKENS]:.2f} ({now.output_tokens:,.0f})"
     )
     if event is not None:
         return Cause(CauseKind.CALENDAR_EVENT, f"announced event {event.kind!r} ({event.id}); {evidence}")
@@ -245,7 +245,7 @@ def _drop_evidence(
             f"{now.refused_share:.0%} of the requests were refused or failed (before: {usual.refused_share:.0%})"
         )
     ratio = _ratio(now.requests_per_second, usual.requests_per_second)
-    told.append(f"requests x{ratio:.2f} ({usual.requests_per_second:.2f} to {now.requests_per_second:.2f}/s)")
+    told.append(f"requests x{ratio:.2f} ({usual.requests_per_second:,.2f} to {now.requests_per_second:,.2f}/s)")
     return "; ".join(told)
 
 

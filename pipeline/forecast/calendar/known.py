@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from pipeline.forecast.calendar.effects import CalendarRecord
@@ -49,17 +49,23 @@ class KnownCalendar:
             del self._records[name]
 
     def changes(
-        self, announced: Mapping[str, CalendarRecord], as_of: float, *, complete: bool
+        self,
+        announced: Mapping[str, CalendarRecord],
+        as_of: float,
+        *,
+        complete: bool,
+        at_once: Collection[str] = (),
     ) -> tuple[CalendarChange, ...]:
         """How this calendar differs from what has been announced at ``as_of`` (epoch seconds), in order of id.
 
-        A record counts from its ``announced_at`` on (at once where that is unknown). Those that ended long ago are no
-        news. With ``complete``, ``announced`` is everything there is, so a known event that it lacks was taken back.
+        A record counts from its ``announced_at`` on (at once where that is unknown, or its id is one of ``at_once``).
+        Those that ended long ago are no news. With ``complete``, ``announced`` is everything there is, so a known event
+        that it lacks was taken back.
         """
         found = [
             CalendarChange(record)
             for name, record in announced.items()
-            if (record.announced_at is None or record.announced_at <= as_of)
+            if (record.announced_at is None or record.announced_at <= as_of or name in at_once)
             and record.ends_at + KEEP_SECONDS > as_of
             and self._records.get(name) != record
         ]

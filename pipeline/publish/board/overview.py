@@ -92,6 +92,7 @@ def pool_row(view: PoolView, recent: RecentRates | None, *, daily: bool, bridged
         "direction": None if advice is None else advice.direction,
         "reason": None if advice is None else str(advice.reason),
         "constraint": None if advice is None or advice.constraint is None else str(advice.constraint),
+        "lead_time_seconds": evidence.get("lead_time_seconds"),
         "clamped_by": [] if advice is None else list(advice.clamped_by),
         "message": "" if advice is None else advice.message,
         "generation": None if advice is None else advice.generation,

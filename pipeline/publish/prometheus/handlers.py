@@ -26,7 +26,7 @@ from pipeline.publish.problem import ProblemError
 from pipeline.publish.prometheus.errors import QueryError, bad_data, too_much
 from pipeline.publish.prometheus.evaluate import Vector, evaluate, horizons_seconds, known_pools
 from pipeline.publish.prometheus.form import duration, limit_of, needed, read_form, time_of
-from pipeline.publish.prometheus.promql import MAX_LENGTH, Selector, parse
+from pipeline.publish.prometheus.promql import MAX_LENGTH, Node, Selector, parse
 from pipeline.publish.prometheus.series import FAMILIES, Series, label_sets
 from pipeline.publish.reader import Reader
 from pipeline.publish.state import LiveState
@@ -108,6 +108,9 @@ class PrometheusApi:
         assert self._maybe_reader is not None  # a table that is only described serves nothing
         return self._maybe_reader
 
+    def _evaluated(self, node: Node, grid: Grid) -> Vector:
+        return self._reader.one_state(lambda: evaluate(node, grid, self._live, self._reader))
+
     async def query(self, request: web.Request) -> web.Response:
         """A query at one time."""
         form = await read_form(request)
@@ -115,7 +118,7 @@ class PrometheusApi:
         at = time_of(form.get("time"), "time", self._clock.now())
 
         def answer() -> bytes:
-            found = evaluate(node, Grid(at, at, 1.0), self._live, self._reader)
+            found = self._evaluated(node, Grid(at, at, 1.0))
             if found.number is not None:
                 return _success({"resultType": "scalar", "result": [at, _text(found.number)]})
             _distinct(found)
@@ -141,7 +144,7 @@ class PrometheusApi:
         grid = Grid(start, end, step)
 
         def answer() -> bytes:
-            found = evaluate(node, grid, self._live, self._reader)
+            found = self._evaluated(node, grid)
             times = grid.times
             if found.number is not None:
                 found = Vector([({}, np.full(len(times), found.number))])

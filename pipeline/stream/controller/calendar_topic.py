@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import threading
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import msgspec
 from aiokafka.errors import KafkaError
 
+from pipeline.alerts.feedback import feedback_in, is_feedback
 from pipeline.config.settings import Settings
 from pipeline.errors import CodecError, ServerUnavailable
 from pipeline.forecast.calendar.effects import CalendarRecord, parse_record, to_fields
@@ -56,7 +58,8 @@ class CalendarBook:
     """What the topic says now. Written by the reader, read by the thread that closes windows.
 
     ``complete`` is set once the topic has been read to its end: from then on an event that is not in here was taken
-    back. With ``now`` (epoch seconds) events that ended a week before it make room for new ones.
+    back. With ``now`` (epoch seconds) events that ended a week before it make room for new ones, and marks
+    of alerts that were made after it count at once.
     """
 
     def __init__(self, max_events: int = MAX_EVENTS, now: Callable[[], float] | None = None) -> None:
@@ -119,7 +122,23 @@ class CalendarBook:
     def changes(self, known: KnownCalendar, as_of: float) -> tuple[CalendarChange, ...]:
         """What the step at ``as_of`` (epoch seconds) has to be told, given what the engine knows."""
         with self._lock:
-            return known.changes(self._records, as_of, complete=self.complete)
+            at_once = self._of_another_clock(as_of)
+            return known.changes(self._records, as_of, complete=self.complete, at_once=at_once)
+
+    def _of_another_clock(self, as_of: float) -> set[str]:
+        """Marks of alerts that were raised before ``as_of``, made at a time that has not come here.
+
+        Nobody marks an alert before it is raised, so their time is that of another clock: a demo or a replay lives in
+        a time of its own, and those who mark from outside do not know it. Such a mark is made now.
+        """
+        now = math.inf if self._now is None else self._now()
+        found = set()
+        for name, record in self._records.items():
+            if record.announced_at is not None and record.announced_at > now and is_feedback(record):
+                mark = feedback_in(record)
+                if mark is not None and mark.raised_at < as_of:
+                    found.add(name)
+        return found
 
 
 class CalendarReader(TopicReader):

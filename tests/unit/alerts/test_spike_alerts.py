@@ -63,7 +63,7 @@ class Advice:
             "info",
             (0.0, 0.001),
             (
-                "hold 1000.0",
+                "hold 1,000.0",
                 "suffice: the probability of too few in",
                 "to do: nothing, 8 replicas are advised and 8 run",
             ),
@@ -131,7 +131,7 @@ def test_tokens_that_come_out_of_nothing_are_told_with_their_rate():
         alerts.step(made, signal_rates(made), dict.fromkeys(Signal, ()), None, None, warm=True)
     made = dataclasses.replace(window(100, 20.0), output_tokens=60 * 5_000)
     seen, _, _ = alerts.step(made, signal_rates(made), dict.fromkeys(Signal, ()), None, None, warm=True)
-    assert "demand rose to 5000 output tokens/s" in seen.message
+    assert "demand rose to 5,000 output tokens/s" in seen.message
 
 
 def test_a_warning_that_has_stood_for_an_hour_still_had_the_spike_coming():

@@ -102,7 +102,7 @@ def test_a_budget_that_is_too_small_says_who_goes_short_and_what_would_do():
     assert least["regret"]["expected_dollars_per_hour"] <= least["regret_of_quantile_mix"]["expected_dollars_per_hour"]
     text = plan(EXAMPLE, "--budget", "25", code=3).stdout
     assert "agents (priority 2) goes short by" in text
-    assert f"The smallest budget that would do: {data['smallest_budget_dollars_per_hour']:,.2f} $/h." in text
+    assert f"The smallest budget that would do: ${data['smallest_budget_dollars_per_hour']:,.2f}/h." in text
 
 
 def test_scenarios_of_the_file_and_an_old_price(tmp_path):

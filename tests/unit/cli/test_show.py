@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from pipeline.cli.main import app
 from pipeline.engine.types import StepOutput
-from tests.publish_feed import Feed
+from tests.publish_feed import POOLS, Feed
 from tests.publish_server import Server
 
 PREFIX = "replicas_needed_by_"
@@ -72,3 +72,46 @@ def test_money_is_told_per_span_and_an_old_price_is_named() -> None:
     assert month["savings_dollars"] == {"against_static_peak": 2.0, "against_ran": 0.0}
     assert data["pools"][0]["price"]["stale"] is False
     assert data["pools"][0]["api"]["stale"] is True
+
+
+SLASHES = "meta-llama/Llama-3.3-70B-Instruct"
+
+
+@pytest.mark.parametrize("command", [["recommend", "explain"], ["forecast", "show"]])
+@pytest.mark.parametrize(
+    ("named", "pool"),
+    [
+        (["llama-3.1-8b-instruct/batch"], ("llama-3.1-8b-instruct", "batch")),
+        (["llama-3.1-8b-instruct", "batch"], ("llama-3.1-8b-instruct", "batch")),
+        ([f"{SLASHES}/chat"], (SLASHES, "chat")),
+        ([SLASHES, "chat"], (SLASHES, "chat")),
+    ],
+)
+def test_a_pool_is_named_in_one_argument_or_two(command: list[str], named: list[str], pool: tuple[str, str]) -> None:
+    feed = Feed()
+    feed.step(2)
+    with Server(feed) as server:
+        told = CliRunner().invoke(app, [*command, *named, "--url", server.url, "-o", "json"])
+    assert told.exit_code == 0, told.output
+    data = json.loads(told.stdout)
+    assert (data["model"], data["pool"]) == pool
+
+
+def test_a_name_that_fits_two_pools_is_refused_and_one_that_fits_none_is_named() -> None:
+    settings = [POOLS[2].model_copy(update={"pool": "default"}),
+                POOLS[2].model_copy(update={"model": "meta-llama", "pool": "Llama-3.3-70B-Instruct"})]  # fmt: skip
+    feed = Feed((settings[0],))
+    feed.step(2)
+    with Server(feed) as server:
+        ask = ["recommend", "explain", "--url", server.url]
+        alone = CliRunner().invoke(app, [*ask, SLASHES, "-o", "json"])
+        unknown = CliRunner().invoke(app, [*ask, "nobody/chat"])
+    assert json.loads(alone.stdout)["pool"] == "default", "the model's own slash"
+    assert unknown.exit_code == 2
+    assert "no pool 'chat' of model 'nobody'" in unknown.stderr
+    feed = Feed(tuple(settings))
+    feed.step(2)
+    with Server(feed) as server:
+        both = CliRunner().invoke(app, ["recommend", "explain", SLASHES, "--url", server.url])
+    assert both.exit_code == 2
+    assert "two arguments" in both.stderr

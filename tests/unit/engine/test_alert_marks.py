@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +13,9 @@ from pipeline.alerts.types import AlertKind
 from pipeline.config.settings import load
 from pipeline.engine.advisor import Advisor
 from pipeline.engine.types import StepInput
+from pipeline.forecast.calendar.effects import to_fields
 from pipeline.forecast.calendar.known import CalendarChange
+from pipeline.stream.controller.calendar_topic import CalendarBook
 from pipeline.testing import closed_window
 
 START = 1_700_000_040
@@ -57,3 +60,23 @@ def test_a_mark_moves_the_threshold_alone_and_a_restart_changes_nothing():
         assert thresholds(whole) == found[verdict]
     # So great a spike takes nothing of the budget unless it is marked.
     assert sum(found["false"]) > sum(thresholds(plain)) == sum(found["useful"])
+
+
+@pytest.mark.slow
+def test_a_mark_with_the_time_of_another_clock_moves_the_threshold_in_the_next_step():
+    inputs, now = course(), [0.0]
+    book, advisor, plain = CalendarBook(now=lambda: now[0]), Advisor(load()), Advisor(load())
+    raised = None
+    for each in inputs[:76]:
+        now[0] = each.as_of + 5.0
+        said = advisor.step(replace(each, calendar=book.changes(advisor.calendar, each.as_of)))
+        plain.step(each)
+        raised = next((a.alert_id for a in said.alerts if a.kind is AlertKind.SPIKE_OBSERVED), raised)
+    assert thresholds(advisor) == thresholds(plain)
+    record = feedback_record(raised, "false", 2e9)  # the simulated present is years before the wall's
+    book.take(record.id.encode(), json.dumps(to_fields(record)).encode())
+    step = inputs[76]
+    now[0] = step.as_of + 5.0
+    advisor.step(replace(step, calendar=book.changes(advisor.calendar, step.as_of)))
+    plain.step(step)
+    assert sum(thresholds(advisor)) > sum(thresholds(plain))

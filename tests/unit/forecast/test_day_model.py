@@ -115,3 +115,20 @@ def test_a_pickled_copy_goes_on_bit_for_bit():
         model.learn(day, value)
         copy.learn(day, value)
         assert np.array_equal(model.forecast(), copy.forecast())
+
+
+def test_weekdays_that_do_not_scatter_are_believed_sooner_than_those_that_do():
+    week = [100.0, 110.0, 105.0, 100.0, 95.0, 40.0, 30.0]
+    model, _ = fed(week * 4)
+    ahead = model.at(np.arange(1, 8))
+    # The level is that of the logarithms; shares of the week do not depend on it.
+    assert ahead / ahead.mean() == pytest.approx(np.array(week) / np.mean(week), rel=0.06)
+    noise = np.random.default_rng(8).normal(0.0, 0.5, 28)
+    scattered, _ = fed((np.array(week * 4).mean() * np.exp(noise)).tolist())
+    apart = np.log(scattered.at(np.arange(1, 8)))
+    assert apart.std() < 0.6 * noise.reshape(4, 7).mean(axis=0).std(), "noise is no habit"
+
+
+def test_a_week_of_days_that_are_alike_has_no_weekdays():
+    model, _ = fed([50.0] * 30)
+    assert model.at(np.arange(1, 8)) == pytest.approx([50.0] * 7, rel=1e-3)

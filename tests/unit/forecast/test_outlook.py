@@ -158,3 +158,31 @@ def test_a_pickled_copy_goes_on_bit_for_bit():
 def test_the_state_is_bounded(grown):
     model, _ = grown
     assert len(pickle.dumps(model)) <= 30_000
+
+
+def far_medians(model):
+    return {f.horizon_seconds // 86_400: f.quantiles[MEDIAN] for f in model.outlooks[0][0].forecasts[-3:]}
+
+
+@pytest.mark.slow
+def test_a_jump_of_today_counts_half_for_next_week():
+    model = OutlookForecaster([KEY])
+    run(model, [100.0] * (14 * 72) + [400.0] * 72)
+    said = far_medians(model)
+    assert said[2] > 140.0, "the level of now"
+    assert 1.5 * said[2] < said[7] < 400.0, "that hour had 400 in the newest week"
+    run(model, [100.0] * 36, start=START + 15 * 86_400)
+    said = far_medians(model)
+    assert [said[7], said[14]] == pytest.approx([np.sqrt(said[2] * 100.0)] * 2, rel=0.05)
+
+
+@pytest.mark.slow
+def test_an_hour_of_zero_in_the_newest_week_is_no_zero_for_the_next():
+    model = OutlookForecaster([KEY])
+    days = [[100.0] * 72 for _ in range(15)]
+    days[14][:36] = [0.0] * 36
+    run(model, [value for day in days for value in day][: 14 * 72 + 24])
+    (_, week, fortnight) = model.outlooks[0][0].forecasts[-3:]
+    for forecast in (week, fortnight):
+        assert 0.0 < forecast.quantiles[MEDIAN] < 100.0
+        assert forecast.quantiles[-1] > forecast.quantiles[MEDIAN]

@@ -22,15 +22,19 @@ from pipeline.engine.types import StepOutput
 from pipeline.forecast.rates import signal_rates
 from pipeline.publish.exporter import Exporter
 from pipeline.store.store import Store
+from pipeline.testing import request_event
 from tests.publish_feed import Feed, recorded
 from tests.publish_server import Server
+from tests.unit.store.test_rollups import delta
 from tests.waiting import scaled
 
 CHAT = "llama-3.1-8b-instruct/chat"
 ANSWERS = 30  # of each reader
+MERGED = 8  # requests of a delta
 QUERY = "/prometheus/api/v1/query?query=" + quote(
     '{__name__=~"tokentide_(demand_requests_per_second|recommended_replicas(_lower)?)"}'
 )
+RANGE = "/prometheus/api/v1/query_range?step=60&query=" + quote('{__name__=~"tokentide_recommended_replicas(_lower)?"}')
 PATHS = (
     "/metrics",
     "/v1/pools",
@@ -47,6 +51,7 @@ PATHS = (
     f"/v1/forecasts/{CHAT}",
     f"/v1/windows/{CHAT}",
     QUERY,
+    RANGE,
 )
 
 
@@ -60,6 +65,7 @@ class Told:
         self.steps: dict[int, int] = {}
         self.rates: dict[tuple[str, str], dict[int, float]] = {}
         self.texts: dict[tuple[Any, ...], bytes] = {}
+        self.open_windows = 0  # that were looked at
         update = feed.live.update
 
         def publish(output: StepOutput) -> None:
@@ -95,6 +101,8 @@ def read_on(told: Told, port: int, seed: int) -> None:
             headers["Range"] = "bytes=5-99"
         method = rng.choice(("GET",) * 9 + ("HEAD",))
         asked = f"{path}&time={told.feed.as_of}" if path == QUERY else path
+        if path == RANGE:
+            asked = f"{path}&start={told.feed.as_of - 300}&end={told.feed.as_of + 300}"
         earliest = told.newest
         connection.request(method, asked, headers=headers)
         response = connection.getresponse()
@@ -146,6 +154,18 @@ def look_at(told: Told, path: str, body: bytes, states: range) -> None:
         starts = [w["start"] for w in data["windows"]]
         assert starts == list(range(starts[0], starts[-1] + 60, 60))
         assert all(w["finished"] == bool(w["closed"]) for w in data["windows"])
+        counted = [(w["ok"] // MERGED, w["ttft_seconds"]) for w in data["windows"] if not w["closed"]]
+        for deltas, mean in counted:  # each delta's requests took four times as long as those of the one before
+            assert mean == pytest.approx(0.01 * (4**deltas - 1) / 3 / deltas, rel=0.05)
+        told.open_windows += len(counted)
+    elif path == RANGE:
+        matrix = {(r["metric"]["__name__"], r["metric"]["model"], r["metric"]["pool"]): dict(r["values"])
+                  for r in data["data"]["result"]}  # fmt: skip
+        for (name, *pool), values in matrix.items():
+            if name == "tokentide_recommended_replicas":
+                lower = matrix["tokentide_recommended_replicas_lower", pool[0], pool[1]]
+                assert lower.keys() == values.keys()
+                assert all(float(lower[at]) == max(1, float(values[at]) - 1) for at in values)
     elif path == QUERY:
         values = {(r["metric"]["__name__"], r["metric"]["model"], r["metric"]["pool"]): float(r["value"][1])
                   for r in data["data"]["result"]}  # fmt: skip
@@ -162,22 +182,50 @@ def look_at(told: Told, path: str, body: bytes, states: range) -> None:
         assert as_of in states
 
 
+def in_parts(store: Store) -> None:
+    """Have every step close one pool first, and then the others."""
+    record = store.record_step
+
+    def close(output: StepOutput) -> None:
+        store.close_windows(output.as_of, output.windows[:1], ())
+        record(output)
+
+    store.record_step = close  # type: ignore[method-assign]
+
+
+def merge(store: Store, start: int, first: int, ttft_seconds: float) -> None:
+    """Merge a delta of requests of the minute that is open; ``first`` is how many there were before."""
+    model, pool = CHAT.split("/")
+    events = [
+        request_event(f"{first + i}", start + 7 * i, model=model, pool=pool, ttft_seconds=ttft_seconds, e2e_seconds=9.0)
+        for i in range(MERGED)
+    ]
+    told = delta(events, first)  # type: ignore[no-untyped-call]
+    store.apply([(0, store.delta_positions().get(0, 0), told)])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("readers", [2, 16])
 def test_answers_to_many_readers_while_steps_come_are_each_of_one_state(readers: int, tmp_path: Path) -> None:
     feed = Feed()
     with Store.open(tmp_path / "t.duckdb") as store:
         recorded(feed, store)
+        in_parts(store)
         told = Told(feed)
         feed.step(3)
+        events = 0
         with Server(feed) as server, ThreadPoolExecutor(readers) as threads:
             reads = [threads.submit(read_on, told, server.port, seed) for seed in range(readers)]
             while not all(read.done() for read in reads):
+                for number in range(5):  # so that a state is read more than once
+                    merge(store, feed.as_of, events, 0.01 * 4**number)
+                    events += MERGED
+                    threading.Event().wait(0.004)
                 feed.step()
-                threading.Event().wait(0.02)  # so that a state is read more than once
             for read in reads:
                 read.result()
     assert len(told.texts) > len(PATHS)
+    assert told.open_windows
 
 
 def stepping(feed: Feed, asked: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,6 +1,6 @@
 // What a pool needs, in words, and how urgently: the order of the overview and the first sentence of a pool's page.
 
-import { SIGNALS, known, plural, span, words } from "./format.js";
+import { SIGNALS, clockNear, known, plural, span, words } from "./format.js";
 
 const HOUR = 3600;
 const within = (at, now) => known(at) && at - now <= HOUR;
@@ -71,7 +71,7 @@ export function runOut(row, now) {
 
 export const replicas = (n) => plural(n, "replica");
 
-export function action(row) {
+export function action(row, now) {
   const change = missing(row);
   if (!row.configured) return "no settings: not sized";
   if (row.state === "expired") return "hold: the advice has expired";
@@ -81,14 +81,25 @@ export function action(row) {
   if (change > 0) return `add ${replicas(change)}`;
   // A pool that runs out later than its lead time may have too many until then.
   if (change < 0) return `${replicas(-change)} may go${row.run_out ? " for now" : ""}`;
-  return row.run_out ? "nothing to do yet" : "nothing to do";
+  return row.run_out ? `nothing to do yet${whyNot(row, now)}` : "nothing to do";
+}
+
+// Why nothing is to be done about a pool that runs out: there is time, or what is planned for does not exceed what runs.
+function whyNot(row, now) {
+  const { at } = runOut(row, now);
+  if (row.clamped_by.includes("max_replicas")) return " (the maximum of replicas runs)";
+  if (known(row.lead_time_seconds)) {
+    const latest = Math.floor((at - row.lead_time_seconds) / 60) * 60;
+    if (latest > now) return ` (a replica ordered by ${clockNear(latest, now)} is ready in time)`;
+  }
+  return " (the demand that is planned for fits what runs)";
 }
 
 // When it runs out, why, what to do, and which alert says so.
 export function sentence(row, now, kinds) {
   const out = runOut(row, now), alert = alertTitle(row, kinds);
   const verb = out?.expected ? "runs out" : "may run out";
-  const said = out ? `${capital(verb)} ${out.text} (${out.signal}): ${action(row)}.` : `${capital(action(row))}.`;
+  const said = out ? `${capital(verb)} ${out.text} (${out.signal}): ${action(row, now)}.` : `${capital(action(row, now))}.`;
   return alert ? `${said} Alert: ${alert}.` : said;
 }
 

@@ -80,6 +80,26 @@ export const spanName = (name) => String(name).replace(/^(\d+)([a-z]+)$/, "$1 $2
 
 export const words = (name) => String(name).replaceAll("_", " ");
 
+// What a decision rule provisions for, as the messages say it (sizing/wording.py).
+const RULES = [
+  [/^forecast_q([\d.]+)$/, (level) => [`the forecast's ${level} % quantile`, "1"]],
+  [/^observed_x([\d.]+)$/, (by) => ["observed demand", by]],
+  [/^peak_(\d+)_x([\d.]+)$/, (windows, by) => [`the peak of the last ${windows} windows`, by]],
+  [/^season_x([\d.]+)$/, (by) => ["the peak at this time of the last season", by]],
+  [/^trend_x([\d.]+)$/, (by) => ["the trend", by]],
+];
+
+export function ruleWords(name) {
+  for (const [form, said] of RULES) {
+    const found = form.exec(name);
+    if (found) {
+      const [text, by] = said(...found.slice(1));
+      return Number(by) === 1 ? text : `${text} × ${by}`;
+    }
+  }
+  return words(name);
+}
+
 export const times = (ratio) => (known(ratio) ? `${ratio < 10 ? Number(ratio.toFixed(1)) : Math.round(ratio)}×` : "–");
 
 export const plural = (n, one, many = `${one}s`) => `${count(n)} ${n === 1 ? one : many}`;

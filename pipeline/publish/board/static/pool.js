@@ -62,7 +62,7 @@ export function poolPage([model = "", pool = ""]) {
     const out = runOut(row, now), change = missing(row);
     const figures = {
       advised: known(row.desired) ? [count(row.desired), `between ${count(row.lower)} and ${count(row.upper)}`] : ["–", row.state === "expired" ? "expired: hold" : ""],
-      running: [known(row.current) ? count(row.current) : known(row.desired) ? "not reported" : "–", change ? action(row) : ""],
+      running: [known(row.current) ? count(row.current) : known(row.desired) ? "not reported" : "–", change ? action(row, now) : ""],
       "runs-out": out ? [out.text, `${out.signal}${out.expected ? "" : ", possible"}`] : [known(row.desired) && known(row.current) ? "not expected" : "–", ""],
       headroom: [percent(row.headroom?.ratio).replace("-", "−"), row.headroom ? `${rate(row.headroom.needed)} needed` : ""],
       demand: [rate(row.requests_per_second), "requests/s"],

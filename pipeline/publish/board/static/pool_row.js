@@ -130,7 +130,7 @@ function update(parts, row, now) {
   parts.alert.hidden = !alert;
   setText(parts.alert, alert ?? "");
   set(parts.alert, "class", `chip ${{ critical: "bad", warning: "warn" }[worstAlert(row)] ?? ""}`);
-  setText(parts.todo, action(row));
+  setText(parts.todo, action(row, now));
   set(parts.todo, "class", `todo ${level(row, now)}`);
 }
 

@@ -1,7 +1,7 @@
 // Why a pool is advised this number: what each currency needs, what binds, which rules changed it, what would change it.
 
 import { chip, el, table } from "./dom.js";
-import { count, interval, known, percent, plural, rate, seconds, span, words } from "./format.js";
+import { count, interval, known, percent, plural, rate, ruleWords, seconds, span, words } from "./format.js";
 
 // What is planned for, and what one replica carries, by the currency of a need.
 const CURRENCIES = {
@@ -67,7 +67,7 @@ const WEIGHT = "rule_weight_";
 
 function ruleOf({ evidence }) {
   const weights = Object.entries(evidence).filter(([name]) => name.startsWith(WEIGHT)).sort((a, b) => b[1] - a[1]);
-  return weights.slice(0, 3).map(([name, weight]) => `${words(name.slice(WEIGHT.length))} (${percent(weight)})`).join(", ");
+  return weights.slice(0, 3).map(([name, weight]) => `${ruleWords(name.slice(WEIGHT.length))} (${percent(weight)})`).join(", ");
 }
 
 // How a counterfactual ends that needs as many replicas and GPUs as now.

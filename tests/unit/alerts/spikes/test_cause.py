@@ -53,7 +53,7 @@ def watch(change, minutes=10, before=200, events=()):
     ("change", "kind", "evidence"),
     [
         ({"rate": 60.0}, CauseKind.REQUESTS, "requests x3.0"),
-        ({"tokens_in": 3_200}, CauseKind.INPUT_TOKENS, "input tokens per request x4.00 (3200)"),
+        ({"tokens_in": 3_200}, CauseKind.INPUT_TOKENS, "input tokens per request x4.00 (3,200)"),
         ({"tokens_out": 700}, CauseKind.OUTPUT_TOKENS, "output tokens per request x3.50 (700)"),
         ({"rate": 60.0, "refused": 0.3, "cached": 0.6}, CauseKind.RETRIES, "30% of the requests were refused"),
     ],

@@ -183,7 +183,7 @@ def test_a_provision_stands_in_for_the_quantile() -> None:
     capacity = planned.operating_point.requests_per_second
     assert planned.unclamped == math.ceil(30.0 / capacity)
     assert planned.lower <= planned.desired <= planned.upper
-    assert planned.message.startswith("30 req/s in 10 min, mostly by the rule observed_x1.2, needs ")
+    assert planned.message.startswith("30 req/s in 10 min, mostly by observed demand × 1.2, needs ")
     for wrong in (-1.0, math.nan, math.inf):
         with pytest.raises(InvalidInput):
             Planner(H100, Slo()).plan(

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from pipeline.alerts.feedback import feedback_record
 from pipeline.errors import CodecError
+from pipeline.forecast.calendar.effects import to_fields
 from pipeline.forecast.calendar.known import KnownCalendar
 from pipeline.stream.controller.calendar_topic import CalendarBook, decode_record
 
@@ -114,3 +116,31 @@ def test_a_book_that_was_read_anew_replaces_the_old_one() -> None:
     book.replace(fresh)
     assert list(book.records()) == ["b"]
     assert book.complete
+
+
+RAISED, SIMULATED, WALL = 1_000.0, 1_300.0, 2e9
+
+
+def mark_of(raised_at: float, marked_at: float) -> tuple[bytes, bytes]:
+    record = feedback_record(f"spike_observed|m|p|{raised_at:.0f}", "false", marked_at)
+    return record.id.encode(), json.dumps(to_fields(record)).encode()
+
+
+def test_a_mark_by_a_clock_that_is_ahead_counts_in_the_next_step_once() -> None:
+    book, known = CalendarBook(now=lambda: SIMULATED), KnownCalendar()
+    book.take(*mark_of(RAISED, WALL))
+    book.take(*mark_of(SIMULATED, WALL))  # raised in the step that is under way
+    book.take(b"a", value(starts_at=WALL, ends_at=WALL + 60, announced_at=WALL))  # an event is announced in time
+    changes = book.changes(known, SIMULATED)
+    assert [change.record.id for change in changes] == ["alert_feedback|spike_observed|m|p|1000"]
+    known.apply(changes, SIMULATED)
+    assert [c.record.id for c in book.changes(known, SIMULATED + 60)] == ["alert_feedback|spike_observed|m|p|1300"]
+    known.apply(book.changes(known, SIMULATED + 60), SIMULATED + 60)
+    assert not book.changes(known, SIMULATED + 120)
+
+
+def test_a_mark_by_the_same_clock_counts_from_its_time_on() -> None:
+    book, known = CalendarBook(now=lambda: SIMULATED), KnownCalendar()
+    book.take(*mark_of(RAISED, SIMULATED - 10.0))
+    assert not book.changes(known, SIMULATED - 40.0), "made after that step"
+    assert book.changes(known, SIMULATED + 20.0)
