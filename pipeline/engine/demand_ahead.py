@@ -34,6 +34,14 @@ class Ahead(NamedTuple):
     hourly: bool
     reached_seconds: float
 
+    def note(self, lead_seconds: float) -> str:
+        """Say where the quantiles are from, if they are not of forecasts at the lead time; empty: they are."""
+        if self.hourly:
+            return "of the hourly outlook, beyond the longest horizon"
+        if self.reached_seconds < lead_seconds:
+            return f"as {self.reached_seconds / 60:.3g} min ahead, the longest horizon"
+        return ""
+
 
 def demand_ahead(
     forecasts: Sequence[Forecast], outlooks: Sequence[Outlook], now: float, first: float, last: float

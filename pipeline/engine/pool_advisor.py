@@ -351,11 +351,6 @@ class PoolAdvisor:
             for signal, outlooks in zip(_SIGNALS, self._outlooks.outlooks, strict=True)
         }
         requests = ahead[Signal.REQUESTS]
-        note = ""
-        if requests.hourly:
-            note = "of the hourly outlook, beyond the longest horizon"
-        elif requests.reached_seconds < lead.seconds:
-            note = f"as {requests.reached_seconds / 60:.3g} min ahead, the longest horizon"
         provisioned = yield from self._provision(window, lead, observed, ahead, calendar)
         return Demand(
             levels=LEVELS,
@@ -367,7 +362,7 @@ class PoolAdvisor:
             horizon_seconds=lead.seconds,
             observed_requests_per_second=rate,
             dispersion=self._dispersion.index(),
-            note=note,
+            note=requests.note(lead.seconds),
             provision=provisioned,
         )
 
