@@ -65,6 +65,7 @@ class Totals:
     def take_change(self, advice: Recommendation) -> None:
         """Count advice that differs from the one before it."""
         self._changes[advice.model, advice.pool, advice.direction, str(advice.reason)] += 1
+        self._revisions[advice.model, advice.pool] += 0  # told from the first advice on: a rate needs a beginning
 
     def take_revision(self, advice: Recommendation) -> None:
         """Count advice that was raised between two steps."""

@@ -217,8 +217,8 @@ def test_changes_between_steady_reasons_are_no_changes(tabs: Callable[..., Tab])
         assert tab.get("changes").locator("tbody tr").count() == 1
 
 
-def test_why_there_is_nothing_to_do_yet_is_said(board: tuple[Tab, Feed]) -> None:
-    tab, feed = board
+def test_why_there_is_nothing_to_do_yet_is_said(board: tuple[Tab, Server], feed: Feed) -> None:
+    tab, _ = board
     now = float(feed.as_of)
     row = {"configured": True, "state": "fresh", "current": 4, "desired": 4, "constraint": None, "clamped_by": [],
            "lead_time_seconds": 300.0, "alerts": [],

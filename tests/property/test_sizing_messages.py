@@ -30,10 +30,10 @@ REPLICAS = st.one_of(st.floats(0, 5000), st.integers(0, 300).map(float), st.floa
 
 def named(message: str) -> tuple[float, str, int, float]:
     """The demand, its unit, the replicas and what one carries, as a reader takes them from the words."""
-    found = re.search(rf"{NUMBER} ([A-Za-z /]+) needs ([0-9]+) replicas?.*?{NUMBER} \2 each", message)
+    found = re.search(rf"{NUMBER} ([A-Za-z /]+) needs ([0-9,]+) replicas?.*?{NUMBER} \2 each", message)
     assert found, message
     demand, unit, replicas, each = found.groups()
-    return float(demand.replace(",", "")), unit, int(replicas), float(each.replace(",", ""))
+    return float(demand.replace(",", "")), unit, int(replicas.replace(",", "")), float(each.replace(",", ""))
 
 
 def divided(demand: float, each: float) -> int:

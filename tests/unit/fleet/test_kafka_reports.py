@@ -250,12 +250,15 @@ def test_requests_that_came_after_the_window_and_last() -> None:
 def test_counts_are_those_of_the_reports_whatever_their_times(
     told: list[tuple[int, int | None]], until: int, start: int, span: int
 ) -> None:
-    """Several reports of one time, counts that fall or are not told: by the words of ``CountedRequests``."""
+    """Reports in any order, several of one time, counts that fall or are not told: by the words of ``CountedRequests``.
+
+    Of one time the report that sorts last counts.
+    """
     told = [(5 * at, total) for at, total in told]
     book, until, start, end = ReplicaBook(), 5 * until, 5 * start, 5 * (start + span)
     for at, total in told:
         book.add(ReplicaStatus(model="m", at=float(at), current=1, requests_total=total))
-    reports = sorted((float(at), -1 if total is None else total) for at, total in told)
+    reports = sorted(dict(sorted((float(at), -1 if total is None else total) for at, total in told)).items())
     times, known = [at for at, _ in reports], [report for report in reports if report[0] <= until]
 
     found = book.report(KEY, 0.0, float(until), (float(start), float(end)))
