@@ -142,7 +142,7 @@ def test_what_is_raised_is_written_shown_and_published(settings: Settings, store
         assert view.window is not None
         assert (view.recommendation, view.window.end) == (raised, START + 60)
         counters = bench.live.counters()
-        assert (counters.steps, dict(counters.revisions)) == (1, {(MODEL, "p0"): 1})
+        assert (counters.steps, dict(counters.revisions)) == (1, {(MODEL, "p0"): 1, (MODEL, "p1"): 0})
         text = Exporter(bench.live).render().decode()
         assert f'tokentide_recommendation_revisions_total{{model="{MODEL}",pool="p0"}} 1' in text
         assert f'tokentide_recommended_replicas{{model="{MODEL}",pool="p0"}} {raised.desired}' in text
